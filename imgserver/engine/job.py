@@ -1,0 +1,73 @@
+"""What crosses the border between server and worker: jobs, limits, results. Plain picklable values."""
+
+from dataclasses import dataclass, field
+
+from imgserver.plan import Dims, Plan
+
+MEGA = 1_000_000
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the worker refuses before it decodes (422) or, for `output_*`, before it works at all (400)."""
+
+    source_bytes: int = 64 * MIB
+    source_side: int = 16_383
+    source_pixels: int = 50 * MEGA  # frames summed
+    frames: int = 200
+    decoded_bytes: int = 256 * MIB
+    output_side: int = 8_192
+    output_pixels: int = 40 * MEGA  # frames summed
+    result_bytes: int = 32 * MIB
+    svg: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How pictures are made, server-wide. `headroom`: how many times larger than needed the decoder's reduction stays.
+
+    `linear`: scale in linear light. AVIF efforts by output size: up to `avif_effort_pixels` the first, above it 0.
+    """
+
+    headroom: int = 2
+    linear: bool = False
+    avif_effort: int = 2
+    avif_effort_pixels: int = 4 * MEGA
+    webp_effort: int = 4
+    jpeg_optimise: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to make. `path` is a local regular file; `svg` etc. stand in limits."""
+
+    path: str
+    plan: Plan
+    limits: Limits = field(default_factory=Limits)
+    quality: Quality = field(default_factory=Quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Wall seconds by stage, CPU seconds and peak memory of the worker."""
+
+    decode_seconds: float = 0.0
+    transform_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    rss_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RenderResult:
+    """The finished body and what is known about it. `etag` is a 128-bit hex digest of the body, made in the worker."""
+
+    body: bytes
+    media_type: str
+    etag: str
+    size: Dims
+    source_format: str
+    source_size: Dims
+    source_bytes: int
+    timings: Timings

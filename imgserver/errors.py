@@ -1,0 +1,140 @@
+"""The one error tree. A port translates foreign errors at its edge; only the middleware turns errors into answers.
+
+ImgserverError                      500
+├── BadRequest                      400
+│   ├── BadOption                   400   names argument, value, allowed, nearest, at
+│   ├── BadSourcePath               400
+│   └── OutputOverLimit             400
+├── Forbidden                       403
+│   ├── SignatureRefused
+│   └── SourceDenied
+├── NotFound                        404
+├── Expired                         410
+├── TargetTooLong                   414
+├── UnsupportedImage                415
+├── Unprocessable                   422
+│   ├── BrokenImage                       truncated or corrupt
+│   ├── ImageOverLimit                    pixels, sides, frames, bytes
+│   └── Quarantined                       killed workers before
+├── ServerFault                     500
+├── NotInThisBuild                  501
+├── Unavailable                     503
+│   ├── Overloaded                        shed: full, predicted_wait, deadline, memory, drain
+│   └── WorkerLost                        the worker died under this render
+└── DeadlineExceeded                504
+"""
+
+from typing import Any, ClassVar
+
+
+class ImgserverError(Exception):
+    """What every error of ours says: a status and a code for machines, a sentence for people, facts beside it.
+
+    `cache_seconds` is how long an answer may be kept by caches; 0 means `no-store`. Errors cross process borders, so a
+    subclass never changes the constructor: it is pickled as (class, detail, facts).
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "error"
+    title: ClassVar[str] = "The server failed"
+    cache_seconds: ClassVar[int] = 0
+
+    def __init__(self, detail: str = "", **facts: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail or self.title
+        self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.detail, self.facts)
+
+
+def _rebuild(kind: type[ImgserverError], detail: str, facts: dict[str, Any]) -> ImgserverError:
+    return kind(detail, **facts)
+
+
+class BadRequest(ImgserverError):
+    status, code, title, cache_seconds = 400, "bad-request", "The request cannot be understood", 300
+
+
+class BadOption(BadRequest):
+    """facts: argument, value, allowed, nearest, at (offset in the request target); those that apply."""
+
+    code, title = "bad-option", "An option is wrong"
+
+
+class BadSourcePath(BadRequest):
+    code, title = "bad-source-path", "The source path is not well formed"
+
+
+class OutputOverLimit(BadRequest):
+    code, title = "output-over-limit", "The picture asked for is too large"
+
+
+class Forbidden(ImgserverError):
+    status, code, title = 403, "forbidden", "Not allowed"
+
+
+class SignatureRefused(Forbidden):
+    code, title = "signature-refused", "The signature is missing or wrong"
+
+
+class SourceDenied(Forbidden):
+    code, title = "source-denied", "This source is not allowed"
+
+
+class NotFound(ImgserverError):
+    status, code, title, cache_seconds = 404, "not-found", "There is no such picture", 30
+
+
+class Expired(ImgserverError):
+    status, code, title, cache_seconds = 410, "expired", "The link has expired", 3600
+
+
+class TargetTooLong(ImgserverError):
+    status, code, title, cache_seconds = 414, "target-too-long", "The URL is too long", 300
+
+
+class UnsupportedImage(ImgserverError):
+    status, code, title, cache_seconds = 415, "unsupported-image", "The source is not a supported image", 300
+
+
+class Unprocessable(ImgserverError):
+    status, code, title, cache_seconds = 422, "unprocessable", "The source cannot be processed", 600
+
+
+class BrokenImage(Unprocessable):
+    code, title = "broken-image", "The source is truncated or corrupt"
+
+
+class ImageOverLimit(Unprocessable):
+    code, title = "image-over-limit", "The source is over a limit"
+
+
+class Quarantined(Unprocessable):
+    code, title = "quarantined", "This picture has been set aside: rendering it failed repeatedly"
+
+
+class ServerFault(ImgserverError):
+    code = "server-fault"
+
+
+class NotInThisBuild(ImgserverError):
+    status, code, title, cache_seconds = 501, "not-in-this-build", "Known, but not available in this build", 300
+
+
+class Unavailable(ImgserverError):
+    """facts: reason; retry_after in whole seconds."""
+
+    status, code, title = 503, "unavailable", "The server cannot take this now"
+
+
+class Overloaded(Unavailable):
+    code, title = "overloaded", "The server is at its limit; try again shortly"
+
+
+class WorkerLost(Unavailable):
+    code, title = "worker-lost", "The picture's worker was lost"
+
+
+class DeadlineExceeded(ImgserverError):
+    status, code, title = 504, "deadline-exceeded", "The picture took too long"
