@@ -1,6 +1,9 @@
 """What crosses the border between server and worker: jobs, limits, results. Plain picklable values."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Le
 
 from imgserver.plan import Dims, Plan
 
@@ -12,14 +15,14 @@ MIB = 1 << 20
 class Limits:
     """What the worker refuses before it decodes (422) or, for `output_*`, before it works at all (400)."""
 
-    source_bytes: int = 64 * MIB
-    source_side: int = 16_383
-    source_pixels: int = 50 * MEGA  # frames summed
-    frames: int = 200
-    decoded_bytes: int = 256 * MIB
-    output_side: int = 8_192
-    output_pixels: int = 40 * MEGA  # frames summed
-    result_bytes: int = 32 * MIB
+    source_bytes: Annotated[int, Ge(1024)] = 64 * MIB
+    source_side: Annotated[int, Ge(1), Le(65_535)] = 16_383
+    source_pixels: Annotated[int, Ge(1)] = 50 * MEGA  # frames summed
+    frames: Annotated[int, Ge(1), Le(10_000)] = 200
+    decoded_bytes: Annotated[int, Ge(MIB)] = 256 * MIB
+    output_side: Annotated[int, Ge(1), Le(65_535)] = 8_192
+    output_pixels: Annotated[int, Ge(1)] = 40 * MEGA  # frames summed
+    result_bytes: Annotated[int, Ge(1024)] = 32 * MIB
     svg: bool = False
 
 
@@ -30,11 +33,11 @@ class Quality:
     `linear`: scale in linear light. AVIF efforts by output size: up to `avif_effort_pixels` the first, above it 0.
     """
 
-    headroom: int = 2
+    headroom: Annotated[int, Ge(1), Le(8)] = 2
     linear: bool = False
-    avif_effort: int = 2
-    avif_effort_pixels: int = 4 * MEGA
-    webp_effort: int = 4
+    avif_effort: Annotated[int, Ge(0), Le(9)] = 2
+    avif_effort_pixels: Annotated[int, Ge(0)] = 4 * MEGA
+    webp_effort: Annotated[int, Ge(0), Le(6)] = 4
     jpeg_optimise: bool = True
 
 
