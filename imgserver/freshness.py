@@ -1,0 +1,62 @@
+"""Validators and lifetimes: pure functions of header texts and settings (RFC 9110, 9111, 5861)."""
+
+import re
+from dataclasses import dataclass
+from email.utils import formatdate, parsedate_to_datetime
+from typing import Annotated
+
+from annotated_types import Ge
+
+YEAR_SECONDS = 31_536_000
+
+_ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class FreshnessSettings:
+    """How long others may keep an answer: `max_age` for everybody, the stale-* grace for caches that know RFC 5861."""
+
+    max_age_seconds: Annotated[int, Ge(0)] = 300
+    stale_while_revalidate_seconds: Annotated[int, Ge(0)] = 86_400
+    stale_if_error_seconds: Annotated[int, Ge(0)] = 86_400
+
+
+def cache_control(settings: FreshnessSettings) -> str:
+    """The Cache-Control of a picture. No `public` and no `must-revalidate`: the first says nothing, the second forbids
+    the stale use that the grace is for."""
+    fields = [f"max-age={settings.max_age_seconds}"]
+    if settings.stale_while_revalidate_seconds:
+        fields.append(f"stale-while-revalidate={settings.stale_while_revalidate_seconds}")
+    if settings.stale_if_error_seconds:
+        fields.append(f"stale-if-error={settings.stale_if_error_seconds}")
+    return ", ".join(fields)
+
+
+def error_cache_control(cache_seconds: int) -> str:
+    return f"max-age={cache_seconds}" if cache_seconds else "no-store"
+
+
+def http_date(epoch_seconds: int) -> str:
+    return formatdate(epoch_seconds, usegmt=True)
+
+
+def is_not_modified(*, none_match: str | None, modified_since: str | None, etag: str, modified: int | None) -> bool:
+    """Whether a GET or HEAD is answered 304. If-None-Match beats If-Modified-Since; malformed dates count as absent."""
+    if none_match is not None:
+        return _matches(none_match, etag)
+    if modified_since is None or modified is None:
+        return False
+    since = _epoch(modified_since)
+    return since is not None and modified <= since
+
+
+def _matches(field: str, etag: str) -> bool:
+    """Weak comparison (RFC 9110, 8.8.3.2): the opaque parts decide."""
+    return field.strip() == "*" or etag in _ENTITY_TAG.findall(field)
+
+
+def _epoch(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

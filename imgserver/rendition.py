@@ -1,0 +1,45 @@
+"""What a source gives and what a render makes: originals and renditions, as values."""
+
+from dataclasses import dataclass
+
+from imgserver.plan import Dims
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Tells one state of an original from another. A replaced or edited file differs in at least one field."""
+
+    size: int
+    modified_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """An opened source picture. `path` can be read by a worker until the source closes it; `head` is its first bytes.
+
+    `modified` is the source's own time in whole seconds of the epoch, None when it tells none.
+    """
+
+    path: str
+    head: bytes
+    fingerprint: Fingerprint
+    modified: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A finished body with what HTTP must say about it. `etag` is a digest of the body, unquoted.
+
+    `created` is wall-clock seconds of the epoch; `render_seconds` is what making it cost.
+    """
+
+    body: bytes
+    media_type: str
+    etag: str
+    size: Dims
+    source_format: str
+    fingerprint: Fingerprint
+    modified: int | None
+    created: float
+    render_seconds: float

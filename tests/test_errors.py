@@ -1,0 +1,41 @@
+"""Every error crosses process borders: one that does not unpickle breaks the executor as if the worker had died."""
+
+import pickle
+
+import pytest
+
+from imgserver import errors
+from imgserver.errors import ImgserverError
+
+
+def tree(kind: type[ImgserverError]) -> list[type[ImgserverError]]:
+    return [
+        kind,
+        *(below for child in kind.__subclasses__() if child.__module__ == errors.__name__ for below in tree(child)),
+    ]
+
+
+@pytest.mark.parametrize("kind", tree(ImgserverError))
+def test_an_error_survives_pickling_with_its_facts(kind):
+    error = pickle.loads(pickle.dumps(kind("what happened", argument="w", at=3)))
+
+    assert (type(error), error.detail, error.facts) == (kind, "what happened", {"argument": "w", "at": 3})
+
+
+@pytest.mark.parametrize("kind", tree(ImgserverError))
+def test_an_error_has_a_status_a_code_and_a_public_text(kind):
+    assert 400 <= kind.status < 600
+    assert kind.code == kind.code.lower()
+    assert kind("").detail == kind.title
+
+
+def test_codes_are_unique():
+    codes = [kind.code for kind in tree(ImgserverError)]
+
+    assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("kind", tree(ImgserverError))
+def test_what_may_pass_by_itself_is_never_cached(kind):
+    if kind.status in (403, 500, 502, 503, 504):
+        assert kind.cache_seconds == 0
