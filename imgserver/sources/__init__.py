@@ -1,0 +1,24 @@
+"""Sources: where originals come from.
+
+To write another: a class with the two methods of `Source`, errors of `imgserver.errors`, and the shipped contract in
+its tests. A source gives local paths, never open connections: a worker must be able to read the original by itself,
+and no worker is held while it is fetched.
+"""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from imgserver.rendition import Fingerprint, Original
+
+
+class Source(Protocol):
+    """`open` yields the original and keeps it readable inside the `async with`; `fingerprint` only looks.
+
+    Both raise NotFound for whatever is absent, outside, or no regular file (one text for all: a stranger learns
+    nothing from it), and Unavailable when the source itself cannot be reached. Paths arrive decoded, without empty or
+    dot segments.
+    """
+
+    def open(self, path: str) -> AbstractAsyncContextManager[Original]: ...
+
+    async def fingerprint(self, path: str) -> Fingerprint: ...

@@ -1,0 +1,114 @@
+"""A folder of pictures on this machine, read and never written."""
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from imgserver.errors import NotFound, ServerFault, Unavailable
+from imgserver.rendition import Fingerprint, Original
+
+T = TypeVar("T")
+
+HEAD_BYTES = 4096
+THREADS = 4
+
+# O_NONBLOCK: opening a FIFO must not wait for its writer. O_NOFOLLOW: the path is resolved already, so a symlink at its
+# end has just been put there.
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_LINUX_FDS = Path("/proc/self/fd")
+
+
+class Folder:
+    """Serves regular files below `root`. Symlinks may point about inside the folder, never out of it.
+
+    On Linux a worker is given the opened file itself (by way of /proc), so that a file replaced or swapped for a
+    symlink after the check is still read as the one that was checked.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        if not self.root.is_dir():
+            raise ServerFault(f"{root} is not a folder")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="folder")
+
+    @asynccontextmanager
+    async def open(self, path: str) -> AsyncIterator[Original]:
+        descriptor, original = await self._in_thread(lambda: self._opened(path), undo=lambda done: os.close(done[0]))
+        try:
+            yield original
+        finally:
+            os.close(descriptor)
+
+    async def fingerprint(self, path: str) -> Fingerprint:
+        return await self._in_thread(lambda: _fingerprint(self._resolved(path).stat()))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
+        """`undo` takes back what a thread has done for a caller who left meanwhile."""
+        future = self._threads.submit(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(lambda done: _undo(done, undo))
+            raise
+        except OSError as error:
+            raise _translated(error) from error
+        except ValueError as error:  # an embedded NUL, which no file name has
+            raise NotFound() from error
+
+    def _opened(self, path: str) -> tuple[int, Original]:
+        resolved = self._resolved(path)
+        descriptor = os.open(resolved, _FLAGS)
+        try:
+            return descriptor, self._checked(descriptor, resolved)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _resolved(self, path: str) -> Path:
+        resolved = self.root.joinpath(path).resolve(strict=True)
+        if not resolved.is_relative_to(self.root):
+            raise NotFound()
+        return resolved
+
+    def _checked(self, descriptor: int, resolved: Path) -> Original:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise NotFound()
+        return Original(
+            path=self._worker_path(descriptor, resolved),
+            head=os.pread(descriptor, HEAD_BYTES, 0),
+            fingerprint=_fingerprint(facts),
+            modified=facts.st_mtime_ns // 1_000_000_000,
+        )
+
+    def _worker_path(self, descriptor: int, resolved: Path) -> str:
+        if not _LINUX_FDS.exists():
+            return str(resolved)
+        if not (_LINUX_FDS / str(descriptor)).readlink().is_relative_to(self.root):
+            raise NotFound()
+        return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def _undo(done: Future[T], undo: Callable[[T], None] | None) -> None:
+    if undo is not None and not done.cancelled() and done.exception() is None:
+        undo(done.result())
+
+
+def _fingerprint(facts: os.stat_result) -> Fingerprint:
+    return Fingerprint(size=facts.st_size, modified_ns=facts.st_mtime_ns, inode=facts.st_ino)
+
+
+def _translated(error: OSError) -> NotFound | Unavailable:
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return Unavailable("The server has too many files open", reason="memory", retry_after=1)
+    return NotFound()

@@ -1,0 +1,115 @@
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from imgserver.errors import NotFound, ServerFault
+from imgserver.sources.folder import Folder
+from imgserver.testing import SourceContract
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "public"
+    (root / "folder").mkdir(parents=True)
+    (root / "folder" / "present.jpg").write_bytes(SourceContract.PICTURE)
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (tmp_path / "public123").mkdir()
+    (tmp_path / "public123" / "sibling.jpg").write_bytes(b"secret")
+    return root
+
+
+@pytest.fixture
+def source(root: Path):
+    folder = Folder(root)
+    yield folder
+    folder.close()
+
+
+class TestContract(SourceContract):
+    @pytest.fixture
+    def source(self, root: Path):
+        folder = Folder(root)
+        yield folder
+        folder.close()
+
+
+async def refused(source: Folder, path: str) -> str:
+    with pytest.raises(NotFound) as seen:
+        async with source.open(path):
+            pass
+    return seen.value.detail
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.jpg",
+        "folder/../../secret.jpg",
+        "../public123/sibling.jpg",
+        "/etc/passwd",
+        "folder",
+        ".",
+        "a\0b",
+        "x" * 5000,
+    ],
+)
+async def test_what_is_outside_or_no_file_is_refused_with_one_text(source, path):
+    assert await refused(source, path) == await refused(source, "absent.jpg")
+
+
+async def test_a_symlink_out_of_the_folder_is_refused_and_one_inside_is_followed(source, root):
+    (root / "out.jpg").symlink_to(root.parent / "secret.jpg")
+    (root / "sibling").symlink_to(root.parent / "public123")
+    (root / "in.jpg").symlink_to(root / "folder" / "present.jpg")
+
+    await refused(source, "out.jpg")
+    await refused(source, "sibling/sibling.jpg")
+    async with source.open("in.jpg") as original:
+        assert original.head == SourceContract.PICTURE
+
+
+async def test_a_fifo_a_socket_and_a_device_are_refused_without_waiting(source, root):
+    os.mkfifo(root / "pipe.jpg")
+    (root / "null.jpg").symlink_to("/dev/null")
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(root / "socket.jpg"))
+        for name in ("pipe.jpg", "null.jpg", "socket.jpg"):
+            await refused(source, name)
+    finally:
+        listener.close()
+
+
+async def test_an_opened_original_stays_itself_when_its_name_is_swapped(source, root):
+    path = root / "folder" / "present.jpg"
+    async with source.open("folder/present.jpg") as original:
+        path.unlink()
+        path.symlink_to(root.parent / "secret.jpg")
+
+        assert Path(original.path).read_bytes() == SourceContract.PICTURE
+
+
+async def test_a_replaced_file_has_another_fingerprint(source, root):
+    before = await source.fingerprint("folder/present.jpg")
+    replacement = root / "folder" / "new"
+    replacement.write_bytes(SourceContract.PICTURE)
+    replacement.rename(root / "folder" / "present.jpg")
+
+    assert await source.fingerprint("folder/present.jpg") != before
+
+
+async def test_no_descriptor_is_left_open(source):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(50):
+        async with source.open("folder/present.jpg"):
+            pass
+        await refused(source, "folder")
+
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_a_root_that_is_no_folder_fails_at_once(tmp_path):
+    with pytest.raises(ServerFault, match="is not a folder"):
+        Folder(tmp_path / "missing")
