@@ -1,0 +1,123 @@
+"""JSON logs: one wide event per request, written by a thread so that a slow reader never holds up the event loop."""
+
+import logging
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
+
+import orjson
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+# Beyond this many lines unwritten (its reader has stopped), lines are dropped and counted. One is below 2 kB.
+BACKLOG_LINES = 8192
+TEXT_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """`console` is for people at a terminal, `json` for machines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class LogWriter:
+    """Takes lines at once and writes them from its own thread; `close` writes what is left."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.dropped_lines = 0
+        self._stream = stream
+        self._lines: deque[bytes] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._write_forever, name="logs", daemon=True)
+        self._thread.start()
+
+    def msg(self, line: bytes) -> None:
+        if len(self._lines) >= BACKLOG_LINES:
+            self.dropped_lines += 1
+            return
+        self._lines.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    # structlog calls the method named after the level.
+    debug = info = warning = warn = error = critical = exception = fatal = log = msg
+
+    def close(self) -> None:
+        """Waits at most 2 s for the last lines: a reader that is gone must not keep the process."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout=2)
+
+    def _write_forever(self) -> None:
+        while not (self._closing and not self._lines):
+            self._wake.wait()
+            self._wake.clear()
+            self._write_lines()
+
+    def _write_lines(self) -> None:
+        # One write for many lines: under load the thread asks for the interpreter lock once per batch.
+        batch = []
+        while self._lines:
+            batch.append(self._lines.popleft())
+        text = b"\n".join([*batch, b""])
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.dropped_lines += len(batch)
+
+
+def make_logger(settings: LogSettings, stream: BinaryIO | None = None) -> tuple[FilteringBoundLogger, LogWriter]:
+    """A logger of its own, not the global one, and the writer behind it, which the caller closes."""
+    writer = LogWriter(stream if stream is not None else sys.stderr.buffer)
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        writer,
+        processors=_processors(settings),
+        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
+    )
+    return logger, writer
+
+
+def route_standard_logging(logger: FilteringBoundLogger, settings: LogSettings) -> None:
+    """Sends what libraries log by the standard module into the same stream."""
+    root = logging.getLogger()
+    root.handlers = [_StandardHandler(logger)]
+    root.setLevel(settings.level.upper())
+
+
+class _StandardHandler(logging.Handler):
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
+
+
+def _processors(settings: LogSettings) -> list[Processor]:
+    stages: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    if settings.format == "json":
+        return [*stages, _to_json]
+    return [*stages, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _to_bytes]
+
+
+def _to_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:
+    return orjson.dumps(event, default=str)
+
+
+def _to_bytes(_: WrappedLogger, __: str, line: Any) -> bytes:
+    return str(line).encode(errors="backslashreplace")
+
+
+def cut(text: str) -> str:
+    """A client's text as it may stand in a log: bounded. JSON escapes its control characters."""
+    return text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + "…"

@@ -1,0 +1,137 @@
+"""Every series, declared once. One process, one registry: workers send their timings home with their results.
+
+Two kinds: instruments, which the code that sees an event moves; and state, which is read from the components' frozen
+statistics when somebody scrapes. No URL, path, key or client text is ever a label.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+PREFIX = "imgserver_"
+
+# 2 and 5 seconds are alert thresholds, so they are exact.
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+# The creation-time twin of every series doubles a scrape and tells nothing that a restart counter does not.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+# What became of a request for a picture; each is counted in exactly one.
+OUTCOMES = ("hit", "joined", "rendered", "not_modified", "refused", "shed", "failed", "left")
+
+
+class Metrics:
+    """The instruments of one server, in a registry of their own, so that several servers can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(PREFIX + name, text, labels, registry=registry)
+
+        def seconds(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(PREFIX + name, text, labels, registry=registry, buckets=SECONDS)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(PREFIX + name, text, labels, registry=registry)
+
+        self.build = gauge("build_info", "Always 1; the versions are in the labels", "version", "libvips")
+        self.requests = counter("http_requests_total", "Answered requests", "route", "method", "status")
+        self.request_seconds = seconds(
+            "http_request_duration_seconds", "From the handler's start to its answer", "route"
+        )
+        self.in_progress = gauge("http_requests_in_progress", "Requests being answered now")
+        self.response_bytes = counter("http_response_bytes_total", "Bytes of answered bodies", "route")
+        self.disconnects = counter("client_disconnects_total", "Clients that left before their answer")
+        self.loop_lag = gauge("event_loop_lag_seconds", "How late the event loop woke its own probe, last reading")
+        self.lookups = counter("lookups_total", "Requests for pictures by what became of them", "outcome")
+        self.images = counter("images_total", "Renders by format and result", "input", "output", "result")
+        self.pipeline_seconds = seconds("pipeline_seconds", "Wall time of a render's stages", "stage", "format")
+        self.source_bytes = counter("source_bytes_total", "Bytes of originals read", "format")
+        self.result_bytes = counter("result_bytes_total", "Bytes of pictures made", "format")
+        self.queue_wait = seconds("queue_wait_seconds", "Wait for a worker's slot", "queue")
+        self.worker_start = seconds("worker_start_seconds", "From a worker's creation to its first answer")
+        self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
+        self.source_errors = counter("source_errors_total", "Originals that could not be read", "kind", "reason")
+        self._create_known_labels()
+
+    def _create_known_labels(self) -> None:
+        """A series that is missing until its first event hides an alert."""
+        for outcome in OUTCOMES:
+            self.lookups.labels(outcome)
+        self.queue_wait.labels("render")
+        for status in ("200", "304", "400", "404", "422", "503", "504"):
+            self.requests.labels("image", "GET", status)
+        self.request_seconds.labels("image")
+
+    def watch(self, read: Callable[[], "State"]) -> None:
+        """Has `read` called at each scrape; it answers the values of the series in STATE."""
+        self.registry.register(_StateCollector(read))
+
+
+# A plain value, or one value per label value(s).
+State = Mapping[str, float | Mapping[str, float] | Mapping[tuple[str, ...], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    name: str
+    text: str
+    labels: tuple[str, ...] = ()
+    kind: Literal["gauge", "counter"] = "gauge"
+
+
+STATE = (
+    Series("ready", "1 when the server takes requests for pictures"),
+    Series("http_connections", "Open client connections"),
+    Series("queue_jobs", "Renders waiting for a slot, or running", ("queue", "state")),
+    Series("queue_limit", "Places in the waiting room", ("queue",)),
+    Series("queue_oldest_job_age_seconds", "Age of the longest waiting render", ("queue",)),
+    Series("waiting_tickets", "Tickets in the waiting room", ("class",)),
+    Series("predicted_wait_seconds", "What a newcomer would wait for a slot"),
+    Series("decoded_bytes_in_flight", "Estimated decoded bytes of the running renders"),
+    Series("shed_total", "Requests refused for want of capacity", ("reason",), "counter"),
+    Series("coalesced_total", "Requests that joined a render under way", (), "counter"),
+    Series("workers", "Worker processes", ("state",)),
+    Series("worker_busy_seconds_total", "Time that workers spent on renders", (), "counter"),
+    Series("worker_restarts_total", "Workers replaced", ("reason",), "counter"),
+    Series("worker_rss_bytes", "Resident memory of a worker after its last render", ("slot",)),
+    Series("quarantined_keys", "Pictures set aside because they killed workers"),
+    Series("cache_requests_total", "Look-ups by tier and result", ("tier", "result"), "counter"),
+    Series("cache_evictions_total", "Entries dropped for room", ("tier",), "counter"),
+    Series("cache_entries", "Entries kept", ("tier",)),
+    Series("cache_size_bytes", "Bytes kept", ("tier",)),
+    Series("cache_limit_bytes", "Bytes allowed", ("tier",)),
+    Series("log_lines_dropped_total", "Log lines dropped because their reader was too slow", (), "counter"),
+)
+
+
+class _StateCollector(Collector):
+    def __init__(self, read: Callable[[], State]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        """Keeps the registry from reading the state while it is still being built."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        state = self._read()
+        for series in STATE:
+            yield _family(series, state[series.name])
+
+
+def _family(series: Series, value: float | Mapping[str, float] | Mapping[tuple[str, ...], float]) -> Metric:
+    kind = CounterMetricFamily if series.kind == "counter" else GaugeMetricFamily
+    family = kind(PREFIX + series.name, series.text, labels=series.labels)
+    if isinstance(value, Mapping):
+        for labels, number in value.items():
+            family.add_metric((labels,) if isinstance(labels, str) else labels, number)
+    else:
+        family.add_metric((), value)
+    return family
