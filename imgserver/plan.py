@@ -241,7 +241,7 @@ class SourceRef:
 class ImageRequest:
     """What a dialect makes of a URL. `attachment` is None, or the file name wish ("" keeps the source's name).
 
-    `mistaken` is a first folder that reads like a misspelt option (`width_800`), for the 404's hint.
+    `mistaken` is the 404's hint when a first folder reads like a misspelt option: what it may have been meant as.
     """
 
     ref: SourceRef

@@ -1,0 +1,92 @@
+"""The native dialect: target in, request out."""
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from imgserver.dialects.native.addresses import RESERVED, Addresses
+from imgserver.dialects.native.emission import emit
+from imgserver.dialects.native.output import emit_output, gather, pixel_ratio
+from imgserver.dialects.native.pixel_ratio import fold
+from imgserver.dialects.native.rules import check
+from imgserver.dialects.native.settings import NativeSettings
+from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options
+from imgserver.dialects.native.wish import Wish, meant, read
+from imgserver.errors import BadOption, SignatureRefused
+from imgserver.plan import ImageRequest, Orient, Plan, SourceRef, Step
+
+# What a path segment may hold as it is (RFC 3986 3.3), but for the comma, which parts options.
+UNQUOTED = "/-._~!$'()*+;=:@&"
+
+
+class NativeDialect:
+    """`/img/w_800,q_80/photo.jpg`; the grammar is told in docs/urls.md. Satisfies `dialects.Dialect`."""
+
+    def __init__(self, settings: NativeSettings, sources: Iterable[str], default_source: str) -> None:
+        """Raises ValueError for source names the grammar could not tell from options."""
+        self.settings = settings
+        self._addresses = Addresses(frozenset(sources), default_source)
+
+    def parse(self, raw_target: str) -> ImageRequest:
+        target = cut(raw_target, self.settings)
+        if target.signed:
+            raise SignatureRefused("the URL is signed, but this server has no key to check it with")
+        wishes = [read(segment, self.settings) for segment in target.segments]
+        for index, wish in enumerate(wishes):
+            check(wish, self.settings, first=index == 0)
+        whole_url = gather(wishes)
+        output, terminal = emit_output(whole_url)
+        steps = self._limited(_steps(wishes))
+        ratio = pixel_ratio(whole_url)
+        return ImageRequest(
+            ref=self._addresses.read(target),
+            plan=Plan(steps if ratio == 1 else fold(steps, ratio), output, terminal),
+            attachment=whole_url.flags.get("attachment"),
+            mistaken=_mistaken(target),
+        )
+
+    def build(self, ref: SourceRef, options: str = "") -> str:
+        """The target that asks for `ref` with these options (segments joined by `/`); raises what `parse` raises."""
+        path = quote_source(ref.path)
+        first = path.partition("/")[0]
+        named = ref.source != self._addresses.default or self._is_taken(first)
+        if named:
+            path = f"{ref.source}/{path}"
+        elif needs_escape(first) and "/" in path:
+            path = f"{END_OF_OPTIONS}/{path}"
+        head = options.strip("/") + "/" if options.strip("/") else ""
+        target = self.settings.mount + head + path
+        if self.parse(target).ref != ref:
+            raise BadOption(f"{options} does not end where the source begins", value=options)
+        return target
+
+    def _is_taken(self, first: str) -> bool:
+        """Whether a first folder of this name would be read as a source, or as the mark of an address."""
+        return first in self._addresses.sources or first in RESERVED or first.lower() in ("http:", "https:")
+
+    def _limited(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        if len(steps) > self.settings.max_steps:
+            raise BadOption(f"the options make {len(steps)} steps, more than {self.settings.max_steps}")
+        return steps
+
+
+def quote_source(path: str) -> str:
+    """A source path as it stands in a URL: UTF-8, percent-encoded, slashes kept."""
+    return quote(path, safe=UNQUOTED)
+
+
+def needs_escape(folder: str) -> bool:
+    """Whether a first folder would be read as options or as a signature, and so wants `_/` before it."""
+    return folder == END_OF_OPTIONS or is_options(folder) or SIGNATURE.fullmatch(folder) is not None
+
+
+def _steps(wishes: list[Wish]) -> tuple[Step, ...]:
+    upright: tuple[Step, ...] = () if wishes and "ignore" in wishes[0].angle else (Orient(),)
+    return upright + tuple(step for wish in wishes for step in emit(wish))
+
+
+def _mistaken(target: Target) -> str | None:
+    folder, slash, _ = target.source.partition("/")
+    if target.escaped or not slash or "_" not in folder or len(folder) > 100:
+        return None
+    options = meant(folder)
+    return f"{folder} was read as a folder; did you mean {options}?" if options else None

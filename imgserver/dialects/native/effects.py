@@ -1,0 +1,119 @@
+"""Effects, the values of `e`: one row each, and the step it becomes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from imgserver.dialects.colours import COLOURS
+from imgserver.dialects.native import values
+from imgserver.dialects.native.refusals import Misread
+from imgserver.plan import Kernel, Number, Step, Tone, ToneName, Trim
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """`low` and `high` bound the argument; without them the effect has none. `default` None: it must be written."""
+
+    name: str
+    meaning: str
+    build: Callable[[Number], Step]
+    low: Fraction = Fraction(0)
+    high: Fraction = Fraction(0)
+    default: Number | None = None
+    whole: bool = False
+
+    @property
+    def takes(self) -> str:
+        """The argument in words."""
+        if self.low == self.high:
+            return "no argument"
+        kind = "whole " if self.whole else ""
+        low = "±" if self.low == -self.high else f"{_plain(self.low)}-"
+        optional = "" if self.default is None else f" (default {_plain(Fraction(self.default))})"
+        return f"{kind}{low}{_plain(self.high)}{optional}"
+
+
+def _plain(number: Fraction) -> str:
+    return str(int(number)) if number.denominator == 1 else str(float(number))
+
+
+def _factor(name: ToneName) -> Callable[[Number], Step]:
+    return lambda n: Tone(name, 1 + Fraction(n, 100))
+
+
+def _full(name: ToneName) -> Callable[[Number], Step]:
+    return lambda _: Tone(name, Fraction(1))
+
+
+HUNDRED = Fraction(100)
+EFFECTS: dict[str, Effect] = {
+    row.name: row
+    for row in (
+        Effect("blur", "Gaussian blur, sigma in px", lambda n: Kernel("blur", n), Fraction("0.3"), HUNDRED, 5),
+        Effect("sharpen", "sharpening, by strength", lambda n: Kernel("sharpen", n), Fraction("0.1"), Fraction(10), 1),
+        Effect(
+            "pixelate",
+            "square blocks of so many px",
+            lambda n: Kernel("pixelate", n),
+            Fraction(2),
+            Fraction(200),
+            10,
+            True,
+        ),
+        Effect("brightness", "per cent lighter or darker", _factor("brightness"), -HUNDRED, HUNDRED),
+        Effect("contrast", "per cent more or less contrast", _factor("contrast"), -HUNDRED, HUNDRED),
+        Effect("saturation", "per cent more or less colour", _factor("saturation"), -HUNDRED, HUNDRED),
+        Effect(
+            "hue", "degrees round the colour wheel", lambda n: Tone("hue", Fraction(n)), Fraction(-180), Fraction(180)
+        ),
+        Effect("gamma", "exponent", lambda n: Tone("gamma", Fraction(n)), Fraction("0.1"), Fraction(10)),
+        Effect("grayscale", "no colour", _full("grayscale")),
+        Effect("sepia", "brown tint, per cent", lambda n: Tone("sepia", Fraction(n, 100)), Fraction(1), HUNDRED, 80),
+        Effect("negate", "negative", _full("negate")),
+        Effect(
+            "trim",
+            "cuts a rim of one colour (`:colour` behind it; without, the corner's), by tolerance",
+            lambda n: Trim(tolerance=int(n)),
+            Fraction(0),
+            Fraction(255),
+            10,
+            True,
+        ),
+    )
+}
+
+
+def read_effect(text: str) -> Step:
+    """`blur`, `blur:4`, `trim:12:fff`."""
+    name, *arguments = text.split(":")
+    row = EFFECTS.get(name)
+    if row is None:
+        raise Misread("one of " + " ".join(EFFECTS), words=tuple(EFFECTS))
+    if name == "trim" and len(arguments) == 2:
+        return _trim_colour(row, arguments)
+    if row.low == row.high and not arguments:
+        return row.build(1)
+    if row.low == row.high or len(arguments) > 1 or (not arguments and row.default is None):
+        raise _misfit(row)
+    return row.build(_argument(row, *arguments))
+
+
+def _argument(row: Effect, text: str | None = None) -> Number:
+    if text is None:
+        return 0 if row.default is None else row.default
+    try:
+        return values.whole(text, int(row.low), int(row.high)) if row.whole else values.number(text, row.low, row.high)
+    except Misread:
+        raise _misfit(row) from None
+
+
+def _trim_colour(row: Effect, arguments: list[str]) -> Step:
+    tolerance = int(_argument(row, arguments[0]))
+    try:
+        return Trim("colour", values.colour(arguments[1]), tolerance)
+    except Misread:
+        raise Misread("trim:0-255:colour, a CSS name or 3, 4, 6 or 8 hex digits", words=tuple(COLOURS)) from None
+
+
+def _misfit(row: Effect) -> Misread:
+    return Misread(f"{row.name} takes {row.takes}")

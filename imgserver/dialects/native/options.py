@@ -1,0 +1,255 @@
+"""The option table: the parser, the messages and the URL reference all come from these rows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from imgserver.dialects.colours import COLOURS
+from imgserver.dialects.native import values
+from imgserver.dialects.native.effects import EFFECTS, read_effect
+from imgserver.dialects.native.flags import FLAGS, read_flags
+from imgserver.dialects.native.modes import GRAVITIES, MODES
+from imgserver.dialects.native.refusals import Misread
+from imgserver.plan import BLACK, Colour, Level, Terminal
+
+COLOUR_WORDS = "a CSS colour name or 3, 4, 6 or 8 hex digits"
+IMAGE_FORMATS = ("auto", "source", "jpg", "png", "webp", "avif", "gif", "jxl", "tiff")
+TELLERS = ("info", "blurhash", "thumbhash", "lqip", "palette")
+LEVELS: tuple[Level, ...] = ("best", "good", "eco", "low")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """`read` makes a value of the decoded text or raises Misread. `allowed` may hold `{max_side}`.
+
+    `scope`: of its segment, or of the whole URL, where the last one counts. `adds`: may be repeated in one segment.
+    `later`: known, and refused until a build has it.
+    """
+
+    key: str
+    name: str
+    allowed: str
+    meaning: str
+    read: Callable[[str], Any]
+    scope: Literal["segment", "url"] = "segment"
+    words: tuple[str, ...] = ()
+    adds: bool = False
+    later: str = ""
+
+
+def _word(rows: dict[str, Any] | tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in rows:
+            raise Misread
+        return text
+
+    return read
+
+
+def _zoom(text: str) -> Fraction:
+    return Fraction(values.number(text, Fraction(1, 10), Fraction(10)))
+
+
+def _pixel_ratio(text: str) -> Fraction:
+    return Fraction(values.number(text, Fraction(1, 2), Fraction(4)))
+
+
+def _turns(text: str) -> tuple[str | int, ...]:
+    """Motions in written order: `90.hflip`."""
+    return tuple(part if part in ("hflip", "vflip", "ignore") else values.signed(part, 360) for part in text.split("."))
+
+
+def _radii(text: str) -> tuple[int, int, int, int] | Literal["max"]:
+    """One to four, as CSS counts corners: top left, top right, bottom right, bottom left."""
+    if text == "max":
+        return "max"
+    radii = [values.whole(part, 0, 4096) for part in text.split(":")]
+    if len(radii) > 4:
+        raise Misread
+    first, second = radii[0], radii[1] if len(radii) > 1 else radii[0]
+    third = radii[2] if len(radii) > 2 else first
+    return first, second, third, radii[3] if len(radii) > 3 else second
+
+
+def _border(text: str) -> tuple[int, Colour]:
+    width, colon, colour = text.partition(":")
+    return values.whole(width, 1, 500), values.colour(colour) if colon else BLACK
+
+
+def _background(text: str) -> Colour | Literal["auto", "blur"]:
+    if text == "auto":
+        return "auto"
+    return "blur" if text == "blurred" else values.colour(text)
+
+
+def _format(text: str) -> str | Terminal:
+    """A format's name, or the terminal that takes the place of a picture."""
+    name, colon, count = text.partition(":")
+    if name == "palette":
+        return Terminal("palette", values.whole(count, 1, 16) if colon else 5)
+    match text:
+        case "info" | "blurhash" | "thumbhash" | "lqip":
+            return Terminal(text)
+        case "jpeg":
+            return "jpg"
+    return _word(IMAGE_FORMATS)(text)
+
+
+def _quality(text: str) -> int | Level | Literal["auto"]:
+    word, colon, level = text.partition(":")
+    if word != "auto":
+        return values.whole(text, 1, 100)
+    if not colon:
+        return "auto"
+    for known in LEVELS:
+        if level == known:
+            return known
+    raise Misread
+
+
+def _refused(text: str) -> str:
+    return text
+
+
+_SIDE = "whole pixels 1-{max_side} or a share 0.0001-1.0 with a point"
+_OFFSET = f"whole pixels ±{values.WIDEST} or a share ±1.0 with a point"
+
+OPTIONS: dict[str, Option] = {
+    row.key: row
+    for row in (
+        Option("w", "width", _SIDE, "width of the box", values.side),
+        Option("h", "height", _SIDE, "height of the box", values.side),
+        Option(
+            "ar",
+            "aspect_ratio",
+            "16:9 (each 1-9999) or a number 0.01-100",
+            "gives the missing side; alone, cuts or pads to that shape without scaling",
+            values.ratio,
+        ),
+        Option(
+            "c",
+            "crop",
+            "one of " + " ".join(MODES),
+            "how the picture meets the box; `limit` without it, with `ar` `rfill`",
+            _word(MODES),
+            words=tuple(MODES),
+        ),
+        Option(
+            "g",
+            "gravity",
+            "one of " + " ".join(GRAVITIES),
+            "what to keep where the mode cuts, where to put the picture where it pads; `center` without it",
+            _word(GRAVITIES),
+            words=GRAVITIES,
+        ),
+        Option(
+            "x",
+            "x_offset",
+            _OFFSET,
+            "inward from g's edge, right from the centre; with `g_xy` the point",
+            values.offset,
+        ),
+        Option(
+            "y", "y_offset", _OFFSET, "inward from g's edge, down from the centre; with `g_xy` the point", values.offset
+        ),
+        Option("z", "zoom", "a number 0.1-10", "with `c_thumb`: 2 shows half the width, 0.5 twice", _zoom),
+        Option(
+            "a",
+            "angle",
+            "whole degrees ±360, hflip or vflip, joined by . in order; ignore",
+            "turns clockwise and mirrors, after scaling; `ignore` (first segment) leaves out the EXIF orientation",
+            _turns,
+            words=("hflip", "vflip", "ignore"),
+        ),
+        Option(
+            "e",
+            "effect",
+            "one of " + " ".join(EFFECTS),
+            "effects, in written order; the table below",
+            read_effect,
+            words=tuple(EFFECTS),
+            adds=True,
+        ),
+        Option("o", "opacity", "a whole number 0-100", "per cent", lambda text: values.whole(text, 0, 100)),
+        Option(
+            "r",
+            "radius",
+            "whole pixels 0-4096, one to four joined by :, or max",
+            "rounds the corners (top left, top right, bottom right, bottom left); `max` is an ellipse",
+            _radii,
+            words=("max",),
+        ),
+        Option(
+            "bo",
+            "border",
+            f"whole pixels 1-500, then :colour ({COLOUR_WORDS})",
+            "a frame outside the picture; black without a colour",
+            _border,
+        ),
+        Option(
+            "b",
+            "background",
+            f"{COLOUR_WORDS}, transparent; in pad modes also auto, blurred",
+            "fills padding and turned corners; a colour also whatever is transparent",
+            _background,
+            words=("auto", "blurred", *COLOURS),
+        ),
+        Option("l", "layer", "a picture or text", "draws over the picture", _refused, later="layers are"),
+        Option("u", "underlay", "a picture", "draws under the picture", _refused, later="underlays are"),
+        Option("co", "colour", COLOUR_WORDS, "colour of a text layer", _refused, later="text layers are"),
+        Option("t", "preset", "a-z, 0-9 and -, 1-64 of them", "a named set of options", _refused, later="presets are"),
+        Option(
+            "f",
+            "format",
+            "one of " + " ".join((*IMAGE_FORMATS, *TELLERS)) + " (palette:1-16)",
+            "the result's format (`auto`: the best the client shows; `jpeg` is `jpg`), or what is told instead of it",
+            _format,
+            "url",
+            words=(*IMAGE_FORMATS, "jpeg", *TELLERS),
+        ),
+        Option(
+            "q",
+            "quality",
+            "a whole number 1-100, auto, auto:best, auto:good, auto:eco or auto:low",
+            "given to the encoder as it is; png and gif have none; `auto:good` without it",
+            _quality,
+            "url",
+            words=("auto", *(f"auto:{level}" for level in LEVELS)),
+        ),
+        Option(
+            "dpr",
+            "pixel_ratio",
+            "a number 0.5-4",
+            "multiplies pixel lengths of the first resize and all after it",
+            _pixel_ratio,
+            "url",
+        ),
+        Option(
+            "pg",
+            "page",
+            "a whole number 1-9999",
+            "page or frame to read",
+            lambda text: values.whole(text, 1, 9999),
+            "url",
+        ),
+        Option(
+            "fl",
+            "flags",
+            "flags joined by .: " + " ".join(FLAGS),
+            "the table below",
+            read_flags,
+            "url",
+            words=tuple(FLAGS),
+            adds=True,
+        ),
+        Option(
+            "exp",
+            "expiry",
+            "unix seconds",
+            "signed URLs only: until when it is valid",
+            lambda text: values.whole(text, 1, 10**10 - 1),
+            "url",
+        ),
+    )
+}

@@ -1,0 +1,73 @@
+"""The keys that act once on the whole URL: from any segment, the last one counts."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+
+from imgserver.dialects.native.flags import CONTRADICTIONS
+from imgserver.dialects.native.refusals import bad_rule
+from imgserver.dialects.native.wish import Wish
+from imgserver.errors import NotInThisBuild
+from imgserver.formats import FORMATS, WRITABLE
+from imgserver.identity import INTERLACED
+from imgserver.plan import Output, Terminal
+
+GLOBAL = ("format", "quality", "pixel_ratio", "page", "flags", "expiry")
+KEYS = {"f": "format", "q": "quality", "dpr": "pixel_ratio", "pg": "page", "fl": "flags", "exp": "expiry"}
+
+
+def gather(wishes: Iterable[Wish]) -> Wish:
+    """One wish holding the last of each global key."""
+    last: dict[str, object] = {}
+    written = {}
+    for wish in wishes:
+        for key in KEYS.keys() & wish.written.keys():
+            last[KEYS[key]] = getattr(wish, KEYS[key])
+            written[key] = wish.written[key]
+    return Wish(**last, written=written)  # type: ignore[arg-type]
+
+
+def emit_output(wish: Wish) -> tuple[Output, Terminal]:
+    """Raises BadOption for keys that cannot stand together, NotInThisBuild for formats that cannot be written."""
+    _check(wish)
+    terminal = wish.format if isinstance(wish.format, Terminal) else Terminal()
+    flags = wish.flags
+    output = Output(
+        format=wish.format if isinstance(wish.format, str) else "source",
+        quality=wish.quality or "auto",
+        lossless="lossless" in flags,
+        progressive=True if "progressive" in flags else None,
+        metadata="all" if "keep_metadata" in flags else "copyright" if "keep_copyright" in flags else "none",
+        profile="keep" if "keep_profile" in flags else "srgb",
+        frames=wish.page or ("all" if "animated" in flags else "first" if "still" in flags else "auto"),
+    )
+    return output, terminal
+
+
+def pixel_ratio(wish: Wish) -> Fraction:
+    return wish.pixel_ratio or Fraction(1)
+
+
+def _check(wish: Wish) -> None:
+    flags = wish.flags
+    for one, other in CONTRADICTIONS:
+        if one in flags and other in flags:
+            raise bad_rule(wish.written["fl"], f"{one} and {other} exclude each other")
+    if wish.page is not None and "animated" in flags:
+        raise bad_rule(wish.written["pg"], "one page has no animation; leave out fl_animated")
+    if wish.expiry is not None:
+        raise bad_rule(wish.written["exp"], "only in signed URLs: anybody could write another time")
+    if isinstance(wish.format, str):
+        _check_format(wish, wish.format)
+
+
+def _check_format(wish: Wish, name: str) -> None:
+    row = FORMATS.get(name)
+    if row is None:
+        return
+    if name not in WRITABLE:
+        option = wish.written["f"]
+        raise NotInThisBuild(f"f: this build cannot write {name}", argument="f", value=option.text, at=option.at)
+    needs = {"animated": row.animation, "lossless": row.lossless, "progressive": name in INTERLACED}
+    for flag, able in needs.items():
+        if flag in wish.flags and not able:
+            raise bad_rule(wish.written["fl"], f"{flag} has no effect on {name}")

@@ -1,0 +1,327 @@
+"""What makes two plans the same picture: one spelling of a plan, its digest, and the key of a record.
+
+Two URLs that ask for the same picture give one key, whatever dialect or order they were written in.
+"""
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields, replace
+from fractions import Fraction
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, get_args
+
+from imgserver.formats import FORMATS, quality_of
+from imgserver.plan import (
+    CENTER,
+    PLAN_VERSION,
+    TRANSPARENT,
+    WHITE,
+    ZERO,
+    Anchor,
+    Canvas,
+    Colour,
+    Crop,
+    Fill,
+    Fit,
+    Flatten,
+    Kernel,
+    Length,
+    Mask,
+    Output,
+    Plan,
+    Px,
+    Rel,
+    SourceRef,
+    Step,
+    Terminal,
+    Tone,
+    Trim,
+    Turn,
+)
+
+WHOLE = Rel(Fraction(1))
+INTERLACED = frozenset({"jpg", "png", "gif"})
+NEUTRAL_TONE = {"brightness": 1, "contrast": 1, "saturation": 1, "gamma": 1, "opacity": 1}
+
+# The eight rigid motions as matrices (x' = ax + by, y' = cx + dy; y points down), by EXIF orientation.
+MATRICES = {
+    1: (1, 0, 0, 1),
+    2: (-1, 0, 0, 1),
+    3: (-1, 0, 0, -1),
+    4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0),
+    6: (0, -1, 1, 0),
+    7: (0, -1, -1, 0),
+    8: (0, 1, -1, 0),
+}
+MOTIONS = {matrix: motion for motion, matrix in MATRICES.items()}
+QUARTERS = {0: 1, 90: 6, 180: 3, 270: 8}
+
+
+def normalise(plan: Plan) -> Plan:
+    """The same picture in its one spelling; idempotent. Changes no pixel and no size, only how they are asked for."""
+    steps: list[Step] = []
+    for step in plan.steps:
+        _append(steps, step)
+    terminal = plan.terminal if plan.terminal.kind == "palette" else Terminal(plan.terminal.kind)
+    return Plan(tuple(steps), _output(plan.output, terminal), terminal)
+
+
+def canonical(plan: Plan) -> str:
+    """The plan in one line: fields that differ from their default, in declared order.
+
+    `orient;fit(width=800)|format=webp,quality=80`, and behind a second bar the terminal unless it is the image.
+    """
+    text = ";".join(map(_spell_value, plan.steps)) + "|" + _spell_fields(plan.output)
+    return text if plan.terminal == Terminal() else f"{text}|{_spell_fields(plan.terminal)}"
+
+
+def plan_digest(plan: Plan) -> str:
+    """32 hex digits, equal for equal pictures: the plan is normalised first. Negotiate its output before."""
+    return _digest(str(PLAN_VERSION), canonical(normalise(plan)))
+
+
+@lru_cache(maxsize=4096)
+def source_digest(ref: SourceRef) -> str:
+    """32 hex digits: the common part of the keys of all renditions of one original."""
+    return _digest(ref.source, ref.path)
+
+
+def key(ref: SourceRef, plan: Plan) -> str:
+    """`<version>/<source digest>/<plan digest>`: what a rendition is stored under, so that a purge is a prefix."""
+    return f"{PLAN_VERSION}/{source_digest(ref)}/{plan_digest(plan)}"
+
+
+def _digest(*texts: str) -> str:
+    """Fields are length-prefixed, so that no two lists of fields run together into one text."""
+    hasher = sha256()
+    for text in texts:
+        data = text.encode()
+        hasher.update(len(data).to_bytes(4, "big") + data)
+    return hasher.hexdigest()[:32]
+
+
+def join_motions(first: int, second: int) -> int:
+    """The rigid motion (1-8) that does `first`, then `second`."""
+    a, b, c, d = MATRICES[second]
+    e, f, g, h = MATRICES[first]
+    return MOTIONS[(a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h)]
+
+
+def _append(steps: list[Step], step: Step) -> None:
+    plain = _NORMALISERS[type(step)](step) if type(step) in _NORMALISERS else step
+    if plain is None:
+        return
+    last = steps[-1] if steps else None
+    if not (isinstance(plain, Turn) and isinstance(last, Turn) and _is_rigid(plain) and _is_rigid(last)):
+        steps.append(plain)
+        return
+    steps.pop()
+    motion = join_motions(last.motion, plain.motion)
+    if motion != 1:
+        # What stands before may be a rigid turn no more: two of them never remain side by side.
+        steps.append(Turn(motion))
+
+
+def _is_rigid(turn: Turn) -> bool:
+    return turn.degrees == 0
+
+
+def _trim(step: Trim) -> Step | None:
+    return step if step.by == "colour" or step.colour is None else replace(step, colour=None)
+
+
+def _crop(step: Crop) -> Step | None:
+    width, height, ratio = step.width, step.height, step.ratio
+    if ratio is not None:
+        width, height, ratio = _other_side(width, height, ratio)
+    if ratio is None:
+        width = None if width == WHOLE else width
+        height = None if height == WHOLE else height
+    anchor = _anchor(step.anchor)
+    if (width, height, ratio) == (None, None, None) and step.zoom == 1 and _is_still(anchor):
+        return None
+    return Crop(width, height, ratio, anchor, step.zoom, step.outside)
+
+
+def _is_still(anchor: Anchor) -> bool:
+    """Whether a window of the whole picture, so anchored, stays the whole picture."""
+    return anchor.kind != "focal" and anchor.dx == ZERO and anchor.dy == ZERO
+
+
+def _fit(step: Fit) -> Step | None:
+    width, height, ratio = step.width, step.height, step.ratio
+    if width is None and height is None:
+        return _fit_ratio(step)
+    if ratio is not None:
+        width, height, ratio = _other_side(width, height, ratio)
+    mode, enlarge, finish = step.mode, step.enlarge, step.finish
+    sides = tuple(side for side in (width, height) if side is not None)
+    if ratio is None and all(isinstance(side, Rel) for side in sides):
+        if all(side == WHOLE for side in sides) and (len(sides) == 2 or finish == "none"):
+            return None
+        enlarge = "deny"  # a share of at most 1 asks for no enlarging
+    if len(sides) == 1 and ratio is None and finish == "none":
+        mode = "contain"  # one side alone scales both axes by its own factor in every mode
+    anchor = _anchor(step.anchor) if finish != "none" else CENTER
+    fill = _fill(step.fill) if finish == "pad" else TRANSPARENT
+    return Fit(width, height, ratio, mode, enlarge, step.shrink, finish, anchor, fill)
+
+
+def _fit_ratio(step: Fit) -> Step | None:
+    """A ratio alone cuts or pads and never scales, so the policies on scaling do not matter."""
+    if step.ratio is None or step.finish == "none":
+        return None
+    fill = _fill(step.fill) if step.finish == "pad" else TRANSPARENT
+    return Fit(ratio=step.ratio, mode=step.mode, finish=step.finish, anchor=_anchor(step.anchor), fill=fill)
+
+
+def _other_side(
+    width: Length | None, height: Length | None, ratio: Fraction
+) -> tuple[Length | None, Length | None, Fraction | None]:
+    """A ratio beside a px side is the other side, exactly; beside a share it depends on the picture and stays."""
+    if isinstance(width, Px) and height is None:
+        return width, Px(width.value / ratio), None
+    if isinstance(height, Px) and width is None:
+        return Px(height.value * ratio), height, None
+    if width is not None and height is not None:
+        return width, height, None
+    return width, height, ratio
+
+
+def _canvas(step: Canvas) -> Step | None:
+    top, right, bottom, left = map(_length, step.margins)
+    margins = (top, right, bottom, left)
+    return None if margins == (ZERO, ZERO, ZERO, ZERO) else Canvas(margins, _fill(step.fill))
+
+
+def _turn(step: Turn) -> Step | None:
+    degrees = step.degrees % 360
+    if degrees in QUARTERS:
+        motion = join_motions(step.motion, QUARTERS[degrees])
+        return None if motion == 1 else Turn(motion)
+    return Turn(step.motion, degrees, _fill(step.fill))
+
+
+def _tone(step: Tone) -> Step | None:
+    amount = step.amount % 360 if step.name == "hue" else step.amount
+    if amount == NEUTRAL_TONE.get(step.name, 0):
+        return None
+    return Tone(step.name, amount)
+
+
+def _kernel(step: Kernel) -> Step | None:
+    return None if step.amount == 0 else step
+
+
+def _mask(step: Mask) -> Step | None:
+    if step.ellipse:
+        return Mask(ellipse=True)
+    return step if any(step.radii) else None
+
+
+def _flatten(step: Flatten) -> Step | None:
+    return step if step.colour.alpha else None
+
+
+def _anchor(anchor: Anchor) -> Anchor:
+    if anchor is CENTER:
+        return anchor
+    dx, dy = _length(anchor.dx), _length(anchor.dy)
+    if anchor.kind != "focal":
+        return Anchor(anchor.kind, dx=dx, dy=dy)
+    return Anchor("focal", _length(anchor.fx), _length(anchor.fy), dx, dy)
+
+
+def _length(length: Length) -> Length:
+    """No pixels and no share of an axis are the same nothing."""
+    return ZERO if length == Rel(Fraction(0)) else length
+
+
+def _fill(fill: Fill) -> Fill:
+    return TRANSPARENT if isinstance(fill, Colour) and fill.alpha == 0 else fill
+
+
+_NORMALISERS: dict[type[Step], Callable[[Any], Step | None]] = {
+    Trim: _trim,
+    Crop: _crop,
+    Fit: _fit,
+    Canvas: _canvas,
+    Turn: _turn,
+    Tone: _tone,
+    Kernel: _kernel,
+    Mask: _mask,
+    Flatten: _flatten,
+}
+
+
+def _output(output: Output, terminal: Terminal) -> Output:
+    if terminal.kind != "image":
+        frames = _frames(output.frames)
+        return Output(frames=frames, profile=output.profile, background=output.background)
+    concrete = FORMATS.get(output.format)
+    if concrete is None:
+        return replace(output, offers=output.offers if output.format == "auto" else (), frames=_frames(output.frames))
+    lossless = output.lossless and concrete.lossless and concrete.lossy
+    frames = _frames(output.frames)
+    return replace(
+        output,
+        offers=(),
+        quality=_quality(output, concrete.lossy and not lossless),
+        lossless=lossless,
+        progressive=output.progressive if concrete.name in INTERLACED else None,
+        frames="auto" if frames == "first" and not concrete.animation else frames,
+        background=WHITE if concrete.alpha else output.background,
+    )
+
+
+def _quality(output: Output, matters: bool) -> Any:
+    if not matters:
+        return "auto"
+    return output.quality if output.quality == "auto" else quality_of(output, output.format)
+
+
+def _frames(frames: Any) -> Any:
+    return "first" if frames == 1 else frames
+
+
+def _declared(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (field.name, field.default if field.default_factory is MISSING else field.default_factory())
+        for field in fields(kind)
+    )
+
+
+# Field names with their defaults, in declared order.
+_DECLARED = {kind: _declared(kind) for kind in (*get_args(Step), Anchor, Output, Terminal)}
+
+
+def _spell_fields(value: Any) -> str:
+    spelled = []
+    for name, default in _DECLARED[type(value)]:
+        item = getattr(value, name)
+        if item is not default and item != default:
+            spelled.append(f"{name}={_spell_value(item)}")
+    return ",".join(spelled)
+
+
+def _spell_value(value: Any) -> str:
+    spell = _SPELLINGS.get(type(value))
+    if spell is not None:
+        return spell(value)
+    inner = _spell_fields(value)
+    name = type(value).__name__.lower()
+    return f"{name}({inner})" if inner else name
+
+
+_SPELLINGS: dict[type[Any], Callable[[Any], str]] = {
+    str: str,
+    int: str,
+    Fraction: str,
+    type(None): lambda _: "none",
+    bool: lambda value: "yes" if value else "no",
+    tuple: lambda items: "(" + ",".join(map(_spell_value, items)) + ")",
+    Px: lambda length: str(length.value),
+    Rel: lambda length: f"{length.share}*",  # the asterisk: of the axis
+    Colour: lambda colour: f"#{colour.red:02x}{colour.green:02x}{colour.blue:02x}{colour.alpha:02x}",
+}
