@@ -11,7 +11,7 @@ from imgserver.dialects.native.rules import check
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options
 from imgserver.dialects.native.wish import Wish, meant, read
-from imgserver.errors import BadOption, SignatureRefused
+from imgserver.errors import BadOption, BadSourcePath, SignatureRefused
 from imgserver.plan import ImageRequest, Orient, Plan, SourceRef, Step
 
 # What a path segment may hold as it is (RFC 3986 3.3), but for the comma, which parts options.
@@ -21,13 +21,16 @@ UNQUOTED = "/-._~!$'()*+;=:@&"
 class NativeDialect:
     """`/img/w_800,q_80/photo.jpg`; the grammar is told in docs/urls.md. Satisfies `dialects.Dialect`."""
 
-    def __init__(self, settings: NativeSettings, sources: Iterable[str], default_source: str) -> None:
-        """Raises ValueError for source names the grammar could not tell from options."""
+    def __init__(
+        self, settings: NativeSettings, sources: Iterable[str], default_source: str, *, mount: str = "/img/"
+    ) -> None:
+        """Raises ValueError for source names the grammar does not allow. `mount` begins and ends with a slash."""
         self.settings = settings
+        self.mount = mount
         self._addresses = Addresses(frozenset(sources), default_source)
 
     def parse(self, raw_target: str) -> ImageRequest:
-        target = cut(raw_target, self.settings)
+        target = cut(raw_target, self.settings, mount=self.mount)
         if target.signed:
             raise SignatureRefused("the URL is signed, but this server has no key to check it with")
         wishes = [read(segment, self.settings) for segment in target.segments]
@@ -54,7 +57,7 @@ class NativeDialect:
         elif needs_escape(first) and "/" in path:
             path = f"{END_OF_OPTIONS}/{path}"
         head = options.strip("/") + "/" if options.strip("/") else ""
-        target = self.settings.mount + head + path
+        target = self.mount + head + path
         if self.parse(target).ref != ref:
             raise BadOption(f"{options} does not end where the source begins", value=options)
         return target
@@ -70,8 +73,11 @@ class NativeDialect:
 
 
 def quote_source(path: str) -> str:
-    """A source path as it stands in a URL: UTF-8, percent-encoded, slashes kept."""
-    return quote(path, safe=UNQUOTED)
+    """A source path as it stands in a URL: UTF-8, percent-encoded, slashes kept. Raises BadSourcePath."""
+    try:
+        return quote(path, safe=UNQUOTED)
+    except UnicodeEncodeError:
+        raise BadSourcePath("a file name that is not UTF-8 cannot stand in a URL") from None
 
 
 def needs_escape(folder: str) -> bool:

@@ -25,7 +25,6 @@ from imgserver.plan import (
     Flatten,
     Mask,
     Px,
-    Smart,
     Step,
     Tone,
     Trim,
@@ -33,8 +32,7 @@ from imgserver.plan import (
 )
 
 MOTIONS = {"hflip": 2, "vflip": 4, 0: 1, 90: 6, 180: 3, 270: 8}
-_COMPASS: dict[str, Compass] = {word: word for word in COMPASS}  # type: ignore[misc]
-_SMART: dict[str, Smart] = {"auto": "attention", "auto:entropy": "entropy"}
+_COMPASS: dict[str, Compass] = {word: word for word in COMPASS}
 
 
 def emit(wish: Wish) -> Iterator[Step]:
@@ -91,7 +89,7 @@ def _anchor(wish: Wish, mode: Mode) -> Anchor:
     if wish.gravity == "xy":
         return Anchor("focal", fx=dx, fy=dy)
     if wish.gravity in SMART:
-        return Anchor(_SMART[wish.gravity])
+        return Anchor(SMART[wish.gravity])
     moved = wish.x_offset is not None or wish.y_offset is not None
     default = "north_west" if mode.name == "crop" and moved else "center"
     return Anchor(_COMPASS[wish.gravity or default], dx=dx, dy=dy)

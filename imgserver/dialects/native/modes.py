@@ -1,7 +1,9 @@
 """Crop modes, the values of `c`: one row each."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from imgserver.plan import Compass, Smart
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ MODES: dict[str, Mode] = {
     )
 }
 
-COMPASS = ("center", "north", "north_east", "east", "south_east", "south", "south_west", "west", "north_west")
-SMART = {"auto": "attention", "auto:entropy": "entropy"}
+COMPASS: tuple[Compass, ...] = get_args(Compass)
+SMART: dict[str, Smart] = {"auto": "attention", "auto:entropy": "entropy"}
 FACES = ("face", "face:auto")
 GRAVITIES = (*COMPASS, *SMART, *FACES, "xy")

@@ -24,7 +24,7 @@ class Option:
     """`read` makes a value of the decoded text or raises Misread. `allowed` may hold `{max_side}`.
 
     `scope`: of its segment, or of the whole URL, where the last one counts. `adds`: may be repeated in one segment.
-    `later`: known, and refused until a build has it.
+    `later`: known, and refused until a build has it; `reserved`: the same of single values.
     """
 
     key: str
@@ -36,6 +36,7 @@ class Option:
     words: tuple[str, ...] = ()
     adds: bool = False
     later: str = ""
+    reserved: tuple[str, ...] = ()
 
 
 def _word(rows: dict[str, Any] | tuple[str, ...]) -> Callable[[str], str]:
@@ -118,7 +119,7 @@ _OFFSET = f"whole pixels ±{values.WIDEST} or a share ±1.0 with a point"
 OPTIONS: dict[str, Option] = {
     row.key: row
     for row in (
-        Option("w", "width", _SIDE, "width of the box", values.side),
+        Option("w", "width", _SIDE, "width of the box", values.side, reserved=("auto",)),
         Option("h", "height", _SIDE, "height of the box", values.side),
         Option(
             "ar",
@@ -224,6 +225,7 @@ OPTIONS: dict[str, Option] = {
             "multiplies pixel lengths of the first resize and all after it",
             _pixel_ratio,
             "url",
+            reserved=("auto",),
         ),
         Option(
             "pg",

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any
 
 from imgserver.dialects.native.flags import CONTRADICTIONS
+from imgserver.dialects.native.options import OPTIONS
 from imgserver.dialects.native.refusals import bad_rule
 from imgserver.dialects.native.wish import Wish
 from imgserver.errors import NotInThisBuild
@@ -11,19 +13,18 @@ from imgserver.formats import FORMATS, WRITABLE
 from imgserver.identity import INTERLACED
 from imgserver.plan import Output, Terminal
 
-GLOBAL = ("format", "quality", "pixel_ratio", "page", "flags", "expiry")
-KEYS = {"f": "format", "q": "quality", "dpr": "pixel_ratio", "pg": "page", "fl": "flags", "exp": "expiry"}
+NAMES = {row.key: row.name for row in OPTIONS.values() if row.scope == "url"}
 
 
 def gather(wishes: Iterable[Wish]) -> Wish:
     """One wish holding the last of each global key."""
-    last: dict[str, object] = {}
+    last: dict[str, Any] = {}
     written = {}
     for wish in wishes:
-        for key in KEYS.keys() & wish.written.keys():
-            last[KEYS[key]] = getattr(wish, KEYS[key])
+        for key in NAMES.keys() & wish.written.keys():
+            last[NAMES[key]] = getattr(wish, NAMES[key])
             written[key] = wish.written[key]
-    return Wish(**last, written=written)  # type: ignore[arg-type]
+    return Wish(**last, written=written)
 
 
 def emit_output(wish: Wish) -> tuple[Output, Terminal]:

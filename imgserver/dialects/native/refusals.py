@@ -6,6 +6,9 @@ from typing import Any
 
 from imgserver.errors import BadOption
 
+# Values longer than this are cut in sentences, and near nothing.
+LONGEST = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -29,7 +32,9 @@ class Misread(Exception):
 def bad_value(option: Written, allowed: str, *, words: tuple[str, ...] = (), hint: str = "") -> BadOption:
     near = nearest(option.text, words)
     tail = f"; nearest: {near}" if near else hint
-    return _bad(option, f'{option.key}: "{option.text}" is not allowed; {allowed}{tail}', allowed=allowed, nearest=near)
+    return _bad(
+        option, f'{option.key}: "{_short(option.text)}" is not allowed; {allowed}{tail}', allowed=allowed, nearest=near
+    )
 
 
 def bad_rule(option: Written, sentence: str, *, allowed: str | None = None) -> BadOption:
@@ -38,8 +43,14 @@ def bad_rule(option: Written, sentence: str, *, allowed: str | None = None) -> B
 
 
 def nearest(word: str, words: tuple[str, ...]) -> str | None:
+    if len(word) > LONGEST:
+        return None
     found = get_close_matches(word.lower(), words, n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def _bad(option: Written, sentence: str, **facts: Any) -> BadOption:

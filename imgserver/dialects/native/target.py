@@ -40,12 +40,12 @@ class Undecodable(Exception):
     """A percent-encoding that is no clean text; the message says why."""
 
 
-def cut(raw_target: str, settings: NativeSettings) -> Target:
+def cut(raw_target: str, settings: NativeSettings, *, mount: str) -> Target:
     """Raises TargetTooLong, BadRequest, and NotFound for what is not under the mount."""
-    _check(raw_target, settings)
+    _check(raw_target, settings, mount)
     path, question, _ = raw_target.partition("?")
-    parts = path[len(settings.mount) :].split("/")
-    at = len(settings.mount)
+    parts = path[len(mount) :].split("/")
+    at = len(mount)
     signed = len(parts) > 1 and SIGNATURE.fullmatch(parts[0]) is not None
     if signed:
         at += len(parts.pop(0)) + 1
@@ -80,12 +80,12 @@ def decode(text: str) -> str:
     return decoded
 
 
-def _check(raw_target: str, settings: NativeSettings) -> None:
+def _check(raw_target: str, settings: NativeSettings, mount: str) -> None:
     if len(raw_target) > settings.max_target_bytes:
         raise TargetTooLong(f"the URL is over {settings.max_target_bytes} bytes")
     if not VISIBLE.fullmatch(raw_target):
         raise BadRequest("a URL is visible ASCII; anything else is percent-encoded")
-    if not raw_target.startswith(settings.mount):
-        raise NotFound(f"pictures are under {settings.mount}")
+    if not raw_target.startswith(mount):
+        raise NotFound(f"pictures are under {mount}")
     if "#" in raw_target:
         raise BadRequest("a # ends a URL; in a file name it is %23")

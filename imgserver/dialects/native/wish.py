@@ -15,6 +15,8 @@ from imgserver.plan import Colour, Length, Level, Step, Terminal
 
 KEYS_BY_NAME = {row.name: key for key, row in OPTIONS.items()} | {key: key for key in OPTIONS}
 NAMES = tuple(KEYS_BY_NAME)
+# Looking for near words takes 0.1 ms each, and every URL may bring some.
+MOST_MEANT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def _option(part: str, at: int, segment: str) -> tuple[Option, Written]:
     row = OPTIONS.get(key) if underscore else None
     if row is None:
         raise _unknown(part, at, segment)
+    if row.later:
+        raise NotInThisBuild(f"{key}: {row.later} not in this build", argument=key, value=raw, at=at)
     try:
         return row, Written(key, decode(raw), part, at)
     except Undecodable as error:
@@ -78,10 +82,8 @@ def _option(part: str, at: int, segment: str) -> tuple[Option, Written]:
 
 
 def _value(row: Option, option: Written, settings: NativeSettings) -> Any:
-    if row.later:
-        raise NotInThisBuild(
-            f"{row.key}: {row.later} not in this build", argument=row.key, value=option.text, at=option.at
-        )
+    if option.text in row.reserved:
+        raise bad_rule(option, f"{option.text} is reserved for a later version")
     try:
         return row.read(option.text)
     except Misread as misread:
@@ -119,8 +121,10 @@ def _folder_hint(option: Written) -> str:
 @lru_cache(maxsize=256)
 def meant(folder: str) -> str | None:
     """The options a folder's name was perhaps meant as: `w_800` for `width_800`; None if it reads like none."""
-    parts = [_meant(part) for part in folder.split(",")]
-    known = [part for part in parts if part is not None]
+    parts = folder.split(",")
+    if len(parts) > MOST_MEANT:
+        return None
+    known = [option for option in map(_meant, parts) if option is not None]
     return ",".join(known) if len(known) == len(parts) else None
 
 
