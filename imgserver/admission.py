@@ -1,0 +1,353 @@
+"""The waiting room: who may wait, whose turn it is, who is refused, and when.
+
+Rules, in the order in which they are asked:
+  1. A ticket is a place, taken at once or refused at once. Its deadline starts there.
+  2. Refused: while draining; when room and slots are taken (a lower class is put out first); when the predicted wait
+     plus the render itself would not end before the deadline. Low-priority work may use half the room and half the
+     time; a refresh behind a stale answer only gets what nobody else wants.
+  3. Turns: by class, first come first served. Once the queue has been standing, newest first, and the oldest are let
+     go: most who wait that long have left, and serving them in order would make everybody late.
+  4. Decoded bytes have a budget of their own. Small work passes a large one that waits for memory, but not for ever.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Annotated, Self
+
+from annotated_types import Interval
+
+from imgserver import machine
+from imgserver.cost import Cost, Pace
+from imgserver.errors import DeadlineExceeded, Overloaded
+
+RETRY_CAP_SECONDS = 30
+RETRY_JITTER = 0.2
+# One slot in ten is kept free for what the visitor is looking at.
+RESERVE = 10
+
+
+class Criticality(IntEnum):
+    """Who is served first and shed last. URGENT is near the viewport; REFRESH renews behind a stale answer."""
+
+    URGENT = 0
+    NORMAL = 1
+    LOW = 2
+    REFRESH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionSettings:
+    room: Annotated[int, Interval(ge=1, le=100_000)] = 256
+    """Requests that may wait beside those being rendered."""
+    deadline_seconds: Annotated[float, Interval(ge=0.1, le=600)] = 10.0
+    """From the ticket to the finished picture; keep it below the CDN's origin time-out."""
+    decoded_bytes: Annotated[int, Interval(ge=0)] = 0
+    """Pixels held by all renders at once, in bytes; 0 is a quarter of the memory granted."""
+    standing_seconds: Annotated[float, Interval(ge=0.1, le=60)] = 1.0
+    """How long waits may stay above one median render before the queue turns to newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionStatistics:
+    waiting: int
+    """Tickets without a slot: fetching their source, or queued."""
+    waiting_by_class: Mapping[str, int]
+    """The same, by lower-case name of the class."""
+    running: int
+    """Tickets inside a slot."""
+    slots: int
+    """Tickets that may be inside at once."""
+    limit: int
+    """Places in the waiting room."""
+    predicted_wait_seconds: float
+    """How long a normal ticket taken now would wait for its slot."""
+    oldest_wait_seconds: float
+    """Age of the oldest ticket that still waits; 0 when nobody does."""
+    decoded_bytes_in_flight: int
+    """Estimated bytes of pixels held by running renders."""
+    decoded_bytes_limit: int
+    """The budget of the above."""
+    shed: Mapping[str, int]
+    """Refusals since the start, by reason: full, predicted_wait, deadline, memory, drain."""
+    admitted: int
+    """Tickets given since the start."""
+    standing: bool
+    """Whether the queue is served newest first."""
+    draining: bool
+    """Whether every new ticket is refused."""
+
+
+class Ticket:
+    """A place in the waiting room. `with ticket:` leaves it whatever happens; leaving twice does no harm."""
+
+    def __init__(self, admission: "Admission", *, criticality: Criticality, entered: float, deadline: float) -> None:
+        self._admission = admission
+        self.criticality = criticality
+        self.entered = entered
+        self.deadline = deadline
+        """When the picture must be finished: absolute seconds of the admission's monotonic clock."""
+        self.cost: Cost | None = None
+        self.asked: float | None = None
+        self.number = 0  # in the order of asking; clocks may stand still between two
+        self.started: float | None = None
+        self.short_of_memory = False
+        self.turn: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.leave(self)
+
+    @property
+    def waited_seconds(self) -> float:
+        """From asking for a slot until it was given, or until now; 0 before asking."""
+        return self._admission.waited(self)
+
+    @contextlib.asynccontextmanager
+    async def slot(self, cost: Cost) -> AsyncIterator[None]:
+        """Waits its turn, at most until the deadline, and holds a slot inside the block.
+
+        Raises Overloaded (predicted_wait; deadline or memory when it waited in vain; full when put out by a higher
+        class), DeadlineExceeded when the deadline had passed before a slot was even asked for.
+        """
+        await self._admission.turn(self, cost)
+        try:
+            yield
+        finally:
+            self._admission.end(self)
+
+
+class Admission:
+    """The room and its slots. State and decisions only: no I/O, one clock; use from one event loop."""
+
+    def __init__(self, settings: AdmissionSettings, *, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._slots = slots
+        self._clock = clock
+        self._budget = settings.decoded_bytes or machine.memory_bytes() // 4
+        self._tickets: dict[Ticket, None] = {}
+        self._shed: Counter[str] = Counter()
+        self._admitted = 0
+        self._draining = False
+        self._pace = Pace()
+        self._relaxed_at = clock()
+        self._numbers = itertools.count(1)
+        self._jitter = random.SystemRandom()
+
+    def __repr__(self) -> str:
+        state = " draining" * self._draining + " standing" * self._is_standing(self._clock())
+        return (
+            f"<Admission{state} waiting {self._waiting()}/{self._settings.room}, running {len(self._running())}"
+            f"/{self._slots}, shed {self._shed.total()}>"
+        )
+
+    def enter(self, criticality: Criticality = Criticality.NORMAL) -> Ticket:
+        """A ticket, at once. Raises Overloaded with `reason` (full, predicted_wait, drain) and `retry_after`."""
+        now = self._clock()
+        reason = self._reason_to_refuse(criticality)
+        if reason == "full" and self._put_out_below(criticality):
+            reason = None
+        if reason is not None:
+            raise self._refusal(reason)
+        ticket = Ticket(self, criticality=criticality, entered=now, deadline=now + self._settings.deadline_seconds)
+        self._tickets[ticket] = None
+        self._admitted += 1
+        return ticket
+
+    def drain(self) -> None:
+        """From now on every new ticket is refused; those given are served."""
+        self._draining = True
+
+    def statistics(self) -> AdmissionStatistics:
+        now = self._clock()
+        waiting = [ticket for ticket in self._tickets if ticket.started is None]
+        classes = Counter(ticket.criticality.name.lower() for ticket in waiting)
+        return AdmissionStatistics(
+            waiting=len(waiting),
+            waiting_by_class=MappingProxyType({kind.name.lower(): classes[kind.name.lower()] for kind in Criticality}),
+            running=len(self._running()),
+            slots=self._slots,
+            limit=self._settings.room,
+            predicted_wait_seconds=self.predicted_wait(),
+            oldest_wait_seconds=max((now - ticket.entered for ticket in waiting), default=0.0),
+            decoded_bytes_in_flight=self._bytes_in_flight(),
+            decoded_bytes_limit=self._budget,
+            shed=MappingProxyType(dict(self._shed)),
+            admitted=self._admitted,
+            standing=self._is_standing(now),
+            draining=self._draining,
+        )
+
+    def predicted_wait(self, criticality: Criticality = Criticality.NORMAL, *, before: Ticket | None = None) -> float:
+        """Seconds a ticket of this class would wait: cost ahead / (slots x measured rate); 0 while a slot is free.
+
+        `before`: count only what is ahead of this ticket.
+        """
+        ahead = [ticket for ticket in self._tickets if ticket.criticality <= criticality or ticket.started is not None]
+        if before is not None:
+            ahead = [ticket for ticket in ahead if ticket.started is not None or _precedes(ticket, before)]
+        if len(ahead) < self._slots:
+            return 0.0
+        return sum(map(self._left_to_do, ahead)) / self._slots
+
+    def waited(self, ticket: Ticket) -> float:
+        if ticket.asked is None:
+            return 0.0
+        return (self._clock() if ticket.started is None else ticket.started) - ticket.asked
+
+    async def turn(self, ticket: Ticket, cost: Cost) -> None:
+        """Returns when the ticket holds a slot. For `Ticket.slot`, as are `end` and `leave`."""
+        left = ticket.deadline - self._clock()
+        if left <= 0:
+            raise DeadlineExceeded("Fetching the source took all the time there was")
+        ticket.cost, ticket.asked, ticket.number = cost, self._clock(), next(self._numbers)
+        wait = self.predicted_wait(ticket.criticality, before=ticket)
+        if wait > 0 and wait + self._pace.seconds(cost) > left:
+            self.leave(ticket)
+            raise self._refusal("predicted_wait")
+        ticket.turn = asyncio.get_running_loop().create_future()
+        self._dispatch()
+        try:
+            async with asyncio.timeout(left):
+                await ticket.turn
+        except TimeoutError:
+            self.leave(ticket)
+            raise self._refusal("memory" if ticket.short_of_memory else "deadline") from None
+        except BaseException:
+            self.leave(ticket)
+            raise
+
+    def end(self, ticket: Ticket) -> None:
+        if ticket.started is not None and ticket.cost is not None:
+            self._pace.learn(held_seconds=self._clock() - ticket.started, cost=ticket.cost)
+        self.leave(ticket)
+
+    def leave(self, ticket: Ticket) -> None:
+        if self._tickets.pop(ticket, self) is None:
+            self._dispatch()
+
+    # Decisions
+
+    def _reason_to_refuse(self, criticality: Criticality) -> str | None:
+        if self._draining:
+            return "drain"
+        if criticality is Criticality.REFRESH:
+            return "full" if len(self._tickets) >= self._slots else None
+        share = 0.5 if criticality is Criticality.LOW else 1.0
+        if len(self._tickets) >= self._slots + self._settings.room * share:
+            return "full"
+        wait = self.predicted_wait(criticality)
+        # While a slot is free nobody is refused for the cost: an estimate that is never tried is never corrected.
+        if wait > 0 and wait + self._pace.typical_seconds() > self._settings.deadline_seconds * share:
+            return "predicted_wait"
+        return None
+
+    def _put_out_below(self, criticality: Criticality) -> bool:
+        """Lets go the newest queued ticket of the lowest class, if that is lower than this one."""
+        victim = max(self._queued(), key=lambda ticket: (ticket.criticality, ticket.number), default=None)
+        if victim is None or victim.criticality <= criticality:
+            return False
+        self._let_go(victim, "full")
+        return True
+
+    def _dispatch(self) -> None:
+        """Gives free slots to those whose turn it is. Called at every change."""
+        now = self._clock()
+        self._note_relief(now)
+        self._let_old_go(now)
+        for ticket in self._in_turn(now):
+            if len(self._running()) >= self._open_to(ticket.criticality):
+                return
+            if self._fits(ticket):
+                self._start(ticket, now)
+            elif self._is_overdue(ticket, now):
+                return
+
+    def _start(self, ticket: Ticket, now: float) -> None:
+        ticket.started, ticket.short_of_memory = now, False
+        assert ticket.turn is not None
+        ticket.turn.set_result(None)
+
+    def _in_turn(self, now: float) -> list[Ticket]:
+        newest_first = -1 if self._is_standing(now) else 1
+
+        def turn(ticket: Ticket) -> tuple[bool, Criticality, int]:
+            return not self._is_overdue(ticket, now), ticket.criticality, newest_first * ticket.number
+
+        return sorted(self._queued(), key=turn)
+
+    def _open_to(self, criticality: Criticality) -> int:
+        return self._slots - (0 if criticality is Criticality.URGENT else self._slots // RESERVE)
+
+    def _fits(self, ticket: Ticket) -> bool:
+        """Within the budget of decoded bytes; what exceeds all of it runs alone."""
+        assert ticket.cost is not None
+        in_flight = self._bytes_in_flight()
+        ticket.short_of_memory = in_flight > 0 and in_flight + ticket.cost.decoded_bytes > self._budget
+        return not ticket.short_of_memory
+
+    def _is_overdue(self, ticket: Ticket, now: float) -> bool:
+        """It waited for memory long enough: nobody passes it any more, so that renders end and memory comes free."""
+        return ticket.short_of_memory and now - (ticket.asked or now) > self._settings.deadline_seconds / 4
+
+    def _let_old_go(self, now: float) -> None:
+        """Hopeless: not enough time left for its own cost. In a standing queue: half its time spent waiting."""
+        patience = self._settings.deadline_seconds / (2 if self._is_standing(now) else 1)
+        for ticket in self._queued():
+            waited = now - (ticket.asked or now)
+            left = ticket.deadline - now
+            hopeless = ticket.cost is not None and left < self._pace.seconds(ticket.cost)
+            if waited > patience or (waited > 0 and hopeless):
+                self._let_go(ticket, "memory" if ticket.short_of_memory else "deadline")
+
+    def _let_go(self, ticket: Ticket, reason: str) -> None:
+        del self._tickets[ticket]
+        if ticket.turn is not None:
+            ticket.turn.set_exception(self._refusal(reason))
+            ticket.turn.exception()  # its owner may be leaving in this very tick, and never read it
+
+    def _is_standing(self, now: float) -> bool:
+        return now - self._relaxed_at > self._settings.standing_seconds and bool(self._queued())
+
+    def _note_relief(self, now: float) -> None:
+        """The queue is no standing one as long as its oldest entry has waited no longer than a median render."""
+        target = self._pace.median_seconds()
+        if all(now - (ticket.asked or now) <= target for ticket in self._queued()):
+            self._relaxed_at = now
+
+    def _refusal(self, reason: str) -> Overloaded:
+        self._shed[reason] += 1
+        wait = max(1.0, self.predicted_wait()) * self._jitter.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
+        return Overloaded(reason=reason, retry_after=max(1, min(RETRY_CAP_SECONDS, round(wait))))
+
+    # Sums over the tickets
+
+    def _left_to_do(self, ticket: Ticket) -> float:
+        seconds = self._pace.typical_seconds() if ticket.cost is None else self._pace.seconds(ticket.cost)
+        return seconds if ticket.started is None else max(0.0, seconds - (self._clock() - ticket.started))
+
+    def _queued(self) -> list[Ticket]:
+        return [ticket for ticket in self._tickets if ticket.started is None and ticket.turn and not ticket.turn.done()]
+
+    def _running(self) -> list[Ticket]:
+        return [ticket for ticket in self._tickets if ticket.started is not None]
+
+    def _waiting(self) -> int:
+        return len(self._tickets) - len(self._running())
+
+    def _bytes_in_flight(self) -> int:
+        return sum(ticket.cost.decoded_bytes for ticket in self._running() if ticket.cost)
+
+
+def _precedes(ticket: Ticket, other: Ticket) -> bool:
+    """Whether a waiting ticket is ahead of another in the queue; who is still fetching is not."""
+    return ticket.asked is not None and (ticket.criticality, ticket.number) < (other.criticality, other.number)

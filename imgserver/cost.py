@@ -1,0 +1,125 @@
+"""What a render will cost, estimated before it starts: CPU seconds and decoded bytes."""
+
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+
+MEGA = 1_000_000
+BYTES_PER_PIXEL = 4
+# Rows that a sequential decode keeps in memory at once, generously.
+SEQUENTIAL_ROWS = 300
+
+# CPU seconds per megapixel. Only their ratios matter much: observed renders correct the rest.
+DECODE = {"jpg": 0.012, "png": 0.025, "webp": 0.025, "avif": 0.04, "gif": 0.012, "tiff": 0.008, "svg": 0.05}
+ENCODE = {"jpg": 0.02, "png": 0.1, "webp": 0.12, "gif": 0.2, "tiff": 0.02}
+ENCODE_UNKNOWN = 0.1
+# AVIF by encoder effort: the cliff between 2 and 4 is the reason why costs are estimated at all.
+AVIF_ENCODE = (0.16, 0.4, 0.9, 2.5, 6.5)
+WHOLE_FRAME = frozenset({"gif", "webp", "avif", "heic", "jxl"})
+
+# How much one observation moves the running mean, and how far the mean may stray from the table.
+WEIGHT = 0.1
+CORRECTION_LIMIT = 20.0
+OVERHEAD_SECONDS = 0.002
+FIRST_GUESS_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU seconds (an estimate) and bytes of pixels held at once while rendering."""
+
+    seconds: float
+    decoded_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the parent knows of a render before it starts. Sizes in pixels of one frame.
+
+    `whole`: the decoder must hold the whole frame, whatever the format (interlaced, progressive, a quarter turn).
+    `effort` is the encoder's own scale; None for its default.
+    """
+
+    source_format: str
+    source_width: int
+    source_height: int
+    output_format: str
+    output_width: int
+    output_height: int
+    frames: int = 1
+    effort: int | None = None
+    whole: bool = False
+
+    @property
+    def kind(self) -> tuple[str, str, int | None]:
+        return self.source_format, self.output_format, self.effort
+
+
+class CostModel:
+    """A table of factors, corrected per (source format, output format, effort) by a running mean of real times."""
+
+    def __init__(self) -> None:
+        self._corrections: dict[tuple[str, str, int | None], float] = {}
+
+    def estimate(self, work: Work) -> Cost:
+        seconds = _table_seconds(work) * self._corrections.get(work.kind, 1.0)
+        return Cost(seconds=seconds, decoded_bytes=decoded_bytes(work))
+
+    def observe(self, work: Work, *, cpu_seconds: float) -> None:
+        """Tells the model what a render of this work really took."""
+        ratio = cpu_seconds / _table_seconds(work)
+        ratio = min(max(ratio, 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
+        known = self._corrections.get(work.kind, 1.0)
+        self._corrections[work.kind] = known + WEIGHT * (ratio - known)
+
+    def __repr__(self) -> str:
+        kinds = (f"{kind[0]}>{kind[1]} x {factor:.2f}" for kind, factor in self._corrections.items())
+        return f"<CostModel {', '.join(kinds) or 'uncorrected'}>"
+
+
+class Pace:
+    """How fast a slot works costs off, learnt from what it did: estimates are CPU seconds, waits are wall seconds."""
+
+    def __init__(self) -> None:
+        self._typical_cost = FIRST_GUESS_SECONDS
+        self._rate = 1.0  # seconds of estimated cost per second in a slot
+        self._held: deque[float] = deque(maxlen=63)
+
+    def seconds(self, cost: Cost) -> float:
+        """How long a slot will be held for this cost."""
+        return cost.seconds / self._rate
+
+    def typical_seconds(self) -> float:
+        """The same for work of unknown cost: the running mean."""
+        return self._typical_cost / self._rate
+
+    def median_seconds(self) -> float:
+        """How long the middle one of the latest renders held its slot."""
+        return median(self._held) if self._held else FIRST_GUESS_SECONDS
+
+    def learn(self, *, held_seconds: float, cost: Cost) -> None:
+        self._held.append(held_seconds)
+        self._typical_cost += WEIGHT * (cost.seconds - self._typical_cost)
+        rate = min(max(cost.seconds / max(held_seconds, 0.001), 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
+        self._rate += WEIGHT * (rate - self._rate)
+
+
+def decoded_bytes(work: Work) -> int:
+    """Bytes of pixels held at once: the whole picture where decoding cannot stream, else a band of rows."""
+    if work.whole or work.source_format in WHOLE_FRAME:
+        return work.source_width * work.source_height * work.frames * BYTES_PER_PIXEL
+    return work.source_width * min(work.source_height, SEQUENTIAL_ROWS) * BYTES_PER_PIXEL
+
+
+def _table_seconds(work: Work) -> float:
+    source = work.source_width * work.source_height * work.frames / MEGA
+    output = work.output_width * work.output_height * work.frames / MEGA
+    decode = DECODE.get(work.source_format, DECODE["png"])
+    return OVERHEAD_SECONDS + source * decode + output * _encode_factor(work.output_format, work.effort)
+
+
+def _encode_factor(name: str, effort: int | None) -> float:
+    if name == "avif":
+        level = 2 if effort is None else max(0, min(effort, len(AVIF_ENCODE) - 1))
+        return AVIF_ENCODE[level]
+    return ENCODE.get(name, ENCODE_UNKNOWN)

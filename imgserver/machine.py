@@ -1,0 +1,44 @@
+"""What this machine, or the container around us, really grants: CPUs and memory."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def cpus(cgroup: Path = CGROUP) -> int:
+    """CPUs granted, at least 1: the cgroup's quota (v2, v1), never more than the affinity mask allows."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = _quota_v2(cgroup) or _quota_v1(cgroup)
+    return max(1, min(allowed, math.ceil(quota))) if quota else allowed
+
+
+def memory_bytes(cgroup: Path = CGROUP) -> int:
+    """Memory granted: the cgroup's limit (v2, v1) where there is one, else what the machine has."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _number(cgroup / "memory.max") or _number(cgroup / "memory" / "memory.limit_in_bytes")
+    return min(installed, limit) if limit else installed
+
+
+def _quota_v2(cgroup: Path) -> float | None:
+    quota, _, period = _text(cgroup / "cpu.max").partition(" ")
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+
+
+def _quota_v1(cgroup: Path) -> float | None:
+    quota = _number(cgroup / "cpu" / "cpu.cfs_quota_us")  # -1 without a quota: not a number here
+    period = _number(cgroup / "cpu" / "cpu.cfs_period_us")
+    return quota / period if quota and period else None
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path)
+    return int(text) if text.isdigit() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

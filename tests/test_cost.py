@@ -1,0 +1,57 @@
+import pytest
+
+from imgserver.cost import Cost, CostModel, Pace, Work
+
+BITS = {"source_width": 3000, "source_height": 2000, "output_width": 800, "output_height": 533}
+
+
+def work(source: str = "jpg", output: str = "jpg", **more) -> Work:
+    return Work(source_format=source, output_format=output, **{**BITS, **more})
+
+
+def test_a_slow_avif_costs_many_times_a_jpeg():
+    model = CostModel()
+
+    assert model.estimate(work(output="avif", effort=4)).seconds > 10 * model.estimate(work()).seconds
+
+
+def test_observations_correct_the_estimate_of_their_kind_only():
+    model = CostModel()
+    before, other = model.estimate(work()).seconds, model.estimate(work("png")).seconds
+    for _ in range(100):
+        model.observe(work(), cpu_seconds=before * 3)
+
+    assert model.estimate(work()).seconds == pytest.approx(before * 3, rel=0.01)
+    assert model.estimate(work("png")).seconds == other
+
+
+def test_one_absurd_observation_does_not_ruin_the_model():
+    model = CostModel()
+    before = model.estimate(work()).seconds
+    model.observe(work(), cpu_seconds=1e6)
+
+    assert model.estimate(work()).seconds < before * 4
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (work(), 3000 * 300 * 4),
+        (work(source_height=100), 3000 * 100 * 4),
+        (work(whole=True), 3000 * 2000 * 4),
+        (work("webp"), 3000 * 2000 * 4),
+        (work("gif", frames=10), 3000 * 2000 * 4 * 10),
+    ],
+)
+def test_decoded_bytes_are_a_band_of_rows_or_the_whole_frame(seen, expected):
+    assert CostModel().estimate(seen).decoded_bytes == expected
+
+
+def test_the_pace_follows_what_slots_really_took():
+    pace = Pace()
+    for _ in range(100):
+        pace.learn(held_seconds=0.4, cost=Cost(0.2))
+
+    assert pace.seconds(Cost(0.2)) == pytest.approx(0.4, rel=0.01)
+    assert pace.typical_seconds() == pytest.approx(0.4, rel=0.01)
+    assert pace.median_seconds() == 0.4
