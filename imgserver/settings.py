@@ -19,8 +19,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, GroupedMetadata, Gt, Le
 from pydantic import TypeAdapter, ValidationError
 
+from imgserver.caches.memory import MemorySettings
 from imgserver.engine.job import MIB, Limits, Quality
 from imgserver.errors import ImgserverError
+from imgserver.freshness import FreshnessSettings
+from imgserver.logs import LogSettings
 
 PREFIX = "IMGSERVER_"
 CONFIG_VARIABLE = "IMGSERVER_CONFIG"
@@ -74,29 +77,10 @@ class NativeSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class MemorySettings:
-    """Stand-in."""
+class HttpSettings(FreshnessSettings):
+    """What clients and CDNs are told, and whether /metrics answers everybody."""
 
-    memory_bytes: Annotated[int, Ge(0)] = 64 * MIB
-    memory_item_bytes: Annotated[int, Ge(0)] = MIB
-
-
-@dataclass(frozen=True, slots=True)
-class HttpSettings:
-    """Stand-in."""
-
-    max_age_seconds: Annotated[int, Ge(0), Le(31_536_000)] = 300
-    stale_while_revalidate_seconds: Annotated[int, Ge(0), Le(31_536_000)] = 86_400
-    stale_if_error_seconds: Annotated[int, Ge(0), Le(31_536_000)] = 86_400
     metrics_public: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """One line per event on stderr: JSON for machines, coloured text for people."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,36 @@
+"""The command line: one module per command, each a thin wrapper over the package.
+
+`imgserver health` runs every few seconds in a container, so a command's module imports click and light parts of the
+standard library only; pydantic, rich, aiohttp and libvips are imported inside the function that needs them.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 it failed (a bad picture, bad
+settings, an unhealthy server), told in a sentence; 2 the command line itself is wrong.
+"""
+
+import click
+
+from imgserver import __version__
+from imgserver.cli.boundary import Commands
+from imgserver.cli.config import config
+from imgserver.cli.health import health
+from imgserver.cli.serve import serve
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", "-V", prog_name="imgserver", message="%(prog)s %(version)s")
+def main() -> None:
+    """Image server: pictures transformed on the fly, by URL.
+
+    \b
+    Examples:
+      imgserver serve ./photos                 # then open the URLs it prints
+      imgserver get /img/w_400/cat.png -o cat.webp --root ./photos
+      imgserver doctor                         # what is missing, and how to get it
+
+    \b
+    Exit codes: 0 done, 1 failed, 2 wrong command line.
+    """
+
+
+for command in (serve, health, config):
+    main.add_command(command)

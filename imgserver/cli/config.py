@@ -1,0 +1,116 @@
+"""`imgserver config`: effective settings with their origins, strict checks, a commented sample."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from imgserver.settings import Loaded
+
+
+def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--config`, the same for every command that reads settings."""
+    return click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Settings in TOML.  [default: IMGSERVER_CONFIG]",
+    )(command)
+
+
+def read_settings(config: Path | None, **options: object) -> "Loaded":
+    """Settings of the file, this process's environment and those options that were given (not None)."""
+    from imgserver.settings import load
+
+    return load(config, os.environ, {name: value for name, value in options.items() if value is not None})
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def config(ctx: click.Context) -> None:
+    """Show, check or begin the settings; alone, the same as show.
+
+    \b
+    Examples:
+      imgserver config                              # every value and where it comes from
+      imgserver config show --json --config imgserver.toml
+      imgserver config check imgserver.toml
+      imgserver config init > imgserver.toml
+
+    \b
+    Exit codes: 0 fine, 1 a setting is wrong, 2 wrong command line.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(show)
+
+
+@config.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(*, config: Path | None = None, as_json: bool = False) -> None:
+    """Print every effective value with its origin.
+
+    \b
+    Example:
+      IMGSERVER_WORKERS_COUNT=4 imgserver config show
+    """
+    from imgserver.settings import values
+
+    loaded = read_settings(config)
+    rows = {name: (value, str(loaded.origins[name])) for name, value in values(loaded.settings).items()}
+    if as_json:
+        import json
+
+        click.echo(
+            json.dumps({name: {"value": v, "origin": o} for name, (v, o) in rows.items()}, indent=2, default=str)
+        )
+        return
+    _print_table(rows)
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def check(file: Path) -> None:
+    """Check FILE alone, without this shell's variables; names every fault.
+
+    \b
+    Example:
+      imgserver config check imgserver.toml
+    """
+    from imgserver.settings import load
+
+    loaded = load(file, {}, {})
+    count = sum(origin.kind == "file" for origin in loaded.origins.values())
+    click.echo(f"{file}: fine, {count} settings")
+
+
+@config.command()
+@click.option("--markdown", is_flag=True, help="The same as a reference page.")
+def init(markdown: bool) -> None:
+    """Print a commented file with every setting and its default.
+
+    \b
+    Example:
+      imgserver config init > imgserver.toml
+    """
+    from imgserver.cli import reference
+
+    click.echo(reference.markdown() if markdown else reference.sample(), nl=False)
+
+
+def _print_table(rows: dict[str, tuple[object, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from imgserver.cli.reference import spell
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("setting", "value", "origin"):
+        table.add_column(column, overflow="fold")
+    for name, (value, origin) in rows.items():
+        style = "dim" if origin == "default" else ""
+        table.add_row(name, spell(name, value), origin, style=style)
+    Console(soft_wrap=True).print(table)

@@ -1,0 +1,135 @@
+"""What each setting is for, in one line; the sample file and the reference page are made from it.
+
+A test compares both with the files in the repository, so a setting without its line here fails the build.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from imgserver.settings import Settings, allowed, spell_size, values, variable
+
+SECTIONS = {
+    "server": "The listening side.",
+    "source": "Where originals come from.",
+    "workers": "Processes that run libvips; each one renders one picture at a time and can be killed alone.",
+    "queue": "Who waits for a worker, and for how long; the rest is refused at once with 503 and Retry-After.",
+    "limits": "What is refused before any decoding (source) or any work (output).",
+    "quality": "How pictures are made.",
+    "native": "The URL grammar.",
+    "cache": "Finished pictures kept in memory, the first tier.",
+    "http": "What clients and CDNs are told.",
+    "log": "One event per line on standard error.",
+}
+
+MEANINGS = {
+    "server.host": "address to listen on; 0.0.0.0 for all",
+    "server.port": "port to listen on; 0 takes any free one; PORT is obeyed when nothing here says otherwise",
+    "server.connections": "open connections; more wait in the backlog",
+    "server.backlog": "connections the kernel holds until they are accepted",
+    "server.header_seconds": "how long a client may take to send its request's head",
+    "server.keepalive_seconds": "how long an idle connection is kept",
+    "server.drain_seconds": "how long SIGTERM waits for open requests",
+    "source.root": "the folder with the originals",
+    "workers.count": "worker processes; 0 counts the CPUs this process may use",
+    "workers.memory_bytes": "address space of one worker",
+    "workers.nice": "how far workers stand behind the server for CPU time",
+    "workers.recycle_renders": "pictures after which a worker is replaced",
+    "workers.recycle_rss_bytes": "resident memory above which a worker is replaced after its picture",
+    "queue.room": "pictures that may wait for a worker",
+    "queue.deadline_seconds": "longest time from request to finished picture; then the worker is killed",
+    "queue.decoded_bytes": "memory all pictures being decoded may need together",
+    "limits.source_bytes": "size of an original's file",
+    "limits.source_side": "width or height of an original, in pixels",
+    "limits.source_pixels": "pixels of an original, frames summed",
+    "limits.frames": "frames of an animation or pages of a document",
+    "limits.decoded_bytes": "memory one decoded original may need",
+    "limits.output_side": "width or height of a result, in pixels",
+    "limits.output_pixels": "pixels of a result, frames summed",
+    "limits.result_bytes": "size of a result's file",
+    "limits.svg": "whether SVG originals are drawn",
+    "quality.headroom": "how many times larger than needed the decoder's reduction stays; 1 is faster and softer",
+    "quality.linear": "scale in linear light: better edges, about twice the CPU",
+    "quality.avif_effort": "AVIF encoder effort; 4 and above cost ten times more",
+    "quality.avif_effort_pixels": "results above this many pixels are written with AVIF effort 0",
+    "quality.webp_effort": "WebP encoder effort",
+    "quality.jpeg_optimise": "spend CPU on smaller JPEG files (mozjpeg passes)",
+    "cache.memory_bytes": "memory for finished pictures; 0 keeps none",
+    "cache.memory_item_bytes": "largest picture kept",
+    "http.max_age_seconds": "Cache-Control max-age of pictures",
+    "http.stale_while_revalidate_seconds": "how long caches may show an old picture while they fetch a new one",
+    "http.stale_if_error_seconds": "how long caches may show an old picture while the server fails",
+    "http.metrics_public": "whether /metrics answers everybody, or only this machine",
+    "log.level": "least important level that is written",
+    "log.format": "json for machines, console for people",
+}
+
+
+def sample() -> str:
+    """A TOML file with every setting, commented out at its default."""
+    lines = [
+        "# imgserver settings: every one with its default; remove the # to change it.",
+        "# Each can also be given as a variable IMGSERVER_<SECTION>_<NAME>, which wins over this file.",
+        '# Names that end in bytes take plain bytes or text such as "64MiB".',
+    ]
+    for section, rows in _sections():
+        lines += ["", f"# {SECTIONS[section]}", f"[{section}]"]
+        for name, default in rows:
+            lines += [f"# {MEANINGS[name]} ({allowed(name)})", f"#{name.partition('.')[2]} = {_toml(name, default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def markdown() -> str:
+    """The reference page, a table per section."""
+    lines = [PROSE]
+    for section, rows in _sections():
+        lines += [f"## [{section}]", "", SECTIONS[section], ""]
+        lines += ["| setting | default | takes | what it is |", "|---|---|---|---|"]
+        lines += [
+            f"| `{name.partition('.')[2]}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} "
+            f"| {MEANINGS[name]} |"
+            for name, default in rows
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def spell(name: str, value: object) -> str:
+    """A value for people: sizes with a unit."""
+    return spell_size(value) if name.endswith("bytes") and isinstance(value, int) else str(value)
+
+
+def _sections() -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
+    return groupby(values(Settings()).items(), key=lambda row: row[0].partition(".")[0])
+
+
+def _toml(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = spell(name, value)
+    return text if text.replace("_", "").replace(".", "", 1).isdigit() else f'"{text}"'
+
+
+PROSE = """\
+# Settings
+
+Written by `imgserver config init --markdown`; a test keeps this page true.
+
+A value comes from, the strongest first:
+
+1. an option of the command line (`--host`, `--port`, `--workers`, the folder),
+2. a variable `IMGSERVER_<SECTION>_<NAME>`,
+3. the TOML file given by `--config`, else by `IMGSERVER_CONFIG`, else none,
+4. for the port alone, the variable `PORT` that platforms export,
+5. the default.
+
+`imgserver config` prints every value with its origin, `imgserver config check FILE` checks a file, and
+`imgserver config init > imgserver.toml` writes one with everything commented out. Names nobody knows and values that
+are not allowed stop the server at its start, all faults in one message:
+
+```
+Error: imgserver.toml: no setting server.prot; nearest: server.port
+IMGSERVER_LIMITS_FRAMES: "many" is not allowed; a whole number 1-10000
+```
+
+Names that end in `bytes` take plain bytes or text such as `"64MiB"` (powers of 1024) or `"64MB"` (powers of 1000).
+"""

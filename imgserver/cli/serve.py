@@ -1,0 +1,61 @@
+"""`imgserver serve`: the server, for a folder or as configured."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgserver.cli.boundary import fail
+from imgserver.cli.config import config_option, read_settings
+
+if TYPE_CHECKING:
+    from imgserver.settings import Loaded
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", "-p", help="Port to listen on; 0 takes a free one.  [default: 8080]")
+@click.option("--workers", help="Worker processes; 0 counts the CPUs.  [default: 0]")
+@click.option("--open", "-o", "open_browser", is_flag=True, help="Open the first picture in the browser.")
+@config_option
+def serve(
+    folder: Path | None,
+    *,
+    host: str | None,
+    port: str | None,
+    workers: str | None,
+    open_browser: bool,
+    config: Path | None,
+) -> None:
+    """Serve the pictures of DIR, transformed by URL.
+
+    Without DIR the folder is source.root of the settings, else the current one. Prints URLs to click. Stop it
+    with Ctrl-C; open requests are finished.
+
+    \b
+    Examples:
+      imgserver serve ./photos
+      imgserver serve ./photos --port 0 --open
+      imgserver serve --host 0.0.0.0 --config imgserver.toml
+
+    \b
+    Exit codes: 0 stopped, 1 could not start, 2 wrong command line.
+    """
+    given = {"source.root": folder, "server.host": host, "server.port": port, "workers.count": workers}
+    loaded = read_settings(config, **given)
+    root = _folder(loaded)
+    from imgserver.cli.banner import announce
+    from imgserver.web.server import serve as run
+
+    run(loaded.settings, loaded, open_browser=open_browser, announce=partial(announce, root=root))
+
+
+def _folder(loaded: "Loaded") -> Path:
+    """Refused before anything starts: a mistyped folder would be a server of 404s."""
+    root = loaded.settings.source.root
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        fail(f"{root} {what} (source.root, from {loaded.origins['source.root']}); name the folder with the pictures")
+    return root
