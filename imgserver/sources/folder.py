@@ -4,9 +4,10 @@ import asyncio
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ T = TypeVar("T")
 
 HEAD_BYTES = 4096
 THREADS = 4
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff")
 
 # O_NONBLOCK: opening a FIFO must not wait for its writer. O_NOFOLLOW: the path is resolved already, so a symlink at its
 # end has just been put there.
@@ -48,6 +50,17 @@ class Folder:
 
     async def fingerprint(self, path: str) -> Fingerprint:
         return await self._in_thread(lambda: _fingerprint(self._resolved(path).stat()))
+
+    async def pictures(self, limit: int) -> list[str]:
+        """Paths of up to `limit` files that are named like pictures, in the order of their folders."""
+        return await self._in_thread(lambda: list(islice(self._named_like_pictures(), limit)))
+
+    def _named_like_pictures(self) -> Iterator[str]:
+        for folder, folders, files in os.walk(self.root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(files):
+                if name.lower().endswith(PICTURE_SUFFIXES):
+                    yield (Path(folder) / name).relative_to(self.root).as_posix()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,143 @@
+"""The story of one picture: found in the cache, joined in flight, or rendered."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from imgserver.admission import Admission, Criticality, Ticket
+from imgserver.caches import Cache
+from imgserver.cost import CostModel
+from imgserver.engine.job import Job, Limits, Quality, RenderResult
+from imgserver.errors import DeadlineExceeded, NotFound
+from imgserver.flights import Flights
+from imgserver.plan import Plan, SourceRef
+from imgserver.rendition import Original, Rendition
+from imgserver.sources import Source
+from imgserver.sources.looks import RecentLooks
+from imgserver.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A wish after negotiation: nothing in it depends on a header any more."""
+
+    key: str
+    ref: SourceRef
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    rendition: Rendition
+    outcome: Literal["hit", "joined", "rendered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One finished render, for whoever observes; `queue_seconds` is its wait for a slot."""
+
+    result: RenderResult
+    queue_seconds: float
+    render_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageService:
+    """One source per name. `observe` is told of each render that ended well."""
+
+    sources: dict[str, Source]
+    cache: Cache
+    looks: RecentLooks
+    flights: Flights[Rendition]
+    admission: Admission
+    workers: Workers
+    costs: CostModel
+    limits: Limits
+    quality: Quality
+    observe: Callable[[Rendered], None]
+
+    def at_hand(self, order: Order) -> Rendition | None:
+        """A picture that can be answered at once: kept, and its original was looked at a moment ago."""
+        seen = self.looks.recall(order.ref)
+        if seen is None:
+            return None
+        rendition = self.cache.get(order.key)
+        return rendition if rendition is not None and rendition.fingerprint == seen else None
+
+    async def get(self, order: Order, criticality: Criticality = Criticality.NORMAL) -> Served:
+        """Raises what the source, the waiting room and the engine raise; see `errors.py`."""
+        rendition = await self._kept(order)
+        if rendition is not None:
+            return Served(rendition, "hit")
+        rendition, joined = await self.flights.join(order.key, lambda: self._make(order, criticality))
+        return Served(rendition, "joined" if joined else "rendered")
+
+    async def _kept(self, order: Order) -> Rendition | None:
+        """The cached picture, if its original has not changed since."""
+        rendition = self.cache.get(order.key)
+        if rendition is None:
+            return None
+        if await self._look(order) == rendition.fingerprint:
+            return rendition
+        self.cache.drop(order.key)
+        return None
+
+    async def _look(self, order: Order) -> object:
+        try:
+            fingerprint = await self._source(order.ref).fingerprint(order.ref.path)
+        except NotFound:
+            self.cache.drop(order.key)
+            raise
+        self.looks.note(order.ref, fingerprint)
+        return fingerprint
+
+    async def _make(self, order: Order, criticality: Criticality) -> Rendition:
+        with self.admission.enter(criticality) as ticket:
+            async with AsyncExitStack() as held:
+                async with _time_left(ticket):
+                    original = await held.enter_async_context(self._source(order.ref).open(order.ref.path))
+                self.looks.note(order.ref, original.fingerprint)
+                rendition = await self._render(order, original, ticket)
+        self.cache.put(order.key, rendition)
+        return rendition
+
+    async def _render(self, order: Order, original: Original, ticket: Ticket) -> Rendition:
+        job = Job(original.path, order.plan, self.limits, self.quality)
+        cost = self.costs.estimate(original.head, original.fingerprint.size, order.plan, self.quality)
+        async with ticket.slot(cost):
+            begun = time.monotonic()
+            result = await self.workers.render(job, deadline=ticket.deadline, key=order.key)
+        seconds = time.monotonic() - begun
+        self.costs.observe(cost, result.timings.cpu_seconds)
+        self.observe(Rendered(result, ticket.waited_seconds, seconds))
+        return _rendition(result, original, seconds)
+
+    def _source(self, ref: SourceRef) -> Source:
+        return self.sources[ref.source]
+
+
+@asynccontextmanager
+async def _time_left(ticket: Ticket) -> AsyncIterator[None]:
+    """The original must be there before the ticket's deadline, which the worker's kill timer then keeps."""
+    try:
+        async with asyncio.timeout(ticket.deadline - time.monotonic()):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded("The source took too long") from error
+
+
+def _rendition(result: RenderResult, original: Original, seconds: float) -> Rendition:
+    return Rendition(
+        body=result.body,
+        media_type=result.media_type,
+        etag=result.etag,
+        size=result.size,
+        source_format=result.source_format,
+        fingerprint=original.fingerprint,
+        modified=original.modified,
+        created=time.time(),
+        render_seconds=seconds,
+    )

@@ -1,0 +1,137 @@
+"""The composition root: the only place where settings become objects and objects meet."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import BinaryIO
+
+from aiohttp import web
+from prometheus_client.aiohttp import make_aiohttp_handler
+from structlog.typing import FilteringBoundLogger
+
+from imgserver import __version__
+from imgserver.admission import Admission
+from imgserver.caches.memory import MemoryCache
+from imgserver.cost import CostModel
+from imgserver.dialects.native import NativeDialect
+from imgserver.flights import Flights
+from imgserver.logs import LogWriter, make_logger
+from imgserver.metrics import Metrics
+from imgserver.rendition import Rendition
+from imgserver.service import ImageService
+from imgserver.settings import Settings
+from imgserver.sources.folder import Folder
+from imgserver.sources.looks import RecentLooks
+from imgserver.web import observation, state
+from imgserver.web.health import Health
+from imgserver.web.images import ImageHandler
+from imgserver.web.ledger import IMAGE_ROUTE, Ledger
+from imgserver.web.middleware import make_boundary
+from imgserver.workers import Workers
+
+SERVICE = web.AppKey("service", ImageService)
+HEALTH = web.AppKey("health", Health)
+METRICS = web.AppKey("metrics", Metrics)
+LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
+
+DEFAULT_SOURCE = "photos"
+LAG_PROBE_SECONDS = 0.5
+
+
+def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.Application:
+    """The whole server as an application that owns its workers, its log and its metrics.
+
+    Raises ServerFault when the source folder is none. Call it in the main thread: workers die with their creator.
+    """
+    metrics = Metrics()
+    logger, writer = make_logger(settings.log, log_stream)
+    folder = Folder(settings.source.root)
+    service = _service(settings, folder, metrics, logger)
+    health = Health(service)
+
+    app = web.Application(middlewares=[make_boundary(Ledger(metrics, logger), logger)])
+    app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
+    _route(app, settings, service, health, metrics)
+    app.cleanup_ctx.extend(
+        (_log_kept(writer), _folder_kept(folder), _workers_kept(settings, service, metrics), _lag_probed(metrics))
+    )
+    metrics.watch(lambda: state.read(service, health, dropped_lines=writer.dropped_lines))
+    return app
+
+
+def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: FilteringBoundLogger) -> ImageService:
+    workers = Workers(settings.workers, on_event=observation.of_workers(metrics, logger))
+    return ImageService(
+        sources={DEFAULT_SOURCE: folder},
+        cache=MemoryCache(settings.cache),
+        looks=RecentLooks(),
+        flights=Flights[Rendition](),
+        admission=Admission(settings.queue, slots=workers.count),
+        workers=workers,
+        costs=CostModel(),
+        limits=settings.limits,
+        quality=settings.quality,
+        observe=observation.of_renders(metrics),
+    )
+
+
+def _route(app: web.Application, settings: Settings, service: ImageService, health: Health, metrics: Metrics) -> None:
+    dialect = NativeDialect(settings.native, sources=frozenset({DEFAULT_SOURCE}), default_source=DEFAULT_SOURCE)
+    images = ImageHandler(dialect, service, settings.http)
+    # One catch-all: with plain `.*` a path that holds an encoded line break never reaches the handler.
+    app.router.add_get("/img/{tail:(?s:.*)}", images, name=IMAGE_ROUTE)
+    app.router.add_get("/livez", health.livez, name="livez")
+    app.router.add_get("/readyz", health.readyz, name="readyz")
+    app.router.add_get("/api/health", health.service_health, name="health")
+    app.router.add_get("/api/image/health", health.image_health, name="image_health")
+    app.router.add_get("/metrics", make_aiohttp_handler(metrics.registry), name="metrics")
+
+
+# Contexts are closed in the reverse order: workers first, the log last.
+Context = Callable[[web.Application], AsyncIterator[None]]
+
+
+def _log_kept(writer: LogWriter) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(writer.close)
+
+    return context
+
+
+def _folder_kept(folder: Folder) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        folder.close()
+
+    return context
+
+
+def _workers_kept(settings: Settings, service: ImageService, metrics: Metrics) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        await service.workers.start()
+        codecs = service.workers.codecs
+        metrics.build.labels(__version__, codecs.libvips if codecs else "unknown").set(1)
+        yield
+        service.admission.drain()
+        await service.flights.close()
+        await service.workers.close(grace_seconds=settings.server.drain_seconds)
+
+    return context
+
+
+def _lag_probed(metrics: Metrics) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        probe = asyncio.create_task(_probe_lag(metrics))
+        yield
+        probe.cancel()
+        await asyncio.wait([probe])
+
+    return context
+
+
+async def _probe_lag(metrics: Metrics) -> None:
+    while True:
+        due = time.monotonic() + LAG_PROBE_SECONDS
+        await asyncio.sleep(LAG_PROBE_SECONDS)
+        metrics.loop_lag.set(max(0.0, time.monotonic() - due))

@@ -1,0 +1,78 @@
+"""Health for machines and people: alive, ready, and how the image side is doing. Nothing here ever queues."""
+
+import dataclasses
+import platform
+import time
+from importlib import metadata
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from imgserver import __version__
+from imgserver.service import ImageService
+
+
+class Health:
+    """`ready` is what load balancers ask: workers up, and not draining."""
+
+    def __init__(self, service: ImageService) -> None:
+        self._service = service
+        self._begun = time.monotonic()
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        return self._service.workers.ready and not self.draining
+
+    def status(self) -> str:
+        if self.draining:
+            return "draining"
+        return "ok" if self.ready else "unavailable"
+
+    async def livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="alive\n", headers={"Cache-Control": "no-store"})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        return _json({"status": self.status()}, ready=self.ready)
+
+    async def service_health(self, _: web.Request) -> web.Response:
+        facts = {
+            "status": self.status(),
+            "version": __version__,
+            "uptime_seconds": round(time.monotonic() - self._begun, 3),
+        }
+        return _json(facts, ready=self.ready)
+
+    async def image_health(self, _: web.Request) -> web.Response:
+        return _json({"status": self.status(), **self._image_facts()}, ready=self.ready)
+
+    def _image_facts(self) -> dict[str, Any]:
+        service = self._service
+        codecs = service.workers.codecs
+        return {
+            "workers": _facts(service.workers.statistics()),
+            "queue": _facts(service.admission.statistics()),
+            "flights": _facts(service.flights.statistics()),
+            "cache": {"memory": _facts(service.cache.statistics())},
+            "codecs": None if codecs is None else _facts(codecs),
+            "versions": versions(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide how a request is answered."""
+    names = ("aiohttp", "uvloop", "pyvips", "pyvips-binary")
+    return {"imgserver": __version__, "python": platform.python_version(), **{n: metadata.version(n) for n in names}}
+
+
+def _facts(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _json(facts: dict[str, Any], *, ready: bool) -> web.Response:
+    body = orjson.dumps(facts, default=list, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    if not ready:
+        headers["Retry-After"] = "1"
+    return web.Response(status=200 if ready else 503, body=body, headers=headers)

@@ -1,0 +1,173 @@
+"""HTTP to picture and back: GET and HEAD, negotiation, validators, cache fields."""
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Final
+from urllib.parse import quote
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from imgserver import freshness, identity, negotiation
+from imgserver.admission import Criticality
+from imgserver.dialects import Dialect
+from imgserver.errors import NotFound
+from imgserver.formats import FORMATS
+from imgserver.freshness import FreshnessSettings
+from imgserver.plan import ImageRequest
+from imgserver.rendition import Rendition
+from imgserver.service import ImageService, Order, Served
+from imgserver.web.ledger import OUTCOME
+from imgserver.web.middleware import EMBEDDING, NEGOTIATED, SECURITY
+
+# Parsed targets are kept so that a hit does not parse: at most so many, and none longer than this.
+REMEMBERED_TARGETS: Final = 8192
+REMEMBERED_LENGTH: Final = 512
+
+_URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
+
+CACHE_STATUS = {
+    "hit": "imgserver; hit",
+    "joined": "imgserver; fwd=uri-miss; collapsed",
+    "rendered": "imgserver; fwd=uri-miss; stored",
+}
+
+
+@dataclass(slots=True)
+class Choice:
+    """One concrete order of a wish, and the header fields of the rendition it last gave."""
+
+    order: Order
+    etag: str = ""
+    fields: CIMultiDict[str] = field(default_factory=CIMultiDict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A parsed target, with a choice per negotiated offer (just one for what is not negotiated)."""
+
+    request: ImageRequest
+    negotiated: bool
+    choices: dict[tuple[str, ...], Choice]
+
+
+class ImageHandler:
+    """Answers `/img/...`. What can be answered from memory never awaits anything."""
+
+    def __init__(self, dialect: Dialect, service: ImageService, settings: FreshnessSettings) -> None:
+        self._dialect = dialect
+        self._service = service
+        self._cache_control = freshness.cache_control(settings)
+        self._wishes: OrderedDict[str, Wish] = OrderedDict()
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        wish = self._wish(request.raw_path)
+        choice = self._choice(wish, request)
+        rendition, outcome = self._service.at_hand(choice.order), "hit"
+        if rendition is None:
+            served = await self._get(wish, choice.order, request)
+            rendition, outcome = served.rendition, served.outcome
+        if choice.etag != rendition.etag:
+            choice.etag, choice.fields = rendition.etag, self._fields(wish, rendition)
+        return _answer(request, rendition, choice.fields, outcome)
+
+    def _wish(self, target: str) -> Wish:
+        wish = self._wishes.get(target)
+        if wish is None:
+            wish = self._parse(target)
+            if len(target) <= REMEMBERED_LENGTH:
+                self._remember(target, wish)
+        return wish
+
+    def _parse(self, target: str) -> Wish:
+        request = self._dialect.parse(target)
+        return Wish(request, negotiation.is_negotiated(request.plan), {})
+
+    def _remember(self, target: str, wish: Wish) -> None:
+        self._wishes[target] = wish
+        if len(self._wishes) > REMEMBERED_TARGETS:
+            self._wishes.popitem(last=False)
+
+    def _choice(self, wish: Wish, request: web.Request) -> Choice:
+        offers: tuple[str, ...] = ()
+        if wish.negotiated:
+            request[NEGOTIATED] = True
+            offers = negotiation.offers(request.headers.get("Accept"))
+        choice = wish.choices.get(offers)
+        if choice is None:
+            choice = wish.choices[offers] = Choice(_order(wish.request, offers))
+        return choice
+
+    async def _get(self, wish: Wish, order: Order, request: web.Request) -> Served:
+        try:
+            return await self._service.get(order, criticality_of(request))
+        except NotFound as error:
+            if wish.request.mistaken is None:
+                raise
+            raise NotFound(f"{error.detail}; {wish.request.mistaken}") from error
+
+    def _fields(self, wish: Wish, rendition: Rendition) -> CIMultiDict[str]:
+        """What 200 and 304 have in common (RFC 9110, 15.4.5)."""
+        headers = CIMultiDict({**SECURITY, **EMBEDDING})
+        headers["ETag"] = f'"{rendition.etag}"'
+        headers["Cache-Control"] = self._cache_control
+        if rendition.modified is not None:
+            headers["Last-Modified"] = freshness.http_date(rendition.modified)
+        if wish.negotiated:
+            headers["Vary"] = "Accept"
+        if wish.request.attachment is not None:
+            headers["Content-Disposition"] = disposition(wish.request, rendition)
+        return headers
+
+
+def _answer(request: web.Request, rendition: Rendition, fields: CIMultiDict[str], outcome: str) -> web.Response:
+    headers = fields.copy()
+    headers["Cache-Status"] = CACHE_STATUS[outcome]
+    asked = request.headers
+    if freshness.is_not_modified(
+        none_match=asked.get("If-None-Match"),
+        modified_since=asked.get("If-Modified-Since"),
+        etag=rendition.etag,
+        modified=rendition.modified,
+    ):
+        response = web.Response(status=304, headers=headers)
+        response[OUTCOME] = "not_modified"
+        return response
+    headers["Content-Type"] = rendition.media_type
+    response = web.Response(body=rendition.body, headers=headers)
+    response[OUTCOME] = outcome
+    return response
+
+
+def _order(request: ImageRequest, offers: tuple[str, ...]) -> Order:
+    output = negotiation.negotiate(request.plan.output, offers)
+    plan = identity.normalise(replace(request.plan, output=output))
+    return Order(identity.key(request.ref, plan), request.ref, plan)
+
+
+def criticality_of(request: web.Request) -> Criticality:
+    """Hints only (RFC 9218; Sec-Purpose): they decide who is shed first, never what is answered."""
+    if request.headers.get("Sec-Purpose", "").startswith("prefetch"):
+        return Criticality.LOW
+    urgency = _URGENCY.search(request.headers.get("Priority", ""))
+    if urgency is None:
+        return Criticality.NORMAL
+    return Criticality.of_urgency(int(urgency[1]))
+
+
+def disposition(request: ImageRequest, rendition: Rendition) -> str:
+    """Content-Disposition for `fl_attachment`: the name asked for, or the source's, with the format's own suffix.
+
+    Non-ASCII names go in the extended form (RFC 8187) beside an ASCII fallback.
+    """
+    stem = request.attachment or PurePosixPath(request.ref.path).stem
+    name = stem + suffix_of(rendition.media_type)
+    plain = re.sub(r'[^ -~]|["\\%]', "_", name)
+    extended = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
+    return f'attachment; filename="{plain}"{extended}'
+
+
+def suffix_of(media_type: str) -> str:
+    return next((row.suffix for row in FORMATS.values() if row.media_type == media_type), "")

@@ -1,0 +1,52 @@
+"""Errors as answers: problem+json (RFC 9457), with the caching that each error allows."""
+
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict
+
+from imgserver.errors import ImgserverError
+from imgserver.freshness import error_cache_control
+
+# What a client may see of an error's facts; anything else stays in the log.
+PUBLIC_FACTS = frozenset({"argument", "value", "allowed", "nearest", "at", "reason", "retry_after", "limit"})
+MEDIA_TYPE = "application/problem+json"
+
+
+def answer(error: ImgserverError, request_id: str) -> web.Response:
+    """The answer to an error of ours. 503 always says when to come back (RFC 9110, 10.2.3: whole seconds)."""
+    headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), "X-Imgserver-Error": error.code})
+    if error.status == 503:
+        headers["Retry-After"] = str(error.facts.get("retry_after", 1))
+    facts = {name: fact for name, fact in error.facts.items() if name in PUBLIC_FACTS and fact is not None}
+    return _response(error.status, error.code, error.title, error.detail, request_id, facts, headers)
+
+
+def answer_http(error: web.HTTPException, request_id: str) -> web.Response:
+    """The framework's own refusals (404 for no such route, 405, 413) in the same shape; Allow is kept."""
+    headers = CIMultiDict({"Cache-Control": "no-store", "X-Imgserver-Error": "http"})
+    if "Allow" in error.headers:
+        headers["Allow"] = error.headers["Allow"]
+    return _response(error.status, "http", error.reason, error.reason, request_id, {}, headers)
+
+
+def _response(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    request_id: str,
+    facts: Mapping[str, object],
+    headers: CIMultiDict[str],
+) -> web.Response:
+    headers["Content-Type"] = MEDIA_TYPE
+    body = {
+        "type": f"urn:imgserver:error:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id,
+        **facts,
+    }
+    return web.Response(status=status, body=orjson.dumps(body, default=str), headers=headers)

@@ -1,0 +1,77 @@
+"""The process: a socket, an application, signals, and an orderly end."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+
+import aiohttp.http_parser
+import uvloop
+from aiohttp import web
+
+from imgserver.errors import ServerFault
+from imgserver.logs import route_standard_logging
+from imgserver.settings import ServerSettings, Settings
+from imgserver.web.app import HEALTH, LOGGER, SERVICE, make_app
+from imgserver.web.connections import GuardedSite
+
+
+def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. `on_ready` is told the base URL once pictures can be asked for.
+
+    Raises ServerFault when the port is taken or the folder is none: before any worker is started.
+    """
+    require_c_parser()
+    with contextlib.closing(_listen(settings.server)) as listener:
+        uvloop.run(_serve(settings, listener, on_ready))
+
+
+def require_c_parser() -> None:
+    """The pure-Python HTTP parser let smuggled requests through until aiohttp 3.14.4, and still lets odd bytes in."""
+    if not hasattr(aiohttp.http_parser, "HttpRequestParserC"):
+        raise ServerFault(
+            "aiohttp runs without its C parser; install a wheel with it: pip install --force-reinstall aiohttp"
+        )
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=settings.backlog)
+    except OSError as error:
+        raise ServerFault(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
+
+
+async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+    app = make_app(settings)
+    route_standard_logging(app[LOGGER], settings.log)
+    stop = _stop_signal()
+    runner = web.AppRunner(
+        app, handle_signals=False, handler_cancellation=True, shutdown_timeout=settings.server.drain_seconds
+    )
+    await runner.setup()
+    try:
+        site = GuardedSite(runner, listener, settings.server)
+        await site.start()
+        app[LOGGER].info("server.ready", url=site.name, workers=app[SERVICE].workers.count)
+        on_ready(site.name)
+        await stop.wait()
+        app[LOGGER].info("server.draining", seconds=settings.server.drain_seconds)
+        _drain(app)
+    finally:
+        await runner.cleanup()
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    return stop
+
+
+def _drain(app: web.Application) -> None:
+    """Not ready any more, and no new render; what was accepted is finished by the runner's clean-up."""
+    app[HEALTH].draining = True
+    app[SERVICE].admission.drain()

@@ -1,0 +1,67 @@
+"""From the components' frozen statistics to the state series of `metrics.STATE`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from imgserver.metrics import State
+from imgserver.service import ImageService
+
+SHED_REASONS = ("full", "predicted_wait", "deadline", "memory", "drain")
+RESTART_REASONS = ("crash", "oom", "timeout", "abandoned", "rss", "recycle", "start")
+
+
+def read(service: ImageService, *, ready: bool, connections: int, dropped_lines: int) -> State:
+    return {
+        "ready": float(ready),
+        "http_connections": connections,
+        "log_lines_dropped_total": dropped_lines,
+        "coalesced_total": service.flights.statistics().coalesced,
+        **_queue(service),
+        **_workers(service),
+        **_cache(service),
+    }
+
+
+def _queue(service: ImageService) -> dict[str, Any]:
+    queue = service.admission.statistics()
+    return {
+        "queue_jobs": {("render", "ready"): queue.waiting, ("render", "running"): queue.running},
+        "queue_limit": {"render": queue.limit},
+        "queue_oldest_job_age_seconds": {"render": queue.oldest_wait_seconds},
+        "waiting_tickets": queue.waiting_by_class,
+        "predicted_wait_seconds": queue.predicted_wait_seconds,
+        "decoded_bytes_in_flight": queue.decoded_bytes_in_flight,
+        "shed_total": _with_zeros(queue.shed, SHED_REASONS),
+    }
+
+
+def _workers(service: ImageService) -> dict[str, Any]:
+    workers = service.workers.statistics()
+    return {
+        "workers": {
+            "busy": workers.busy,
+            "idle": workers.idle,
+            "starting": workers.starting,
+            "spare": workers.spare,
+        },
+        "worker_busy_seconds_total": workers.busy_seconds,
+        "worker_restarts_total": _with_zeros(workers.restarts, RESTART_REASONS),
+        "worker_rss_bytes": {str(slot): size for slot, size in enumerate(workers.rss_bytes)},
+        "quarantined_keys": workers.quarantined,
+    }
+
+
+def _cache(service: ImageService) -> dict[str, Any]:
+    memory = service.cache.statistics()
+    return {
+        "cache_requests_total": {("memory", "hit"): memory.hits, ("memory", "miss"): memory.misses},
+        "cache_evictions_total": {"memory": memory.evictions},
+        "cache_entries": {"memory": memory.entries},
+        "cache_size_bytes": {"memory": memory.bytes},
+        "cache_limit_bytes": {"memory": memory.limit_bytes},
+    }
+
+
+def _with_zeros(counts: Mapping[str, float], known: tuple[str, ...]) -> dict[str, float]:
+    """Known label sets exist from the start: a series that is missing hides an alert."""
+    return {**dict.fromkeys(known, 0.0), **counts}

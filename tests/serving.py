@@ -1,0 +1,159 @@
+"""A real server process for tests: started as users start it, asked over sockets, ended by its own id."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "samples"
+START_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+    seconds: float
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ask(self, target: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+        """One request on its own connection; the target goes out as it is, byte by byte."""
+        begun = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.putrequest(method, target, skip_accept_encoding=True)
+            for name, value in (headers or {}).items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read(), time.monotonic() - begun)
+        finally:
+            connection.close()
+
+    def send(self, data: bytes, *, patience: float = 5.0) -> bytes:
+        """Raw bytes in, all that comes back until the server closes or `patience` seconds pass without a byte."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=patience) as connection:
+            connection.sendall(data)
+            received = b""
+            try:
+                while chunk := connection.recv(65536):
+                    received += chunk
+            except TimeoutError:
+                pass
+            return received
+
+    def metric(self, name: str, **labels: str) -> float:
+        """One sample of /metrics; 0 when it is not there."""
+        wanted = sorted(f'{key}="{value}"' for key, value in labels.items())
+        for line in self.ask("/metrics").body.decode().splitlines():
+            series, _, value = line.rpartition(" ")
+            found, _, inside = series.partition("{")
+            if found == name and sorted(filter(None, inside.rstrip("}").split(","))) == wanted:
+                return float(value)
+        return 0.0
+
+    def image_health(self) -> Any:
+        return self.ask("/api/image/health").json()
+
+    def workers(self) -> list[psutil.Process]:
+        """The living worker processes, the spare included."""
+        return [one for one in psutil.Process(self.process.pid).children(recursive=True) if is_worker(one)]
+
+    def events(self) -> list[dict[str, Any]]:
+        lines = self.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def stop(self, seconds: float = 30) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=seconds)
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Spawned children that serve an executor, not the tracker of shared resources."""
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+@contextmanager
+def serving(folder: Path = SAMPLES, **settings: object) -> Iterator[ServerProcess]:
+    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / "log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "imgserver", "serve", str(folder), "--port", str(port)],
+                env={**environment(), **{f"IMGSERVER_{name.upper()}": str(value) for name, value in settings.items()}},
+                stdout=subprocess.DEVNULL,
+                stderr=stream,
+                cwd=ROOT,
+            )
+        server = ServerProcess(port, process, log)
+        try:
+            await_that(lambda: _is_up(server), "the server answers", seconds=START_SECONDS)
+            yield server
+        finally:
+            end(server)
+
+
+def end(server: ServerProcess) -> None:
+    try:
+        server.stop()
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+        server.process.wait()
+        raise
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("IMGSERVER_") and name != "PORT"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_up(server: ServerProcess) -> bool:
+    if server.process.poll() is not None:
+        raise AssertionError(f"the server ended with {server.process.returncode}: {server.log.read_text()}")
+    try:
+        return server.ask("/readyz").status in (200, 503)
+    except OSError:
+        return False
+
+
+def await_that(reached: Callable[[], bool], what: str, *, seconds: float = 10) -> None:
+    """Looks again and again until `reached`; the only place of the suite where time is passed."""
+    limit = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > limit:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.01)
