@@ -1,9 +1,12 @@
 """What is refused, with which status, and what the refusal says."""
 
+from dataclasses import fields
+
 import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.options import OPTIONS
+from imgserver.dialects.native.wish import Wish
 from imgserver.errors import (
     BadOption,
     ImgserverError,
@@ -110,6 +113,12 @@ def test_every_key_of_this_build_has_a_bad_value_in_the_table() -> None:
     assert {row.key for row in OPTIONS.values() if not row.later} == {key for key, _ in BAD_VALUES}
 
 
+def test_every_option_of_this_build_has_a_field_to_be_read_into() -> None:
+    assert {row.name for row in OPTIONS.values() if not row.later} == {field.name for field in fields(Wish)} - {
+        "written"
+    }
+
+
 @pytest.mark.parametrize(
     ("tail", "sentence"),
     [
@@ -120,6 +129,7 @@ def test_every_key_of_this_build_has_a_bad_value_in_the_table() -> None:
         ("w_800,photo/p.jpg", 'no option "photo" beside w_800'),
         ("w_800,,h_9/p.jpg", 'no option "" beside w_800'),
         ("j_smith/p.jpg", 'no option "j"; if j_smith is a folder, write `_/` before it'),
+        ("w_800,j_5/p.jpg", 'no option "j" beside w_800'),
         ("w_9,w_8/p.jpg", "w: written twice in one segment"),
         ("fl_still,fl_still/p.jpg", "fl: still is written twice in one segment"),
         ("w_auto/p.jpg", "w: auto is reserved for a later version"),
