@@ -33,7 +33,10 @@ OPTIONS = {"server.host": "--host", "server.port": "--port", "workers.count": "-
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The listening side. `port` 0 takes any free one; `drain_seconds` is how long SIGTERM waits for open requests."""
+    """The listening side. `port` 0 takes any free one; `drain_seconds` is how long SIGTERM waits for open requests.
+
+    `gallery` is the front page that lists the folder: `auto` shows it while `host` is this machine's own address.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Ge(0), Le(65_535)] = 8080
@@ -42,6 +45,7 @@ class ServerSettings:
     header_seconds: Annotated[float, Gt(0), Le(600)] = 10
     keepalive_seconds: Annotated[float, Ge(0), Le(3600)] = 75
     drain_seconds: Annotated[float, Ge(0), Le(600)] = 20
+    gallery: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
