@@ -1,4 +1,4 @@
-"""What the server foresees of a render from the first bytes of its original. An estimate: the worker has the last word."""
+"""What the server foresees of a render from its original's first bytes. The worker has the last word."""
 
 from imgserver import formats
 from imgserver.cost import Work
