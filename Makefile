@@ -52,7 +52,7 @@ clean: ## remove .venv, caches and build leftovers
 # The stamps make a second run instant; a changed requirement or pin makes them stale.
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "imgserver needs Python 3.11 or newer, and $(PYTHON) is %d.%d; try: make $(MAKECMDGOALS) PYTHON=python3.12" % sys.version_info[:2])'
-	@echo "Installing imgserver into $(VENV) (once; about 70 MB)"
+	@echo "Installing imgserver into $(VENV) (once; about 125 MB on disk)"
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(PIP) --editable .
 	@touch $@

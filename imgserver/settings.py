@@ -19,7 +19,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, GroupedMetadata, Gt, Le
 from pydantic import TypeAdapter, ValidationError
 
+from imgserver.admission import AdmissionSettings
 from imgserver.caches.memory import MemorySettings
+from imgserver.dialects.native import NativeSettings
 from imgserver.engine.job import MIB, Limits, Quality
 from imgserver.errors import ImgserverError
 from imgserver.freshness import FreshnessSettings
@@ -64,20 +66,6 @@ class WorkerSettings:
     nice: Annotated[int, Ge(0), Le(19)] = 5
     recycle_renders: Annotated[int, Ge(1)] = 1000
     recycle_rss_bytes: Annotated[int, Ge(64 * MIB)] = 512 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionSettings:
-    """Stand-in."""
-
-    room: Annotated[int, Ge(0), Le(100_000)] = 64
-    deadline_seconds: Annotated[float, Gt(0), Le(600)] = 10
-    decoded_bytes: Annotated[int, Ge(MIB)] = 512 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class NativeSettings:
-    """Stand-in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from imgserver.cli.boundary import Commands
 from imgserver.cli.config import config
 from imgserver.cli.health import health
 from imgserver.cli.serve import serve
+from imgserver.cli.url import url
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -32,5 +33,5 @@ def main() -> None:
     """
 
 
-for command in (serve, health, config):
+for command in (serve, url, health, config):
     main.add_command(command)

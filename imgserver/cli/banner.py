@@ -1,11 +1,16 @@
 """What `imgserver serve` prints once it listens: pictures of the folder, transformed, as URLs to click."""
 
 import os
+import webbrowser
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from urllib.parse import quote
+from threading import Thread
 
+from imgserver.cli.dialect import make_dialect, make_target
+from imgserver.dialects.native import NativeSettings
+from imgserver.errors import BadSourcePath
 from imgserver.formats import FORMATS, READABLE
 
 # A folder may hold millions of files; the first pictures are enough, and start-up must not wait for the rest.
@@ -22,39 +27,62 @@ SHOWN = (
 )
 
 
-def announce(base: str, *, root: Path) -> None:
-    """Prints the URLs. `base` is the server's address without a slash at the end."""
-    from rich.console import Console
-    from rich.markup import escape
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """Called with the server's address when it listens. The folder is read before: the event loop must not wait."""
 
-    # Lines, not a rich table: a table cuts what is wider than the terminal, and a cut URL is no URL.
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"[bold]imgserver[/bold] serves {escape(str(root))} at [link={base}]{base}[/link]; Ctrl-C stops it\n")
-    shown = examples(base, root)
-    column = max(len(meaning) for _, meaning in shown) + 2
-    for url, meaning in shown:
-        console.print(f"  [dim]{escape(meaning.ljust(column))}[/dim][cyan][link={url}]{escape(url)}[/link][/cyan]")
+    root: Path
+    targets: tuple[tuple[str, str], ...]
+    open_browser: bool = False
+
+    @classmethod
+    def of(cls, root: Path, *, open_browser: bool = False) -> "Banner":
+        return cls(root, tuple(examples(root)), open_browser)
+
+    def __call__(self, base: str) -> None:
+        from rich.console import Console
+        from rich.markup import escape
+
+        base = base.rstrip("/")
+        # Lines, not a rich table: a table cuts what is wider than the terminal, and a cut URL is no URL.
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(f"[bold]imgserver[/bold] serves {escape(str(self.root))} at {base}; Ctrl-C stops it\n")
+        column = max(len(meaning) for _, meaning in self.targets) + 2
+        for target, meaning in self.targets:
+            url = f"[cyan][link={base}{target}]{escape(base + target)}[/link][/cyan]"
+            console.print(f"  [dim]{escape(meaning.ljust(column))}[/dim]{url}")
+        console.file.flush()
+        if self.open_browser:
+            # A browser in the terminal would hold the server until it is left.
+            Thread(target=webbrowser.open, args=(base + self.targets[0][0],), daemon=True).start()
 
 
-def examples(base: str, root: Path) -> list[tuple[str, str]]:
-    """URLs with their meanings: each transformation on another picture while there are some, and the health page."""
+def examples(root: Path) -> list[tuple[str, str]]:
+    """Targets with their meanings: each transformation on another picture while there are some, and the health page."""
     pictures = list(islice(_pictures(root), len(SHOWN)))
+    dialect = make_dialect(NativeSettings())
     shown = [
-        (f"{base}/img/{options}/{quote(name)}", text)
-        for (options, text), name in zip(SHOWN, cycle(pictures), strict=False)
+        (make_target(dialect, name, options), meaning)
+        for (options, meaning), name in zip(SHOWN, cycle(pictures), strict=False)
     ]
-    hint = [] if pictures else [(f"{base}/img/w_400/<file>", f"no pictures in {root} yet; put some there")]
-    return [*shown, *hint, (f"{base}/api/health", "is it well")]
+    hint = [] if pictures else [("/img/w_400/<file>", f"no pictures in {root} yet; put some there")]
+    return [*shown, *hint, ("/api/health", "is it well")]
 
 
 def _pictures(root: Path) -> Iterator[str]:
     """Paths inside `root`, in order of their names, a folder's own files before its folders."""
-    seen = 0
+    dialect = make_dialect(NativeSettings())
+    for path in islice(_files(root), LOOKED_AT):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            name = path.relative_to(root).as_posix()
+            try:
+                make_target(dialect, name, "")
+            except BadSourcePath:  # a name that no URL can spell, such as one with a backslash
+                continue
+            yield name
+
+
+def _files(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            seen += 1
-            if seen > LOOKED_AT:
-                return
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield (Path(folder) / name).relative_to(root).as_posix()
+        yield from (Path(folder) / name for name in sorted(files))

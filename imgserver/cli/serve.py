@@ -1,6 +1,5 @@
 """`imgserver serve`: the server, for a folder or as configured."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,10 +45,10 @@ def serve(
     given = {"source.root": folder, "server.host": host, "server.port": port, "workers.count": workers}
     loaded = read_settings(config, **given)
     root = _folder(loaded)
-    from imgserver.cli.banner import announce
+    from imgserver.cli.banner import Banner
     from imgserver.web.server import serve as run
 
-    run(loaded.settings, loaded, open_browser=open_browser, announce=partial(announce, root=root))
+    run(loaded.settings, on_ready=Banner.of(root, open_browser=open_browser))
 
 
 def _folder(loaded: "Loaded") -> Path:

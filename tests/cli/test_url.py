@@ -1,0 +1,54 @@
+"""URLs on the command line are those the server reads."""
+
+import pytest
+from click.testing import CliRunner, Result
+
+from imgserver.cli import main
+from imgserver.cli.dialect import SOURCE, make_dialect
+from imgserver.dialects.native import NativeSettings
+from imgserver.plan import SourceRef
+
+
+def run(*arguments: str, **environ: str) -> Result:
+    return CliRunner().invoke(main, ["url", *arguments], env=environ)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "url"),
+    [
+        (["cat.png"], "/img/cat.png"),
+        (["cat.png", "--w", "400", "--f", "auto"], "/img/w_400,f_auto/cat.png"),
+        (["cat.png", "--ar", "16:9", "--w", "0.5"], "/img/w_0.5,ar_16:9/cat.png"),
+        (["cat.png", "--w", "9", "--option", "e_blur:4", "-O", "e_sepia"], "/img/w_9,e_blur:4,e_sepia/cat.png"),
+        (["w_1/a,b#ü.png", "--q", "80"], "/img/q_80/_/w_1/a%2Cb%23%C3%BC.png"),
+        (["a.jpg", "--base", "https://i.example.com/"], "https://i.example.com/img/a.jpg"),
+        (["a.jpg", "--h", "9", "--srcset", "1, 2"], "/img/w_1,h_9/a.jpg 1w, /img/w_2,h_9/a.jpg 2w"),
+    ],
+)
+def test_what_is_built(arguments: list[str], url: str) -> None:
+    assert run(*arguments).stdout == f"{url}\n"
+
+
+@pytest.mark.parametrize(
+    "path", ["a b.jpg", "https:/x", "_/x.jpg", "s--a--/b.jpg", "e_x.jpg", "photos/c.jpg", "100%.gif"]
+)
+def test_the_server_reads_the_path_that_was_meant(path: str) -> None:
+    target = run(path, "--w", "5").stdout.strip()
+
+    assert make_dialect(NativeSettings()).parse(target).ref == SourceRef(SOURCE, path)
+
+
+def test_bad_options_are_refused_in_the_parsers_words() -> None:
+    result = run("a.jpg", "--w", "80O")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith('Error: w: "80O" is not allowed; ')
+
+
+def test_the_configured_limits_hold() -> None:
+    assert run("a.jpg", "--w", "900", IMGSERVER_NATIVE_MAX_SIDE="800").exit_code == 1
+
+
+@pytest.mark.parametrize("arguments", [["a.jpg", "--srcset", "1,x"], ["a.jpg", "--w", "1", "--srcset", "2"], []])
+def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
