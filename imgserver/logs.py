@@ -13,6 +13,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 # Beyond this many lines unwritten (its reader has stopped), lines are dropped and counted. One is below 2 kB.
 BACKLOG_LINES = 8192
+FLUSH_SECONDS = 0.1
 TEXT_LIMIT = 200
 
 
@@ -31,8 +32,7 @@ class LogWriter:
         self.dropped_lines = 0
         self._stream = stream
         self._lines: deque[bytes] = deque()
-        self._wake = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_forever, name="logs", daemon=True)
         self._thread.start()
 
@@ -41,29 +41,25 @@ class LogWriter:
             self.dropped_lines += 1
             return
         self._lines.append(line)
-        if not self._wake.is_set():
-            self._wake.set()
 
     # structlog calls the method named after the level.
     debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
     def close(self) -> None:
         """Waits at most 2 s for the last lines: a reader that is gone must not keep the process."""
-        self._closing = True
-        self._wake.set()
+        self._closing.set()
         self._thread.join(timeout=2)
 
     def _write_forever(self) -> None:
-        while not (self._closing and not self._lines):
-            self._wake.wait()
-            self._wake.clear()
+        # By the clock, not by a wake-up per line: each of those would take the interpreter lock from the event loop.
+        while not self._closing.wait(FLUSH_SECONDS):
             self._write_lines()
+        self._write_lines()
 
     def _write_lines(self) -> None:
-        # One write for many lines: under load the thread asks for the interpreter lock once per batch.
-        batch = []
-        while self._lines:
-            batch.append(self._lines.popleft())
+        batch = [self._lines.popleft() for _ in range(len(self._lines))]
+        if not batch:
+            return
         text = b"\n".join([*batch, b""])
         try:
             self._stream.write(text)
@@ -79,7 +75,7 @@ def make_logger(settings: LogSettings, stream: BinaryIO | None = None) -> tuple[
         writer,
         processors=_processors(settings),
         wrapper_class=structlog.make_filtering_bound_logger(settings.level),
-    )
+    ).bind()  # the lazy proxy would bind anew for each line
     return logger, writer
 
 

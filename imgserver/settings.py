@@ -22,10 +22,11 @@ from pydantic import TypeAdapter, ValidationError
 from imgserver.admission import AdmissionSettings
 from imgserver.caches.memory import MemorySettings
 from imgserver.dialects.native import NativeSettings
-from imgserver.engine.job import MIB, Limits, Quality
+from imgserver.engine.job import Limits, Quality
 from imgserver.errors import ImgserverError
 from imgserver.freshness import FreshnessSettings
 from imgserver.logs import LogSettings
+from imgserver.workers import WorkerSettings
 
 PREFIX = "IMGSERVER_"
 CONFIG_VARIABLE = "IMGSERVER_CONFIG"
@@ -55,17 +56,6 @@ class SourceSettings:
     """Where originals come from: a folder, relative to the working directory."""
 
     root: Path = Path()
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """Stand-in."""
-
-    count: Annotated[int, Ge(0), Le(256)] = 0
-    memory_bytes: Annotated[int, Ge(64 * MIB)] = 1024 * MIB
-    nice: Annotated[int, Ge(0), Le(19)] = 5
-    recycle_renders: Annotated[int, Ge(1)] = 1000
-    recycle_rss_bytes: Annotated[int, Ge(64 * MIB)] = 512 * MIB
 
 
 @dataclass(frozen=True, slots=True)

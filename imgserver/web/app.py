@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from ipaddress import ip_address
 from typing import BinaryIO
 
 from aiohttp import web
@@ -14,6 +16,7 @@ from imgserver.admission import Admission
 from imgserver.caches.memory import MemoryCache
 from imgserver.cost import CostModel
 from imgserver.dialects.native import NativeDialect
+from imgserver.engine import child
 from imgserver.flights import Flights
 from imgserver.logs import LogWriter, make_logger
 from imgserver.metrics import Metrics
@@ -28,7 +31,7 @@ from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import IMAGE_ROUTE, Ledger
-from imgserver.web.middleware import make_boundary
+from imgserver.web.middleware import Handler, make_boundary
 from imgserver.workers import Workers
 
 SERVICE = web.AppKey("service", ImageService)
@@ -67,7 +70,8 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
 
 
 def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: FilteringBoundLogger) -> ImageService:
-    workers = Workers(settings.workers, on_event=observation.of_workers(metrics, logger))
+    opener = partial(child.open_engine, svg=settings.limits.svg)
+    workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger))
     return ImageService(
         sources={DEFAULT_SOURCE: folder},
         cache=MemoryCache(settings.cache),
@@ -94,7 +98,22 @@ def _route(app: web.Application, settings: Settings, folder: Folder) -> None:
     app.router.add_get("/readyz", health.readyz, name="readyz")
     app.router.add_get("/api/health", health.service_health, name="health")
     app.router.add_get("/api/image/health", health.image_health, name="image_health")
-    app.router.add_get("/metrics", make_aiohttp_handler(app[METRICS].registry), name="metrics")
+    metrics = make_aiohttp_handler(app[METRICS].registry)
+    app.router.add_get(
+        "/metrics", metrics if settings.http.metrics_public else _from_here_only(metrics), name="metrics"
+    )
+
+
+def _from_here_only(handler: Handler) -> Handler:
+    """For a scraper on the same machine, or behind a proxy of its own; to others there is no such page."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        if peer is None or not ip_address(peer[0]).is_loopback:
+            raise web.HTTPNotFound()
+        return await handler(request)
+
+    return guarded
 
 
 def is_gallery_open(settings: ServerSettings) -> bool:
@@ -127,8 +146,7 @@ def _folder_kept(folder: Folder) -> Context:
 def _workers_kept(settings: Settings, service: ImageService, metrics: Metrics) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         await service.workers.start()
-        codecs = service.workers.codecs
-        metrics.build.labels(__version__, codecs.libvips if codecs else "unknown").set(1)
+        metrics.build.labels(__version__, service.workers.codecs.version or "unknown").set(1)
         yield
         service.admission.drain()
         await service.flights.close()
