@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal
 
 from imgserver.dialects.colours import COLOURS
@@ -58,7 +59,12 @@ def _pixel_ratio(text: str) -> Fraction:
 
 def _turns(text: str) -> tuple[str | int, ...]:
     """Motions in written order: `90.hflip`."""
-    return tuple(part if part in ("hflip", "vflip", "ignore") else values.signed(part, 360) for part in text.split("."))
+    parts = text.split(".")
+    turns = tuple(part if part in ("hflip", "vflip", "ignore") else values.signed(part, 360) for part in parts)
+    # `a_9.5` would be two turns, and is meant as one: two in a row are never needed.
+    if any(isinstance(one, int) and isinstance(other, int) for one, other in pairwise(turns)):
+        raise Misread("whole degrees ±360, one number between flips")
+    return turns
 
 
 def _radii(text: str) -> tuple[int, int, int, int] | Literal["max"]:

@@ -103,7 +103,7 @@ def _added(before: Any, value: Any, option: Written) -> Any:
 
 def _unknown(part: str, at: int, segment: str) -> BadOption:
     key, underscore, text = part.partition("_")
-    if underscore and len(key) == 1:
+    if underscore and len(key) == 1 and part == segment:
         sentence = f'no option "{key}"; if {part} is a folder, write `_/` before it'
         return BadOption(sentence, argument=key, value=text, at=at)
     shaped = next(other for other in segment.split(",") if OPTION_SHAPED.match(other))

@@ -1,0 +1,176 @@
+"""What holds for any text and for any set of options."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgserver.dialects.native import NativeDialect, NativeSettings
+from imgserver.dialects.native.options import OPTIONS
+from imgserver.errors import ImgserverError
+from imgserver.geometry import bind_plan
+from imgserver.identity import key, plan_digest
+from imgserver.plan import Dims, SourceRef
+
+DIALECT = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos")
+ALPHABET = "wharcgxyzeobqfdplnt_,/:.-%0123456789sS?#\\ é²\x00\n"
+
+VALID = [
+    "/img/w_800,q_80/photo.jpg",
+    "/img/c_fill,w_400,h_400,g_xy,x_0.7,y_0.3/a/b.jpg",
+    "/img/c_thumb,g_auto,w_150,ar_16%3A9,z_0.8/r_1:2:3:4,bo_4:fff/f_auto,q_auto:eco/_/w_1/caf%C3%A9.jpg",
+    "/img/a_ignore.90.hflip,b_fafafa,e_trim:12:fff,e_blur:4,o_50/dpr_1.5,fl_attachment:x.still,pg_3/p.tif?v=3",
+    "/img/w_400/b64/cGhvdG8uanBn",
+]
+
+
+def parse_or_refuse(target: str) -> None:
+    try:
+        request = DIALECT.parse(target)
+    except ImgserverError as error:
+        assert error.detail
+        return
+    plan_digest(request.plan)
+
+
+@given(st.text())
+def test_any_text_is_parsed_or_refused(text: str) -> None:
+    parse_or_refuse(text)
+
+
+@given(st.text(alphabet=ALPHABET, max_size=60))
+def test_any_tail_is_parsed_or_refused(tail: str) -> None:
+    parse_or_refuse("/img/" + tail)
+
+
+@given(st.sampled_from(list(OPTIONS)), st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126)))
+def test_any_value_is_parsed_or_refused(option: str, value: str) -> None:
+    parse_or_refuse(f"/img/{option}_{value}/p.jpg")
+    parse_or_refuse(f"/img/w_9,h_9,c_fill,{option}_{value}/p.jpg")
+
+
+@given(st.sampled_from(VALID), st.data())
+def test_a_mutated_url_is_parsed_or_refused(url: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(url)))
+    end = data.draw(st.integers(start, min(len(url), start + 4)))
+    parse_or_refuse(url[:start] + data.draw(st.text(alphabet=ALPHABET, max_size=4)) + url[end:])
+
+
+# Choices of one segment: every option with a value that means something, and another that means something else.
+CHOICES = {
+    "w": ["400", "401", "0.5"],
+    "h": ["300", "299", "0.25"],
+    "c": ["fill", "pad", "scale", "crop", "lfill"],
+    "a": ["90", "15", "hflip", "15.hflip"],
+    "o": ["50", "51"],
+    "r": ["5", "6", "5:6", "max"],
+    "bo": ["4", "4:fff", "5"],
+    "b": ["fff", "eee", "ffffff80"],
+    "q": ["80", "81", "auto:low"],
+    "f": ["webp", "jpg", "auto"],
+    "dpr": ["2", "1.5"],
+    "fl": ["still", "keep_metadata"],
+    "e": ["blur:4", "grayscale", "hue:20"],
+}
+# The same value written otherwise.
+SPELLINGS = {
+    ("b", "fff"): ["white", "ffffff", "FFF", "ffff", "ffffffff"],
+    ("bo", "4"): ["4:black", "4:000", "4%3A000000"],
+    ("bo", "4:fff"): ["4:white", "4%3Afff"],
+    ("r", "5"): ["5:5", "5:5:5:5"],
+    ("r", "5:6"): ["5:6:5", "5%3A6:5:6"],
+    ("a", "hflip"): ["vflip.180", "180.vflip", "360.hflip"],
+    ("a", "90"): ["-270", "hflip.vflip.-90"],
+    ("a", "15"): ["-345"],
+    ("a", "15.hflip"): ["15%2Ehflip", "-345.hflip"],
+    ("f", "jpg"): ["jpeg"],
+    ("w", "0.5"): ["0.50", "0.5000"],
+    ("dpr", "2"): ["2.0"],
+    ("dpr", "1.5"): ["1.5000"],
+    ("e", "hue:20"): ["hue:20.0"],
+}
+SPELLED_DEFAULTS = {"dpr": "1", "o": "100", "r": "0", "a": "0", "q": "auto"}
+options = st.fixed_dictionaries({"w": st.sampled_from(CHOICES["w"]), "h": st.sampled_from(CHOICES["h"])}).flatmap(
+    lambda sides: st.fixed_dictionaries(
+        {}, optional={name: st.sampled_from(values) for name, values in CHOICES.items() if name not in sides}
+    ).map(lambda rest: sides | rest)
+)
+
+
+def url(wish: dict[str, str], seed: int | None = None) -> str:
+    """Without a seed in table order and as chosen; with one, shuffled and respelled, defaults spelled out."""
+    if seed is None:
+        return "/img/" + ",".join(f"{name}_{value}" for name, value in wish.items()) + "/a%20b.jpg"
+    made = random.Random(seed)
+    full = wish | {name: value for name, value in SPELLED_DEFAULTS.items() if name not in wish and made.random() < 0.5}
+    parts = [f"{name}_{_respelled(name, value, made)}" for name, value in full.items()]
+    made.shuffle(parts)
+    return "/img/" + ",".join(parts) + made.choice(["/a%20b.jpg", "/photos/a%20b.jpg", "/_/%61%20b.jpg?v=3"])
+
+
+def _respelled(name: str, value: str, made: random.Random) -> str:
+    escaped = "".join(f"%{ord(letter):02x}" for letter in value)
+    return made.choice([value, escaped, *SPELLINGS.get((name, value), [])])
+
+
+@settings(max_examples=300)
+@given(options, st.integers(0, 10**6))
+def test_equal_meaning_gives_an_equal_key(wish: dict[str, str], seed: int) -> None:
+    one, other = DIALECT.parse(url(wish)), DIALECT.parse(url(wish, seed))
+
+    assert key(one.ref, one.plan) == key(other.ref, other.plan)
+
+
+@pytest.mark.parametrize(("name", "value"), SPELLINGS)
+def test_every_spelling_means_what_it_stands_for(name: str, value: str) -> None:
+    box = {"w": "400", "h": "300"}
+    meant = plan_digest(DIALECT.parse(url(box | {name: value})).plan)
+
+    for spelling in SPELLINGS[name, value]:
+        assert plan_digest(DIALECT.parse(url(box | {name: spelling})).plan) == meant
+
+
+@settings(max_examples=300)
+@given(options, st.data())
+def test_another_meaning_gives_another_key(wish: dict[str, str], data: st.DataObject) -> None:
+    # Two modes may make the same picture of a share; dpr multiplies nothing where all is shares; a jpg is still anyhow.
+    alike = {"c", "dpr"} | ({"fl"} if wish.get("f") == "jpg" else set())
+    name = data.draw(st.sampled_from([name for name in wish if name not in alike]))
+    changed = wish | {name: data.draw(st.sampled_from([value for value in CHOICES[name] if value != wish[name]]))}
+
+    assert plan_digest(DIALECT.parse(url(wish)).plan) != plan_digest(DIALECT.parse(url(changed)).plan)
+
+
+@settings(max_examples=200)
+@given(options, st.integers(1, 3000), st.integers(1, 3000))
+def test_equal_keys_are_equal_sizes(wish: dict[str, str], width: int, height: int) -> None:
+    one, other = DIALECT.parse(url(wish)).plan, DIALECT.parse(url(wish, 1)).plan
+
+    assert bind_plan(one, Dims(width, height)).after == bind_plan(other, Dims(width, height)).after
+
+
+names = st.text(
+    alphabet=st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\"), min_size=1, max_size=12
+).filter(lambda name: name not in (".", ".."))
+paths = st.lists(
+    names | st.sampled_from(["w_archive", "_", "shop", "photos", "b64", "s--x--", "https:", "wd_8", "fl_studio"]),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+
+
+@settings(max_examples=300)
+@given(paths, st.sampled_from(["photos", "shop"]), st.sampled_from(["", "w_800,q_80", "w_800/e_blur:4"]))
+def test_a_built_url_leads_back_to_its_source(path: str, source: str, wish: str) -> None:
+    ref = SourceRef(source, path)
+
+    assert DIALECT.parse(DIALECT.build(ref, wish)).ref == ref
+
+
+@given(paths)
+def test_building_escapes_whatever_a_path_holds(path: str) -> None:
+    target = DIALECT.build(SourceRef("photos", path), "w_9")
+
+    assert target.isascii()
+    assert not set("?# \\") & set(target)

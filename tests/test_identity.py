@@ -1,0 +1,303 @@
+"""Equal pictures have one key; unequal ones do not."""
+
+from dataclasses import replace
+from fractions import Fraction
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgserver.geometry import bind_plan
+from imgserver.identity import canonical, join_motions, key, normalise, plan_digest, source_digest
+from imgserver.plan import (
+    PLAN_VERSION,
+    TRANSPARENT,
+    WHITE,
+    Anchor,
+    Canvas,
+    Colour,
+    Crop,
+    Dims,
+    Fit,
+    Flatten,
+    Kernel,
+    Mask,
+    Orient,
+    Output,
+    Plan,
+    Px,
+    Rel,
+    SourceRef,
+    Step,
+    Terminal,
+    Tone,
+    Trim,
+    Turn,
+)
+
+ALL = Rel(Fraction(1))
+HALF = Rel(Fraction(1, 2))
+NOTHING = Rel(Fraction(0))
+
+
+def spelled(*steps: Step, output: Output | None = None) -> str:
+    return canonical(normalise(Plan(steps, output or Output())))
+
+
+def test_the_canonical_text_holds_what_differs_from_the_defaults_in_declared_order() -> None:
+    plan = Plan((Orient(), Fit(Px(800))), Output(quality=80, format="webp"))
+
+    assert canonical(plan) == "orient;fit(width=800)|format=webp,quality=80"
+
+
+def test_an_empty_plan_has_the_shortest_text() -> None:
+    assert canonical(Plan()) == "|"
+
+
+def test_the_terminal_stands_behind_a_second_bar() -> None:
+    assert canonical(Plan(terminal=Terminal("palette", 7))) == "||kind=palette,colours=7"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Fit(),
+        Fit(ALL),
+        Fit(ALL, ALL, finish="pad"),
+        Fit(ratio=Fraction(1)),
+        Crop(),
+        Crop(ALL, ALL),
+        Crop(ALL, anchor=Anchor("south")),
+        Canvas(),
+        Canvas((NOTHING, Px(0), Px(0), Px(0))),
+        Turn(),
+        Turn(degrees=360),
+        Turn(degrees=-720),
+        Turn(motion=6, degrees=270),
+        Tone("brightness"),
+        Tone("gamma"),
+        Tone("opacity"),
+        Tone("hue", Fraction(0)),
+        Tone("hue", Fraction(360)),
+        Tone("sepia", Fraction(0)),
+        Kernel("blur", 0),
+        Mask(),
+        Flatten(TRANSPARENT),
+        Flatten(Colour(9, 9, 9, 0)),
+    ],
+)
+def test_a_neutral_step_is_dropped(step: Step) -> None:
+    assert spelled(step) == "|"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Orient(),
+        Orient(3),
+        Trim(),
+        Fit(Px(1)),
+        Fit(HALF),
+        Fit(ALL, enlarge="allow", finish="pad", height=Px(3)),
+        Fit(ratio=Fraction(1), mode="cover", finish="crop"),
+        Crop(ALL, anchor=Anchor("south", dy=Px(3))),
+        Crop(ratio=Fraction(1)),
+        Crop(zoom=Fraction(2)),
+        Turn(2),
+        Turn(degrees=1),
+        Tone("hue", Fraction(1)),
+        Tone("opacity", Fraction(0)),
+        Tone("grayscale"),
+        Mask(ellipse=True),
+        Flatten(),
+    ],
+)
+def test_a_step_that_does_something_stays(step: Step) -> None:
+    assert normalise(Plan((step,))).steps != ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Fit(Px(800), ratio=Fraction(16, 9)), Fit(Px(800), Px(450))),
+        (Fit(height=Px(450), ratio=Fraction(16, 9)), Fit(Px(800), Px(450))),
+        (Fit(Px(100), ratio=Fraction(3)), Fit(Px(100), Px(Fraction(100, 3)))),
+        (Fit(Px(8), Px(9), ratio=Fraction(3)), Fit(Px(8), Px(9))),
+        (Fit(Px(Fraction(800))), Fit(Px(800))),
+        (Fit(Px(8), fill=WHITE, anchor=Anchor("north")), Fit(Px(8))),
+        (Fit(Px(8), mode="cover"), Fit(Px(8))),
+        (Fit(Px(8), mode="exact"), Fit(Px(8))),
+        (Fit(HALF, enlarge="allow"), Fit(HALF)),
+        (Fit(HALF, HALF, mode="exact", enlarge="reject"), Fit(HALF, HALF, mode="exact")),
+        (
+            Fit(ratio=Fraction(1), mode="cover", enlarge="shrink_box", finish="crop"),
+            Fit(ratio=Fraction(1), mode="cover", enlarge="allow", finish="crop", shrink=False),
+        ),
+        (
+            Fit(Px(8), Px(8), finish="pad", fill=Colour(1, 2, 3, 0)),
+            Fit(Px(8), Px(8), finish="pad"),
+        ),
+        (Crop(ALL, Px(5)), Crop(None, Px(5))),
+        (Crop(Px(50), ratio=Fraction(2)), Crop(Px(50), Px(25))),
+        (Crop(Px(5), anchor=Anchor("north", dx=NOTHING, fx=Px(3))), Crop(Px(5), anchor=Anchor("north"))),
+        (Turn(degrees=-15), Turn(degrees=345)),
+        (Turn(degrees=90), Turn(6)),
+        (Turn(degrees=-90, fill=WHITE), Turn(8)),
+        (Tone("hue", Fraction(-180)), Tone("hue", Fraction(180))),
+        (Mask((1, 1, 1, 1), ellipse=True), Mask(ellipse=True)),
+        (Trim(colour=WHITE), Trim()),
+    ],
+)
+def test_two_spellings_of_one_step_are_one(one: Step, other: Step) -> None:
+    assert spelled(one) == spelled(other) != "|"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Output("png", quality=80, lossless=True), Output("png")),
+        (Output("webp", quality="good"), Output("webp", quality=78)),
+        (Output("avif", quality="good"), Output("avif", quality=58)),
+        (Output("webp", lossless=True, quality=3), Output("webp", lossless=True)),
+        (Output("jpg", lossless=True, quality=3), Output("jpg", quality=3)),
+        (Output("webp", progressive=True, offers=("webp",)), Output("webp")),
+        (Output("jpg", frames="first"), Output("jpg")),
+        (Output("jpg", frames=1), Output("jpg")),
+        (Output("gif", frames=1), Output("gif", frames="first")),
+        (Output("png", background=Colour(1, 2, 3)), Output("png")),
+        (Output("source", offers=("avif", "webp")), Output()),
+    ],
+)
+def test_two_spellings_of_one_output_are_one(one: Output, other: Output) -> None:
+    assert spelled(output=one) == spelled(output=other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Output("auto", offers=("webp",)), Output("auto")),
+        (Output("auto"), Output("source")),
+        (Output("jpg", quality=80), Output("jpg", quality=81)),
+        (Output("jpg", background=Colour(1, 2, 3)), Output("jpg")),
+        (Output("gif", frames="first"), Output("gif")),
+        (Output(quality="good"), Output(quality="eco")),
+        (Output("webp", lossless=True), Output("webp")),
+        (Output(metadata="all"), Output()),
+        (Output(profile="keep"), Output()),
+    ],
+)
+def test_two_outputs_that_differ_have_two_keys(one: Output, other: Output) -> None:
+    assert spelled(output=one) != spelled(output=other)
+
+
+def test_what_is_told_instead_of_a_picture_does_not_depend_on_how_it_would_be_written() -> None:
+    told = Plan(output=Output(quality=3, metadata="all", lossless=True), terminal=Terminal("info", colours=9))
+
+    assert canonical(normalise(told)) == "||kind=info"
+
+
+CORNERS = ((0, 0), (1, 0), (0, 1))
+
+
+def moved(point: tuple[int, int], motion: int) -> tuple[int, int]:
+    """Where a corner of a unit square goes."""
+    x, y = point
+    return {
+        1: (x, y),
+        2: (1 - x, y),
+        3: (1 - x, 1 - y),
+        4: (x, 1 - y),
+        5: (y, x),
+        6: (1 - y, x),
+        7: (1 - y, 1 - x),
+        8: (y, 1 - x),
+    }[motion]
+
+
+@pytest.mark.parametrize("second", range(1, 9))
+@pytest.mark.parametrize("first", range(1, 9))
+def test_two_rigid_turns_are_joined_to_the_one_that_moves_every_corner_alike(first: int, second: int) -> None:
+    joined = join_motions(first, second)
+
+    assert [moved(moved(c, first), second) for c in CORNERS] == [moved(c, joined) for c in CORNERS]
+    assert spelled(Turn(first), Turn(second)) == spelled(Turn(joined))
+
+
+def test_turns_are_joined_across_neutral_steps_but_not_across_others() -> None:
+    assert spelled(Turn(6), Fit(), Turn(8)) == "|"
+    assert spelled(Turn(6), Fit(Px(3)), Turn(8)) == "turn(motion=6);fit(width=3);turn(motion=8)|"
+    assert spelled(Turn(6), Turn(degrees=5)) == "turn(motion=6);turn(degrees=5)|"
+
+
+def test_the_key_begins_with_what_a_purge_names() -> None:
+    ref = SourceRef("photos", "cat.jpg")
+    version, source, plan = key(ref, Plan()).split("/")
+
+    assert (version, source, plan) == (str(PLAN_VERSION), source_digest(ref), plan_digest(Plan()))
+    assert len(source) == len(plan) == 32
+
+
+def test_the_digest_is_over_length_prefixed_fields() -> None:
+    assert source_digest(SourceRef("ab", "c")) != source_digest(SourceRef("a", "bc"))
+    assert plan_digest(Plan()) == sha256(b"\x00\x00\x00\x01" + b"1" + b"\x00\x00\x00\x01" + b"|").hexdigest()[:32]
+
+
+lengths = st.one_of(
+    st.integers(1, 300).map(Px),
+    st.fractions(Fraction(1, 2), 300, max_denominator=8).map(Px),
+    st.fractions(Fraction(1, 40), 1, max_denominator=40).map(Rel),
+)
+offsets = st.one_of(st.integers(-20, 20).map(Px), st.just(NOTHING))
+ratios = st.fractions(Fraction(1, 4), 4, max_denominator=20)
+anchors = st.builds(
+    Anchor, st.sampled_from(["center", "north", "south_west", "focal", "attention"]), lengths, lengths, offsets, offsets
+)
+fits = st.builds(
+    Fit,
+    st.none() | lengths,
+    st.none() | lengths,
+    st.none() | ratios,
+    st.sampled_from(["contain", "cover", "exact"]),
+    st.sampled_from(["deny", "allow", "shrink_box"]),
+    st.booleans(),
+    st.sampled_from(["none", "crop", "pad"]),
+    anchors,
+)
+turns = st.builds(Turn, st.integers(1, 8)) | st.builds(Turn, degrees=st.integers(-360, 360))
+steps = fits | turns | st.builds(Canvas, st.tuples(*[offsets.filter(lambda o: o == NOTHING or o.value >= 0)] * 4))
+plans = st.lists(steps, max_size=5).map(lambda found: Plan((Orient(), *found)))
+dims = st.builds(Dims, st.integers(1, 400), st.integers(1, 400), st.integers(1, 8))
+
+
+@given(plans, dims)
+def test_normalising_changes_no_size(plan: Plan, size: Dims) -> None:
+    assert bind_plan(normalise(plan), size).after == bind_plan(plan, size).after
+
+
+@given(plans)
+def test_normalising_twice_is_normalising_once(plan: Plan) -> None:
+    once = normalise(plan)
+
+    assert normalise(once) == once
+    assert plan_digest(once) == plan_digest(plan)
+
+
+@given(plans, plans)
+def test_plans_that_differ_once_normalised_are_spelled_differently(one: Plan, other: Plan) -> None:
+    assert (normalise(one) == normalise(other)) == (canonical(normalise(one)) == canonical(normalise(other)))
+
+
+def test_a_new_version_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan_digest(Plan())
+    monkeypatch.setattr("imgserver.identity.PLAN_VERSION", PLAN_VERSION + 1)
+
+    assert plan_digest(Plan()) != before
+    assert key(SourceRef("a", "b"), Plan()).startswith(f"{PLAN_VERSION + 1}/")
+
+
+def test_order_matters() -> None:
+    grey, blur = Tone("grayscale"), Kernel("blur", 4)
+
+    assert spelled(grey, blur) != spelled(blur, grey)
+    assert replace(Plan(), steps=(grey,)) != Plan()

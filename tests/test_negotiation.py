@@ -1,0 +1,99 @@
+"""Accept in, one of three choices out."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgserver.identity import plan_digest
+from imgserver.negotiation import is_negotiated, negotiate, offers
+from imgserver.plan import Output, Plan, Terminal
+
+CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
+SAFARI = "image/webp,image/avif,image/jxl,image/heic,image/heic-sequence,video/*;q=0.8,image/png,*/*;q=0.5"
+OLD = "image/webp,*/*"
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, ()),
+        ("", ()),
+        ("*/*", ()),
+        ("image/*", ()),
+        ("image/*,*/*;q=0.8", ()),
+        ("text/html", ()),
+        ("image/jpeg", ()),
+        (CHROME, ("avif", "webp")),
+        (SAFARI, ("avif", "webp")),
+        (OLD, ("webp",)),
+        ("image/avif", ("avif", "webp")),
+        ("image/avif,image/webp;q=0", ()),
+        ("image/avif;q=0", ()),
+        ("image/avif;q=0,image/webp", ("webp",)),
+        ("image/avif;q=0.0,image/webp;q=0.001", ("webp",)),
+        ("image/avif;q=0,image/avif,image/webp", ("webp",)),
+        ("image/avif;q=0.5,image/webp", ("webp",)),
+        ("image/avif;q=1.000,image/webp;q=0.9", ("avif", "webp")),
+        ("IMAGE/WebP ; Q=0.5", ("webp",)),
+        ("image/webp;level=1;q=0", ()),
+        ('image/webp;note="a,b;q=0";q=0.4', ("webp",)),
+        ('text/plain;x="image/webp,image/avif"', ()),
+        ("image/webp;q=2", ()),
+        ("image/webp;q=abc,image/avif;q=", ()),
+        ("image/webp;q=0.1234", ()),
+        ("image/webp;q=\u0661", ()),
+        ("image/webpx,ximage/avif", ()),
+        (',,;;=,"image/webp', ()),
+        ("image/webp;;", ("webp",)),
+    ],
+)
+def test_accept_is_reduced_to_a_choice(accept: str | None, expected: tuple[str, ...]) -> None:
+    assert offers(accept) == expected
+
+
+@given(st.text() | st.text(alphabet='image/webpavif*,;=q.01 "\\'))
+def test_malformed_fields_never_raise(accept: str) -> None:
+    assert offers(accept) in ((), ("webp",), ("avif", "webp"))
+
+
+def test_a_thousand_accept_fields_make_three_keys() -> None:
+    made = random.Random(7)
+    types = ["image/avif", "image/webp", "image/*", "*/*", "image/png", "image/jxl", "text/html"]
+    weights = ["", ";q=0", ";q=0.5", ";q=1", ";q=bad", ";v=b3;q=0.7"]
+    fields = {
+        ",".join(made.choice(types) + made.choice(weights) for _ in range(made.randint(0, 6))) for _ in range(1000)
+    }
+
+    keys = {plan_digest(Plan(output=negotiate(Output("auto"), offers(field)))) for field in fields}
+
+    assert len(fields) > 500
+    assert len(keys) == 3
+
+
+def test_only_auto_takes_the_offers() -> None:
+    assert negotiate(Output("auto"), ("avif", "webp")).offers == ("avif", "webp")
+    for name in ("webp", "jpg", "source"):
+        assert negotiate(Output(name), ("avif", "webp")).offers == ()
+
+
+@pytest.mark.parametrize(
+    ("quality", "save_data", "expected"),
+    [("auto", False, "good"), ("auto", True, "eco"), ("best", True, "best"), (80, True, 80)],
+)
+def test_save_data_lowers_only_an_automatic_quality(quality: object, save_data: bool, expected: object) -> None:
+    assert negotiate(Output(quality=quality), (), save_data=save_data).quality == expected  # type: ignore[arg-type]
+
+
+def test_nothing_depends_on_a_header_afterwards() -> None:
+    once = negotiate(Output("auto"), ("webp",))
+
+    assert negotiate(once, once.offers, save_data=True) == once
+
+
+def test_vary_is_due_for_auto_alone() -> None:
+    assert is_negotiated(Plan(output=Output("auto")))
+    assert not is_negotiated(Plan(output=Output("webp")))
+    assert not is_negotiated(Plan())
+    assert not is_negotiated(Plan(output=Output("auto"), terminal=Terminal("info")))
