@@ -98,7 +98,8 @@ def _route(app: web.Application, settings: Settings, folder: Folder) -> None:
     app.router.add_get("/readyz", health.readyz, name="readyz")
     app.router.add_get("/api/health", health.service_health, name="health")
     app.router.add_get("/api/image/health", health.image_health, name="image_health")
-    metrics = make_aiohttp_handler(app[METRICS].registry)
+    metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
+    metrics = metrics if settings.http.metrics_public else _from_here_only(metrics)
     app.router.add_get(
         "/metrics", metrics if settings.http.metrics_public else _from_here_only(metrics), name="metrics"
     )
