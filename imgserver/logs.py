@@ -3,8 +3,10 @@
 import logging
 import sys
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO, Literal
 
 import orjson
@@ -98,12 +100,24 @@ class _StandardHandler(logging.Handler):
 def _processors(settings: LogSettings) -> list[Processor]:
     stages: list[Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _stamp,
         structlog.processors.format_exc_info,
     ]
     if settings.format == "json":
         return [*stages, _to_json]
     return [*stages, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _to_bytes]
+
+
+@lru_cache(maxsize=2)
+def _second(epoch_seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_seconds))
+
+
+def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """ISO 8601 in UTC with milliseconds; the seconds are spelt once, not per line."""
+    now = time.time()
+    event["timestamp"] = f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
+    return event
 
 
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:
