@@ -1,0 +1,153 @@
+"""The source's header, and what is refused by it alone, before a pixel is decoded."""
+
+import math
+import os
+import stat
+from dataclasses import dataclass
+from typing import Any
+
+from imgserver.engine.job import Limits
+from imgserver.engine.vips import LOADERS, Image, codecs, reading
+from imgserver.errors import BadRequest, BrokenImage, ImageOverLimit, NotFound, UnsupportedImage
+from imgserver.media import HEAD_BYTES, format_of
+from imgserver.plan import Dims
+
+# Bytes of one sample by libvips' band format.
+SAMPLE_BYTES = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
+# Formats whose pages are moments of one picture; pages of a TIFF are sheets.
+ANIMATED = frozenset({"gif", "webp"})
+# The most bands a picture may have: CMYK with alpha.
+MAX_BANDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """`dims` holds one page as stored, with the frames that are in the file. `page` is the first to load, from 0."""
+
+    path: str
+    format: str
+    bytes: int
+    dims: Dims
+    bands: int
+    sample_bytes: int
+    alpha: bool
+    interlaced: bool
+    profile: bool
+    interpretation: str
+    page: int = 0
+    svg_scale: float = 1.0
+
+    @property
+    def animated(self) -> bool:
+        return self.format in ANIMATED and self.dims.frames > 1
+
+
+def examine(path: str, limits: Limits, *, page: int = 0) -> Header:
+    """Opens the header of a file at `page` (from 0).
+
+    Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit, and BadRequest for a page that is not there.
+    """
+    size, head = _file(path, limits)
+    name = format_of(head)
+    if name not in codecs().read or (name == "svg" and not limits.svg):
+        raise UnsupportedImage(f"{name or 'this kind of file'} cannot be read here", format=name)
+    scale = _svg_scale(path, limits) if name == "svg" else 1.0
+    with reading():
+        image = opened(path, name, **({"scale": scale} if name == "svg" else {}))
+        pages = image.get_n_pages()
+        if page >= pages:
+            raise BadRequest(
+                f"pg: page {page + 1} of {pages}", argument="pg", value=str(page + 1), allowed=f"1-{pages}"
+            )
+        image = opened(path, name, page=page) if page else image
+        header = _described(image, path, name=name, size=size, page=page, scale=scale)
+    _refuse_side(header, limits)
+    return header
+
+
+def opened(path: str, name: str, **options: Any) -> Image:
+    """The lazily opened image: nothing but its header is read yet. Raises vips.Error."""
+    if name == "svg":
+        # From memory there is no base address, so nothing beside the file can be fetched.
+        with open(path, "rb") as file:  # noqa: PTH123
+            return Image.svgload_buffer(file.read(), **options)
+    # `truncated`: libvips' own default shows the missing part of a picture in grey and calls it a success.
+    return getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
+
+
+def _file(path: str, limits: Limits) -> tuple[int, bytes]:
+    """Size and head of a regular file; a FIFO must not be waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotFound("the source is gone") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotFound("the source is not a regular file")
+        if status.st_size > limits.source_bytes:
+            raise over("source bytes", status.st_size, limits.source_bytes)
+        head = file.read(HEAD_BYTES)
+    if not head:
+        raise BrokenImage("the source is empty")
+    return status.st_size, head
+
+
+def _svg_scale(path: str, limits: Limits) -> float:
+    """A drawing has no pixels of its own: one of absurd size is drawn smaller instead of refused."""
+    with reading():
+        image = opened(path, "svg")
+    width, height = int(image.width), int(image.height)
+    return min(1.0, limits.source_side / max(width, height), math.sqrt(limits.source_pixels / (width * height)) * 0.999)
+
+
+def _described(image: Image, path: str, *, name: str, size: int, page: int, scale: float) -> Header:
+    # libheif reads the header of HEIC, too, but this build cannot decode its pixels.
+    if name == "avif" and _field(image, "heif-compression", "av1") != "av1":
+        raise UnsupportedImage("heic cannot be read here", format="heic")
+    if image.bands > MAX_BANDS or image.format not in SAMPLE_BYTES:
+        raise UnsupportedImage(f"a picture of {image.bands} {image.format} bands cannot be shown", format=name)
+    orientation = int(_field(image, "orientation", 1))
+    return Header(
+        path=path,
+        format=name,
+        bytes=size,
+        dims=Dims(image.width, image.height, orientation if 1 <= orientation <= 8 else 1, image.get_n_pages()),
+        bands=image.bands,
+        sample_bytes=SAMPLE_BYTES[image.format],
+        alpha=bool(image.hasalpha()),
+        interlaced=bool(_field(image, "interlaced", 0)),
+        profile=bool(image.get_typeof("icc-profile-data")),
+        interpretation=image.interpretation,
+        page=page,
+        svg_scale=scale,
+    )
+
+
+def _field(image: Image, name: str, default: Any) -> Any:
+    return image.get(name) if image.get_typeof(name) else default
+
+
+def _refuse_side(header: Header, limits: Limits) -> None:
+    """Decoder buffers grow with the width alone: a 41-byte PNG can claim a line of a million pixels."""
+    side = max(header.dims.width, header.dims.height)
+    if side > limits.source_side:
+        raise over("source side", side, limits.source_side)
+
+
+def refuse_over(header: Header, frames: int, limits: Limits) -> None:
+    """The limits that depend on how many frames are to be loaded. Raises ImageOverLimit."""
+    if frames > limits.frames:
+        raise over("frames", frames, limits.frames)
+    pixels = header.dims.width * header.dims.height * frames
+    if pixels > limits.source_pixels:
+        raise over("source pixels", pixels, limits.source_pixels)
+    decoded = pixels * header.bands * header.sample_bytes
+    if header.format == "jpg" and header.interlaced:
+        decoded *= 2  # all coefficients, 16 bit each, are held until the last scan
+    if decoded > limits.decoded_bytes:
+        raise over("decoded bytes", decoded, limits.decoded_bytes)
+
+
+def over(what: str, value: int, limit: int) -> ImageOverLimit:
+    return ImageOverLimit(f"{what}: {value} is over the limit of {limit}", limit=what, value=value, allowed=limit)

@@ -1,0 +1,53 @@
+"""From header to pixels: the decoder's own reduction, frames, and the order pixels are read in."""
+
+from fractions import Fraction
+from typing import Any
+
+from imgserver.engine.header import Header, opened
+from imgserver.engine.picture import Picture
+from imgserver.engine.vips import Image, reading
+
+# Factors of the JPEG decoder's scaled inverse DCT, largest first.
+JPEG_SHRINKS = (8, 4, 2)
+# Below this gain a scaled WebP decode costs as much as a whole one.
+WEBP_WORTH_IT = Fraction(3, 4)
+
+
+def reduction(header: Header, share: Fraction, headroom: int) -> Fraction:
+    """How large, of 1, the decoder is asked to deliver the picture: at least `share` × `headroom`.
+
+    Headroom is a matter of quality: the decoder's reduction is a plain box filter (see benchmarks/quality.py).
+    """
+    wanted = share * max(headroom, 1)
+    if header.format == "jpg":
+        return next((Fraction(1, by) for by in JPEG_SHRINKS if Fraction(1, by) >= wanted), Fraction(1))
+    if header.format == "webp" and not header.animated and wanted <= WEBP_WORTH_IT:
+        return wanted
+    return Fraction(1)
+
+
+def load(header: Header, *, frames: int, scale: Fraction, sequential: bool) -> Picture:
+    """The picture at `scale`, lazily. `sequential`: it will be read once, top to bottom. Raises BrokenImage."""
+    options: dict[str, Any] = {"access": "sequential" if sequential and frames == 1 else "random"}
+    if header.format == "jpg" and scale < 1:
+        options["shrink"] = int(1 / scale)
+    elif header.format == "webp" and scale < 1:
+        options["scale"] = float(scale)
+    elif header.format == "svg":
+        options["scale"] = header.svg_scale
+    if header.page:
+        options["page"] = header.page
+    if frames > 1:
+        options["n"] = frames
+    with reading():
+        image = opened(header.path, header.format, **options)
+        return Picture((image,), streamed=sequential) if frames == 1 else _animation(image, frames)
+
+
+def _animation(image: Image, frames: int) -> Picture:
+    """Frames are cut from libvips' one tall strip; each then goes through the steps on its own."""
+    strip = image.copy_memory()
+    height = strip.height // frames
+    cut = tuple(strip.crop(0, top, strip.width, height) for top in range(0, frames * height, height))
+    delays = tuple(strip.get("delay")[:frames]) if strip.get_typeof("delay") else (100,) * frames
+    return Picture(cut, delays=delays, loop=strip.get("loop") if strip.get_typeof("loop") else 0)

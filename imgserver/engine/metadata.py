@@ -1,0 +1,54 @@
+"""What travels with the pixels: nothing by default; never where, with which camera's thumbnail, or which way up.
+
+libvips' savers write whatever metadata the image carries, GPS included, so the image is stripped first and the saver
+is told what it may write.
+"""
+
+import re
+
+from imgserver.engine.vips import Image
+from imgserver.plan import Output
+
+# Flags of VipsForeignKeep.
+EXIF, XMP, IPTC, ICC, OTHER = 1, 2, 4, 8, 16
+
+CREDITS = frozenset({"exif-ifd0-Copyright", "exif-ifd0-Artist"})
+# IFD 1 describes the embedded thumbnail, IFD 3 the place.
+PRIVATE = ("exif-ifd1-", "exif-ifd3-", "jpeg-thumbnail-data", "gainmap")
+BLOCKS = {"xmp-data": re.compile(rb"(?i)gps|location|city|country|state|latitude|longitude|geo")}
+# IPTC's datasets of record 2 that name a place: content location, city, sublocation, state, country.
+IPTC_PLACE = re.compile(rb"\x1c\x02[\x1a\x1b\x5a\x5c\x5f\x64\x65]")
+# A maker's note holds serial numbers, and some makers' also the place.
+SERIALS = re.compile(r"MakerNote|SerialNumber|OwnerName|ImageUniqueID|HostComputer|GPS")
+
+
+def stripped(image: Image, output: Output) -> tuple[Image, int]:
+    """The image with only the metadata it may keep, and the saver's keep flags."""
+    image = image.copy()
+    keep = ICC if output.profile == "keep" else 0
+    if output.metadata == "none":
+        # With `keep` 0 the saver writes nothing; removing each field would only cost time.
+        return image, keep
+    for name in image.get_fields():
+        if not _kept(image, name, output.metadata):
+            image.remove(name)
+    return image, keep | (EXIF if output.metadata == "copyright" else EXIF | XMP | IPTC | OTHER)
+
+
+def _kept(image: Image, name: str, metadata: str) -> bool:
+    if metadata == "copyright":
+        return name in CREDITS or not _is_metadata(name)
+    if name.startswith(PRIVATE) or SERIALS.search(name) or name == "orientation" or name.endswith("-Orientation"):
+        return False
+    # libvips builds a new block of the fields that are left; the old one holds the thumbnail.
+    if name == "exif-data":
+        return False
+    if name == "xmp-data":
+        return not BLOCKS[name].search(bytes(image.get(name)))
+    return name != "iptc-data" or not IPTC_PLACE.search(bytes(image.get(name)))
+
+
+def _is_metadata(name: str) -> bool:
+    return name.startswith(
+        ("exif-", "xmp-", "iptc-", "jpeg-thumbnail", "png-comment", "gif-comment", "image-description")
+    )

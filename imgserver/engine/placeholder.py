@@ -1,0 +1,115 @@
+"""Tiny stand-ins for a picture: a data URI, two hashes, a palette. All are told as text."""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+
+import orjson
+
+from imgserver.engine.colour import coloured, resized, with_alpha
+from imgserver.engine.vips import Image, working
+from imgserver.plan import Terminal
+
+LQIP_SIDE = 48
+# What the hashes' own algorithms can hold: more pixels change nothing but the cost.
+BLURHASH_SIDE = 64
+THUMBHASH_SIDE = 100
+PALETTE_SIDE = 64
+Pixel = tuple[int, int, int]
+
+PLAIN = "text/plain; charset=utf-8"
+JSON = "application/json"
+# The longest side a decoded picture needs for each kind.
+SIDES = {"lqip": LQIP_SIDE, "blurhash": BLURHASH_SIDE, "thumbhash": THUMBHASH_SIDE, "palette": PALETTE_SIDE}
+
+
+def stand_in(image: Image, terminal: Terminal) -> tuple[bytes, str]:
+    """Body and media type of the terminal `lqip`, `blurhash`, `thumbhash` or `palette`."""
+    with working():
+        small = _within(coloured(image), SIDES[terminal.kind])
+        match terminal.kind:
+            case "lqip":
+                return _lqip(small), PLAIN
+            case "blurhash":
+                return _blurhash(small).encode(), PLAIN
+            case "thumbhash":
+                return _thumbhash(small).encode(), PLAIN
+            case _:
+                return orjson.dumps(palette(_opaque_pixels(small), terminal.colours)), JSON
+
+
+def _within(image: Image, side: int) -> Image:
+    scale = min(Fraction(1), Fraction(side, max(image.width, image.height)))
+    return resized(image, max(1, round(image.width * scale)), max(1, round(image.height * scale))).copy_memory()
+
+
+def _lqip(image: Image) -> bytes:
+    body = image.webpsave_buffer(Q=45, effort=4, keep="none")
+    return b"data:image/webp;base64," + base64.b64encode(body)
+
+
+def _blurhash(image: Image) -> str:
+    # Brings Pillow along, which only the workers that are asked for a hash shall pay for.
+    from blurhash_rs._lib import encode_rgb
+
+    flat = image.flatten(background=[255]) if image.hasalpha() else image
+    across, down = (4, 3) if flat.width >= flat.height else (3, 4)
+    return str(encode_rgb(bytes(flat.write_to_memory()), flat.width, flat.height, across, down))
+
+
+def _thumbhash(image: Image) -> str:
+    """Base64 of the hash's bytes, as its authors spell it in URLs and HTML."""
+    from fast_thumbhash import rgba_to_thumb_hash
+
+    pixels = bytes(with_alpha(image).write_to_memory())
+    return base64.b64encode(bytes(rgba_to_thumb_hash(image.width, image.height, pixels))).decode()
+
+
+def _opaque_pixels(image: Image) -> list[Pixel]:
+    data = bytes(image.write_to_memory())
+    step = image.bands
+    pixels = zip(data[0::step], data[1::step], data[2::step], strict=True)
+    if step == 3:
+        return list(pixels)
+    return [pixel for pixel, alpha in zip(pixels, data[3::4], strict=True) if alpha >= 128]
+
+
+def palette(pixels: Sequence[Pixel], colours: int) -> list[dict[str, str | float]]:
+    """Up to so many colours by median cut, the most frequent first, each with its share of the pixels."""
+    boxes = [list(pixels)] if pixels else []
+    while boxes and len(boxes) < colours:
+        widest = max(boxes, key=_spread)
+        if _spread(widest) == 0:
+            break
+        boxes.remove(widest)
+        boxes += _halves(widest)
+    shares = Counter({_mean(box): 0 for box in boxes})
+    for box in boxes:
+        shares[_mean(box)] += len(box)
+    return [
+        {"colour": "#{:02x}{:02x}{:02x}".format(*colour), "share": round(count / len(pixels), 4)}
+        for colour, count in shares.most_common()
+    ]
+
+
+def _ranges(box: list[Pixel]) -> tuple[int, ...]:
+    return tuple(max(column) - min(column) for column in zip(*box, strict=True))
+
+
+def _spread(box: list[Pixel]) -> int:
+    return max(_ranges(box)) * len(box)
+
+
+def _halves(box: list[Pixel]) -> list[list[Pixel]]:
+    """Cut at the middle of the widest channel's values, so that a small, distinct colour gets its own box."""
+    ranges = _ranges(box)
+    channel = ranges.index(max(ranges))
+    values = [pixel[channel] for pixel in box]
+    middle = (min(values) + max(values)) / 2
+    return [[p for p in box if p[channel] <= middle], [p for p in box if p[channel] > middle]]
+
+
+def _mean(box: list[Pixel]) -> Pixel:
+    red, green, blue = (round(sum(column) / len(box)) for column in zip(*box, strict=True))
+    return red, green, blue

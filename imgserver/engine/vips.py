@@ -1,0 +1,122 @@
+"""The airlock: the only importer of pyvips. Opens libvips for hostile input and translates its errors.
+
+A raw `pyvips.Error` must never leave the worker: unpickling one would import libvips into the server. libvips'
+messages contain file names, so they stay in the cause (for the log) and never enter the public text.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import pyvips
+from pyvips import Error as Error
+from pyvips import Image as Image
+
+from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, ServerFault
+
+# Earlier libvips decodes hostile files into memory faults (CVE-2026-33327 and its followers).
+FLOOR = (8, 18, 3)
+
+# What strangers' bytes may reach. The loaders of each class are unblocked by name; everything else stays shut.
+LOADERS = {
+    "jpg": ("VipsForeignLoadJpeg", "jpegload"),
+    "png": ("VipsForeignLoadPng", "pngload"),
+    "webp": ("VipsForeignLoadWebp", "webpload"),
+    "gif": ("VipsForeignLoadNsgif", "gifload"),
+    "avif": ("VipsForeignLoadHeif", "heifload"),
+    "tiff": ("VipsForeignLoadTiff", "tiffload"),
+    "svg": ("VipsForeignLoadSvg", "svgload"),
+}
+SAVERS = {
+    "jpg": "jpegsave_buffer",
+    "png": "pngsave_buffer",
+    "webp": "webpsave_buffer",
+    "gif": "gifsave_buffer",
+    "avif": "heifsave_buffer",
+    "tiff": "tiffsave_buffer",
+}
+# Types for metadata that is set on an image.
+GInt = pyvips.GValue.gint_type
+GInts = pyvips.GValue.array_int_type
+
+OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
+
+
+@dataclass(frozen=True, slots=True)
+class Codecs:
+    """What this libvips can do: its version, and formats by the names of `formats.FORMATS`."""
+
+    version: str
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+
+
+def open_engine(*, svg: bool = False) -> Codecs:
+    """Closes libvips to all but the allowed formats, one thread, no caches. Call once, before the first render.
+
+    Raises ServerFault if libvips is older than the floor.
+    """
+    version = tuple(pyvips.version(part) for part in range(3))
+    if version < FLOOR:
+        found, floor = (".".join(map(str, numbers)) for numbers in (version, FLOOR))
+        raise ServerFault(f"libvips {found} has known holes; at least {floor} is needed")
+    pyvips.operation_block_set("VipsForeignLoad", True)
+    for name, (loader, _) in LOADERS.items():
+        pyvips.operation_block_set(loader, name == "svg")
+    # Also shuts untrusted loaders that the class tree above may not know; SVG counts among them.
+    pyvips.block_untrusted_set(True)
+    pyvips.operation_block_set("VipsForeignLoadSvg", not svg)
+    # Each render is another picture: what a cache keeps is only memory.
+    for limit in (pyvips.cache_set_max, pyvips.cache_set_max_mem, pyvips.cache_set_max_files):
+        limit(0)
+    # One worker is one core; AVIF's bytes also differ with the number of threads.
+    pyvips.vips_lib.vips_concurrency_set(1)
+    codecs.cache_clear()
+    return codecs()
+
+
+@cache
+def codecs() -> Codecs:
+    version = ".".join(str(pyvips.version(part)) for part in range(3))
+    read = tuple(name for name, (_, operation) in LOADERS.items() if _exists(operation))
+    write = tuple(name for name, operation in SAVERS.items() if _exists(operation))
+    return Codecs(version, read, write)
+
+
+def _exists(operation: str) -> bool:
+    return bool(pyvips.type_find("VipsOperation", operation))
+
+
+@cache
+def interpolator(name: str) -> pyvips.Interpolate:
+    return pyvips.Interpolate.new(name)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Around what touches the source's pixels or header: a fault there is the source's."""
+    with _translated(BrokenImage("the source is truncated or corrupt")):
+        yield
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Around what only builds or encodes: a fault there is ours."""
+    with _translated(ServerFault("the picture could not be made")):
+        yield
+
+
+@contextmanager
+def _translated(fault: ImgserverError) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise _too_large() from error
+    except Error as error:
+        text = str(error).lower()
+        raise (_too_large() if any(sign in text for sign in OUT_OF_MEMORY) else fault) from error
+
+
+def _too_large() -> ImageOverLimit:
+    return ImageOverLimit("the picture needs more memory than one render may take", limit="memory")

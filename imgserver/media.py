@@ -1,0 +1,168 @@
+"""What a file is, told by its first bytes: the format by its magic, the size as an estimate.
+
+The server reads it to judge a picture's cost before it takes a worker; the worker believes only libvips' own header.
+Nothing here raises on any bytes, and nothing costs more than a scan of the head.
+"""
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# Enough for the size of nearly every camera file: EXIF with its thumbnail is at most 64 KiB and stands before it.
+HEAD_BYTES = 80 * 1024
+
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
+# Start-of-frame markers; 0xC4, 0xC8 and 0xCC in their range are something else.
+SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE_SOF = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+
+
+@dataclass(frozen=True, slots=True)
+class Sniffed:
+    """`format` is a name of `formats.FORMATS`, or "" if unknown. Width and height in pixels as stored, None if the
+    head does not tell. `whole`: the picture is decoded as a whole (interlaced, progressive), not line by line."""
+
+    format: str
+    width: int | None = None
+    height: int | None = None
+    animated: bool = False
+    whole: bool = False
+
+    @property
+    def pixels(self) -> int | None:
+        return None if self.width is None or self.height is None else self.width * self.height
+
+
+UNKNOWN = Sniffed("")
+
+
+def sniff(head: bytes) -> Sniffed:
+    """Format and estimated size from the first bytes (HEAD_BYTES is plenty). Never raises."""
+    name = format_of(head)
+    if not name:
+        return UNKNOWN
+    reader = READERS.get(name)
+    try:
+        return reader(head) if reader else Sniffed(name)
+    except (struct.error, IndexError, ValueError, OverflowError):
+        return Sniffed(name)
+
+
+def format_of(head: bytes) -> str:
+    """The format's name by its magic, "" if it is none of ours."""
+    for name, magic in MAGIC:
+        if head.startswith(magic):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:8] == b"ftyp":
+        return _brand(head)
+    return "svg" if SVG_START.match(head[:4096].lstrip(b"\xef\xbb\xbf")) else ""
+
+
+MAGIC = (
+    ("jpg", b"\xff\xd8\xff"),
+    ("png", b"\x89PNG\r\n\x1a\n"),
+    ("gif", b"GIF87a"),
+    ("gif", b"GIF89a"),
+    ("tiff", b"II*\0"),
+    ("tiff", b"MM\0*"),
+    ("tiff", b"II+\0"),
+    ("tiff", b"MM\0+"),
+)
+# Declarations, comments and a doctype may stand before the root; possessive loops keep hostile text linear.
+SVG_START = re.compile(
+    rb"(?s)\s*+(?:<\?.{0,512}?\?>\s*+|<!--.{0,2048}?-->\s*+|<!DOCTYPE[^>]{0,512}>\s*+){0,8}+<svg[\s>]"
+)
+
+
+def _brand(head: bytes) -> str:
+    length = min(int.from_bytes(head[:4], "big"), 256)
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, length, 4))}
+    if brands & AVIF_BRANDS:
+        return "avif"
+    return "heic" if brands & HEIC_BRANDS else ""
+
+
+def _jpg(head: bytes) -> Sniffed:
+    at = 2
+    while at + 9 < len(head) and head[at] == 0xFF:
+        marker = head[at + 1]
+        if marker in SOF:
+            height, width = struct.unpack_from(">HH", head, at + 5)
+            return Sniffed("jpg", width, height, whole=marker in PROGRESSIVE_SOF)
+        if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:
+            at += 1 if marker == 0xFF else 2
+            continue
+        at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    return Sniffed("jpg")
+
+
+def _png(head: bytes) -> Sniffed:
+    width, height = struct.unpack_from(">II", head, 16)
+    return Sniffed("png", width, height, whole=head[28] == 1)
+
+
+def _gif(head: bytes) -> Sniffed:
+    width, height = struct.unpack_from("<HH", head, 6)
+    return Sniffed("gif", width, height, animated=b"NETSCAPE2.0" in head[:HEAD_BYTES], whole=True)
+
+
+def _webp(head: bytes) -> Sniffed:
+    kind = head[12:16]
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
+        return Sniffed("webp", width, height, animated=bool(head[20] & 2), whole=True)
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return Sniffed("webp", 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), whole=True)
+    width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", head, 26))
+    return Sniffed("webp", width, height, whole=True)
+
+
+def _isobmff(head: bytes) -> Sniffed:
+    """The largest `ispe` (image spatial extents) property: tiles, thumbnails and alpha planes have their own."""
+    name, largest, at = format_of(head), (0, 0), 0
+    while (at := head.find(b"ispe", at)) >= 0 and at + 16 <= len(head):
+        width, height = struct.unpack_from(">II", head, at + 8)
+        largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
+        at += 4
+    return Sniffed(name, *largest, animated=head[8:12] == b"avis", whole=True) if largest[0] else Sniffed(name)
+
+
+def _tiff(head: bytes) -> Sniffed:
+    order = "<" if head[:2] == b"II" else ">"
+    if head[2:4] in (b"+\0", b"\0+"):
+        return Sniffed("tiff")
+    (at,) = struct.unpack_from(order + "I", head, 4)
+    (count,) = struct.unpack_from(order + "H", head, at)
+    sides: dict[int, int] = {}
+    for entry in range(at + 2, at + 2 + 12 * min(count, 64), 12):
+        tag, kind = struct.unpack_from(order + "HH", head, entry)
+        if tag in (256, 257):
+            (sides[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), head, entry + 8)
+    return Sniffed("tiff", sides.get(256), sides.get(257))
+
+
+def _svg(head: bytes) -> Sniffed:
+    root = re.search(rb"<svg[^>]{0,4096}", head)
+    text = root.group() if root else b""
+    width, height = (re.search(rb"\s" + name + rb"\s*=\s*[\"'](\d{1,7})(?:px)?[\"'.]", text) for name in SVG_SIDES)
+    if width and height:
+        return Sniffed("svg", int(width[1]), int(height[1]), whole=True)
+    return Sniffed("svg", whole=True)
+
+
+SVG_SIDES = (b"width", b"height")
+READERS: dict[str, Callable[[bytes], Sniffed]] = {
+    "jpg": _jpg,
+    "png": _png,
+    "gif": _gif,
+    "webp": _webp,
+    "avif": _isobmff,
+    "heic": _isobmff,
+    "tiff": _tiff,
+    "svg": _svg,
+}
