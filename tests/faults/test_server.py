@@ -124,8 +124,9 @@ def _kill_whoever_works(server: ServerProcess, stop: threading.Event) -> None:
         stop.wait(0.02)
 
 
-def test_workers_that_cannot_start_make_the_server_unready_and_quick_to_refuse():
-    with serving(workers_count=1, workers_memory_bytes="64MiB") as server:
+def test_workers_that_cannot_start_make_the_server_unready_and_quick_to_refuse(tmp_path):
+    (tmp_path / "pyvips.py").write_text("raise ImportError('no libvips here')")
+    with serving(workers_count=1, variables={"PYTHONPATH": str(tmp_path)}) as server:
         assert server.ask("/readyz").status == 503
         assert server.ask("/livez").status == 200
         answer = server.ask("/img/w_90/cat.png")
@@ -133,6 +134,8 @@ def test_workers_that_cannot_start_make_the_server_unready_and_quick_to_refuse()
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) >= 1
         assert answer.seconds < 1
+        starts = [event for event in server.events() if event["event"] == "worker.start_failed"]
+        assert 1 <= len(starts) <= 4
 
 
 @pytest.mark.parametrize("state", ["idle", "busy", "stopped"])
