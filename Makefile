@@ -36,7 +36,7 @@ imports: $(VENV)/tested ## floors and the libvips airlock (import-linter)
 	$(BIN)/lint-imports
 
 bench: $(VENV)/tested ## load and CPU cost against bare libvips and a bare handler
-	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks
 
 quality: $(VENV)/tested ## picture quality (SSIMULACRA2) and CPU of ways to scale
 	$(BIN)/python -m benchmarks.quality

@@ -9,6 +9,7 @@ import orjson
 
 from imgserver.engine.colour import coloured, resized, with_alpha
 from imgserver.engine.vips import Image, working
+from imgserver.errors import NotInThisBuild
 from imgserver.plan import Terminal
 
 LQIP_SIDE = 48
@@ -60,8 +61,10 @@ def _blurhash(image: Image) -> str:
 
 def _thumbhash(image: Image) -> str:
     """Base64 of the hash's bytes, as its authors spell it in URLs and HTML."""
-    from fast_thumbhash import rgba_to_thumb_hash
-
+    try:
+        from fast_thumbhash import rgba_to_thumb_hash
+    except ImportError:  # setup.cfg says where there is none
+        raise NotInThisBuild("f_thumbhash needs a package that this Python has not", argument="f") from None
     pixels = bytes(with_alpha(image).write_to_memory())
     return base64.b64encode(bytes(rgba_to_thumb_hash(image.width, image.height, pixels))).decode()
 

@@ -1,0 +1,182 @@
+"""What `imgserver doctor` looks at. Each check tries the thing itself where it can be tried."""
+
+import os
+import platform
+import resource
+import socket
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from imgserver import machine
+from imgserver.engine.job import Job, Limits
+from imgserver.errors import ImgserverError
+from imgserver.formats import FORMATS, WRITABLE
+from imgserver.plan import Fit, Output, Plan, Px
+from imgserver.settings import Settings, spell_size
+
+PYTHON_FLOOR = (3, 11)
+# Beside its connections the server holds log, listener, workers' pipes and originals being read.
+OTHER_FILES = 256
+# What the server and one worker take, at idle and after large photographs.
+SERVER_BYTES, WORKER_BYTES = 120 << 20, 200 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `needed`: without it the server does not do its work. `fix` is empty when all is well."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+    needed: bool = True
+
+
+def run(settings: Settings) -> Iterator[Check]:
+    """All checks; one that breaks is a finding, too."""
+    for check in (_python, _parser, _uvloop, _temporary, _folder, _port, _cpus, _memory, _files):
+        try:
+            yield check(settings)
+        except Exception as error:  # a doctor that faints helps nobody
+            yield Check(check.__name__.strip("_"), False, f"{type(error).__name__}: {error}", "report this as a bug")
+    yield from _images()
+
+
+def _python(_: Settings) -> Check:
+    ok = sys.version_info >= PYTHON_FLOOR
+    return Check("python", ok, platform.python_version(), "" if ok else "install Python 3.11 or newer")
+
+
+def _parser(_: Settings) -> Check:
+    import aiohttp
+    from aiohttp import http_parser
+
+    ok = hasattr(http_parser, "HttpRequestParserC")
+    found = f"aiohttp {aiohttp.__version__}, {'C' if ok else 'pure Python'} parser"
+    return Check("http parser", ok, found, "" if ok else "pip install --force-reinstall --only-binary :all: aiohttp")
+
+
+def _uvloop(_: Settings) -> Check:
+    import uvloop
+
+    return Check("event loop", True, f"{uvloop.__name__} {version('uvloop')}")
+
+
+def _temporary(_: Settings) -> Check:
+    folder = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+    except OSError as error:
+        return Check("temporary files", False, f"{folder}: {error.strerror}", "set TMPDIR to a folder with free space")
+    return Check("temporary files", True, folder)
+
+
+def _folder(settings: Settings) -> Check:
+    root = settings.source.root
+    ok = root.is_dir() and os.access(root, os.R_OK | os.X_OK)
+    return Check("source folder", ok, str(root), "" if ok else "set source.root to a folder this user may read")
+
+
+def _port(settings: Settings) -> Check:
+    """Noted only: a running server holds its own port."""
+    host, port = settings.server.host, settings.server.port
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        fix = "stop what listens there, or choose another --port; fine if it is imgserver itself"
+        return Check("port", False, f"{host} port {port}: {os.strerror(error.errno or 0)}", fix, needed=False)
+    return Check("port", True, f"{host} port {port} is free" if port else "any free port")
+
+
+def _cpus(settings: Settings) -> Check:
+    granted, chosen = machine.cpus(), settings.workers.count or machine.cpus()
+    fix = "" if chosen <= granted else f"workers.count above {granted} only makes pictures wait for each other"
+    return Check("CPUs", chosen <= granted, f"{granted} granted, {chosen} workers", fix, needed=False)
+
+
+def _memory(settings: Settings) -> Check:
+    granted = machine.memory_bytes()
+    wanted = SERVER_BYTES + settings.cache.memory_bytes + WORKER_BYTES * (settings.workers.count or machine.cpus())
+    found = f"{_rounded(granted)} granted, about {_rounded(wanted)} wanted"
+    fix = "" if granted >= wanted else "grant more, or lower workers.count and cache.memory_bytes"
+    return Check("memory", granted >= wanted, found, fix, needed=False)
+
+
+def _files(settings: Settings) -> Check:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.server.connections + OTHER_FILES
+    ok = soft == resource.RLIM_INFINITY or soft >= wanted
+    fix = "" if ok else f"ulimit -n {wanted}, or lower server.connections"
+    return Check("open files", ok, f"{soft} allowed, {wanted} wanted", fix, needed=False)
+
+
+def _rounded(count: int) -> str:
+    return spell_size(count >> 20 << 20)
+
+
+def _images() -> Iterator[Check]:
+    fix = "pip install --force-reinstall pyvips pyvips-binary"
+    try:
+        from imgserver.engine.render import render
+        from imgserver.engine.vips import open_engine
+
+        codecs = open_engine(svg=True)
+    except (ImgserverError, ImportError, OSError) as error:
+        yield Check("libvips", False, str(error), fix)
+        return
+    yield Check("libvips", True, codecs.version)
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "picture.png"
+        picture.write_bytes(tiny_png())
+        for name in sorted(WRITABLE):
+            yield _codec(name, picture, lambda job: render(job).body)
+        yield _fonts(Path(folder), lambda job: render(job).body)
+
+
+def _codec(name: str, picture: Path, render: Callable[[Job], bytes]) -> Check:
+    """Writes a small picture, and reads what was written."""
+    written = picture.with_suffix(FORMATS[name].suffix + ".try")
+    title = f"codec {name}"
+    steps = (Fit(width=Px(8)),)
+    try:
+        written.write_bytes(render(Job(str(picture), Plan(steps, Output(format=name, quality="good")))))
+        render(Job(str(written), Plan(steps, Output(format="png"))))
+    except ImgserverError as error:
+        return Check(title, False, error.detail, "pip install --force-reinstall pyvips-binary")
+    return Check(title, True, "writes and reads")
+
+
+def _fonts(folder: Path, render: Callable[[Job], bytes]) -> Check:
+    """Text that draws nothing has no font. Noted only: photographs need none."""
+    limits = replace(Limits(), svg=True)
+    drawn = set()
+    for text in ("", "Wg"):
+        file = folder / "text.svg"
+        body = f'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="32"><text y="24">{text}</text></svg>'
+        file.write_text(body)
+        try:
+            drawn.add(render(Job(str(file), Plan(output=Output(format="png")), limits)))
+        except ImgserverError as error:
+            return Check("fonts", False, error.detail, "install a libvips with SVG", needed=False)
+    ok = len(drawn) == 2
+    fix = "" if ok else "install a font, such as the package fonts-dejavu-core; SVG text stays empty without"
+    return Check("fonts", ok, "text is drawn" if ok else "no font found", fix, needed=False)
+
+
+def tiny_png() -> bytes:
+    """A 16×16 gradient, made without any codec of ours."""
+    rows = b"".join(b"\0" + bytes(16 * value for x in range(16) for value in (x, y, 8)) for y in range(16))
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)

@@ -1,0 +1,54 @@
+"""`imgserver doctor`: what is missing on this machine, and how to get it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgserver.cli.config import config_option, read_settings
+
+if TYPE_CHECKING:
+    from imgserver.cli.checks import Check
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
+@click.pass_context
+def doctor(ctx: click.Context, *, as_json: bool, config: Path | None) -> None:
+    """Check this machine: Python, libvips, every codec by using it, fonts, CPUs, memory, limits, ports.
+
+    ✓ is fine, ! could be better, ✗ must be repaired before the server can do its work.
+
+    \b
+    Examples:
+      imgserver doctor
+      imgserver doctor --json --config imgserver.toml
+
+    \b
+    Exit codes: 0 nothing must be repaired, 1 something must, 2 wrong command line.
+    """
+    from imgserver.cli import checks
+
+    found = list(checks.run(read_settings(config).settings))
+    if as_json:
+        import json
+
+        click.echo(json.dumps([asdict(check) for check in found], indent=2))
+    else:
+        _print_table(found)
+    ctx.exit(0 if all(check.ok or not check.needed for check in found) else 1)
+
+
+def _print_table(found: "list[Check]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for check in found:
+        mark, style = ("✓", "green") if check.ok else ("✗", "red") if check.needed else ("!", "yellow")
+        said = Text(check.found) if not check.fix else Text.assemble(check.found, "\n", (f"→ {check.fix}", "bold"))
+        table.add_row(Text(mark, style), Text(check.name), said)
+    Console().print(table)

@@ -1,0 +1,112 @@
+"""`imgserver get`: one request without a server."""
+
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from imgserver.cli.boundary import fail
+from imgserver.cli.config import config_option, read_settings
+from imgserver.errors import NotFound
+from imgserver.formats import FORMATS, WRITABLE
+
+if TYPE_CHECKING:
+    from imgserver.engine.job import RenderResult
+    from imgserver.plan import ImageRequest
+    from imgserver.settings import Settings
+
+FORMAT_OF_SUFFIX = {FORMATS[name].suffix: name for name in WRITABLE} | {".jpeg": "jpg", ".tiff": "tiff"}
+
+
+@click.command()
+@click.argument("target")
+@click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write to FILE.")
+@click.option("--root", metavar="DIR", type=click.Path(path_type=Path), help="The folder with the pictures.")
+@click.option("--accept", metavar="TYPES", help="What the client accepts, as in its Accept field; for f_auto.")
+@config_option
+def get(target: str, *, output: Path | None, root: Path | None, accept: str | None, config: Path | None) -> None:
+    """Make one picture without a server. TARGET is a URL, or its path from /img/ on.
+
+    Where the URL leaves the format open, --accept decides, else the suffix of FILE. Without FILE the picture goes to
+    standard output. Limits are those of the settings.
+
+    \b
+    Examples:
+      imgserver get /img/w_400/cat.png -o cat.webp --root ./photos
+      imgserver get /img/w_800,f_auto/cat.png --accept image/avif > cat.avif
+      imgserver get /img/w_800,f_info/cat.png
+
+    \b
+    Exit codes: 0 made, 1 the picture or an option is bad, 2 wrong command line.
+    """
+    import asyncio
+
+    from imgserver.cli.dialect import make_dialect
+
+    settings = read_settings(config, **{"source.root": root}).settings
+    request = make_dialect(settings.native).parse(_path(target))
+    request = _negotiated(request, accept, output)
+    if output is None and request.plan.terminal.kind == "image" and sys.stdout.isatty():
+        raise click.UsageError("a picture is not for the terminal; give -o FILE")
+    begun = time.perf_counter()
+    try:
+        result = asyncio.run(_render(request, settings))
+    except NotFound:
+        hint = f"; {request.mistaken}" if request.mistaken else ""
+        fail(f"{request.ref.path}: no such picture in {settings.source.root}{hint}")
+    milliseconds = (time.perf_counter() - begun) * 1000
+    where = _write(result.body, output)
+    size = f"{result.size.width}×{result.size.height}"
+    click.echo(f"{where}: {len(result.body)} bytes, {result.media_type}, {size}, {milliseconds:.0f} ms", err=True)
+
+
+def _path(target: str) -> str:
+    """A URL as copied from a browser counts from its path on."""
+    parts = urlsplit(target)
+    return target.split(parts.netloc, 1)[1] if parts.scheme in ("http", "https") and parts.netloc else target
+
+
+def _negotiated(request: "ImageRequest", accept: str | None, output: Path | None) -> "ImageRequest":
+    from imgserver.negotiation import negotiate, offers
+
+    wish = request.plan.output
+    named = FORMAT_OF_SUFFIX.get(output.suffix.lower()) if output and accept is None else None
+    if named and wish.format in ("source", "auto"):
+        wish = replace(wish, format=named)
+    return replace(request, plan=replace(request.plan, output=negotiate(wish, offers(accept))))
+
+
+async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResult":
+    """In this process: there is nobody else it could harm."""
+    from imgserver.engine.job import Job
+    from imgserver.engine.render import render
+    from imgserver.engine.vips import open_engine
+    from imgserver.sources.folder import Folder
+
+    open_engine(svg=settings.limits.svg)
+    folder = Folder(settings.source.root)
+    try:
+        async with folder.open(request.ref.path) as original:
+            return render(Job(original.path, request.plan, settings.limits, settings.quality))
+    finally:
+        folder.close()
+
+
+def _write(body: bytes, output: Path | None) -> str:
+    """All or nothing: whoever reads FILE meanwhile sees the old picture or the new one."""
+    if output is None:
+        # A terminal shows text only (pictures were refused before), and its prompt wants a line of its own.
+        sys.stdout.buffer.write(body + b"\n" * sys.stdout.isatty())
+        return "standard output"
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(body)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+    return str(output)

@@ -1,0 +1,116 @@
+"""What a file says about itself: for people who ask why a picture looks as it does. Nothing is decoded."""
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imgserver.engine.header import Header, examine, opened
+from imgserver.engine.job import Limits
+from imgserver.engine.vips import Image, reading
+
+# Shown of EXIF. The place, serial numbers and the owner's name are not: of the place only whether it is there.
+SHOWN = (
+    "Make",
+    "Model",
+    "LensModel",
+    "DateTimeOriginal",
+    "ExposureTime",
+    "FNumber",
+    "ISOSpeedRatings",
+    "PhotographicSensitivity",
+    "FocalLength",
+    "Software",
+    "Artist",
+    "Copyright",
+)
+PLACE = "exif-ifd3-"
+# libvips spells a field "raw (for people, type, n components, m bytes)".
+FIELD = re.compile(r"(.*), \w[\w ]*, \d+ components?, \d+ bytes\)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """`width` and `height` in pixels as stored, before `orientation` (EXIF, 1-8) is applied; `bits` of one sample.
+
+    `profile` is the ICC profile's name, "" if it has none, None without a profile. `delays` in ms, one per frame.
+    """
+
+    format: str
+    bytes: int
+    width: int
+    height: int
+    orientation: int
+    frames: int
+    delays: tuple[int, ...]
+    bands: int
+    bits: int
+    alpha: bool
+    interlaced: bool
+    interpretation: str
+    profile: str | None
+    exif: Mapping[str, str]
+    has_place: bool
+
+
+def describe(path: str, limits: Limits) -> Description:
+    """Reads the header. Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit."""
+    header = examine(path, limits)
+    with reading():
+        return _described(header, opened(path, header.format))
+
+
+def _described(header: Header, image: Image) -> Description:
+    fields = frozenset(image.get_fields())
+    return Description(
+        format=header.format,
+        bytes=header.bytes,
+        width=header.dims.width,
+        height=header.dims.height,
+        orientation=header.dims.orientation,
+        frames=header.dims.frames,
+        delays=tuple(image.get("delay")) if "delay" in fields else (),
+        bands=header.bands,
+        bits=8 * header.sample_bytes,
+        alpha=header.alpha,
+        interlaced=header.interlaced,
+        interpretation=header.interpretation,
+        profile=profile_name(bytes(image.get("icc-profile-data"))) if header.profile else None,
+        exif=_exif(image, fields),
+        has_place=any(name.startswith(PLACE) for name in fields),
+    )
+
+
+def _exif(image: Image, fields: frozenset[str]) -> dict[str, str]:
+    found = {tag: f"exif-ifd{ifd}-{tag}" for tag in SHOWN for ifd in (2, 0) if f"exif-ifd{ifd}-{tag}" in fields}
+    told = {tag: _value(str(image.get(name))) for tag, name in found.items()}
+    return {tag: value for tag, value in told.items() if value}
+
+
+def _value(text: str) -> str:
+    match = FIELD.fullmatch(text)
+    if not match:
+        return text.strip()
+    both = match[1]
+    # Texts stand there twice and may hold a bracket themselves; of numbers the second spelling has the unit.
+    half = (len(both) - 2) // 2
+    return (both[:half] if both == f"{both[:half]} ({both[:half]}" else both.partition(" (")[2]).strip()
+
+
+def profile_name(profile: bytes) -> str:
+    """The description in an ICC profile (ICC.1:2022 7.3 and 10.15; before version 4: ICC.1:2001 6.5.17), or ""."""
+    try:
+        count = struct.unpack_from(">I", profile, 128)[0]
+        tags = (struct.unpack_from(">4sII", profile, 132 + 12 * index) for index in range(min(count, 100)))
+        offset = next((start for signature, start, _ in tags if signature == b"desc"), None)
+        return "" if offset is None else _text(profile, offset)
+    except (struct.error, UnicodeDecodeError):
+        return ""
+
+
+def _text(profile: bytes, offset: int) -> str:
+    if profile[offset : offset + 4] == b"mluc":
+        length, start = struct.unpack_from(">II", profile, offset + 20)
+        return profile[offset + start : offset + start + length].decode("utf-16-be").rstrip("\0")
+    length = struct.unpack_from(">I", profile, offset + 8)[0]
+    return profile[offset + 12 : offset + 12 + length].decode("ascii").rstrip("\0")

@@ -1,0 +1,117 @@
+"""One request without a server: the server's own parser, limits and engine."""
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from imgserver.cli import main
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def get(*arguments: str, root: Path = SAMPLES, **environ: str) -> Result:
+    return CliRunner().invoke(main, ["get", *arguments, "--root", str(root)], env=environ)
+
+
+def picture(result: Result) -> tuple[str | None, tuple[int, int]]:
+    assert result.exit_code == 0, result.output
+    with Image.open(BytesIO(result.stdout_bytes)) as image:
+        return image.format, image.size
+
+
+def test_a_picture_goes_to_a_file_and_a_line_tells_about_it(tmp_path: Path) -> None:
+    file = tmp_path / "cat.png"
+
+    result = get("/img/w_400/cat.png", "-o", str(file))
+
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"{file}: {file.stat().st_size} bytes, image/png, 400×266, ")
+    with Image.open(file) as image:
+        assert (image.format, image.size) == ("PNG", (400, 266))
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
+
+
+def test_a_picture_goes_to_a_pipe() -> None:
+    assert picture(get("/img/w_40,f_jpg/cat.png")) == ("JPEG", (40, 27))
+
+
+def test_an_address_copied_from_a_browser_is_taken() -> None:
+    assert picture(get("http://127.0.0.1:8080/img/w_40/cat.png")) == ("PNG", (40, 27))
+
+
+@pytest.mark.parametrize(
+    ("target", "suffix", "accept", "format"),
+    [
+        ("/img/w_40/cat.png", ".webp", None, "WEBP"),
+        ("/img/w_40,f_auto/cat.png", ".jpeg", None, "JPEG"),
+        ("/img/w_40,f_gif/cat.png", ".webp", None, "GIF"),
+        ("/img/w_40/cat.png", ".dat", None, "PNG"),
+        ("/img/w_40,f_auto/cat.png", ".png", "image/webp", "WEBP"),
+    ],
+)
+def test_the_url_decides_the_format_then_accept_then_the_suffix(
+    tmp_path: Path, target: str, suffix: str, accept: str | None, format: str
+) -> None:
+    file = tmp_path / f"out{suffix}"
+
+    result = get(target, "-o", str(file), *(["--accept", accept] if accept else []))
+
+    assert result.exit_code == 0, result.output
+    with Image.open(file) as image:
+        assert image.format == format
+
+
+def test_facts_are_told_instead_of_a_picture() -> None:
+    assert '"width": 451' in get("/img/w_40,f_info/cat.png").stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("/img/w_4x/cat.png", 'Error: w: "4x" is not allowed'),
+        ("/img/w_4/cot.png", "Error: cot.png: no such picture in "),
+        ("/img/wd_800/cat.png", "did you mean w_800?"),
+        ("/img/../etc/passwd", "Error: "),
+        ("/elsewhere/cat.png", "Error: "),
+        ("/img/w_40/ATTRIBUTION.md", "cannot be read here"),
+    ],
+)
+def test_a_bad_wish_is_exit_code_1_and_a_sentence(tmp_path: Path, target: str, sentence: str) -> None:
+    file = tmp_path / "out.png"
+
+    result = get(target, "-o", str(file))
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_wish_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    broken = tmp_path / "photos"
+    broken.mkdir()
+    (broken / "half.jpg").write_bytes((SAMPLES / "dogs.jpg").read_bytes()[:100_000])
+    file = tmp_path / "out.jpg"
+    file.write_text("what was there")
+
+    result = get("/img/w_400/half.jpg", "-o", str(file), root=broken)
+
+    assert result.exit_code == 1
+    assert file.read_text() == "what was there"
+
+
+def test_the_configured_limits_hold() -> None:
+    result = get("/img/w_40/cat.png", IMGSERVER_LIMITS_SOURCE_PIXELS="1000")
+
+    assert result.exit_code == 1
+    assert "over the limit of 1000" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    result = get("/img/w_40/cat.png", "-o", str(tmp_path / "nowhere" / "out.png"))
+
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.stderr
