@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 RESULTS = Path(__file__).parent / "results"
 START_SECONDS = 30
+MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

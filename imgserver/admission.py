@@ -145,10 +145,9 @@ class Admission:
 
     def __repr__(self) -> str:
         state = " draining" * self._draining + " standing" * self._is_standing(self._clock())
-        return (
-            f"<Admission{state} waiting {self._waiting()}/{self._settings.room}, running {len(self._running())}"
-            f"/{self._slots}, shed {self._shed.total()}>"
-        )
+        running = len(self._running())
+        waiting = f"waiting {len(self._tickets) - running}/{self._settings.room}"
+        return f"<Admission{state} {waiting}, running {running}/{self._slots}, shed {self._shed.total()}>"
 
     def enter(self, criticality: Criticality = Criticality.NORMAL) -> Ticket:
         """A ticket, at once. Raises Overloaded with `reason` (full, predicted_wait, drain) and `retry_after`."""
@@ -340,9 +339,6 @@ class Admission:
 
     def _running(self) -> list[Ticket]:
         return [ticket for ticket in self._tickets if ticket.started is not None]
-
-    def _waiting(self) -> int:
-        return len(self._tickets) - len(self._running())
 
     def _bytes_in_flight(self) -> int:
         return sum(ticket.cost.decoded_bytes for ticket in self._running() if ticket.cost)

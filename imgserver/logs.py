@@ -3,8 +3,10 @@
 import logging
 import sys
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO, Literal
 
 import orjson
@@ -13,6 +15,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 # Beyond this many lines unwritten (its reader has stopped), lines are dropped and counted. One is below 2 kB.
 BACKLOG_LINES = 8192
+FLUSH_SECONDS = 0.1
 TEXT_LIMIT = 200
 
 
@@ -31,8 +34,7 @@ class LogWriter:
         self.dropped_lines = 0
         self._stream = stream
         self._lines: deque[bytes] = deque()
-        self._wake = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_forever, name="logs", daemon=True)
         self._thread.start()
 
@@ -41,29 +43,25 @@ class LogWriter:
             self.dropped_lines += 1
             return
         self._lines.append(line)
-        if not self._wake.is_set():
-            self._wake.set()
 
     # structlog calls the method named after the level.
     debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
     def close(self) -> None:
         """Waits at most 2 s for the last lines: a reader that is gone must not keep the process."""
-        self._closing = True
-        self._wake.set()
+        self._closing.set()
         self._thread.join(timeout=2)
 
     def _write_forever(self) -> None:
-        while not (self._closing and not self._lines):
-            self._wake.wait()
-            self._wake.clear()
+        # By the clock, not by a wake-up per line: each of those would take the interpreter lock from the event loop.
+        while not self._closing.wait(FLUSH_SECONDS):
             self._write_lines()
+        self._write_lines()
 
     def _write_lines(self) -> None:
-        # One write for many lines: under load the thread asks for the interpreter lock once per batch.
-        batch = []
-        while self._lines:
-            batch.append(self._lines.popleft())
+        batch = [self._lines.popleft() for _ in range(len(self._lines))]
+        if not batch:
+            return
         text = b"\n".join([*batch, b""])
         try:
             self._stream.write(text)
@@ -79,7 +77,7 @@ def make_logger(settings: LogSettings, stream: BinaryIO | None = None) -> tuple[
         writer,
         processors=_processors(settings),
         wrapper_class=structlog.make_filtering_bound_logger(settings.level),
-    )
+    ).bind()  # the lazy proxy would bind anew for each line
     return logger, writer
 
 
@@ -102,12 +100,24 @@ class _StandardHandler(logging.Handler):
 def _processors(settings: LogSettings) -> list[Processor]:
     stages: list[Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _stamp,
         structlog.processors.format_exc_info,
     ]
     if settings.format == "json":
         return [*stages, _to_json]
     return [*stages, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _to_bytes]
+
+
+@lru_cache(maxsize=2)
+def _second(epoch_seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_seconds))
+
+
+def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """ISO 8601 in UTC with milliseconds; the seconds are spelt once, not per line."""
+    now = time.time()
+    event["timestamp"] = f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
+    return event
 
 
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:

@@ -42,3 +42,9 @@ def _text(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def oom_kills(vmstat: Path = Path("/proc/vmstat")) -> int:
+    """How many processes the kernel has killed for want of memory; 0 where it does not count them."""
+    counts = dict(line.split(" ", 1) for line in _text(vmstat).splitlines())
+    return int(counts.get("oom_kill", 0))

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imgserver.admission import Admission, Criticality, Ticket
-from imgserver.caches import Cache
+from imgserver.caches.memory import MemoryCache
 from imgserver.cost import CostModel
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.errors import DeadlineExceeded, NotFound
+from imgserver.estimate import foresee
 from imgserver.flights import Flights
 from imgserver.plan import Plan, SourceRef
 from imgserver.rendition import Original, Rendition
@@ -49,7 +50,7 @@ class ImageService:
     """One source per name. `observe` is told of each render that ended well."""
 
     sources: dict[str, Source]
-    cache: Cache
+    cache: MemoryCache
     looks: RecentLooks
     flights: Flights[Rendition]
     admission: Admission
@@ -106,12 +107,12 @@ class ImageService:
 
     async def _render(self, order: Order, original: Original, ticket: Ticket) -> Rendition:
         job = Job(original.path, order.plan, self.limits, self.quality)
-        cost = self.costs.estimate(original.head, original.fingerprint.size, order.plan, self.quality)
-        async with ticket.slot(cost):
+        work = foresee(original.head, original.fingerprint.size, order.plan, self.quality)
+        async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
             result = await self.workers.render(job, deadline=ticket.deadline, key=order.key)
         seconds = time.monotonic() - begun
-        self.costs.observe(cost, result.timings.cpu_seconds)
+        self.costs.observe(work, cpu_seconds=result.timings.cpu_seconds)
         self.observe(Rendered(result, ticket.waited_seconds, seconds))
         return _rendition(result, original, seconds)
 

@@ -22,10 +22,11 @@ from pydantic import TypeAdapter, ValidationError
 from imgserver.admission import AdmissionSettings
 from imgserver.caches.memory import MemorySettings
 from imgserver.dialects.native import NativeSettings
-from imgserver.engine.job import MIB, Limits, Quality
+from imgserver.engine.job import Limits, Quality
 from imgserver.errors import ImgserverError
 from imgserver.freshness import FreshnessSettings
 from imgserver.logs import LogSettings
+from imgserver.workers import WorkerSettings
 
 PREFIX = "IMGSERVER_"
 CONFIG_VARIABLE = "IMGSERVER_CONFIG"
@@ -35,7 +36,10 @@ OPTIONS = {"server.host": "--host", "server.port": "--port", "workers.count": "-
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The listening side. `port` 0 takes any free one; `drain_seconds` is how long SIGTERM waits for open requests."""
+    """The listening side. `port` 0 takes any free one; `drain_seconds` is how long SIGTERM waits for open requests.
+
+    `gallery` is the front page that lists the folder: `auto` shows it while `host` is this machine's own address.
+    """
 
     host: str = "127.0.0.1"
     port: Annotated[int, Ge(0), Le(65_535)] = 8080
@@ -44,6 +48,7 @@ class ServerSettings:
     header_seconds: Annotated[float, Gt(0), Le(600)] = 10
     keepalive_seconds: Annotated[float, Ge(0), Le(3600)] = 75
     drain_seconds: Annotated[float, Ge(0), Le(600)] = 20
+    gallery: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +56,6 @@ class SourceSettings:
     """Where originals come from: a folder, relative to the working directory."""
 
     root: Path = Path()
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """Stand-in."""
-
-    count: Annotated[int, Ge(0), Le(256)] = 0
-    memory_bytes: Annotated[int, Ge(64 * MIB)] = 1024 * MIB
-    nice: Annotated[int, Ge(0), Le(19)] = 5
-    recycle_renders: Annotated[int, Ge(1)] = 1000
-    recycle_rss_bytes: Annotated[int, Ge(64 * MIB)] = 512 * MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,15 +101,17 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def serving(folder: Path = SAMPLES, **settings: object) -> Iterator[ServerProcess]:
-    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`."""
+def serving(
+    folder: Path = SAMPLES, *, variables: Mapping[str, str] | None = None, **settings: object
+) -> Iterator[ServerProcess]:
+    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are."""
     port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", "imgserver", "serve", str(folder), "--port", str(port)],
-                env={**environment(), **{f"IMGSERVER_{name.upper()}": str(value) for name, value in settings.items()}},
+                env={**environment(), **named(settings), **(variables or {})},
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
                 cwd=ROOT,
@@ -120,6 +122,10 @@ def serving(folder: Path = SAMPLES, **settings: object) -> Iterator[ServerProces
             yield server
         finally:
             end(server)
+
+
+def named(settings: Mapping[str, object]) -> dict[str, str]:
+    return {f"IMGSERVER_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def end(server: ServerProcess) -> None:

@@ -48,7 +48,7 @@ def serve(
     from imgserver.cli.banner import Banner
     from imgserver.web.server import serve as run
 
-    run(loaded.settings, on_ready=Banner.of(root, open_browser=open_browser))
+    run(loaded.settings, Banner.of(root, open_browser=open_browser))
 
 
 def _folder(loaded: "Loaded") -> Path:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from imgserver.errors import NotFound, ServerFault, Unavailable
+from imgserver.media import HEAD_BYTES
 from imgserver.rendition import Fingerprint, Original
 
 T = TypeVar("T")
 
-HEAD_BYTES = 4096
 THREADS = 4
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff")
 

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from ipaddress import ip_address
 from typing import BinaryIO
 
 from aiohttp import web
@@ -14,25 +16,30 @@ from imgserver.admission import Admission
 from imgserver.caches.memory import MemoryCache
 from imgserver.cost import CostModel
 from imgserver.dialects.native import NativeDialect
+from imgserver.engine import child
 from imgserver.flights import Flights
 from imgserver.logs import LogWriter, make_logger
 from imgserver.metrics import Metrics
 from imgserver.rendition import Rendition
 from imgserver.service import ImageService
-from imgserver.settings import Settings
+from imgserver.settings import ServerSettings, Settings
 from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
 from imgserver.web import observation, state
+from imgserver.web.connections import Guard
+from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import IMAGE_ROUTE, Ledger
-from imgserver.web.middleware import make_boundary
+from imgserver.web.middleware import Handler, make_boundary
 from imgserver.workers import Workers
 
 SERVICE = web.AppKey("service", ImageService)
 HEALTH = web.AppKey("health", Health)
 METRICS = web.AppKey("metrics", Metrics)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
+
+GUARD = web.AppKey("guard", Guard)
 
 DEFAULT_SOURCE = "photos"
 LAG_PROBE_SECONDS = 0.5
@@ -51,16 +58,20 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
 
     app = web.Application(middlewares=[make_boundary(Ledger(metrics, logger), logger)])
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
-    _route(app, settings, service, health, metrics)
+    app[GUARD] = Guard(settings.server)
+    _route(app, settings, folder)
     app.cleanup_ctx.extend(
         (_log_kept(writer), _folder_kept(folder), _workers_kept(settings, service, metrics), _lag_probed(metrics))
     )
-    metrics.watch(lambda: state.read(service, health, dropped_lines=writer.dropped_lines))
+    metrics.watch(
+        lambda: state.read(service, ready=health.ready, connections=app[GUARD].open, dropped_lines=writer.dropped_lines)
+    )
     return app
 
 
 def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: FilteringBoundLogger) -> ImageService:
-    workers = Workers(settings.workers, on_event=observation.of_workers(metrics, logger))
+    opener = partial(child.open_engine, svg=settings.limits.svg)
+    workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger))
     return ImageService(
         sources={DEFAULT_SOURCE: folder},
         cache=MemoryCache(settings.cache),
@@ -75,16 +86,42 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
     )
 
 
-def _route(app: web.Application, settings: Settings, service: ImageService, health: Health, metrics: Metrics) -> None:
+def _route(app: web.Application, settings: Settings, folder: Folder) -> None:
+    service, health = app[SERVICE], app[HEALTH]
     dialect = NativeDialect(settings.native, sources=frozenset({DEFAULT_SOURCE}), default_source=DEFAULT_SOURCE)
     images = ImageHandler(dialect, service, settings.http)
     # One catch-all: with plain `.*` a path that holds an encoded line break never reaches the handler.
     app.router.add_get("/img/{tail:(?s:.*)}", images, name=IMAGE_ROUTE)
+    if is_gallery_open(settings.server):
+        app.router.add_get("/", Gallery(folder, dialect, DEFAULT_SOURCE), name="gallery")
     app.router.add_get("/livez", health.livez, name="livez")
     app.router.add_get("/readyz", health.readyz, name="readyz")
     app.router.add_get("/api/health", health.service_health, name="health")
     app.router.add_get("/api/image/health", health.image_health, name="image_health")
-    app.router.add_get("/metrics", make_aiohttp_handler(metrics.registry), name="metrics")
+    metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
+    metrics = metrics if settings.http.metrics_public else _from_here_only(metrics)
+    app.router.add_get(
+        "/metrics", metrics if settings.http.metrics_public else _from_here_only(metrics), name="metrics"
+    )
+
+
+def _from_here_only(handler: Handler) -> Handler:
+    """For a scraper on the same machine, or behind a proxy of its own; to others there is no such page."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        if peer is None or not ip_address(peer[0]).is_loopback:
+            raise web.HTTPNotFound()
+        return await handler(request)
+
+    return guarded
+
+
+def is_gallery_open(settings: ServerSettings) -> bool:
+    """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
+    if settings.gallery == "auto":
+        return settings.host in ("127.0.0.1", "::1", "localhost")
+    return settings.gallery == "on"
 
 
 # Contexts are closed in the reverse order: workers first, the log last.
@@ -110,8 +147,7 @@ def _folder_kept(folder: Folder) -> Context:
 def _workers_kept(settings: Settings, service: ImageService, metrics: Metrics) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         await service.workers.start()
-        codecs = service.workers.codecs
-        metrics.build.labels(__version__, codecs.libvips if codecs else "unknown").set(1)
+        metrics.build.labels(__version__, service.workers.codecs.version or "unknown").set(1)
         yield
         service.admission.drain()
         await service.flights.close()

@@ -3,6 +3,7 @@
 import dataclasses
 import platform
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -55,7 +56,7 @@ class Health:
             "queue": _facts(service.admission.statistics()),
             "flights": _facts(service.flights.statistics()),
             "cache": {"memory": _facts(service.cache.statistics())},
-            "codecs": None if codecs is None else _facts(codecs),
+            "codecs": _facts(codecs),
             "versions": versions(),
         }
 
@@ -66,8 +67,10 @@ def versions() -> dict[str, str]:
     return {"imgserver": __version__, "python": platform.python_version(), **{n: metadata.version(n) for n in names}}
 
 
-def _facts(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+def _facts(statistics: Any) -> dict[str, Any]:
+    """The fields of a frozen statistics value; mappings in it are views, which are copied."""
+    facts = {row.name: getattr(statistics, row.name) for row in dataclasses.fields(statistics)}
+    return {name: dict(fact) if isinstance(fact, Mapping) else fact for name, fact in facts.items()}
 
 
 def _json(facts: dict[str, Any], *, ready: bool) -> web.Response:

@@ -152,9 +152,9 @@ def criticality_of(request: web.Request) -> Criticality:
     if request.headers.get("Sec-Purpose", "").startswith("prefetch"):
         return Criticality.LOW
     urgency = _URGENCY.search(request.headers.get("Priority", ""))
-    if urgency is None:
+    if urgency is None or urgency[1] == "3":
         return Criticality.NORMAL
-    return Criticality.of_urgency(int(urgency[1]))
+    return Criticality.URGENT if urgency[1] < "3" else Criticality.LOW
 
 
 def disposition(request: ImageRequest, rendition: Rendition) -> str:

@@ -24,14 +24,15 @@ class Ledger:
         # Looking a child up by its labels costs as much as a cache hit's whole parsing.
         self._requests = cache(self._requests_of)
         self._seconds = cache(self._seconds_of)
+        self._outcomes = cache(metrics.lookups.labels)
 
     def answered(self, request: web.Request, response: web.StreamResponse, request_id: str, seconds: float) -> None:
         route, status = route_of(request), response.status
-        outcome = response.get(OUTCOME) or _outcome(status)
+        outcome = response.get(OUTCOME) or _outcome(route, status)
         self._requests(route, request.method, status).inc()
         self._seconds(route).observe(seconds)
-        if route == IMAGE_ROUTE:
-            self._metrics.lookups.labels(outcome).inc()
+        if outcome is not None:
+            self._outcomes(outcome).inc()
         if route not in QUIET_ROUTES or status >= 500:
             self._write(request, route, status, outcome, request_id, seconds, _length(response))
 
@@ -47,7 +48,7 @@ class Ledger:
         request: web.Request,
         route: str,
         status: int,
-        outcome: str,
+        outcome: str | None,
         request_id: str,
         seconds: float,
         length: int,
@@ -77,7 +78,10 @@ def route_of(request: web.Request) -> str:
     return request.match_info.route.name or "other"
 
 
-def _outcome(status: int) -> str:
+def _outcome(route: str, status: int) -> str | None:
+    """Of an error, or of nothing: only pictures have outcomes."""
+    if route != IMAGE_ROUTE:
+        return None
     if status == 503:
         return "shed"
     return "failed" if status >= 500 and status != 501 else "refused"

@@ -13,7 +13,7 @@ from aiohttp import web
 from imgserver.errors import ServerFault
 from imgserver.logs import route_standard_logging
 from imgserver.settings import ServerSettings, Settings
-from imgserver.web.app import HEALTH, LOGGER, SERVICE, make_app
+from imgserver.web.app import GUARD, HEALTH, LOGGER, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
 
 
@@ -52,7 +52,7 @@ async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable
     )
     await runner.setup()
     try:
-        site = GuardedSite(runner, listener, settings.server)
+        site = GuardedSite(runner, listener, app[GUARD])
         await site.start()
         app[LOGGER].info("server.ready", url=site.name, workers=app[SERVICE].workers.count)
         on_ready(site.name)

@@ -46,7 +46,7 @@ def _workers(service: ImageService) -> dict[str, Any]:
         },
         "worker_busy_seconds_total": workers.busy_seconds,
         "worker_restarts_total": _with_zeros(workers.restarts, RESTART_REASONS),
-        "worker_rss_bytes": {str(slot): size for slot, size in enumerate(workers.rss_bytes)},
+        "worker_rss_bytes": {str(number): size for number, size in workers.rss_bytes.items()},
         "quarantined_keys": workers.quarantined,
     }
 

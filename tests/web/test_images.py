@@ -69,10 +69,10 @@ def test_a_second_request_is_a_hit_with_the_same_bytes(server):
 
 
 def test_another_spelling_of_the_same_wish_is_a_hit(server):
-    server.ask("/img/w_402,q_80/autumn.jpg")
+    server.ask("/img/w_402,q_80,f_jpg/autumn.jpg")
 
-    assert server.ask("/img/q_80,w_402/autumn.jpg").headers["Cache-Status"] == "imgserver; hit"
-    assert server.ask("/img/w_402,q_auto:good/%61utumn.jpg").headers["Cache-Status"] == "imgserver; hit"
+    assert server.ask("/img/f_jpg,q_80,w_402/autumn.jpg").headers["Cache-Status"] == "imgserver; hit"
+    assert server.ask("/img/w_402/f_jpg/q_auto:good/%61utumn.jpg").headers["Cache-Status"] == "imgserver; hit"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""`make bench`: runs the benchmarks, prints one table, keeps raw results and writes docs/benchmarks.md."""
+
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.harness import ROOT, Row, keep, machine
+from benchmarks.hits import measure_contention, measure_hits
+from benchmarks.misses import measure_misses
+from benchmarks.overload import measure_overload, measure_start
+from benchmarks.rivals import measure_rivals
+
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    "start": measure_start,
+    "misses": measure_misses,
+    "hits": measure_hits,
+    "contention": measure_contention,
+    "overload": measure_overload,
+    "rivals": measure_rivals,
+}
+PAGE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+
+
+def main(names: list[str]) -> int:
+    """Runs those named, or all; 1 when a budget is not kept."""
+    console = Console()
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        console.print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+        return 2
+    rows: list[Row] = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        for name in names or BENCHMARKS:
+            task = progress.add_task(name, total=1)
+            found = BENCHMARKS[name]()
+            keep(name, found)
+            rows += found
+            progress.update(task, completed=1)
+    console.print(_table(rows))
+    if not names:
+        _write(rows)
+    return int(any(row.kept is False for row in rows))
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table("what", "measured", "budget", "")
+    for row in rows:
+        table.add_row(row.what, row.value, row.budget, _mark(row))
+    return table
+
+
+def _mark(row: Row) -> str:
+    return "" if row.kept is None else "kept" if row.kept else "NOT KEPT"
+
+
+def _write(rows: list[Row]) -> None:
+    """Puts the table between the page's markers."""
+    lines = ["| what | measured | budget | |", "|---|---|---|---|"]
+    lines += [f"| {row.what} | {row.value} | {row.budget} | {_mark(row)} |" for row in rows]
+    facts = machine()
+    lines += ["", f"{facts['cores']} cores, Python {facts['python']}, load average before the end {facts['load']:.1f}."]
+    text = PAGE.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""What a worker process does to itself before its first task, and around each. Runs in the worker; free of pyvips.
+
+The engine is named by text and imported here on demand, so that the server can import this module (it sends these
+functions by name) without ever loading libvips.
+"""
+
+import ctypes
+import importlib
+import math
+import os
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from imgserver.engine.job import MIB, Job, RenderResult
+from imgserver.errors import ImageOverLimit, ImgserverError, ServerFault
+
+ENGINE = "imgserver.engine.render"
+AIRLOCK = "imgserver.engine.vips"
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+
+OPEN_FILES = 128
+FILE_BYTES = 256 * MIB
+OOM_SCORE = 800
+OOM_SCORE_MAX = 1000
+
+Work = Callable[[Job], RenderResult]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSettings:
+    """`parent_pid`: who must be our parent, or we are an orphan already. `memory_bytes`: of address space."""
+
+    parent_pid: int
+    memory_bytes: int
+    nice: int
+
+
+@dataclass(frozen=True, slots=True)
+class Codecs:
+    """What the worker's libvips can do: its version, and formats by the names of `formats.FORMATS`."""
+
+    version: str = ""
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """A worker's first answer."""
+
+    pid: int
+    codecs: Codecs
+
+
+def settle(settings: ChildSettings) -> None:
+    """The initializer: everything that must hold before bytes of strangers are touched."""
+    _die_with(settings.parent_pid)
+    # Both come to the whole process group or cgroup when the server is told to end: it drains, and it ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _silence()
+    _set_limits(settings.memory_bytes)
+    # No setsid here: with kernel autogrouping a session of its own makes the nice value meaningless.
+    os.nice(settings.nice)
+    _volunteer_for_the_oom_killer()
+
+
+def open_engine(*, svg: bool = False) -> Codecs:
+    """Loads libvips and closes it to all but the allowed formats; the slow part of a start."""
+    found = importlib.import_module(AIRLOCK).open_engine(svg=svg)
+    importlib.import_module(ENGINE)
+    # The airlock's own class must not cross the border: unpickling it would import pyvips into the server.
+    return Codecs(version=found.version, read=tuple(found.read), write=tuple(found.write))
+
+
+def render(job: Job) -> RenderResult:
+    """The engine's render, found in the worker."""
+    return cast(RenderResult, importlib.import_module(ENGINE).render(job))
+
+
+def warm_up(opener: Callable[[], Codecs]) -> Warmth:
+    return Warmth(pid=os.getpid(), codecs=opener())
+
+
+def work_off(work: Work, job: Job, seconds: float) -> RenderResult:
+    """One task with its CPU bound. Raises nothing but our own errors: a foreign one might not survive pickling."""
+    _bound_cpu(seconds)
+    try:
+        return work(job)
+    except ImgserverError:
+        raise
+    except MemoryError as error:
+        raise ImageOverLimit("There is not enough memory for this picture") from error
+    except Exception as error:
+        raise ServerFault("The picture could not be made") from error
+
+
+def _die_with(parent_pid: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((PR_SET_PDEATHSIG, int(signal.SIGKILL)), (PR_SET_NO_NEW_PRIVS, 1)):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"prctl {option} was refused")
+    # The parent may have died before the signal was asked for.
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def _silence() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+
+
+def _set_limits(memory_bytes: int) -> None:
+    for limit, value in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_FSIZE, FILE_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(limit)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def _bound_cpu(seconds: float) -> None:
+    """A backstop for a server that cannot kill: twice the time left, since codecs may run a second thread."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    spent = usage.ru_utime + usage.ru_stime
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(spent + 2 * seconds) + 1, hard))
+
+
+def _volunteer_for_the_oom_killer() -> None:
+    """When memory runs out a worker shall go, never the server."""
+    path = Path("/proc/self/oom_score_adj")
+    path.write_text(str(min(int(path.read_text()) + OOM_SCORE, OOM_SCORE_MAX)))

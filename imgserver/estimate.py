@@ -1,0 +1,61 @@
+"""What the server foresees of a render from its original's first bytes. The worker has the last word."""
+
+from imgserver import formats
+from imgserver.cost import Work
+from imgserver.engine.job import Quality
+from imgserver.errors import ImgserverError
+from imgserver.geometry import bind_plan
+from imgserver.media import Sniffed, sniff
+from imgserver.plan import Dims, Plan
+
+# What a file holds whose header does not tell, generously: photographs take 0.1 to 1 byte per pixel.
+PIXELS_PER_BYTE = 4
+
+
+def foresee(head: bytes, source_bytes: int, plan: Plan, quality: Quality) -> Work:
+    """Never raises: what it cannot tell it guesses, and a plan that will be refused costs next to nothing."""
+    seen = sniff(head)
+    width, height = _size(seen, source_bytes)
+    output = _output_format(seen, plan)
+    after = _output_size(plan, Dims(width, height))
+    return Work(
+        source_format=seen.format,
+        source_width=width,
+        source_height=height,
+        output_format=output,
+        output_width=after.width,
+        output_height=after.height,
+        effort=_effort(output, after, plan, quality),
+        whole=seen.whole,
+    )
+
+
+def _size(seen: Sniffed, source_bytes: int) -> tuple[int, int]:
+    if seen.width and seen.height:
+        return seen.width, seen.height
+    side = max(1, int((source_bytes * PIXELS_PER_BYTE) ** 0.5))
+    return side, side
+
+
+def _output_size(plan: Plan, dims: Dims) -> Dims:
+    try:
+        return bind_plan(plan, dims).after
+    except ImgserverError:
+        return Dims(1, 1)
+
+
+def _output_format(seen: Sniffed, plan: Plan) -> str:
+    if plan.terminal.kind != "image":
+        return "info"
+    try:
+        return formats.choose(plan.output, source=seen.format, alpha=False, animated=seen.animated)
+    except ImgserverError:
+        return "info"
+
+
+def _effort(output: str, after: Dims, plan: Plan, quality: Quality) -> int | None:
+    if output != "avif":
+        return None
+    if plan.output.effort is not None:
+        return plan.output.effort
+    return quality.avif_effort if after.width * after.height <= quality.avif_effort_pixels else 0

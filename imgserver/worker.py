@@ -1,0 +1,200 @@
+"""One worker process, seen from the server: born, warmed, given one task at a time, killed, buried.
+
+It is the only process of its own executor, so that its death breaks nobody else. Spawned, never forked: the server
+has threads, and forking those hangs. A forkserver has a worker ready in 16 ms instead of 52 (median, pyvips imported),
+but it would be the workers' parent: their death with the server would hang on a second death signal, their exit
+status and environment on a third process. Both are far below the half second in which a pool must be whole.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+from annotated_types import Ge, Interval
+
+from imgserver.engine import child
+from imgserver.engine.child import ChildSettings, Codecs, Warmth
+from imgserver.engine.job import MIB, Job, RenderResult
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# How long to wait for the exit status of a process whose pipes are closed already.
+STATUS_SECONDS = 0.05
+
+# In the environment a worker starts with: both are read before any code of ours runs.
+ENVIRONMENT = {"VIPS_CONCURRENCY": "1", "MALLOC_ARENA_MAX": "2"}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    count: Annotated[int, Interval(ge=0, le=256)] = 0
+    """Renders at once; 0 is one per CPU granted."""
+    memory_bytes: Annotated[int, Ge(256 * MIB)] = 1024 * MIB
+    """Address space of one worker."""
+    nice: Annotated[int, Interval(ge=0, le=19)] = 10
+    """How far workers stand behind the server for CPU time; it keeps cache hits fast under load."""
+    recycle_renders: Annotated[int, Ge(1)] = 1000
+    """Renders after which a worker is replaced."""
+    recycle_rss_bytes: Annotated[int, Ge(64 * MIB)] = 300 * MIB
+    """Resident memory after a render above which a worker is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvent:
+    """`kind`: started, lost (reason as in `restarts`), start_failed (detail says why), quarantined (detail: key).
+
+    `seconds`: how long a start took, how long the lost one lived, or the wait until the next attempt.
+    """
+
+    kind: str
+    number: int = 0
+    pid: int | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    detail: str = ""
+
+
+class State(Enum):
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+
+
+class Worker:
+    """`number` is its place among the workers, reused after its death. Use from the thread of the event loop only:
+    the kernel ties the death signal of a child to the thread that made it, not to the process."""
+
+    def __init__(self, number: int, *, settings: ChildSettings, opener: Callable[[], Codecs], work: child.Work) -> None:
+        self.number = number
+        self.state = State.STARTING
+        self.renders = 0
+        self.killed_for: str | None = None
+        self.born = time.monotonic()
+        self.busy_since: float | None = None
+        self.pidfd: int | None = None
+        self.tmpdir = tempfile.mkdtemp(prefix="imgserver-worker-")
+        self._opener = opener
+        self._work = work
+        self._context = _Context()
+        self._executor = ProcessPoolExecutor(1, self._context, initializer=child.settle, initargs=(settings,))
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.number} pid {self.pid} {self.state.value}, {self.renders} renders>"
+
+    @property
+    def pid(self) -> int | None:
+        return self._context.process.pid if self._context.process else None
+
+    def start(self) -> "Future[Warmth]":
+        """Spawns the process; blocks for some milliseconds. Raises OSError when there can be no process."""
+        with _plain_main(), _environment({**ENVIRONMENT, "TMPDIR": self.tmpdir}):
+            warmth = self._executor.submit(child.warm_up, self._opener)
+        self._context.close_result_writer()
+        # Opened while the process can only be ours: from here on a reused pid is never hit.
+        with contextlib.suppress(OSError, AttributeError):
+            self.pidfd = os.pidfd_open(self.pid or 0)
+        return warmth
+
+    def submit(self, job: Job, *, seconds: float) -> "Future[RenderResult]":
+        """Raises BrokenProcessPool (at once, or in the future) when the process is dead."""
+        return self._executor.submit(child.work_off, self._work, job, seconds)
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL, which a stopped process obeys as well. The first reason stands. Does nothing to the dead."""
+        self.killed_for = self.killed_for or reason
+        if self.pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        elif self._context.process is not None:
+            self._context.process.kill()
+
+    def cause_of_death(self) -> str:
+        """Why it died: what we killed it for, timeout (its CPU limit), or crash. For the dead."""
+        if self.killed_for is not None or self._context.process is None:
+            return self.killed_for or "start"
+        self._context.process.join(STATUS_SECONDS)
+        return "timeout" if self._context.process.exitcode == -signal.SIGXCPU else "crash"
+
+    def bury(self) -> None:
+        """Lets go of everything but the executor's thread, which ends by itself with the process."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+
+    def wait_for_end(self) -> None:
+        """Blocks until process and thread are gone; after `kill`."""
+        self._executor.shutdown(wait=True)
+
+    def busy_seconds(self) -> float:
+        """How long it has been at its present task; 0 when it has none."""
+        return time.monotonic() - self.busy_since if self.busy_since is not None else 0.0
+
+    def rss_bytes(self) -> int:
+        """Resident memory now; 0 when there is no process."""
+        with contextlib.suppress(OSError, IndexError):
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES
+        return 0
+
+
+class _Context(SpawnContext):
+    """Spawn, remembering what the executor builds: the process, known from its birth, and the pipe of its results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process: SpawnProcess | None = None
+        self._results: SimpleQueue[Any] | None = None
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802 - the executor's name for it
+        self.process = SpawnProcess(*args, **kwargs)
+        return self.process
+
+    def SimpleQueue(self) -> SimpleQueue[Any]:  # noqa: N802 - the executor's name for it
+        self._results = super().SimpleQueue()
+        return self._results
+
+    def close_result_writer(self) -> None:
+        """The server never writes results, and while it holds the writing end, a worker killed in the middle of a
+        result leaves the executor's thread reading for ever instead of finding the end of the file."""
+        if self._results is not None:
+            vars(self._results)["_writer"].close()
+
+
+@contextlib.contextmanager
+def _plain_main() -> Iterator[None]:
+    """Spawn imports the parent's `__main__` again in each child: the command line, and the web server behind it.
+
+    A worker needs none of that, so the child is told of an empty one.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """What a child started inside the block inherits; the server's own environment is as before afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

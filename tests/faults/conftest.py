@@ -1,0 +1,60 @@
+"""Real workers for the tests that hurt them, and ways to look at processes."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+
+from imgserver.workers import Workers, WorkerSettings
+from tests.faults import deeds
+
+
+async def until(fact: Callable[[], bool], *, seconds: float = 5.0) -> None:
+    """Waits for a fact that no event tells of, with a deadline."""
+    async with asyncio.timeout(seconds):
+        while not fact():
+            await asyncio.sleep(0.002)
+
+
+def is_alive(pid: int) -> bool:
+    """Zombies are dead: they only wait for somebody to read their status."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@asynccontextmanager
+async def running(work=deeds.perform, opener=deeds.opener, on_event=lambda event: None, **settings):
+    workers = Workers(WorkerSettings(**{"count": 2, **settings}), work=work, opener=opener, on_event=on_event)
+    await workers.start()
+    try:
+        yield workers
+    finally:
+        await workers.close(grace_seconds=0)
+
+
+@pytest.fixture
+async def workers():
+    async with running() as workers:
+        await workers.until_whole()
+        yield workers
+
+
+async def do(workers: Workers, deed: str, argument: object = "", *, seconds: float = 10.0, key: str = "") -> str:
+    """What the worker says to a deed."""
+    job = deeds.job(deed, argument)
+    result = await workers.render(job, deadline=time.monotonic() + seconds, key=key or job.path)
+    return result.body.decode()
+
+
+async def whole_again(workers: Workers, *, without: int) -> float:
+    """Waits until the worker with this pid is gone and the pool is whole; the seconds it took."""
+    began = time.monotonic()
+    await until(lambda: without not in workers.pids)
+    async with asyncio.timeout(10):
+        await workers.until_whole()
+    return time.monotonic() - began

@@ -1,0 +1,253 @@
+"""Faults of workers, seen from outside the server: real processes, killed, stopped and exhausted by their own ids."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.serving import SAMPLES, ServerProcess, await_that, serving
+
+SLOW = "/img/w_3000,f_avif,q_60/{}/sunset.jpg"
+
+
+@pytest.fixture
+def own() -> ServerProcess:
+    """A server that the test may harm."""
+    with serving(workers_count=2, queue_deadline_seconds=5) as running:
+        yield running
+
+
+def slow(number: int) -> str:
+    """A picture that takes a worker a second or more; no two numbers share a key."""
+    return f"/img/c_fit,w_{3000 + number},f_png/dandelion.jpg"
+
+
+def in_thread(server: ServerProcess, target: str) -> tuple[threading.Thread, list[int]]:
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(server.ask(target).status))
+    thread.start()
+    return thread, seen
+
+
+def busy(server: ServerProcess) -> int:
+    return int(server.image_health()["workers"]["busy"])
+
+
+def is_whole(server: ServerProcess) -> bool:
+    facts = server.image_health()["workers"]
+    return facts["idle"] + facts["busy"] == 2 and facts["spare"] == 1 and facts["starting"] == 0
+
+
+def outcomes_balance(server: ServerProcess) -> bool:
+    """The ledger: each request for a picture stands in exactly one outcome."""
+    samples = server.ask("/metrics").body.decode().splitlines()
+    asked = sum(
+        float(line.rpartition(" ")[2]) for line in samples if "requests_total{" in line and 'route="image"' in line
+    )
+    told = sum(float(line.rpartition(" ")[2]) for line in samples if line.startswith("imgserver_lookups_total{"))
+    left = server.metric("imgserver_lookups_total", outcome="left")
+    return asked == told - left
+
+
+def test_a_worker_killed_at_work_costs_at_most_its_own_request(own):
+    pids = {worker.pid for worker in own.workers()}
+    thread, seen = in_thread(own, slow(1))
+    await_that(lambda: busy(own) == 1, "a worker is busy")
+    working = max(own.workers(), key=lambda one: sum(one.cpu_times()[:2]))
+    working.kill()
+
+    assert own.ask("/img/w_90/cat.png").status == 200
+    await_that(lambda: is_whole(own), "the pool is whole again", seconds=3)
+    thread.join()
+    assert seen in ([200], [503])
+    assert {worker.pid for worker in own.workers()} != pids
+    assert own.metric("imgserver_worker_restarts_total", reason="crash") >= 1
+    assert outcomes_balance(own)
+
+
+def test_all_workers_killed_again_and_again_come_back_each_time(own):
+    for number in range(10):
+        for worker in own.workers():
+            worker.kill()
+        await_that(lambda: own.ask(f"/img/w_{100 + number}/cat.png").status == 200, "pictures again", seconds=5)  # noqa: B023
+    await_that(lambda: is_whole(own), "the pool is whole again", seconds=5)
+
+
+def test_a_stopped_worker_is_killed_at_the_deadline_and_only_its_request_fails(own):
+    for worker in own.workers():
+        worker.suspend()
+    begun = time.monotonic()
+    answer = own.ask("/img/w_91/cat.png")
+
+    assert answer.status == 504
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert 4.7 <= time.monotonic() - begun <= 6.0
+    await_that(lambda: own.ask("/img/w_92/cat.png").status == 200, "pictures again", seconds=12)
+
+
+def test_a_poisonous_picture_is_set_aside_after_two_deaths(own):
+    """Kills whichever worker takes it; the server must not feed it the whole pool."""
+    target = slow(50)
+    stop = threading.Event()
+    killer = threading.Thread(target=_kill_whoever_works, args=(own, stop))
+    killer.start()
+    try:
+        statuses = [own.ask(target).status for _ in range(6)]
+    finally:
+        stop.set()
+        killer.join()
+
+    assert statuses[-1] == 422
+    assert set(statuses) <= {503, 422}
+    assert own.ask("/img/w_93/cat.png").status == 200
+    assert own.metric("imgserver_quarantined_keys") == 1
+
+
+def _kill_whoever_works(server: ServerProcess, stop: threading.Event) -> None:
+    """A worker is at work once its CPU time has grown by some renders' worth."""
+    seen: dict[int, float] = {}
+    while not stop.is_set():
+        for worker in server.workers():
+            try:
+                used = sum(worker.cpu_times()[:2])
+                if used - seen.setdefault(worker.pid, used) > 0.1:
+                    worker.kill()
+            except psutil.NoSuchProcess:
+                continue
+        stop.wait(0.02)
+
+
+def test_workers_that_cannot_start_make_the_server_unready_and_quick_to_refuse(tmp_path):
+    (tmp_path / "pyvips.py").write_text("raise ImportError('no libvips here')")
+    with serving(workers_count=1, variables={"PYTHONPATH": str(tmp_path)}) as server:
+        assert server.ask("/readyz").status == 503
+        assert server.ask("/livez").status == 200
+        answer = server.ask("/img/w_90/cat.png")
+
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert answer.seconds < 1
+        starts = [event for event in server.events() if event["event"] == "worker.start_failed"]
+        assert 1 <= len(starts) <= 4
+
+
+@pytest.mark.parametrize("state", ["idle", "busy", "stopped"])
+def test_no_worker_outlives_a_killed_server(state):
+    with serving(workers_count=2) as server:
+        if state == "busy":
+            in_thread_ignoring_errors(server, slow(70))
+            await_that(lambda: busy(server) == 1, "a worker is busy")
+        workers = server.workers()
+        if state == "stopped":
+            for worker in workers:
+                worker.suspend()
+        server.process.kill()
+        server.process.wait()
+
+        assert len(workers) == 3
+        await_that(lambda: not any(is_alive(worker) for worker in workers), "all workers are gone", seconds=1)
+
+
+def in_thread_ignoring_errors(server: ServerProcess, target: str) -> None:
+    def ask() -> None:
+        try:
+            server.ask(target)
+        except OSError:
+            return
+
+    threading.Thread(target=ask, daemon=True).start()
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_sigterm_finishes_what_was_accepted_and_exits_clean():
+    with serving(workers_count=2) as server:
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(server.ask, slow(80 + number)) for number in range(4)]
+            await_that(lambda: busy(server) == 2, "both workers are busy")
+            server.process.send_signal(signal.SIGTERM)
+            answers = [one.result() for one in asked]
+        code = server.process.wait(timeout=30)
+
+    assert {answer.status for answer in answers} == {200}
+    assert code == 0
+
+
+def test_a_full_room_refuses_at_once_and_health_never_queues():
+    with serving(workers_count=1, queue_room=2, queue_deadline_seconds=20) as server:
+        with ThreadPoolExecutor(12) as pool:
+            asked = [pool.submit(server.ask, slow(100 + number)) for number in range(10)]
+            await_that(lambda: busy(server) == 1, "the worker is busy")
+            health = [server.ask(path).seconds for path in ("/livez", "/api/health", "/api/image/health", "/metrics")]
+            answers = [one.result() for one in asked]
+        refused = [answer for answer in answers if answer.status == 503]
+
+    assert max(health) < 0.5
+    assert len(refused) >= 6
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    assert all(answer.json()["reason"] in ("full", "predicted_wait") for answer in refused)
+    assert {answer.status for answer in answers} == {200, 503}
+
+
+def test_a_picture_nobody_waits_for_any_more_is_not_made(own):
+    """Both workers are busy; a client that leaves the queue takes its render with it."""
+    threads = [in_thread(own, slow(200 + number))[0] for number in range(2)]
+    await_that(lambda: busy(own) == 2, "both workers are busy")
+    command = [sys.executable, "-c", f"import urllib.request as u; u.urlopen('http://127.0.0.1:{own.port}{slow(210)}')"]
+    leaver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    await_that(lambda: own.image_health()["queue"]["waiting"] == 1, "the third waits")
+    leaver.kill()
+    leaver.wait()
+
+    await_that(lambda: own.image_health()["queue"]["waiting"] == 0, "its place is free again", seconds=2)
+    for thread in threads:
+        thread.join()
+    assert own.metric("imgserver_lookups_total", outcome="left") == 1
+    assert own.image_health()["workers"]["renders"] == 2
+
+
+def test_descriptors_and_memory_are_back_after_a_storm_of_errors(own):
+    process = psutil.Process(own.process.pid)
+    own.ask("/img/w_95/cat.png")
+    before = process.num_fds()
+    targets = ["/img/missing.jpg", "/img/w_96/cat.png", "/img/x_/a", "/img/ATTRIBUTION.md", "/img/%2e%2e/x"] * 60
+    with ThreadPoolExecutor(16) as pool:
+        statuses = {answer.status for answer in pool.map(own.ask, targets)}
+
+    assert statuses == {200, 400, 404, 415}
+    await_that(lambda: process.num_fds() <= before + 2, "descriptors are given back")
+    assert outcomes_balance(own)
+
+
+def test_a_replaced_truncated_or_deleted_photograph_is_told_as_it_is(tmp_path):
+    target = tmp_path / "a.jpg"
+    shutil.copy(SAMPLES / "dogs.jpg", target)
+    with serving(tmp_path, workers_count=1) as server:
+        first = server.ask("/img/w_200/a.jpg")
+        replace(target, (SAMPLES / "autumn.jpg").read_bytes())
+        await_that(
+            lambda: server.ask("/img/w_200/a.jpg").headers["ETag"] != first.headers["ETag"], "the new one", seconds=3
+        )
+        replace(target, (SAMPLES / "autumn.jpg").read_bytes()[:300_000])
+        await_that(lambda: server.ask("/img/w_200/a.jpg").status == 422, "truncated is refused", seconds=3)
+        target.unlink()
+        await_that(lambda: server.ask("/img/w_200/a.jpg").status == 404, "gone is gone", seconds=3)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Atomically, as a careful uploader does."""
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(path)

@@ -1,0 +1,148 @@
+"""Faults 9 and 10: workers killed from outside, and by their own work."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from imgserver.errors import Quarantined, WorkerLost
+from imgserver.flights import Flights
+from imgserver.quarantine import KEYS, SECONDS, Quarantine
+from tests.faults.conftest import do, running, until, whole_again
+
+# Figures: pytest --log-cli-level=INFO
+log = logging.getLogger(__name__)
+
+
+async def test_a_kill_in_the_middle_is_retried_once_and_others_are_unaffected(workers, tmp_path):
+    marks = [tmp_path / "victim", tmp_path / "other"]
+    victim, other = (asyncio.ensure_future(do(workers, "nap", f"0.5,{mark}")) for mark in marks)
+    await until(lambda: all(mark.exists() and mark.read_text() for mark in marks))
+    pid = int(marks[0].read_text())
+    os.kill(pid, signal.SIGKILL)
+    seconds = await whole_again(workers, without=pid)
+    log.info("whole again after %.0f ms", 1000 * seconds)
+
+    assert await asyncio.gather(victim, other) == ["rested", "rested"]
+    assert int(marks[0].read_text()) != pid
+    assert workers.statistics().restarts["crash"] == 1
+    assert seconds < 2
+
+
+async def test_a_kill_with_no_time_left_is_a_lost_worker(workers, tmp_path):
+    """The loop is held from the kill until after the deadline, so that nobody can begin anew in time."""
+    mark = tmp_path / "mark"
+    task = asyncio.ensure_future(do(workers, "nap", f"30,{mark}", seconds=1.0))
+    await until(lambda: mark.exists() and bool(mark.read_text()))
+    pid = int(mark.read_text())
+    loop = asyncio.get_running_loop()
+    loop.call_at(loop.time() + 0.7, os.kill, pid, signal.SIGKILL)
+    loop.call_at(loop.time() + 0.7, _hold, 0.5)
+
+    with pytest.raises(WorkerLost):
+        await task
+
+
+def _hold(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+async def test_work_that_kills_once_succeeds_the_second_time(workers, tmp_path):
+    assert await do(workers, "die_once", tmp_path / "mark") == "second"
+
+
+async def test_an_idle_worker_killed_is_noticed_and_replaced(workers):
+    pid = workers.pids[0]
+    os.kill(pid, signal.SIGKILL)
+    await whole_again(workers, without=pid)
+
+    assert await do(workers, "fine", "still here") == "still here"
+
+
+async def test_all_workers_killed_ten_times_in_a_row(workers):
+    waits = []
+    for turn in range(10):
+        tasks = [asyncio.ensure_future(do(workers, "nap", 0.15, key=f"{turn} {place}")) for place in range(2)]
+        await until(lambda: workers.statistics().busy == 2)
+        doomed = workers.pids
+        for pid in doomed:
+            os.kill(pid, signal.SIGKILL)
+        waits.append(await whole_again(workers, without=doomed[-1]))
+
+        assert await asyncio.gather(*tasks) == ["rested", "rested"]
+    log.info("whole again after %s ms", [round(1000 * wait) for wait in waits])
+    assert max(waits) < 2
+    assert workers.statistics().restarts["crash"] == 30
+
+
+async def test_descriptors_are_back_at_baseline_after_many_deaths(workers):
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = descriptors()
+    for turn in range(5):
+        with pytest.raises(Quarantined):
+            await do(workers, "die", turn)
+        await workers.until_whole()
+
+    await until(lambda: descriptors() <= before)
+
+
+async def test_a_poison_key_kills_two_workers_then_is_set_aside():
+    events = []
+    async with running(on_event=events.append) as workers:
+        flights = Flights[str]()
+        asked = (flights.join("poison", lambda: do(workers, "die", key="poison")) for _ in range(50))
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        await workers.until_whole()
+        with pytest.raises(Quarantined):
+            await do(workers, "die", key="poison")
+
+        assert {type(result) for result in results} == {Quarantined}
+        assert workers.statistics().restarts["crash"] == 2
+        assert workers.statistics().quarantined == 1
+        assert [event.detail for event in events if event.kind == "quarantined"] == ["poison"]
+        assert await do(workers, "fine", "others") == "others"
+        await flights.close()
+
+
+async def test_a_poison_key_without_flights_cannot_empty_the_pool(workers):
+    asked = (do(workers, "die", key="poison") for _ in range(50))
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    await workers.until_whole()
+
+    assert {type(result) for result in results} == {Quarantined}
+    assert workers.statistics().restarts["crash"] <= 3
+
+
+async def test_death_in_the_middle_of_an_answer_hangs_nobody(workers):
+    async with asyncio.timeout(5):
+        with pytest.raises(Quarantined):
+            await do(workers, "die_while_answering")
+        await workers.until_whole()
+
+
+async def test_a_key_is_set_aside_for_ten_minutes_only():
+    now = [0.0]
+    quarantine = Quarantine(lambda: now[0])
+    quarantine.note_death("key")
+    quarantine.note_death("key")
+    with pytest.raises(Quarantined):
+        quarantine.check("key")
+    now[0] += SECONDS
+
+    quarantine.check("key")
+    assert len(quarantine) == 0
+
+
+async def test_the_table_of_deaths_is_bounded():
+    quarantine = Quarantine(lambda: 0.0)
+    for number in range(KEYS + 10):
+        quarantine.note_death(str(number))
+        quarantine.note_death(str(number))
+
+    assert len(quarantine) == KEYS

@@ -1,0 +1,210 @@
+"""Workers in ordinary life. What befalls them is in tests/faults."""
+
+import ast
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from imgserver.errors import BrokenImage, DeadlineExceeded, Unavailable
+from imgserver.workers import Workers, WorkerSettings
+from tests.faults import deeds
+from tests.faults.conftest import do, is_alive, running, until, whole_again, workers
+
+__all__ = ["workers"]
+
+
+async def test_slots_and_a_spare_are_warm(workers):
+    statistics = workers.statistics()
+
+    assert (statistics.idle, statistics.spare, statistics.busy, statistics.starting) == (2, 1, 0, 0)
+    assert workers.ready
+    assert workers.count == 2
+    assert workers.codecs == deeds.opener()
+    assert all(rss > 1_000_000 for rss in statistics.rss_bytes.values())
+    assert repr(workers) == "<Workers 0 starting, 3 idle, 0 busy; 2 slots, 0 restarts>"
+
+
+async def test_results_come_back_whole(workers):
+    result = await workers.render(deeds.job("large", 20), deadline=time.monotonic() + 10, key="large")
+
+    assert len(result.body) == 20_000_000
+
+
+async def test_the_engines_errors_come_back_as_they_are(workers):
+    with pytest.raises(BrokenImage) as broken:
+        await do(workers, "raise_ours")
+
+    assert (broken.value.detail, broken.value.facts) == ("The source ends too early", {"at": 17})
+
+
+async def test_busy_seconds_and_renders_are_counted(workers):
+    await do(workers, "nap", 0.1)
+
+    assert workers.statistics().renders == 1
+    assert 0.1 <= workers.statistics().busy_seconds < 1
+
+
+async def test_a_deadline_already_past_costs_no_worker(workers):
+    with pytest.raises(DeadlineExceeded):
+        await do(workers, "fine", seconds=-1)
+
+    assert sum(workers.statistics().restarts.values()) == 0
+
+
+async def test_waiting_for_a_slot_ends_at_the_deadline(workers):
+    busy = [asyncio.ensure_future(do(workers, "nap", 0.4, key=key)) for key in "ab"]
+    await until(lambda: workers.statistics().busy == 2)
+    with pytest.raises(DeadlineExceeded):
+        await do(workers, "fine", seconds=0.1)
+
+    assert await asyncio.gather(*busy) == ["rested"] * 2
+    assert sum(workers.statistics().restarts.values()) == 0
+
+
+async def test_workers_are_recycled_after_their_renders():
+    async with running(recycle_renders=3) as workers:
+        await workers.until_whole()
+        pids = [await do(workers, "look", "pid") for _ in range(4)]
+
+        assert pids[0] == pids[1] == pids[2] != pids[3]
+        await whole_again(workers, without=int(pids[0]))
+        assert workers.statistics().restarts["recycle"] == 1
+
+
+async def test_workers_that_grew_are_recycled():
+    async with running(recycle_rss_bytes=64 << 20) as workers:
+        await do(workers, "grow", 100)
+
+        assert workers.statistics().restarts["rss"] == 1
+        await workers.until_whole()
+
+
+async def test_closing_lets_work_end_within_the_grace():
+    async with running() as workers:
+        task = asyncio.ensure_future(do(workers, "nap", 0.2))
+        await until(lambda: workers.statistics().busy == 1)
+        pids = workers.pids
+        await workers.close(grace_seconds=5)
+
+        assert await task == "rested"
+        assert not any(map(is_alive, pids))
+
+
+async def test_closing_kills_what_outlasts_the_grace():
+    async with running() as workers:
+        task = asyncio.ensure_future(do(workers, "loop", seconds=60))
+        await until(lambda: workers.statistics().busy == 1)
+        began = time.monotonic()
+        await workers.close(grace_seconds=0.1)
+
+        with pytest.raises(Unavailable):
+            await task
+        assert time.monotonic() - began < 1
+        with pytest.raises(Unavailable):
+            await do(workers, "fine")
+
+
+async def test_private_folders_are_removed():
+    async with running() as workers:
+        environment = ast.literal_eval(await do(workers, "look", "environment"))
+        folder = Path(environment["TMPDIR"])
+        assert folder.is_dir()
+        await workers.close(grace_seconds=1)
+
+        assert not folder.exists()
+
+
+# What a child does to itself
+
+
+async def test_a_worker_is_bounded_before_its_first_task(workers):
+    limits = ast.literal_eval(await do(workers, "look", "limits"))
+
+    assert limits["RLIMIT_AS"] == (1 << 30, 1 << 30)
+    assert limits["RLIMIT_NOFILE"] == (128, 128)
+    assert limits["RLIMIT_FSIZE"] == (256 << 20, 256 << 20)
+    assert limits["RLIMIT_CORE"] == (0, 0)
+    assert 1 <= limits["RLIMIT_CPU"][0] <= 30
+
+
+async def test_a_worker_stands_behind_the_server(workers):
+    assert int(await do(workers, "look", "nice")) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    assert int(await do(workers, "look", "oom")) >= 800
+    assert int(await do(workers, "look", "session")) == os.getsid(0)
+
+
+async def test_a_worker_is_told_to_use_one_thread_and_few_arenas(workers):
+    environment = ast.literal_eval(await do(workers, "look", "environment"))
+
+    assert (environment["VIPS_CONCURRENCY"], environment["MALLOC_ARENA_MAX"]) == ("1", "2")
+    assert "VIPS_CONCURRENCY" not in os.environ
+
+
+async def test_a_worker_gains_no_privileges_and_ignores_the_terminal(workers):
+    status = dict(line.split(":\t", 1) for line in (await do(workers, "look", "status")).splitlines())
+    ignored = int(status["SigIgn"], 16)
+
+    assert status["NoNewPrivs"] == "1"
+    assert ignored & (1 << 1), "SIGINT"
+    assert ignored & (1 << 14), "SIGTERM"
+    assert await do(workers, "look", "streams") == "{'/dev/null'}"
+
+
+async def test_a_worker_loads_neither_the_servers_main_nor_its_libraries(workers):
+    modules = set(ast.literal_eval(await do(workers, "look", "modules")))
+
+    assert await do(workers, "look", "main") == "None"
+    assert not modules & {
+        "aiohttp",
+        "asyncio",
+        "click",
+        "pydantic",
+        "pytest",
+        "imgserver.workers",
+        "imgserver.settings",
+    }
+
+
+PARENT = """
+import asyncio, sys
+from tests.faults import deeds
+from tests.faults.conftest import do, running
+
+async def main():
+    async with running(opener=deeds.vips_opener) as workers:
+        assert "'pyvips'" in await do(workers, "look", "modules")
+        assert workers.codecs.version
+    assert not [name for name in sys.modules if "vips" in name.lower()]
+
+asyncio.run(main())
+"""
+
+
+def test_the_server_process_never_loads_pyvips():
+    subprocess.run([sys.executable, "-c", PARENT], check=True, timeout=30)
+
+
+def test_the_other_event_loop_works_as_well():
+    async def live() -> None:
+        async with running() as workers:
+            await workers.until_whole()
+            pid = workers.pids[0]
+            os.kill(pid, 9)
+            await whole_again(workers, without=pid)
+            with pytest.raises(DeadlineExceeded):
+                await do(workers, "stop", seconds=0.3)
+            assert await do(workers, "fine", "uvloop") == "uvloop"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(live())
+
+
+def test_an_explicit_count_wins_over_the_cpus():
+    assert Workers(WorkerSettings(count=7)).count == 7
+    assert Workers(WorkerSettings()).count >= 1
