@@ -29,6 +29,7 @@ MEANINGS = {
     "server.header_seconds": "how long a client may take to send its request's head",
     "server.keepalive_seconds": "how long an idle connection is kept",
     "server.drain_seconds": "how long SIGTERM waits for open requests",
+    "server.gallery": "front page that lists the folder; auto: while only this machine can ask",
     "source.root": "the folder with the originals",
     "workers.count": "worker processes; 0 counts the CPUs this process may use",
     "workers.memory_bytes": "address space of one worker",
