@@ -103,6 +103,17 @@ def test_a_failed_wish_leaves_the_old_file_alone(tmp_path: Path) -> None:
     assert file.read_text() == "what was there"
 
 
+def test_who_reads_the_file_meanwhile_keeps_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "out.png"
+    file.write_text("what was there")
+
+    with file.open() as reader:
+        assert get("/img/w_40/cat.png", "-o", str(file)).exit_code == 0
+
+        assert reader.read() == "what was there"
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_configured_limits_hold() -> None:
     result = get("/img/w_40/cat.png", IMGSERVER_LIMITS_SOURCE_PIXELS="1000")
 
