@@ -29,7 +29,7 @@ MEANINGS = {
     "server.header_seconds": "how long a client may take to send its request's head",
     "server.keepalive_seconds": "how long an idle connection is kept",
     "server.drain_seconds": "how long SIGTERM waits for open requests",
-    "server.gallery": "the front page that lists the folder; auto shows it only while host is this machine's own address",
+    "server.gallery": "the front page that lists the folder; auto: only while host is this machine's own address",
     "source.root": "the folder with the originals",
     "workers.count": "worker processes; 0 counts the CPUs this process may use",
     "workers.memory_bytes": "address space of one worker",
