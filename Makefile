@@ -42,8 +42,8 @@ quality: $(VENV)/tested ## picture quality (SSIMULACRA2) and CPU of ways to scal
 	$(BIN)/python -m benchmarks.quality
 
 settings: $(VENV)/installed ## write config/imgserver.toml and docs/settings.md anew
-	$(BIN)/imgserver config init > config/imgserver.toml
-	$(BIN)/imgserver config init --markdown > docs/settings.md
+	$(BIN)/imgserver config init > $(VENV)/sample && mv $(VENV)/sample config/imgserver.toml
+	$(BIN)/imgserver config init --markdown > $(VENV)/page && mv $(VENV)/page docs/settings.md
 
 clean: ## remove .venv, caches and build leftovers
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -60,17 +61,37 @@ def test_every_local_link_of_the_readme_leads_somewhere() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_the_readme_uses_real_samples() -> None:
-    used = set(re.findall(r"[\w-]+\.(?:jpg|png)\b", README.split("## URLs")[1].split("## Command")[0]))
-
-    assert used <= {path.name for path in (ROOT / "samples").iterdir()}
+def targets_of_the_readme() -> list[str]:
+    return re.findall(r"^\| `([^`]+\.(?:jpg|png))` \|", README.split("## URLs")[1].split("## Command")[0], re.MULTILINE)
 
 
-def test_every_command_is_in_the_readme_and_has_examples() -> None:
+def test_the_readme_has_urls_to_try() -> None:
+    assert len(targets_of_the_readme()) >= 10
+
+
+@pytest.mark.parametrize("target", targets_of_the_readme())
+def test_every_url_of_the_readme_makes_a_picture_of_a_sample(target: str, tmp_path: Path) -> None:
+    file = tmp_path / "out"
+
+    result = CliRunner().invoke(main, ["get", f"/img/{target}", "--root", str(ROOT / "samples"), "-o", str(file)])
+
+    assert result.exit_code == 0, result.output
+    assert file.stat().st_size > 100
+
+
+def test_every_command_line_of_the_readme_is_understood() -> None:
+    rows = re.findall(r"^\| `imgserver (\w+)([^`]*)` \|", README, re.MULTILINE)
+
+    for name, rest in rows:
+        known = {option for row in main.commands[name].params for option in row.opts}
+        assert set(re.findall(r"--[a-z]+", rest)) <= known, name
+    assert {name for name, _ in rows} == set(main.commands)
+
+
+def test_every_command_has_examples_and_exit_codes() -> None:
     for name in main.commands:
         shown = CliRunner().invoke(main, [name, "--help"]).output
 
-        assert f"`imgserver {name}" in README
         assert "Example" in shown, name
         assert "Exit codes: 0" in shown, name
 
@@ -133,3 +154,12 @@ def test_the_samples_are_unchanged_and_attributed(line: str) -> None:
 
 def test_every_sample_is_in_the_attribution() -> None:
     assert {path.name for path in (ROOT / "samples").iterdir()} == {*SAMPLES, "ATTRIBUTION.md"}
+
+
+def test_the_server_process_never_loads_libvips() -> None:
+    """A process that has used libvips must not fork, and strangers' bytes stay out of the server."""
+    code = "import imgserver.cli.serve, imgserver.web.server, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "imgserver.web.app" in loaded
+    assert {"pyvips", "_libvips", "imgserver.engine.vips", "numpy", "PIL"} & set(loaded) == set()

@@ -36,8 +36,9 @@ class Banner:
     open_browser: bool = False
 
     @classmethod
-    def of(cls, root: Path, *, open_browser: bool = False) -> "Banner":
-        return cls(root, tuple(examples(root)), open_browser)
+    def of(cls, root: Path, *, gallery: bool = False, open_browser: bool = False) -> "Banner":
+        front = (("/", "all pictures of the folder"),) if gallery else ()
+        return cls(root, (*front, *examples(root)), open_browser)
 
     def __call__(self, base: str) -> None:
         from rich.console import Console

@@ -1,5 +1,7 @@
 """`imgserver serve`: the server, for a folder or as configured."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.settings import Loaded
+    from imgserver.settings import Loaded, Settings
 
 
 @click.command()
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", "-p", help="Port to listen on; 0 takes a free one.  [default: 8080]")
 @click.option("--workers", help="Worker processes; 0 counts the CPUs.  [default: 0]")
-@click.option("--open", "-o", "open_browser", is_flag=True, help="Open the first picture in the browser.")
+@click.option("--open", "-o", "open_browser", is_flag=True, help="Open the first of the URLs in the browser.")
 @config_option
 def serve(
     folder: Path | None,
@@ -46,9 +48,11 @@ def serve(
     loaded = read_settings(config, **given)
     root = _folder(loaded)
     from imgserver.cli.banner import Banner
+    from imgserver.web.app import is_gallery_open
     from imgserver.web.server import serve as run
 
-    run(loaded.settings, Banner.of(root, open_browser=open_browser))
+    gallery = is_gallery_open(loaded.settings.server)
+    run(_readable(loaded), Banner.of(root, gallery=gallery, open_browser=open_browser))
 
 
 def _folder(loaded: "Loaded") -> Path:
@@ -58,3 +62,11 @@ def _folder(loaded: "Loaded") -> Path:
         what = "is not a folder" if root.exists() else "does not exist"
         fail(f"{root} {what} (source.root, from {loaded.origins['source.root']}); name the folder with the pictures")
     return root
+
+
+def _readable(loaded: "Loaded") -> "Settings":
+    """In a terminal somebody reads the log, unless the settings say otherwise."""
+    settings = loaded.settings
+    if loaded.origins["log.format"].kind != "default" or not sys.stderr.isatty():
+        return settings
+    return replace(settings, log=replace(settings.log, format="console"))

@@ -1,0 +1,74 @@
+"""The command a newcomer types, as a real process: it prints URLs, they work, and Ctrl-C ends it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def started(*arguments: str, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "imgserver", "serve", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
+    )
+
+
+@pytest.fixture
+def server() -> Iterator[subprocess.Popen[str]]:
+    process = started(str(SAMPLES), "--port", "0", "--workers", "1", IMGSERVER_LOG_LEVEL="error")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def printed_urls(process: subprocess.Popen[str]) -> list[str]:
+    """Reads until the last line of the banner."""
+    assert process.stdout
+    urls: list[str] = []
+    for line in process.stdout:
+        urls += re.findall(r"  (http://\S+)$", line.rstrip())
+        if urls and urls[-1].endswith("/api/health"):
+            break
+    return urls
+
+
+def test_it_prints_urls_that_work_and_ends_in_order(server: subprocess.Popen[str]) -> None:
+    urls = printed_urls(server)
+
+    kinds = []
+    for url in urls:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            kinds.append(answer.headers.get_content_type())
+            assert len(answer.read()) > 50
+    assert {"text/html", "image/png", "image/jpeg", "application/json"} <= set(kinds)
+
+    asked = subprocess.run(
+        [sys.executable, "-m", "imgserver", "health", "--url", urls[-1].removesuffix("/api/health")], check=False
+    )
+    assert asked.returncode == 0
+
+    server.send_signal(signal.SIGINT)
+    _, errors = server.communicate(timeout=20)
+    assert (server.returncode, errors) == (0, "")
+
+
+def test_a_taken_port_is_one_sentence(server: subprocess.Popen[str]) -> None:
+    port = re.findall(r":(\d+)/", printed_urls(server)[0])[0]
+
+    second = started(str(SAMPLES), "--port", port)
+    output, errors = second.communicate(timeout=20)
+
+    assert (second.returncode, output) == (1, "")
+    assert errors.startswith(f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use")
+    assert errors.count("\n") == 1
