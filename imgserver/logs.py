@@ -21,10 +21,10 @@ TEXT_LIMIT = 200
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """`console` is for people at a terminal, `json` for machines."""
+    """`console` is for people, `json` for machines; `auto` looks whether standard error is a terminal."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
+    format: Literal["auto", "json", "console"] = "auto"
 
 
 class LogWriter:
@@ -103,7 +103,7 @@ def _processors(settings: LogSettings) -> list[Processor]:
         _stamp,
         structlog.processors.format_exc_info,
     ]
-    if settings.format == "json":
+    if settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty()):
         return [*stages, _to_json]
     return [*stages, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _to_bytes]
 

@@ -90,6 +90,7 @@ class Series:
 STATE = (
     Series("ready", "1 when the server takes requests for pictures"),
     Series("http_connections", "Open client connections"),
+    Series("http_malformed_total", "Requests that the HTTP parser refused", (), "counter"),
     Series("queue_jobs", "Renders waiting for a slot, or running", ("queue", "state")),
     Series("queue_limit", "Places in the waiting room", ("queue",)),
     Series("queue_oldest_job_age_seconds", "Age of the longest waiting render", ("queue",)),

@@ -289,42 +289,36 @@ async def test_waited_seconds_count_from_asking_to_getting(clock):
     await waiter.leave()
 
 
-async def test_a_standing_queue_is_served_newest_first(clock, inside):
-    admission = open_admission(clock, standing_seconds=1)
+async def test_a_standing_queue_lets_in_only_short_waits(clock):
+    admission = open_admission(clock, standing_seconds=1, deadline_seconds=10)
     await render_some(admission, clock)
-    holder = Visitor(admission, "holder")
+    holder = Visitor(admission, cost=Cost(9.0))
     await queue(admission, holder)
-    others = []
-    for name in ("old", "middle", "new"):
-        others.append(Visitor(admission, name))
-        await queue(admission, others[-1])
-        clock.now += 0.9
+    waiter = Visitor(admission, cost=Cost(0.9))
+    await queue(admission, waiter)
+    admission.enter().__exit__()
+    clock.now += 2
 
     assert admission.statistics().standing
-    for visitor in [holder, *others]:
-        visitor.go.set()
-    await asyncio.gather(*(visitor.task for visitor in others))
-    assert inside == ["holder", "new", "middle", "old"]
-
-
-async def test_a_standing_queue_lets_the_oldest_go(clock):
-    admission = open_admission(clock, deadline_seconds=10)
-    await render_some(admission, clock)
-    holder = Visitor(admission)
-    await queue(admission, holder)
-    old = Visitor(admission)
-    await queue(admission, old)
-    clock.now += 4
-    new = Visitor(admission)
-    await queue(admission, new)
-    clock.now += 2
-    await holder.leave()
-
     with pytest.raises(Overloaded) as refused:
-        await old.task
-    assert refused.value.facts["reason"] == "deadline"
-    await until(lambda: new.is_inside)
-    await new.leave()
+        admission.enter()
+    assert refused.value.facts["reason"] == "predicted_wait"
+    clock.now += 6
+    admission.enter().__exit__()
+    await dismiss(holder, waiter)
+
+
+async def test_a_queue_stops_standing_when_it_is_short_again(clock):
+    admission = open_admission(clock, standing_seconds=1)
+    await render_some(admission, clock)
+    holder, waiter = Visitor(admission), Visitor(admission)
+    await queue(admission, holder, waiter)
+    clock.now += 2
+    assert admission.statistics().standing
+    await holder.leave()
+    await waiter.leave()
+
+    assert not admission.statistics().standing
 
 
 async def test_a_burst_is_no_standing_queue(clock, inside):

@@ -29,7 +29,7 @@ MEANINGS = {
     "server.header_seconds": "how long a client may take to send its request's head",
     "server.keepalive_seconds": "how long an idle connection is kept",
     "server.drain_seconds": "how long SIGTERM waits for open requests",
-    "server.gallery": "front page that lists the folder; auto: while only this machine can ask",
+    "server.gallery": "the front page that lists the folder; auto: only while host is this machine's own address",
     "source.root": "the folder with the originals",
     "workers.count": "worker processes; 0 counts the CPUs this process may use",
     "workers.memory_bytes": "address space of one worker",
@@ -66,7 +66,7 @@ MEANINGS = {
     "http.stale_if_error_seconds": "how long caches may show an old picture while the server fails",
     "http.metrics_public": "whether /metrics answers everybody, or only this machine",
     "log.level": "least important level that is written",
-    "log.format": "json for machines, console for people",
+    "log.format": "json for machines, console for people; auto is console at a terminal, else json",
 }
 
 

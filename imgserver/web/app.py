@@ -63,9 +63,7 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app.cleanup_ctx.extend(
         (_log_kept(writer), _folder_kept(folder), _workers_kept(settings, service, metrics), _lag_probed(metrics))
     )
-    metrics.watch(
-        lambda: state.read(service, ready=health.ready, connections=app[GUARD].open, dropped_lines=writer.dropped_lines)
-    )
+    metrics.watch(lambda: state.read(service, app[GUARD], ready=health.ready, dropped_lines=writer.dropped_lines))
     return app
 
 

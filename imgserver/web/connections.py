@@ -1,7 +1,7 @@
 """The listening side: bounds on connections that the framework leaves open.
 
-aiohttp gives a client `keepalive_timeout` to finish its header, as long as it is meant to idle between requests; here
-the header has a timer of its own. The number of connections is bounded as well: beyond it a newcomer is closed at
+aiohttp gives a client `keepalive_timeout` to finish its header, as long as it may idle between requests; here the
+header has a timer of its own. The number of connections is bounded as well: beyond it a newcomer is closed at
 once, which a load balancer understands.
 """
 
@@ -11,17 +11,21 @@ import socket
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from imgserver.errors import BadRequest
 from imgserver.settings import ServerSettings
+from imgserver.web import problem
+from imgserver.web.middleware import SECURITY
 
 _OVERDUE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class Guard:
-    """The bounds, and the count of open connections."""
+    """The bounds; counts open connections, and requests that the parser refused."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.open = 0
+        self.malformed = 0
 
 
 class GuardedHandler(RequestHandler):
@@ -53,8 +57,25 @@ class GuardedHandler(RequestHandler):
         self._stop_timer()
         super().connection_lost(exc)
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What the parser refuses never reaches a handler. The framework would answer with part of the input and log a
+        traceback each time: an attacker would write our log."""
+        if status >= 500 or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        self._guard.malformed += 1
+        response = problem.answer(BadRequest("This is no well-formed HTTP request"), "")
+        response.headers.update(SECURITY)
+        response.force_close()
+        return response
+
     def _waits_for_header(self) -> bool:
-        return self._waiter is not None and not self._waiter.done() and not self._messages
+        return not self._messages and not self._request_in_progress
 
     def _close_overdue(self) -> None:
         self._header_timer = None

@@ -15,7 +15,10 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def answer(error: ImgserverError, request_id: str) -> web.Response:
-    """The answer to an error of ours. 503 always says when to come back (RFC 9110, 10.2.3: whole seconds)."""
+    """The answer to an error of ours; `request_id` is "" where there is no request.
+
+    503 always says when to come back (RFC 9110, 10.2.3: whole seconds).
+    """
     headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), "X-Imgserver-Error": error.code})
     if error.status == 503:
         headers["Retry-After"] = str(error.facts.get("retry_after", 1))
@@ -46,7 +49,7 @@ def _response(
         "title": title,
         "status": status,
         "detail": detail,
-        "request_id": request_id,
+        **({"request_id": request_id} if request_id else {}),
         **facts,
     }
     return web.Response(status=status, body=orjson.dumps(body, default=str), headers=headers)

@@ -1,0 +1,92 @@
+"""What a client may do to a connection: slowly, too often, or malformed. All on loopback, with raw sockets."""
+
+import socket
+import time
+
+import pytest
+
+from tests.serving import ServerProcess, await_that, serving
+
+GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.fixture(scope="module")
+def strict():
+    with serving(workers_count=1, server_header_seconds=0.5, server_connections=8) as running:
+        yield running
+
+
+def test_a_header_that_never_ends_is_cut_off_with_408(strict: ServerProcess):
+    begun = time.monotonic()
+    answer = strict.send(GET)
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - begun < 3
+
+
+def test_a_header_that_drips_is_cut_off_as_well(strict):
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        connection.sendall(GET + b"X: ")
+        connection.settimeout(0.1)
+        answer = b""
+        limit = time.monotonic() + 5
+        while not answer and time.monotonic() < limit:
+            try:
+                connection.sendall(b"X")
+                answer = connection.recv(100)
+            except TimeoutError:
+                continue
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_kept_connection_may_rest_longer_than_a_header_may_take(strict):
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        connection.sendall(GET + b"\r\n")
+        assert b"200 OK" in connection.recv(4096)
+        connection.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(5)
+        connection.sendall(GET + b"\r\n")
+        assert b"200 OK" in connection.recv(4096)
+
+
+def test_connections_beyond_the_bound_are_closed_at_once_and_come_back(strict):
+    held = [socket.create_connection(("127.0.0.1", strict.port), timeout=5) for _ in range(8)]
+    try:
+        await_that(lambda: strict.send(GET + b"\r\n", patience=0.2) == b"", "a newcomer is closed")
+    finally:
+        for connection in held:
+            connection.close()
+    await_that(lambda: _answers(strict), "there is room again")
+
+
+def _answers(server: ServerProcess) -> bool:
+    return b"200 OK" in server.send(GET + b"Connection: close\r\n\r\n", patience=0.5)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST /img/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /img/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"POST /img/a HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc",
+        b"GET /img/a HTTP/1.1\nHost: a\n\n",
+        b"GET /img/\x00a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /img/\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /img/a b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /img/a HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_malformed_requests_are_refused_and_the_connection_closed(server: ServerProcess, raw):
+    answer = server.send(raw + GET + b"\r\n", patience=2)
+
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert answer.count(b"HTTP/1.") == 1
+
+
+@pytest.mark.parametrize("target", ["/%69mg/cat.png", "http://other.example/img/cat.png", "//img/cat.png", "/img"])
+def test_only_the_mount_as_it_is_spelt_serves_pictures(server, target):
+    assert server.ask(target).status in (400, 404)

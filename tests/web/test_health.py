@@ -1,0 +1,103 @@
+"""Probes, health, metrics and the front page of a real server."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from imgserver import metrics
+from tests.serving import ServerProcess, serving
+
+
+def test_a_serving_process_is_alive_and_ready(server: ServerProcess):
+    assert server.ask("/livez").status == 200
+    assert server.ask("/readyz").json() == {"status": "ok"}
+    assert server.ask("/api/health").json()["status"] == "ok"
+
+
+def test_image_health_tells_workers_queue_cache_codecs_and_versions(server):
+    facts = server.image_health()
+
+    assert facts["workers"]["idle"] + facts["workers"]["busy"] == 2
+    assert facts["queue"]["limit"] == 256
+    assert facts["cache"]["memory"]["limit_bytes"] == 64 << 20
+    assert {"jpg", "png", "webp", "avif", "gif"} <= set(facts["codecs"]["write"])
+    assert facts["versions"]["imgserver"]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
+def test_promtool_finds_nothing_wrong_with_the_metrics(server):
+    server.ask("/img/w_60/cat.png")
+    text = server.ask("/metrics").body
+    judged = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+
+    assert (judged.returncode, judged.stdout + judged.stderr) == (0, b"")
+
+
+def test_every_declared_series_is_scraped_and_no_other_of_ours(server):
+    server.ask("/img/w_60/cat.png")
+    text = server.ask("/metrics").body.decode()
+    scraped = set(re.findall(rf"^# TYPE {metrics.PREFIX}(\S+)", text, re.MULTILINE))
+
+    assert {series.name for series in metrics.STATE} <= scraped
+    assert "http_request_duration_seconds" in scraped
+
+
+def test_every_request_for_a_picture_has_one_outcome(server):
+    def counted(name: str, *, having: str = "") -> float:
+        lines = server.ask("/metrics").body.decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{") and having in line)
+
+    before = {name: server.metric("imgserver_lookups_total", outcome=name) for name in metrics.OUTCOMES}
+    etag = server.ask("/img/w_61/cat.png").headers["ETag"]
+    server.ask("/img/w_61/cat.png")
+    server.ask("/img/w_61/cat.png", headers={"If-None-Match": etag})
+    server.ask("/img/w_x/cat.png")
+    server.ask("/img/none.png")
+    after = {name: server.metric("imgserver_lookups_total", outcome=name) for name in metrics.OUTCOMES}
+
+    grown = {name: after[name] - before[name] for name in metrics.OUTCOMES if after[name] != before[name]}
+    assert grown == {"rendered": 1, "hit": 1, "not_modified": 1, "refused": 2}
+    assert counted("imgserver_lookups_total") == counted("imgserver_http_requests_total", having='route="image"')
+
+
+def test_unknown_paths_and_methods_share_their_labels(server):
+    for number in range(20):
+        server.ask(f"/unknown/{number}", "GET")
+        server.ask(f"/img/{number}", f"X{number}")
+    text = server.ask("/metrics").body.decode()
+
+    assert "unknown" not in text
+    assert 'method="X1"' not in text
+    assert server.metric("imgserver_http_requests_total", route="other", method="GET", status="404") >= 20
+
+
+def test_a_request_is_one_line_of_json_whatever_its_target_says():
+    with serving(workers_count=1) as server:
+        server.ask("/img/w_50/cat.png", headers={"X-Request-Id": "traced-1"})
+        server.ask("/img/%0aevil%1b%5b31m" + "x" * 1000)
+        server.stop()
+        events = [event for event in server.events() if event["event"] == "request"]
+
+    first = next(event for event in events if event["request_id"] == "traced-1")
+    assert (first["status"], first["route"], first["outcome"]) == (200, "image", "rendered")
+    assert first["target"] == "/img/w_50/cat.png"
+    assert len(events) == 2
+    assert all(len(event["target"]) <= 201 for event in events)
+
+
+def test_the_front_page_shows_the_folder_with_pictures_of_our_own(server):
+    page = server.ask("/")
+    sources = re.findall(r'<img src="([^"]+)"', page.body.decode())
+
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert len(sources) == 9
+    assert all(server.ask(source).status == 200 for source in sources)
+    assert "script" not in page.headers["Content-Security-Policy"]
+
+
+def test_the_front_page_is_not_shown_to_strangers():
+    with serving(workers_count=1, server_gallery="off", http_metrics_public="false") as server:
+        assert server.ask("/").status == 404
+        assert server.ask("/metrics").status == 200
