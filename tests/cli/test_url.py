@@ -52,3 +52,9 @@ def test_the_configured_limits_hold() -> None:
 @pytest.mark.parametrize("arguments", [["a.jpg", "--srcset", "1,x"], ["a.jpg", "--w", "1", "--srcset", "2"], []])
 def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+def test_the_command_line_and_the_server_name_the_folder_alike() -> None:
+    from imgserver.web.app import DEFAULT_SOURCE
+
+    assert SOURCE == DEFAULT_SOURCE
