@@ -195,6 +195,8 @@ class Crew:
 
     def _delay_starts(self, detail: str) -> None:
         self._proven = False
+        if self._backoff is not None:  # workers that died together failed once
+            return
         delay = min(BACKOFF_CAP_SECONDS, BACKOFF_SECONDS * 2**self._failures)
         delay *= random.SystemRandom().uniform(1.0, BACKOFF_SPREAD)
         self._failures = min(self._failures + 1, 10)

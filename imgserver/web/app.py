@@ -98,9 +98,7 @@ def _route(app: web.Application, settings: Settings, folder: Folder) -> None:
     app.router.add_get("/api/image/health", health.image_health, name="image_health")
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
     metrics = metrics if settings.http.metrics_public else _from_here_only(metrics)
-    app.router.add_get(
-        "/metrics", metrics if settings.http.metrics_public else _from_here_only(metrics), name="metrics"
-    )
+    app.router.add_get("/metrics", metrics, name="metrics")
 
 
 def _from_here_only(handler: Handler) -> Handler:

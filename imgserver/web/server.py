@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -40,7 +41,8 @@ def _listen(settings: ServerSettings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=settings.backlog)
     except OSError as error:
-        raise ServerFault(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise ServerFault(f"cannot listen on {settings.host} port {settings.port}: {why}") from error
 
 
 async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
