@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, BinaryIO, Literal
@@ -70,6 +71,25 @@ class LogWriter:
             self.dropped_lines += len(batch)
 
 
+# Takes the fields of one request's event.
+RequestLog = Callable[[dict[str, Any]], None]
+
+
+def make_request_log(settings: LogSettings, logger: FilteringBoundLogger, writer: LogWriter) -> RequestLog:
+    """Writes the event `request` at level info. As JSON it goes straight to the writer: the logger's own machinery
+    costs 3 µs a line, a twentieth of a hit."""
+    if settings.level not in ("debug", "info"):
+        return lambda _: None
+    if not _is_json(settings):
+        return lambda fields: logger.info("request", **fields)
+
+    def write(fields: dict[str, Any]) -> None:
+        fields["event"], fields["level"], fields["timestamp"] = "request", "info", _now()
+        writer.msg(orjson.dumps(fields))
+
+    return write
+
+
 def make_logger(settings: LogSettings, stream: BinaryIO | None = None) -> tuple[FilteringBoundLogger, LogWriter]:
     """A logger of its own, not the global one, and the writer behind it, which the caller closes."""
     writer = LogWriter(stream if stream is not None else sys.stderr.buffer)
@@ -103,7 +123,7 @@ def _processors(settings: LogSettings) -> list[Processor]:
         _stamp,
         structlog.processors.format_exc_info,
     ]
-    if settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty()):
+    if _is_json(settings):
         return [*stages, _to_json]
     return [*stages, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), _to_bytes]
 
@@ -114,10 +134,18 @@ def _second(epoch_seconds: int) -> str:
 
 
 def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event["timestamp"] = _now()
+    return event
+
+
+def _now() -> str:
     """ISO 8601 in UTC with milliseconds; the seconds are spelt once, not per line."""
     now = time.time()
-    event["timestamp"] = f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
-    return event
+    return f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
+
+
+def _is_json(settings: LogSettings) -> bool:
+    return settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
 
 
 def _to_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:

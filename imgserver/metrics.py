@@ -21,6 +21,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 # The creation-time twin of every series doubles a scrape and tells nothing that a restart counter does not.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
+IMAGE_ROUTE = "image"
 # What became of a request for a picture; each is counted in exactly one.
 OUTCOMES = ("hit", "joined", "rendered", "not_modified", "refused", "shed", "failed", "left")
 
@@ -42,15 +43,7 @@ class Metrics:
             return Gauge(PREFIX + name, text, labels, registry=registry)
 
         self.build = gauge("build_info", "Always 1; the versions are in the labels", "version", "libvips")
-        self.requests = counter("http_requests_total", "Answered requests", "route", "method", "status")
-        self.request_seconds = seconds(
-            "http_request_duration_seconds", "From the handler's start to its answer", "route"
-        )
-        self.in_progress = gauge("http_requests_in_progress", "Requests being answered now")
-        self.response_bytes = counter("http_response_bytes_total", "Bytes of answered bodies", "route")
-        self.disconnects = counter("client_disconnects_total", "Clients that left before their answer")
         self.loop_lag = gauge("event_loop_lag_seconds", "How late the event loop woke its own probe, last reading")
-        self.lookups = counter("lookups_total", "Requests for pictures by what became of them", "outcome")
         self.images = counter("images_total", "Renders by format and result", "input", "output", "result")
         self.pipeline_seconds = seconds("pipeline_seconds", "Wall time of a render's stages", "stage", "format")
         self.source_bytes = counter("source_bytes_total", "Bytes of originals read", "format")
@@ -58,17 +51,7 @@ class Metrics:
         self.queue_wait = seconds("queue_wait_seconds", "Wait for a worker's slot", "queue")
         self.worker_start = seconds("worker_start_seconds", "From a worker's creation to its first answer")
         self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
-        self.source_errors = counter("source_errors_total", "Originals that could not be read", "kind", "reason")
-        self._create_known_labels()
-
-    def _create_known_labels(self) -> None:
-        """A series that is missing until its first event hides an alert."""
-        for outcome in OUTCOMES:
-            self.lookups.labels(outcome)
         self.queue_wait.labels("render")
-        for status in ("200", "304", "400", "404", "422", "503", "504"):
-            self.requests.labels("image", "GET", status)
-        self.request_seconds.labels("image")
 
     def watch(self, read: Callable[[], "State"]) -> None:
         """Has `read` called at each scrape; it answers the values of the series in STATE."""
@@ -90,6 +73,8 @@ class Series:
 STATE = (
     Series("ready", "1 when the server takes requests for pictures"),
     Series("http_connections", "Open client connections"),
+    Series("http_requests_in_progress", "Requests being answered now"),
+    Series("client_disconnects_total", "Clients that left before their answer", (), "counter"),
     Series("http_malformed_total", "Requests that the HTTP parser refused", (), "counter"),
     Series("queue_jobs", "Renders waiting for a slot, or running", ("queue", "state")),
     Series("queue_limit", "Places in the waiting room", ("queue",)),

@@ -18,8 +18,8 @@ from imgserver.cost import CostModel
 from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
 from imgserver.flights import Flights
-from imgserver.logs import LogWriter, make_logger
-from imgserver.metrics import Metrics
+from imgserver.logs import LogWriter, make_logger, make_request_log
+from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.rendition import Rendition
 from imgserver.service import ImageService
 from imgserver.settings import ServerSettings, Settings
@@ -30,8 +30,8 @@ from imgserver.web.connections import Guard
 from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
-from imgserver.web.ledger import IMAGE_ROUTE, Ledger
-from imgserver.web.middleware import Handler, make_boundary
+from imgserver.web.ledger import METHODS, Ledger
+from imgserver.web.middleware import Boundary, Handler, not_found
 from imgserver.workers import Workers
 
 SERVICE = web.AppKey("service", ImageService)
@@ -56,14 +56,18 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     service = _service(settings, folder, metrics, logger)
     health = Health(service)
 
-    app = web.Application(middlewares=[make_boundary(Ledger(metrics, logger), logger)])
+    ledger = Ledger(make_request_log(settings.log, logger, writer))
+    metrics.registry.register(ledger.tallies)
+    app = web.Application()
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
     app[GUARD] = Guard(settings.server)
-    _route(app, settings, folder)
+    _route(app, settings, folder, Boundary(ledger, logger))
     app.cleanup_ctx.extend(
         (_log_kept(writer), _folder_kept(folder), _workers_kept(settings, service, metrics), _lag_probed(metrics))
     )
-    metrics.watch(lambda: state.read(service, app[GUARD], ready=health.ready, dropped_lines=writer.dropped_lines))
+    metrics.watch(
+        lambda: state.read(service, app[GUARD], ledger, ready=health.ready, dropped_lines=writer.dropped_lines)
+    )
     return app
 
 
@@ -84,21 +88,24 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
     )
 
 
-def _route(app: web.Application, settings: Settings, folder: Folder) -> None:
+def _route(app: web.Application, settings: Settings, folder: Folder, boundary: Boundary) -> None:
     service, health = app[SERVICE], app[HEALTH]
     dialect = NativeDialect(settings.native, sources=frozenset({DEFAULT_SOURCE}), default_source=DEFAULT_SOURCE)
-    images = ImageHandler(dialect, service, settings.http)
-    # One catch-all: with plain `.*` a path that holds an encoded line break never reaches the handler.
-    app.router.add_get("/img/{tail:(?s:.*)}", images, name=IMAGE_ROUTE)
-    if is_gallery_open(settings.server):
-        app.router.add_get("/", Gallery(folder, dialect, DEFAULT_SOURCE), name="gallery")
-    app.router.add_get("/livez", health.livez, name="livez")
-    app.router.add_get("/readyz", health.readyz, name="readyz")
-    app.router.add_get("/api/health", health.service_health, name="health")
-    app.router.add_get("/api/image/health", health.image_health, name="image_health")
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
-    metrics = metrics if settings.http.metrics_public else _from_here_only(metrics)
-    app.router.add_get("/metrics", metrics, name="metrics")
+    routes: dict[str, tuple[str, Handler]] = {
+        # With plain `.*` a path that holds an encoded line break would never reach the handler.
+        "/img/{tail:(?s:.*)}": (IMAGE_ROUTE, ImageHandler(dialect, service, settings.http)),
+        "/livez": ("livez", health.livez),
+        "/readyz": ("readyz", health.readyz),
+        "/api/health": ("health", health.service_health),
+        "/api/image/health": ("image_health", health.image_health),
+        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
+    }
+    if is_gallery_open(settings.server):
+        routes["/"] = ("gallery", Gallery(folder, dialect, DEFAULT_SOURCE))
+    for path, (name, handler) in routes.items():
+        app.router.add_route("*", path, boundary.around(handler, name))
+    app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
 
 
 def _from_here_only(handler: Handler) -> Handler:

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import quote
 
-from aiohttp import web
-from multidict import CIMultiDict
+from aiohttp import hdrs, web
+from multidict import CIMultiDict, istr
 
 from imgserver import freshness, identity, negotiation
 from imgserver.admission import Criticality
@@ -19,7 +19,7 @@ from imgserver.freshness import FreshnessSettings
 from imgserver.plan import ImageRequest
 from imgserver.rendition import Rendition
 from imgserver.service import ImageService, Order, Served
-from imgserver.web.ledger import OUTCOME
+from imgserver.web.ledger import Picture
 from imgserver.web.middleware import EMBEDDING, NEGOTIATED, SECURITY
 
 # Parsed targets are kept so that a hit does not parse: at most so many, and none longer than this.
@@ -28,7 +28,8 @@ REMEMBERED_LENGTH: Final = 512
 
 _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 
-CACHE_STATUS = {
+CACHE_STATUS = istr("Cache-Status")
+STATUS_OF = {
     "hit": "imgserver; hit",
     "joined": "imgserver; fwd=uri-miss; collapsed",
     "rendered": "imgserver; fwd=uri-miss; stored",
@@ -62,7 +63,7 @@ class ImageHandler:
         self._cache_control = freshness.cache_control(settings)
         self._wishes: OrderedDict[str, Wish] = OrderedDict()
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def __call__(self, request: web.Request) -> Picture:
         wish = self._wish(request.raw_path)
         choice = self._choice(wish, request)
         rendition, outcome = self._service.at_hand(choice.order), "hit"
@@ -94,7 +95,7 @@ class ImageHandler:
         offers: tuple[str, ...] = ()
         if wish.negotiated:
             request[NEGOTIATED] = True
-            offers = negotiation.offers(request.headers.get("Accept"))
+            offers = negotiation.offers(request.headers.get(hdrs.ACCEPT))
         choice = wish.choices.get(offers)
         if choice is None:
             choice = wish.choices[offers] = Choice(_order(wish.request, offers))
@@ -109,8 +110,9 @@ class ImageHandler:
             raise NotFound(f"{error.detail}; {wish.request.mistaken}") from error
 
     def _fields(self, wish: Wish, rendition: Rendition) -> CIMultiDict[str]:
-        """What 200 and 304 have in common (RFC 9110, 15.4.5)."""
         headers = CIMultiDict({**SECURITY, **EMBEDDING})
+        headers[hdrs.CONTENT_TYPE] = rendition.media_type
+        headers[CACHE_STATUS] = STATUS_OF["hit"]
         headers["ETag"] = f'"{rendition.etag}"'
         headers["Cache-Control"] = self._cache_control
         if rendition.modified is not None:
@@ -122,23 +124,23 @@ class ImageHandler:
         return headers
 
 
-def _answer(request: web.Request, rendition: Rendition, fields: CIMultiDict[str], outcome: str) -> web.Response:
+def _answer(request: web.Request, rendition: Rendition, fields: CIMultiDict[str], outcome: str) -> Picture:
+    """`fields` are those of a hit, dressed once and copied per answer."""
     headers = fields.copy()
-    headers["Cache-Status"] = CACHE_STATUS[outcome]
     asked = request.headers
-    if freshness.is_not_modified(
-        none_match=asked.get("If-None-Match"),
-        modified_since=asked.get("If-Modified-Since"),
-        etag=rendition.etag,
-        modified=rendition.modified,
+    none_match, modified_since = asked.get(hdrs.IF_NONE_MATCH), asked.get(hdrs.IF_MODIFIED_SINCE)
+    if outcome != "hit":
+        headers[CACHE_STATUS] = STATUS_OF[outcome]
+    if (none_match or modified_since) and freshness.is_not_modified(
+        none_match=none_match, modified_since=modified_since, etag=rendition.etag, modified=rendition.modified
     ):
-        response = web.Response(status=304, headers=headers)
-        response[OUTCOME] = "not_modified"
-        return response
-    headers["Content-Type"] = rendition.media_type
-    response = web.Response(body=rendition.body, headers=headers)
-    response[OUTCOME] = outcome
-    return response
+        del headers[hdrs.CONTENT_TYPE]
+        picture = Picture(status=304, headers=headers)
+        picture.outcome = "not_modified"
+        return picture
+    picture = Picture(body=rendition.body, headers=headers)
+    picture.outcome, picture.length = outcome, len(rendition.body)
+    return picture
 
 
 def _order(request: ImageRequest, offers: tuple[str, ...]) -> Order:

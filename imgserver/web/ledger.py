@@ -1,91 +1,83 @@
-"""What is written down about each request: one wide event, its metrics, and exactly one outcome per picture."""
-
-from functools import cache
+"""What is written down about each request: one wide event, its counts, and exactly one outcome per picture."""
 
 from aiohttp import web
-from prometheus_client import Counter, Histogram
-from structlog.typing import FilteringBoundLogger
 
-from imgserver.logs import cut
-from imgserver.metrics import Metrics
+from imgserver.logs import RequestLog, cut
+from imgserver.metrics import IMAGE_ROUTE
+from imgserver.tallies import Tallies
 
-# What the image handler says became of the request: a key of the response, never a header.
-OUTCOME = "imgserver.outcome"
-IMAGE_ROUTE = "image"
 # Probes and scrapes come every few seconds for ever; they are counted, and logged only when something is wrong.
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
+# What the trade calls the status of an answer that nobody waited for.
+CLIENT_LEFT = 499
+
+
+class Picture(web.Response):
+    """The answer of the image handler: fully dressed, and telling what became of the request."""
+
+    outcome: str = ""
+    length: int = 0
 
 
 class Ledger:
-    def __init__(self, metrics: Metrics, logger: FilteringBoundLogger) -> None:
-        self._metrics = metrics
-        self._logger = logger
-        # Looking a child up by its labels costs as much as a cache hit's whole parsing.
-        self._requests = cache(self._requests_of)
-        self._seconds = cache(self._seconds_of)
-        self._outcomes = cache(metrics.lookups.labels)
+    """One entry per request: `answered`, or `left` when the client went before its answer."""
 
-    def answered(self, request: web.Request, response: web.StreamResponse, request_id: str, seconds: float) -> None:
-        route, status = route_of(request), response.status
-        outcome = response.get(OUTCOME) or _outcome(route, status)
-        self._requests(route, request.method, status).inc()
-        self._seconds(route).observe(seconds)
-        if outcome is not None:
-            self._outcomes(outcome).inc()
-        if route not in QUIET_ROUTES or status >= 500:
-            self._write(request, route, status, outcome, request_id, seconds, _length(response))
+    def __init__(self, log: RequestLog) -> None:
+        self.tallies = Tallies()
+        self.in_progress = 0
+        self.disconnects = 0
+        self._log = log
 
-    def left(self, request: web.Request, request_id: str, seconds: float) -> None:
-        """The client went before its answer; 499 is what the trade calls that."""
-        self._metrics.disconnects.inc()
-        if route_of(request) == IMAGE_ROUTE:
-            self._metrics.lookups.labels("left").inc()
-        self._write(request, route_of(request), 499, "left", request_id, seconds, 0)
+    def answered(
+        self, request: web.Request, response: web.StreamResponse, *, route: str, request_id: str, seconds: float
+    ) -> None:
+        if isinstance(response, Picture):
+            outcome, length = response.outcome, response.length
+        else:
+            outcome, length = _outcome(route, response.status), response.content_length or 0
+        self._enter(request, route, response.status, outcome, request_id, seconds, length)
 
-    def _write(
+    def left(self, request: web.Request, *, route: str, request_id: str, seconds: float) -> None:
+        self.disconnects += 1
+        outcome = "left" if route == IMAGE_ROUTE else ""
+        self._enter(request, route, CLIENT_LEFT, outcome, request_id, seconds, 0)
+
+    def _enter(  # positional: it is entered for every hit
         self,
         request: web.Request,
         route: str,
         status: int,
-        outcome: str | None,
+        outcome: str,
         request_id: str,
         seconds: float,
         length: int,
     ) -> None:
-        self._logger.info(
-            "request",
-            request_id=request_id,
-            method=request.method,
-            target=cut(request.raw_path),
-            route=route,
-            status=status,
-            outcome=outcome,
-            bytes=length,
-            seconds=round(seconds, 6),
-            remote=request.remote,
+        method = request.method
+        self.tallies.count(route, method if method in METHODS else "other", status, length=length, seconds=seconds)
+        if outcome:
+            self.tallies.outcomes[outcome] += 1
+        if route in QUIET_ROUTES and status < 500:
+            return
+        self._log(
+            {
+                "request_id": request_id,
+                "method": method,
+                "target": cut(request.raw_path),
+                "route": route,
+                "status": status,
+                "outcome": outcome or None,
+                "bytes": length,
+                "seconds": round(seconds, 6),
+                "remote": request.remote,
+            }
         )
 
-    def _requests_of(self, route: str, method: str, status: int) -> Counter:
-        return self._metrics.requests.labels(route, method if method in METHODS else "other", str(status))
 
-    def _seconds_of(self, route: str) -> Histogram:
-        return self._metrics.request_seconds.labels(route)
-
-
-def route_of(request: web.Request) -> str:
-    """The route's name; whatever matches none shares one label."""
-    return request.match_info.route.name or "other"
-
-
-def _outcome(route: str, status: int) -> str | None:
-    """Of an error, or of nothing: only pictures have outcomes."""
+def _outcome(route: str, status: int) -> str:
+    """Of an error, or "" for what is no picture: only pictures have outcomes."""
     if route != IMAGE_ROUTE:
-        return None
+        return ""
     if status == 503:
         return "shed"
     return "failed" if status >= 500 and status != 501 else "refused"
-
-
-def _length(response: web.StreamResponse) -> int:
-    return response.body_length or response.content_length or 0

@@ -6,15 +6,18 @@ from typing import Any
 from imgserver.metrics import State
 from imgserver.service import ImageService
 from imgserver.web.connections import Guard
+from imgserver.web.ledger import Ledger
 
 SHED_REASONS = ("full", "predicted_wait", "deadline", "memory", "drain")
 RESTART_REASONS = ("crash", "oom", "timeout", "abandoned", "rss", "recycle", "start")
 
 
-def read(service: ImageService, guard: Guard, *, ready: bool, dropped_lines: int) -> State:
+def read(service: ImageService, guard: Guard, ledger: Ledger, *, ready: bool, dropped_lines: int) -> State:
     return {
         "ready": float(ready),
         "http_connections": guard.open,
+        "http_requests_in_progress": ledger.in_progress,
+        "client_disconnects_total": ledger.disconnects,
         "http_malformed_total": guard.malformed,
         "log_lines_dropped_total": dropped_lines,
         "coalesced_total": service.flights.statistics().coalesced,
