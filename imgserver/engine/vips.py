@@ -4,6 +4,7 @@ A raw `pyvips.Error` must never leave the worker: unpickling one would import li
 messages contain file names, so they stay in the cause (for the log) and never enter the public text.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ def open_engine(*, svg: bool = False) -> Codecs:
         limit(0)
     # One worker is one core; AVIF's bytes also differ with the number of threads.
     pyvips.vips_lib.vips_concurrency_set(1)
+    # A hostile file can make libvips warn a thousand times; what fails is told by errors.
+    logging.getLogger("pyvips").setLevel(logging.ERROR)
     codecs.cache_clear()
     return codecs()
 
