@@ -40,6 +40,7 @@ SAVERS = {
 # Types for metadata that is set on an image.
 GInt = pyvips.GValue.gint_type
 GInts = pyvips.GValue.array_int_type
+Blob = pyvips.GValue.blob_type
 
 OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
 
