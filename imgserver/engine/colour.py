@@ -117,34 +117,31 @@ def _scaled(image: Image, width: int, height: int, kernel: str) -> Image:
 
 
 def _resized_in_light(image: Image, width: int, height: int) -> Image:
-    """By tables: 8-bit code to 16-bit light, and back by one of 65,536 entries. Half the cost of floats."""
-    into, out = light_tables()
-    if not image.hasalpha():
-        return (
-            _scaled(image.maplut(into), width, height, LINEAR_KERNEL)
-            .maplut(out)
-            .copy(interpretation=image.interpretation)
-        )
-    bands = image.bands - 1
-    light = image.extract_band(0, n=bands).maplut(into)
-    alpha = image.extract_band(bands)
-    small = _scaled(alpha.cast("float"), width, height, LINEAR_KERNEL)
-    mixed = _scaled(light * (alpha / 255.0), width, height, LINEAR_KERNEL)
-    # Where nothing shows, the division has nothing to tell.
-    colour = (small > 0.5).ifthenelse(mixed * 255.0 / small, 0)
-    joined = colour.cast("ushort").maplut(out).bandjoin(small.rint().cast("uchar"))
-    return joined.copy(interpretation=image.interpretation)
+    """By tables: 8-bit code to 16-bit light, and back by one of 65,536 entries. Half the cost of floats.
+
+    All bands go through in one pipeline: a streamed picture can be read only once.
+    """
+    into, out = light_tables(image.bands, image.hasalpha())
+    light = image.maplut(into).copy(interpretation="grey16" if image.interpretation == "b-w" else "rgb16")
+    small = straight(_scaled(premultiplied(light), width, height, LINEAR_KERNEL), light)
+    return small.maplut(out).copy(interpretation=image.interpretation)
 
 
 @cache
-def light_tables() -> tuple[Image, Image]:
-    """IEC 61966-2-1: sRGB code to light in 16 bits, and light to code."""
-    into = array("H", (round(65535 * _light(code / 255)) for code in range(256)))
-    out = bytes(round(255 * _code(light / 65535)) for light in range(65536))
-    return (
-        Image.new_from_memory(into.tobytes(), 256, 1, 1, "ushort"),
-        Image.new_from_memory(out, 65536, 1, 1, "uchar"),
-    )
+def light_tables(bands: int, alpha: bool) -> tuple[Image, Image]:
+    """IEC 61966-2-1: sRGB code to light in 16 bits, and light to code. Alpha only changes its depth."""
+    codes, lights = range(256), range(65536)
+    into = [array("H", (round(65535 * _light(code / 255)) for code in codes)).tobytes()] * bands
+    out = [bytes(round(255 * _code(light / 65535)) for light in lights)] * bands
+    if alpha:
+        into[-1] = array("H", (code * 257 for code in codes)).tobytes()
+        out[-1] = bytes((light + 128) // 257 for light in lights)
+    return _table(into, 256, "ushort"), _table(out, 65536, "uchar")
+
+
+def _table(columns: list[bytes], length: int, kind: str) -> Image:
+    first, *rest = (Image.new_from_memory(column, length, 1, 1, kind) for column in columns)
+    return first.bandjoin(rest).copy_memory() if rest else first
 
 
 def _light(code: float) -> float:

@@ -118,8 +118,14 @@ def _translated(fault: ImgserverError) -> Iterator[None]:
     except MemoryError as error:
         raise _too_large() from error
     except Error as error:
-        text = str(error).lower()
-        raise (_too_large() if any(sign in text for sign in OUT_OF_MEMORY) else fault) from error
+        raise _judged(str(error).lower(), fault) from error
+
+
+def _judged(text: str, fault: ImgserverError) -> ImgserverError:
+    if any(sign in text for sign in OUT_OF_MEMORY):
+        return _too_large()
+    # A plan of ours read a streamed picture twice; no source can be blamed for that.
+    return ServerFault("the picture could not be made") if "out of order" in text else fault
 
 
 def _too_large() -> ImageOverLimit:

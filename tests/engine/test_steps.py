@@ -327,3 +327,30 @@ def test_a_smart_window_holds_what_draws_the_eye(draw: Renderer) -> None:
     result = draw.picture(saved(image, "PNG"), fit)
 
     assert difference(result, Image.new("RGB", (200, 200), (90, 90, 90))) > 40
+
+
+STREAMED = [
+    (Crop(Px(900), Px(700), anchor=Anchor("south_east")), Fit(Px(200))),
+    (Tone("opacity", Fraction(1, 2)), Fit(Px(200))),
+    (Mask((50, 0, 0, 9)), Fit(Px(200))),
+    (Canvas((Px(9),) * 4, fill="edge"), Fit(Px(200))),
+    (Flatten(Colour(9, 9, 9, 100)), Fit(Px(200))),
+    (Turn(2), Fit(Px(200), Px(200), finish="pad")),
+    (Orient(7), Kernel("sharpen", 1), Fit(Px(200), Px(200), mode="cover", finish="crop", anchor=Anchor("entropy"))),
+]
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("steps", STREAMED, ids=range(len(STREAMED)))
+def test_a_large_picture_is_read_once_from_top_to_bottom(
+    draw: Renderer, tall: bytes, steps: tuple[Step, ...], linear: bool
+) -> None:
+    """Small pictures lie in libvips' line buffers as a whole; only one like this shows a second reading."""
+    assert draw(tall, *steps, quality=Quality(linear=linear)).size.width <= 200
+
+
+@pytest.fixture(scope="module")
+def tall() -> bytes:
+    with Image.open(SAMPLES / "dogs.jpg") as photo:
+        photo.putalpha(Image.linear_gradient("L").resize(photo.size))
+        return saved(photo.resize((1400, 2100)), "PNG", compress_level=1)
