@@ -40,6 +40,19 @@ def zeros_png() -> bytes:
     return png(20_000, 20_000, (b"IDAT", data), (b"IEND", b""), bits=1, kind=0)
 
 
+def interlaced_png(side: int) -> bytes:
+    """A whole square RGBA picture of zeros, interlaced: a decoder must hold all of it."""
+    rows = zlib.compressobj(9)
+    # Adam7: the seven passes' offsets and steps.
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    data = b""
+    for x, y, across, down in passes:
+        wide, high = (side - x + across - 1) // across, (side - y + down - 1) // down
+        row = bytes(1 + 4 * wide) if wide > 0 else b""
+        data += b"".join(rows.compress(row) for _ in range(high))
+    return png(side, side, (b"IDAT", data + rows.flush()), (b"IEND", b""), kind=6, interlaced=True)
+
+
 def text_png() -> bytes:
     """1 × 1 with 60 MB of compressed text."""
     text = b"Comment\0\0" + zlib.compress(b"planted-word" * 5_000_000, 9)
