@@ -23,7 +23,7 @@ def develop(header: Header, bounds: BoundPlan, job: Job, *, frames: int) -> Pict
     """The picture with all steps done, still lazy where it can be. Raises what `bind`, `check` and `apply` raise."""
     front = prefix(bounds.bounds)
     scale = reduction(header, share_needed(bounds.bounds), job.quality.headroom)
-    picture = load(header, frames=frames, scale=scale, sequential=True)
+    picture = load(header, frames=frames, scale=scale)
     convert = _converter(keep_profile=job.plan.output.profile == "keep")
     picture = _prefixed(picture, front, convert, linear=job.quality.linear) if front else convert(picture)
     for bound in bounds.bounds[len(front) :]:

@@ -1,13 +1,13 @@
 """Writing the result. What each encoder is told, and why.
 
-Measured on four photographs, CPU on one core, JPEG q80 at 800 px (`benchmarks/quality.py --encoders` prints it):
+Measured on four photographs, CPU on one core, JPEG q80 (`python -m benchmarks.quality --encoders` prints it):
 
-- `quant_table=3` (tuned by psychovisual tests) is 8 % smaller *and* scores 4 points higher than the standard's table
-  at the same quality number, for nothing: always on.
-- Optimised Huffman tables: 1-3 % (12 % at 100 px) for 2-3 ms: on.
-- Progressive scans: 4-5 % for another 4 ms from about 300 px on, larger below: on from PROGRESSIVE_PIXELS.
-- mozjpeg's trellis: 12 % fewer bytes, but also 2.5 points lower, which is worth 8 % of bytes by itself; and 30 ms on 5.
-  It does not pay in a live answer: only from effort JPEG_TRELLIS_EFFORT up, for background work.
+- `quant_table=3` (tuned by psychovisual tests) is 5-7 % smaller than the standard's table at the same quality number,
+  scores as high at 800 px and 4 points higher at 300, and costs nothing: always on.
+- Optimised Huffman tables: 1-3 % (12 % at 100 px) for 2 ms at 800 px: on.
+- Progressive scans: 2 % at 300 px, 4 % at 800 for another 4 ms, larger at 100: on from PROGRESSIVE_PIXELS.
+- mozjpeg's trellis: 9 % fewer bytes, but also 1.7 points (2.5 at 300 px) lower, worth most of those bytes by itself,
+  and 21 ms more on 8. It does not pay in a live answer: only from effort JPEG_TRELLIS_EFFORT up, for background work.
 """
 
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgserver.engine.job import Limits
+from imgserver.engine.sheets import is_whole
 from imgserver.engine.vips import LOADERS, Image, codecs, reading
 from imgserver.errors import BadRequest, BrokenImage, ImageOverLimit, NotFound, UnsupportedImage
 from imgserver.media import HEAD_BYTES, format_of
@@ -81,13 +82,17 @@ def _file(path: str, limits: Limits) -> tuple[int, bytes]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise NotFound("the source is gone") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise NotFound("the source is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotFound("the source is not a regular file")
         if status.st_size > limits.source_bytes:
             raise over("source bytes", status.st_size, limits.source_bytes)
         head = file.read(HEAD_BYTES)
+        file.seek(0)
+        if format_of(head) == "tiff" and not is_whole(file, status.st_size):
+            raise BrokenImage("the source is truncated")
     if not head:
         raise BrokenImage("the source is empty")
     return status.st_size, head

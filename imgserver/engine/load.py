@@ -26,9 +26,9 @@ def reduction(header: Header, share: Fraction, headroom: int) -> Fraction:
     return Fraction(1)
 
 
-def load(header: Header, *, frames: int, scale: Fraction, sequential: bool) -> Picture:
-    """The picture at `scale`, lazily. `sequential`: it will be read once, top to bottom. Raises BrokenImage."""
-    options: dict[str, Any] = {"access": "sequential" if sequential and frames == 1 else "random"}
+def load(header: Header, *, frames: int, scale: Fraction) -> Picture:
+    """The picture at `scale`, lazily: a still streams from the decoder, top to bottom, once. Raises BrokenImage."""
+    options: dict[str, Any] = {"access": "sequential" if frames == 1 else "random"}
     if header.format == "jpg" and scale < 1:
         options["shrink"] = int(1 / scale)
     elif header.format == "webp" and scale < 1:
@@ -41,7 +41,7 @@ def load(header: Header, *, frames: int, scale: Fraction, sequential: bool) -> P
         options["n"] = frames
     with reading():
         image = opened(header.path, header.format, **options)
-        return Picture((image,), streamed=sequential) if frames == 1 else _animation(image, frames)
+        return Picture((image,)) if frames == 1 else _animation(image, frames)
 
 
 def _animation(image: Image, frames: int) -> Picture:

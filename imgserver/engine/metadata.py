@@ -25,9 +25,11 @@ SERIALS = re.compile(r"MakerNote|SerialNumber|OwnerName|ImageUniqueID|HostComput
 def stripped(image: Image, output: Output) -> tuple[Image, int]:
     """The image with only the metadata it may keep, and the saver's keep flags."""
     image = image.copy()
+    # TIFF and AVIF write it outside EXIF, whatever they are told to keep; it has been applied, or ignored on purpose.
+    image.remove("orientation")
     keep = ICC if output.profile == "keep" else 0
     if output.metadata == "none":
-        # With `keep` 0 the saver writes nothing; removing each field would only cost time.
+        # With `keep` 0 the saver writes nothing; removing each other field would only cost time.
         return image, keep
     for name in image.get_fields():
         if not _kept(image, name, output.metadata):
@@ -38,7 +40,7 @@ def stripped(image: Image, output: Output) -> tuple[Image, int]:
 def _kept(image: Image, name: str, metadata: str) -> bool:
     if metadata == "copyright":
         return name in CREDITS or not _is_metadata(name)
-    if name.startswith(PRIVATE) or SERIALS.search(name) or name == "orientation" or name.endswith("-Orientation"):
+    if name.startswith(PRIVATE) or SERIALS.search(name) or name.endswith("-Orientation"):
         return False
     # libvips builds a new block of the fields that are left; the old one holds the thumbnail.
     if name == "exif-data":

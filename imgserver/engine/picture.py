@@ -1,4 +1,4 @@
-"""The running picture: its frames as lazy libvips images, and whether they may be read in any order."""
+"""The running picture: its frames as lazy libvips images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,13 +8,12 @@ from imgserver.engine.vips import Image, reading
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Frames of one size, at least one. `streamed`: pixels still come top to bottom from the decoder, once.
+    """Frames of one size, at least one; a single one may still be streaming from the decoder, readable once.
 
     `delays` in ms and `loop` (0 for ever) belong to animations.
     """
 
     frames: tuple[Image, ...]
-    streamed: bool = False
     delays: tuple[int, ...] = ()
     loop: int = 0
 
@@ -38,11 +37,10 @@ class Picture:
         return replace(self, frames=tuple(change(frame) for frame in self.frames))
 
     def settled(self) -> "Picture":
-        """Pixels in memory, for steps that read in another order than the decoder writes, or more than once."""
-        if not self.streamed:
-            return self
+        """Pixels in memory, for steps that read in another order than the decoder writes, or more than once: a lazy
+        pipeline would be computed again for each reading, and a streamed one cannot. Costs nothing if they are."""
         with reading():
-            return replace(self, frames=tuple(frame.copy_memory() for frame in self.frames), streamed=False)
+            return self.each(lambda frame: frame.copy_memory())
 
     def strip(self) -> Image:
         """All frames below each other, as libvips saves animations."""

@@ -168,14 +168,19 @@ def _tilted(image: Image, degrees: int, size: Size, fill: Colour) -> Image:
     x, y = (source.width - 1) / 2, (source.height - 1) / 2
     shift = {"odx": (size[0] - 1) / 2 - (cos * x - sin * y), "ody": (size[1] - 1) / 2 - (sin * x + cos * y)}
     # A transparent rim lets the edge of the picture be mixed with what lies around it.
-    mixed = premultiplied(source).affine(
-        [cos, -sin, sin, cos],
-        interpolate=interpolator("bicubic"),
-        oarea=[0, 0, *size],
-        background=[0],
-        extend="background",
-        premultiplied=True,
-        **shift,
+    # In memory, because tilted tiles overlap: computed lazily, each pixel would be made several times.
+    mixed = (
+        premultiplied(source)
+        .copy_memory()
+        .affine(
+            [cos, -sin, sin, cos],
+            interpolate=interpolator("bicubic"),
+            oarea=[0, 0, *size],
+            background=[0],
+            extend="background",
+            premultiplied=True,
+            **shift,
+        )
     )
     clear = straight(mixed, source)
     return clear if fill.alpha == 0 else _under(clear, fill)

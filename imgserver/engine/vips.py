@@ -4,6 +4,7 @@ A raw `pyvips.Error` must never leave the worker: unpickling one would import li
 messages contain file names, so they stay in the cause (for the log) and never enter the public text.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ SAVERS = {
 # Types for metadata that is set on an image.
 GInt = pyvips.GValue.gint_type
 GInts = pyvips.GValue.array_int_type
+Blob = pyvips.GValue.blob_type
 
 OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
 
@@ -72,6 +74,8 @@ def open_engine(*, svg: bool = False) -> Codecs:
         limit(0)
     # One worker is one core; AVIF's bytes also differ with the number of threads.
     pyvips.vips_lib.vips_concurrency_set(1)
+    # A hostile file can make libvips warn a thousand times; what fails is told by errors.
+    logging.getLogger("pyvips").setLevel(logging.ERROR)
     codecs.cache_clear()
     return codecs()
 
@@ -114,8 +118,14 @@ def _translated(fault: ImgserverError) -> Iterator[None]:
     except MemoryError as error:
         raise _too_large() from error
     except Error as error:
-        text = str(error).lower()
-        raise (_too_large() if any(sign in text for sign in OUT_OF_MEMORY) else fault) from error
+        raise _judged(str(error).lower(), fault) from error
+
+
+def _judged(text: str, fault: ImgserverError) -> ImgserverError:
+    if any(sign in text for sign in OUT_OF_MEMORY):
+        return _too_large()
+    # A plan of ours read a streamed picture twice; no source can be blamed for that.
+    return ServerFault("the picture could not be made") if "out of order" in text else fault
 
 
 def _too_large() -> ImageOverLimit:

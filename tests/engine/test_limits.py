@@ -1,0 +1,229 @@
+"""Hostile, broken and foreign originals: refused early and by name; never half a picture, never our own fault."""
+
+import os
+import pickle
+import random
+import resource
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from imgserver.engine.job import Limits
+from imgserver.engine.vips import Image as VipsImage
+from imgserver.engine.vips import codecs, open_engine
+from imgserver.errors import (
+    BrokenImage,
+    ImageOverLimit,
+    ImgserverError,
+    NotFound,
+    OutputOverLimit,
+    UnsupportedImage,
+)
+from imgserver.plan import Fit, Orient, Px, Terminal
+from tests import bombs
+from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
+
+FIT = Fit(Px(200))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "limit"), list(bombs.refused()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_bomb_is_refused_by_its_header(draw: Renderer, name: str, data: bytes, limit: str) -> None:
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+
+    with pytest.raises(ImageOverLimit) as caught:
+        draw(data, FIT)
+
+    assert caught.value.facts["limit"] == limit
+    assert time.process_time() - started < 0.2
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 128 * 1024
+
+
+def test_an_avif_of_268_million_pixels_is_refused(draw: Renderer) -> None:
+    head = VipsImage.black(64, 64, bands=3).copy(interpretation="srgb").heifsave_buffer(compression="av1", effort=0)
+    patched = bytes(head).replace(
+        b"ispe\0\0\0\0" + (64).to_bytes(4, "big") * 2, b"ispe\0\0\0\0" + (16383).to_bytes(4, "big") * 2
+    )
+
+    with pytest.raises(ImgserverError) as caught:
+        draw(patched, FIT)
+    assert caught.value.status == 422
+
+
+def test_text_in_a_picture_does_not_travel(draw: Renderer) -> None:
+    result = draw(bombs.text_png(), metadata="all")
+
+    assert result.size.width == 1
+    assert b"planted-word" not in result.body
+
+
+@pytest.mark.parametrize("name", list(bombs.STRANGERS))
+def test_strangers_named_jpg_are_unsupported(draw: Renderer, name: str) -> None:
+    with pytest.raises(UnsupportedImage):
+        draw(bombs.STRANGERS[name], FIT)
+
+
+def test_heic_is_a_clean_415(draw: Renderer) -> None:
+    """A brand of AVIF around another codec must not reach a decoder that is not there."""
+    avif = bytes(
+        VipsImage.black(64, 64, bands=3).copy(interpretation="srgb").heifsave_buffer(compression="av1", effort=0)
+    )
+
+    with pytest.raises(ImgserverError) as caught:
+        draw(avif.replace(b"av01", b"hvc1").replace(b"av1C", b"hvcC"), FIT)
+    assert caught.value.status in (415, 422)
+
+
+def test_svg_is_off_and_drawn_small_when_on(draw: Renderer) -> None:
+    with pytest.raises(UnsupportedImage):
+        draw(b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"/>', FIT)
+    open_engine(svg=True)
+    try:
+        result = draw(bombs.SVG_HUGE, Fit(Px(64)), limits=Limits(svg=True), format="png")
+        assert result.size.width == 64
+    finally:
+        open_engine()
+
+
+def test_an_svg_fetches_nothing(draw: Renderer, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(saved(Image.new("RGB", (50, 50), (255, 0, 0)), "PNG"))
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:x="http://www.w3.org/1999/xlink" width="50" height="50">'
+        f'<image x:href="{(tmp_path / "secret.png").as_uri()}" width="50" height="50"/>'
+        '<image x:href="secret.png" width="50" height="50"/></svg>'
+    )
+    open_engine(svg=True)
+    try:
+        result = draw(svg.encode(), limits=Limits(svg=True), format="png")
+    finally:
+        open_engine()
+    assert opened(result.body).convert("RGBA").getextrema()[3] == (0, 0)
+
+
+def test_other_loaders_are_shut() -> None:
+    read = codecs().read
+
+    assert set(read) == {"jpg", "png", "webp", "gif", "avif", "tiff", "svg"}
+    with pytest.raises(Exception, match=r"blocked|no such operation|unable to load"):
+        VipsImage.new_from_buffer(b"P6\n2 2\n255\n" + bytes(12), "")
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [
+        (Limits(source_bytes=1000), "source bytes"),
+        (Limits(source_side=599), "source side"),
+        (Limits(source_pixels=200_000), "source pixels"),
+        (Limits(decoded_bytes=500_000), "decoded bytes"),
+        (Limits(result_bytes=100), "result bytes"),
+    ],
+)
+def test_a_limit_is_named_with_its_value(draw: Renderer, limits: Limits, limit: str) -> None:
+    with pytest.raises(ImageOverLimit, match=limit) as caught:
+        draw("coffee.png", FIT, limits=limits)
+    assert caught.value.facts["value"] > caught.value.facts["allowed"]
+
+
+def test_the_output_is_refused_before_anything_is_decoded(draw: Renderer) -> None:
+    started = time.process_time()
+    with pytest.raises(OutputOverLimit, match="fit: 9000×"):
+        draw("sunset.jpg", Fit(Px(9000), enlarge="allow"))
+    assert time.process_time() - started < 0.1
+
+
+def test_a_missing_file_a_folder_and_a_pipe_are_not_found(draw: Renderer, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("gone.jpg", "pipe", "."):
+        with pytest.raises(NotFound) as caught:
+            draw(tmp_path / name)
+        assert str(tmp_path) not in caught.value.detail
+
+
+def test_an_empty_file_is_broken(draw: Renderer) -> None:
+    with pytest.raises(BrokenImage, match="empty"):
+        draw(b"")
+
+
+def originals() -> dict[str, bytes]:
+    with Image.open(SAMPLES / "cat.png") as cat:
+        photo = cat.convert("RGB").resize((300, 200))
+    frames = [photo, photo.rotate(90), photo.rotate(180)]
+    movie = {"save_all": True, "append_images": frames[1:], "duration": 100}
+    return {
+        "baseline jpg": saved(photo, "JPEG"),
+        "progressive jpg": saved(photo, "JPEG", progressive=True),
+        "png": saved(photo, "PNG"),
+        "webp": saved(photo, "WEBP"),
+        "lossless webp": saved(photo, "WEBP", lossless=True),
+        "gif": saved(photo, "GIF"),
+        "animated gif": saved(photo, "GIF", **movie),
+        "animated webp": saved(photo, "WEBP", **movie),
+        "avif": saved(photo, "AVIF", speed=10),
+        "tiff": saved(photo, "TIFF"),
+        "tiff lzw": saved(photo, "TIFF", compression="tiff_lzw"),
+    }
+
+
+ORIGINALS = originals()
+
+
+@pytest.mark.parametrize("name", list(ORIGINALS))
+def test_a_truncated_original_is_422_or_a_whole_picture(draw: Renderer, name: str) -> None:
+    data = ORIGINALS[name]
+    whole = draw.picture(data, Fit(Px(100)))
+
+    for tenth in range(1, 11):
+        short = data[: max(16, len(data) * tenth // 10 - 3)]
+        try:
+            shown = draw.picture(short, Fit(Px(100)))
+        except ImgserverError as error:
+            assert error.status in (415, 422), (tenth, error)
+            continue
+        assert difference(shown, whole, side=8) < 12, f"half a picture at {tenth}/10"
+
+
+@pytest.mark.parametrize("name", list(ORIGINALS))
+def test_flipped_bits_are_never_our_own_fault(draw: Renderer, name: str) -> None:
+    dice = random.Random(name)
+    for _ in range(25):
+        data = bytearray(ORIGINALS[name])
+        for _ in range(dice.randint(1, 6)):
+            data[dice.randrange(12, len(data))] ^= 1 << dice.randrange(8)
+        try:
+            draw(bytes(data), Orient(), Fit(Px(60)), format="png")
+        except ImgserverError as error:
+            assert error.status in (400, 415, 422), error
+            assert "original" not in error.detail
+
+
+def test_another_formats_magic_in_front_is_refused(draw: Renderer) -> None:
+    for magic in (
+        b"\xff\xd8\xff\xe0",
+        b"GIF89a",
+        b"\x89PNG\r\n\x1a\n",
+        b"RIFF\0\0\0\0WEBP",
+        b"II*\0",
+        b"\0\0\0\x1cftypavif",
+    ):
+        for data in ORIGINALS.values():
+            with pytest.raises(ImgserverError) as caught:
+                draw(magic + data, Fit(Px(60)), format="png")
+            assert caught.value.status in (415, 422)
+
+
+def test_what_hides_in_a_polyglot_is_not_in_the_output(draw: Renderer) -> None:
+    for data in (ORIGINALS["baseline jpg"] + b"PK\x03\x04payload", ORIGINALS["gif"] + b"<script>payload</script>"):
+        assert b"payload" not in draw(data, metadata="all").body
+
+
+def test_errors_cross_the_process_border_without_libvips(draw: Renderer) -> None:
+    with pytest.raises(BrokenImage) as caught:
+        draw(ORIGINALS["png"][:5000], Fit(Px(60)), terminal=Terminal("lqip"))
+
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (type(copy), copy.detail) == (BrokenImage, caught.value.detail)
+    assert b"pyvips" not in pickle.dumps(caught.value)
+    assert "/" not in copy.detail

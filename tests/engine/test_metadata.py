@@ -1,0 +1,131 @@
+"""What travels with the pixels, sought in the output's bytes."""
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
+
+from imgserver.plan import Fit, Orient, Px
+from tests.engine.conftest import Renderer, opened, saved
+
+PLANTED = {
+    "camera": b"PlantedCamera",
+    "serial": b"PlantedSerial",
+    "owner": b"PlantedOwner",
+    "place": b"PlantedPlace",
+    "comment": b"PlantedComment",
+    "xmp": b"PlantedXmp",
+    "artist": b"PlantedArtist",
+    "copyright": b"PlantedCopyright",
+}
+SECRET = ("serial", "owner", "place")
+FIT = Fit(Px(40))
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a note="PlantedXmp" exif:GPSLatitude="PlantedPlace"/></x:xmpmeta>'
+
+
+def exif(orientation: int = 6) -> Image.Exif:
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    tags[ExifTags.Base.Model] = PLANTED["camera"].decode()
+    tags[ExifTags.Base.Artist] = PLANTED["artist"].decode()
+    tags[ExifTags.Base.Copyright] = PLANTED["copyright"].decode()
+    details = tags.get_ifd(ExifTags.IFD.Exif)
+    details[ExifTags.Base.BodySerialNumber] = PLANTED["serial"].decode()
+    details[ExifTags.Base.CameraOwnerName] = PLANTED["owner"].decode()
+    place = tags.get_ifd(ExifTags.IFD.GPSInfo)
+    place[ExifTags.GPS.GPSLatitudeRef] = "N"
+    place[ExifTags.GPS.GPSLatitude] = (52.0, 31.0, 12.0)
+    place[ExifTags.GPS.GPSAreaInformation] = PLANTED["place"]
+    return tags
+
+
+def original(name: str, orientation: int = 6) -> bytes:
+    image = Image.new("RGB", (80, 60), (200, 120, 40))
+    options: dict[str, Any] = {"exif": exif(orientation).tobytes()}
+    if name == "PNG":
+        text = PngInfo()
+        text.add_text("Comment", PLANTED["comment"].decode())
+        text.add_itxt("Description", PLANTED["comment"].decode(), zip=True)
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        return saved(image, name, pnginfo=text, **options)
+    if name in ("JPEG", "WEBP"):
+        options["xmp"] = XMP
+    if name == "JPEG":
+        options["comment"] = PLANTED["comment"]
+    return saved(image, name, **options)
+
+
+def found(body: bytes) -> set[str]:
+    return {name for name, word in PLANTED.items() if word in body}
+
+
+@pytest.mark.parametrize("target", ["jpg", "png", "webp", "avif", "tiff", "gif"])
+@pytest.mark.parametrize("source", ["JPEG", "PNG", "WEBP"])
+def test_nothing_travels_by_default(draw: Renderer, source: str, target: str) -> None:
+    body = draw(original(source), Orient(), FIT, format=target).body
+
+    assert found(body) == set()
+    assert not [tag for tag in opened(body).getexif() if target != "tiff"]
+    assert opened(body).size == (40, 53)
+
+
+@pytest.mark.parametrize("target", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("source", ["JPEG", "PNG", "WEBP"])
+def test_copyright_keeps_the_credits_only(draw: Renderer, source: str, target: str) -> None:
+    body = draw(original(source), Orient(), FIT, format=target, metadata="copyright").body
+
+    tags = opened(body).getexif()
+    assert found(body) <= {"artist", "copyright"}
+    assert tags[ExifTags.Base.Artist].startswith("PlantedArtist")
+    assert tags[ExifTags.Base.Copyright].startswith("PlantedCopyright")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("target", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("source", ["JPEG", "WEBP", "PNG"])
+def test_all_keeps_the_camera_but_neither_place_nor_serial_nor_orientation(
+    draw: Renderer, source: str, target: str, orientation: int
+) -> None:
+    body = draw(original(source, orientation), Orient(), FIT, format=target, metadata="all").body
+
+    tags = opened(body).getexif()
+    assert not found(body) & set(SECRET)
+    assert tags[ExifTags.Base.Model].startswith("PlantedCamera")
+    assert tags.get(ExifTags.Base.Orientation, 1) == 1
+    assert not tags.get_ifd(ExifTags.IFD.GPSInfo)
+
+
+def test_xmp_without_a_place_is_kept_by_all(draw: Renderer) -> None:
+    harmless = XMP.replace(b'exif:GPSLatitude="PlantedPlace"', b"")
+    picture = saved(Image.new("RGB", (80, 60)), "JPEG", xmp=harmless)
+
+    assert b"PlantedXmp" in draw(picture, FIT, metadata="all").body
+    assert b"PlantedXmp" not in draw(original("JPEG"), FIT, metadata="all").body
+
+
+def test_the_thumbnail_inside_exif_is_gone(draw: Renderer) -> None:
+    thumbnail = saved(Image.new("RGB", (16, 12), (0, 255, 0)), "JPEG", comment=b"PlantedThumbnail")
+    tags = exif(1)
+    with_thumbnail = tags.tobytes()
+    picture = saved(Image.new("RGB", (80, 60)), "JPEG", exif=with_thumbnail + thumbnail)
+
+    for metadata in ("none", "copyright", "all"):
+        assert b"PlantedThumbnail" not in draw(picture, FIT, metadata=metadata).body
+
+
+def test_info_tells_nothing_of_person_place_or_camera(draw: Renderer) -> None:
+    from imgserver.plan import Terminal
+
+    assert found(draw(original("JPEG"), terminal=Terminal("info")).body) == set()
+
+
+def test_placeholders_carry_no_metadata(draw: Renderer) -> None:
+    from base64 import b64decode
+
+    from imgserver.plan import Terminal
+
+    body = draw(original("JPEG"), terminal=Terminal("lqip"), metadata="all").body
+    assert found(b64decode(body.split(b",")[1])) == set()
+    assert Image.open(BytesIO(b64decode(body.split(b",")[1]))).size == (48, 36)

@@ -1,0 +1,42 @@
+"""The airlock's own rules."""
+
+from pathlib import Path
+
+import pytest
+
+from imgserver.engine import vips
+from imgserver.errors import BrokenImage, ImageOverLimit, ServerFault
+
+PACKAGE = Path(vips.__file__).parents[1]
+
+
+def test_a_libvips_with_known_holes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vips.pyvips, "version", lambda part: (8, 18, 2)[part])
+
+    with pytest.raises(ServerFault, match=r"8\.18\.2 has known holes; at least 8\.18\.3"):
+        vips.open_engine()
+
+
+def test_nobody_else_imports_pyvips() -> None:
+    importers = [path.name for path in PACKAGE.rglob("*.py") if "import pyvips" in path.read_text("utf-8")]
+
+    assert importers == ["vips.py"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("VipsJpeg: premature end of JPEG image", BrokenImage),
+        ("unable to call pngload\n  out of memory -- size == 190MB", ImageOverLimit),
+        ("vipspng: out of order read at line 300", ServerFault),
+    ],
+)
+def test_errors_while_reading_are_the_sources_unless_they_are_ours(text: str, expected: type[Exception]) -> None:
+    with pytest.raises(expected), vips.reading():
+        raise vips.Error(text)
+
+
+def test_errors_while_building_are_ours_and_tell_no_names() -> None:
+    with pytest.raises(ServerFault) as caught, vips.working():
+        raise vips.Error("/srv/photos/a.jpg: no such thing")
+    assert "a.jpg" not in caught.value.detail

@@ -1,0 +1,99 @@
+"""Formats and sizes told by the first bytes; no bytes make it raise."""
+
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from imgserver.media import HEAD_BYTES, UNKNOWN, Sniffed, sniff
+from tests import bombs
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+def saved(name: str, **options: Any) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (123, 77)).save(file, name, **options)
+    return file.getvalue()
+
+
+def movie(name: str) -> bytes:
+    return saved(name, save_all=True, append_images=[Image.new("RGB", (123, 77), (9, 9, 9))], duration=50, loop=0)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (saved("JPEG"), Sniffed("jpg", 123, 77)),
+        (saved("JPEG", progressive=True), Sniffed("jpg", 123, 77, whole=True)),
+        (saved("JPEG", exif=b"Exif\0\0" + bytes(60_000)), Sniffed("jpg", 123, 77)),
+        (saved("PNG"), Sniffed("png", 123, 77)),
+        (saved("GIF"), Sniffed("gif", 123, 77, whole=True)),
+        (movie("GIF"), Sniffed("gif", 123, 77, animated=True, whole=True)),
+        (saved("WEBP"), Sniffed("webp", 123, 77, whole=True)),
+        (saved("WEBP", lossless=True), Sniffed("webp", 123, 77, whole=True)),
+        (movie("WEBP"), Sniffed("webp", 123, 77, animated=True, whole=True)),
+        (saved("AVIF"), Sniffed("avif", 123, 77, whole=True)),
+        (
+            b'\xef\xbb\xbf <?xml version="1.0"?><!-- a --><svg width="12" height="34px">',
+            Sniffed("svg", 12, 34, whole=True),
+        ),
+        (b"<svg viewBox='0 0 9 9'>", Sniffed("svg", whole=True)),
+        (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1", Sniffed("heic")),
+    ],
+)
+def test_format_and_size_stand_in_the_head(data: bytes, expected: Sniffed) -> None:
+    assert sniff(data[:HEAD_BYTES]) == expected
+
+
+def test_a_tiff_with_its_directory_in_front_tells_its_size() -> None:
+    assert sniff(saved("TIFF")).format == "tiff"
+    assert sniff(saved("TIFF")).pixels in (None, 123 * 77)
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.[jp][pn]g")), ids=lambda path: path.name)
+def test_real_photographs_tell_their_size(path: Path) -> None:
+    with path.open("rb") as file, Image.open(path) as image:
+        found = sniff(file.read(HEAD_BYTES))
+
+        assert (found.width, found.height) == image.size
+
+
+@pytest.mark.parametrize("name", [name for name in bombs.STRANGERS if "svg" not in name and name != "heic"])
+def test_strangers_are_unknown(name: str) -> None:
+    assert sniff(bombs.STRANGERS[name]) == UNKNOWN
+
+
+MAGICS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\0\0\0\0WEBP", b"II*\0", b"MM\0*", b"<svg "]
+
+
+@given(st.sampled_from([*MAGICS, b"\0\0\0\x1cftypavif", b"RIFF\0\0\0\0WEBPVP8X"]), st.binary(max_size=300))
+def test_no_bytes_make_it_raise(magic: bytes, rest: bytes) -> None:
+    found = sniff(magic + rest)
+
+    assert found.width is None or found.width >= 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<" * HEAD_BYTES,
+        b"<!--" * 20_000,
+        b"<?" * 40_000,
+        b" " * HEAD_BYTES,
+        b"\xff\xd8" + b"\xff" * HEAD_BYTES,
+        b"\xff\xd8\xff\xe0\0\0" * 13_000,
+        b"\0\0\0\x1cftypavif" + b"ispe" * 20_000,
+        b"<svg " + b"x='" * 26_000,
+    ],
+)
+def test_hostile_heads_are_cheap(data: bytes) -> None:
+    started = time.process_time()
+    sniff(data)
+
+    assert time.process_time() - started < 0.05
