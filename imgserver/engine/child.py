@@ -4,6 +4,7 @@ The engine is named by text and imported here on demand, so that the server can 
 functions by name) without ever loading libvips.
 """
 
+import contextlib
 import ctypes
 import importlib
 import math
@@ -139,6 +140,7 @@ def _bound_cpu(seconds: float) -> None:
 
 
 def _volunteer_for_the_oom_killer() -> None:
-    """When memory runs out a worker shall go, never the server."""
+    """When memory runs out a worker shall go, never the server. A wish: some sandboxes have no such file."""
     path = Path("/proc/self/oom_score_adj")
-    path.write_text(str(min(int(path.read_text()) + OOM_SCORE, OOM_SCORE_MAX)))
+    with contextlib.suppress(OSError):
+        path.write_text(str(min(int(path.read_text()) + OOM_SCORE, OOM_SCORE_MAX)))
