@@ -87,7 +87,9 @@ class Worker:
         self._opener = opener
         self._work = work
         self._context = _Context()
-        self._executor = ProcessPoolExecutor(1, self._context, initializer=child.settle, initargs=(settings,))
+        self._begun, self._begun_writer = self._context.Pipe(duplex=False)
+        initargs = (settings, self._begun_writer)
+        self._executor = ProcessPoolExecutor(1, self._context, initializer=child.settle, initargs=initargs)
 
     def __repr__(self) -> str:
         return f"<Worker {self.number} pid {self.pid} {self.state.value}, {self.renders} renders>"
@@ -101,6 +103,7 @@ class Worker:
         with _plain_main(), _environment({**ENVIRONMENT, "TMPDIR": self.tmpdir}):
             warmth = self._executor.submit(child.warm_up, self._opener)
         self._context.close_result_writer()
+        self._begun_writer.close()
         # Opened while the process can only be ours: from here on a reused pid is never hit.
         with contextlib.suppress(OSError, AttributeError):
             self.pidfd = os.pidfd_open(self.pid or 0)
@@ -109,6 +112,14 @@ class Worker:
     def submit(self, job: Job, *, seconds: float) -> "Future[RenderResult]":
         """Raises BrokenProcessPool (at once, or in the future) when the process is dead."""
         return self._executor.submit(child.work_off, self._work, job, seconds)
+
+    def has_begun(self) -> bool:
+        """Whether it laid hands on its present task. Ask once, when the task has ended; also after its death."""
+        begun = False
+        with contextlib.suppress(EOFError, OSError):
+            while self._begun.poll():
+                begun = self._begun.recv_bytes() != b""
+        return begun
 
     def kill(self, reason: str) -> None:
         """SIGKILL, which a stopped process obeys as well. The first reason stands. Does nothing to the dead."""

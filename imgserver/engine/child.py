@@ -13,6 +13,7 @@ import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
@@ -59,8 +60,16 @@ class Warmth:
     codecs: Codecs
 
 
-def settle(settings: ChildSettings) -> None:
-    """The initializer: everything that must hold before bytes of strangers are touched."""
+_begun: "Connection[bytes, bytes] | None" = None
+
+
+def settle(settings: ChildSettings, begun: "Connection[bytes, bytes]") -> None:
+    """The initializer: everything that must hold before bytes of strangers are touched.
+
+    `begun` hears of each task when it begins: a worker that was dying already is not held against its task.
+    """
+    global _begun
+    _begun = begun
     _die_with(settings.parent_pid)
     # Both come to the whole process group or cgroup when the server is told to end: it drains, and it ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -92,6 +101,8 @@ def warm_up(opener: Callable[[], Codecs]) -> Warmth:
 def work_off(work: Work, job: Job, seconds: float) -> RenderResult:
     """One task with its CPU bound. Raises nothing but our own errors: a foreign one might not survive pickling."""
     _bound_cpu(seconds)
+    if _begun is not None:
+        _begun.send_bytes(b"b")
     try:
         return work(job)
     except ImgserverError:
