@@ -85,6 +85,7 @@ class Worker:
         self.pidfd: int | None = None
         self.tmpdir = tempfile.mkdtemp(prefix="imgserver-worker-")
         self._opener = opener
+        self._nice = settings.nice
         self._work = work
         self._context = _Context()
         self._begun, self._begun_writer = self._context.Pipe(duplex=False)
@@ -101,7 +102,7 @@ class Worker:
     def start(self) -> "Future[Warmth]":
         """Spawns the process; blocks for some milliseconds. Raises OSError when there can be no process."""
         with _plain_main(), _environment({**ENVIRONMENT, "TMPDIR": self.tmpdir}):
-            warmth = self._executor.submit(child.warm_up, self._opener)
+            warmth = self._executor.submit(child.warm_up, self._opener, self._nice)
         self._context.close_result_writer()
         self._begun_writer.close()
         # Opened while the process can only be ours: from here on a reused pid is never hit.

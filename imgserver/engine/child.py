@@ -76,8 +76,6 @@ def settle(settings: ChildSettings, begun: "Connection[bytes, bytes]") -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _silence()
     _set_limits(settings.memory_bytes)
-    # No setsid here: with kernel autogrouping a session of its own makes the nice value meaningless.
-    os.nice(settings.nice)
     _volunteer_for_the_oom_killer()
 
 
@@ -94,8 +92,12 @@ def render(job: Job) -> RenderResult:
     return cast(RenderResult, importlib.import_module(ENGINE).render(job))
 
 
-def warm_up(opener: Callable[[], Codecs]) -> Warmth:
-    return Warmth(pid=os.getpid(), codecs=opener())
+def warm_up(opener: Callable[[], Codecs], nice: int) -> Warmth:
+    """Opens the engine at the server's own priority, for a gap in the pool is short only if it is closed at once; then
+    steps back. No setsid: with kernel autogrouping, a session of its own would make the nice value meaningless."""
+    codecs = opener()
+    os.nice(nice)
+    return Warmth(pid=os.getpid(), codecs=codecs)
 
 
 def work_off(work: Work, job: Job, seconds: float) -> RenderResult:
