@@ -85,9 +85,12 @@ class Worker:
         self.pidfd: int | None = None
         self.tmpdir = tempfile.mkdtemp(prefix="imgserver-worker-")
         self._opener = opener
+        self._nice = settings.nice
         self._work = work
         self._context = _Context()
-        self._executor = ProcessPoolExecutor(1, self._context, initializer=child.settle, initargs=(settings,))
+        self._begun, self._begun_writer = self._context.Pipe(duplex=False)
+        initargs = (settings, self._begun_writer)
+        self._executor = ProcessPoolExecutor(1, self._context, initializer=child.settle, initargs=initargs)
 
     def __repr__(self) -> str:
         return f"<Worker {self.number} pid {self.pid} {self.state.value}, {self.renders} renders>"
@@ -99,8 +102,9 @@ class Worker:
     def start(self) -> "Future[Warmth]":
         """Spawns the process; blocks for some milliseconds. Raises OSError when there can be no process."""
         with _plain_main(), _environment({**ENVIRONMENT, "TMPDIR": self.tmpdir}):
-            warmth = self._executor.submit(child.warm_up, self._opener)
+            warmth = self._executor.submit(child.warm_up, self._opener, self._nice)
         self._context.close_result_writer()
+        self._begun_writer.close()
         # Opened while the process can only be ours: from here on a reused pid is never hit.
         with contextlib.suppress(OSError, AttributeError):
             self.pidfd = os.pidfd_open(self.pid or 0)
@@ -109,6 +113,14 @@ class Worker:
     def submit(self, job: Job, *, seconds: float) -> "Future[RenderResult]":
         """Raises BrokenProcessPool (at once, or in the future) when the process is dead."""
         return self._executor.submit(child.work_off, self._work, job, seconds)
+
+    def has_begun(self) -> bool:
+        """Whether it laid hands on its present task. Ask once, when the task has ended; also after its death."""
+        begun = False
+        with contextlib.suppress(EOFError, OSError):
+            while self._begun.poll():
+                begun = self._begun.recv_bytes() != b""
+        return begun
 
     def kill(self, reason: str) -> None:
         """SIGKILL, which a stopped process obeys as well. The first reason stands. Does nothing to the dead."""

@@ -4,7 +4,7 @@ Rules:
   1. One process more than slots is kept warm. A dead one is replaced at once, and meanwhile the spare works.
   2. A render ends when its worker has answered or is dead, never because somebody lost interest: so a slot that is
      free is free. At the deadline, or when the caller is cancelled, the worker is killed and its death awaited.
-  3. A death that was not its own deadline is retried once. Two deaths by one key set the key aside.
+  3. A death that was not its own deadline is retried. Two deaths under one key set the key aside.
   4. Workers that cannot start are tried one at a time, after 0.5 s, doubling to 30 s; renders are refused meanwhile.
 """
 
@@ -58,10 +58,11 @@ class WorkerStatistics:
 
 
 class _Died(Exception):
-    """The worker died under a render, for this reason."""
+    """The worker died under a render, for this reason. `begun`: it had laid hands on it."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, begun: bool) -> None:
         self.reason = reason
+        self.begun = begun
 
 
 def _ignore(_: WorkerEvent) -> None:
@@ -156,7 +157,7 @@ class Workers:
             try:
                 return await self._attempt(job, deadline=deadline, key=key)
             except _Died as death:
-                self._judge(death.reason, key, deadline)
+                self._judge(death, key, deadline)
 
     async def close(self, *, grace_seconds: float) -> None:
         """Refuses new renders, lets running ones end within the grace, kills the rest and waits for their death."""
@@ -207,7 +208,7 @@ class Workers:
 
     async def _await_end(self, worker: Worker, future: "Future[RenderResult]", deadline: float) -> RenderResult:
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
+        ended: asyncio.Future[bool] = loop.create_future()
         # Handed in, not captured: a cycle would keep a dead worker's descriptors until the next garbage collection.
         future.add_done_callback(lambda future: self._crew.tell_loop(self._end, worker, future, ended))
         timer = loop.call_later(deadline - time.monotonic(), _expire, worker, future)
@@ -220,11 +221,11 @@ class Workers:
             raise
         finally:
             timer.cancel()
-        return _outcome(worker, future)
+        return _outcome(worker, future, begun=ended.result())
 
-    def _end(self, worker: Worker, future: "Future[RenderResult]", ended: "asyncio.Future[None]") -> None:
-        """The worker has answered or is dead: frees the slot."""
-        ended.set_result(None)
+    def _end(self, worker: Worker, future: "Future[RenderResult]", ended: "asyncio.Future[bool]") -> None:
+        """The worker has answered or is dead: frees the slot, and tells whether it had begun."""
+        ended.set_result(worker.has_begun())
         self._busy_seconds += worker.busy_seconds()
         worker.busy_since = None
         if isinstance(future.exception(), BrokenExecutor):
@@ -236,20 +237,22 @@ class Workers:
         self._crew.note_render()
         self._rest(worker)
 
-    def _judge(self, reason: str, key: str, deadline: float) -> None:
+    def _judge(self, death: _Died, key: str, deadline: float) -> None:
         """After a death: raises what stands in the way of another attempt."""
-        if reason == "timeout":
+        if death.reason == "timeout":
             raise DeadlineExceeded()
         if self._closing:
             raise _unavailable("drain")
-        self._quarantine.note_death(key)
+        # When all are killed at once, a second attempt may be handed to one that is dying, too: no fault of the key.
+        if death.begun:
+            self._quarantine.note_death(key)
         try:
             self._quarantine.check(key)
         except Quarantined:
-            self._on_event(WorkerEvent("quarantined", reason=reason, detail=key))
+            self._on_event(WorkerEvent("quarantined", reason=death.reason, detail=key))
             raise
         if time.monotonic() >= deadline:
-            raise WorkerLost(reason=reason, retry_after=RETRY_AFTER_SECONDS)
+            raise WorkerLost(reason=death.reason, retry_after=RETRY_AFTER_SECONDS)
 
     # Handing out
 
@@ -306,19 +309,19 @@ def _expire(worker: Worker, future: "Future[RenderResult]") -> None:
         worker.kill("timeout")
 
 
-async def _outlast(ended: "asyncio.Future[None]") -> None:
+async def _outlast(ended: "asyncio.Future[bool]") -> None:
     """Waits on, however often the caller is cancelled meanwhile: it raises its cancellation afterwards."""
     while not ended.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(ended)
 
 
-def _outcome(worker: Worker, future: "Future[RenderResult]") -> RenderResult:
+def _outcome(worker: Worker, future: "Future[RenderResult]", *, begun: bool) -> RenderResult:
     error = future.exception()
     if error is None:
         return future.result()
     if isinstance(error, BrokenExecutor):
-        raise _Died(worker.killed_for or "crash")
+        raise _Died(worker.killed_for or "crash", begun=begun)
     if isinstance(error, ImgserverError):
         raise error
     raise ServerFault("The picture could not be made") from error

@@ -44,3 +44,11 @@ def test_memory_is_the_lesser_of_limit_and_machine(cgroup, tmp_path):
     assert machine.memory_bytes(cgroup("memory.max", "104857600")) == 104857600
     assert machine.memory_bytes(cgroup("memory.max", "max")) == installed
     assert machine.memory_bytes(cgroup("memory.max", str(1 << 62))) == installed
+
+
+def test_kills_for_want_of_memory_are_counted(tmp_path):
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("nr_free_pages 17\noom_kill 3\n")
+
+    assert machine.oom_kills(vmstat) == 3
+    assert machine.oom_kills(tmp_path / "absent") == 0

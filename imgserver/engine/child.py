@@ -4,6 +4,7 @@ The engine is named by text and imported here on demand, so that the server can 
 functions by name) without ever loading libvips.
 """
 
+import contextlib
 import ctypes
 import importlib
 import math
@@ -12,6 +13,7 @@ import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
@@ -58,16 +60,22 @@ class Warmth:
     codecs: Codecs
 
 
-def settle(settings: ChildSettings) -> None:
-    """The initializer: everything that must hold before bytes of strangers are touched."""
+_begun: "Connection[bytes, bytes] | None" = None
+
+
+def settle(settings: ChildSettings, begun: "Connection[bytes, bytes]") -> None:
+    """The initializer: everything that must hold before bytes of strangers are touched.
+
+    `begun` hears of each task when it begins: a worker that was dying already is not held against its task.
+    """
+    global _begun
+    _begun = begun
     _die_with(settings.parent_pid)
     # Both come to the whole process group or cgroup when the server is told to end: it drains, and it ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _silence()
     _set_limits(settings.memory_bytes)
-    # No setsid here: with kernel autogrouping a session of its own makes the nice value meaningless.
-    os.nice(settings.nice)
     _volunteer_for_the_oom_killer()
 
 
@@ -84,13 +92,19 @@ def render(job: Job) -> RenderResult:
     return cast(RenderResult, importlib.import_module(ENGINE).render(job))
 
 
-def warm_up(opener: Callable[[], Codecs]) -> Warmth:
-    return Warmth(pid=os.getpid(), codecs=opener())
+def warm_up(opener: Callable[[], Codecs], nice: int) -> Warmth:
+    """Opens the engine at the server's own priority, for a gap in the pool is short only if it is closed at once; then
+    steps back. No setsid: with kernel autogrouping, a session of its own would make the nice value meaningless."""
+    codecs = opener()
+    os.nice(nice)
+    return Warmth(pid=os.getpid(), codecs=codecs)
 
 
 def work_off(work: Work, job: Job, seconds: float) -> RenderResult:
     """One task with its CPU bound. Raises nothing but our own errors: a foreign one might not survive pickling."""
     _bound_cpu(seconds)
+    if _begun is not None:
+        _begun.send_bytes(b"b")
     try:
         return work(job)
     except ImgserverError:
@@ -139,6 +153,7 @@ def _bound_cpu(seconds: float) -> None:
 
 
 def _volunteer_for_the_oom_killer() -> None:
-    """When memory runs out a worker shall go, never the server."""
+    """When memory runs out a worker shall go, never the server. A wish: some sandboxes have no such file."""
     path = Path("/proc/self/oom_score_adj")
-    path.write_text(str(min(int(path.read_text()) + OOM_SCORE, OOM_SCORE_MAX)))
+    with contextlib.suppress(OSError):
+        path.write_text(str(min(int(path.read_text()) + OOM_SCORE, OOM_SCORE_MAX)))

@@ -85,7 +85,8 @@ async def test_work_all_have_left_is_killed_and_only_then_its_slot_is_free(way, 
     await leave(*visitors)
     await begun(next_mark)
 
-    assert not is_alive(pid)
+    assert pid not in way.workers.pids
+    await until(lambda: not is_alive(pid), seconds=0.5)
     assert await waiting == "rested"
     assert way.workers.statistics().restarts["abandoned"] == 1
     await leave(other)

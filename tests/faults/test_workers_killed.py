@@ -55,6 +55,21 @@ async def test_work_that_kills_once_succeeds_the_second_time(workers, tmp_path):
     assert await do(workers, "die_once", tmp_path / "mark") == "second"
 
 
+async def test_a_worker_that_was_dying_already_is_not_held_against_the_key(workers):
+    """Killed and handed work before the loop can hear of its death: no key is at fault."""
+    for turn in range(3):
+        for pid in workers.pids:
+            os.kill(pid, signal.SIGSTOP)
+        task = asyncio.ensure_future(do(workers, "fine", "served", key="same"))
+        await until(lambda: workers.statistics().busy == 1)
+        for pid in workers.pids:
+            os.kill(pid, signal.SIGKILL)
+
+        assert await task == "served", turn
+        await workers.until_whole()
+    assert workers.statistics().quarantined == 0
+
+
 async def test_an_idle_worker_killed_is_noticed_and_replaced(workers):
     pid = workers.pids[0]
     os.kill(pid, signal.SIGKILL)

@@ -63,6 +63,7 @@ async def test_work_all_have_left_is_killed_and_its_death_awaited(workers, tmp_p
     await asyncio.wait([task])
 
     assert task.cancelled()
+    assert pid not in workers.pids
     assert time.monotonic() - began < 0.5
     await until(lambda: not is_alive(pid), seconds=0.2)
     await whole_again(workers, without=pid)
@@ -79,6 +80,7 @@ async def test_a_caller_cancelled_again_and_again_still_awaits_the_death(workers
         await asyncio.sleep(0)
 
     assert task.cancelled()
+    assert pid not in workers.pids
     await until(lambda: not is_alive(pid), seconds=0.2)
 
 
