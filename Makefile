@@ -35,8 +35,8 @@ type: $(VENV)/tested ## mypy, strict
 imports: $(VENV)/tested ## floors and the libvips airlock (import-linter)
 	$(BIN)/lint-imports
 
-bench: $(VENV)/tested ## load and CPU cost against bare libvips and a bare handler
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/tested ## load and CPU cost against bare libvips and a bare handler (ONLY=misses for one group)
+	$(BIN)/python -m benchmarks $(ONLY)
 
 quality: $(VENV)/tested ## picture quality (SSIMULACRA2) and CPU of ways to scale
 	$(BIN)/python -m benchmarks.quality
