@@ -2,7 +2,7 @@
 
 from imgserver import formats
 from imgserver.cost import Work
-from imgserver.engine.job import Quality
+from imgserver.engine.job import Limits, Quality
 from imgserver.errors import ImgserverError
 from imgserver.geometry import bind_plan
 from imgserver.media import Sniffed, sniff
@@ -12,10 +12,10 @@ from imgserver.plan import Dims, Plan
 PIXELS_PER_BYTE = 4
 
 
-def foresee(head: bytes, source_bytes: int, plan: Plan, quality: Quality) -> Work:
-    """Never raises: what it cannot tell it guesses, and a plan that will be refused costs next to nothing."""
+def foresee(head: bytes, source_bytes: int, plan: Plan, *, quality: Quality, limits: Limits) -> Work:
+    """Never raises: what it cannot tell it guesses, and what the worker will refuse costs next to nothing."""
     seen = sniff(head)
-    width, height = _size(seen, source_bytes)
+    width, height = _size(seen, source_bytes, limits)
     output = _output_format(seen, plan)
     after = _output_size(plan, Dims(width, height))
     return Work(
@@ -30,11 +30,18 @@ def foresee(head: bytes, source_bytes: int, plan: Plan, quality: Quality) -> Wor
     )
 
 
-def _size(seen: Sniffed, source_bytes: int) -> tuple[int, int]:
+def _size(seen: Sniffed, source_bytes: int, limits: Limits) -> tuple[int, int]:
+    if not seen.format or source_bytes > limits.source_bytes:
+        return 1, 1
     if seen.width and seen.height:
-        return seen.width, seen.height
-    side = max(1, int((source_bytes * PIXELS_PER_BYTE) ** 0.5))
+        return (1, 1) if _is_over(seen.width, seen.height, limits) else (seen.width, seen.height)
+    side = max(1, int(min(source_bytes * PIXELS_PER_BYTE, limits.source_pixels) ** 0.5))
     return side, side
+
+
+def _is_over(width: int, height: int, limits: Limits) -> bool:
+    """A bomb claims to cost hours, and is refused from its header."""
+    return max(width, height) > limits.source_side or width * height > limits.source_pixels
 
 
 def _output_size(plan: Plan, dims: Dims) -> Dims:

@@ -107,7 +107,7 @@ class ImageService:
 
     async def _render(self, order: Order, original: Original, ticket: Ticket) -> Rendition:
         job = Job(original.path, order.plan, self.limits, self.quality)
-        work = foresee(original.head, original.fingerprint.size, order.plan, self.quality)
+        work = foresee(original.head, original.fingerprint.size, order.plan, quality=self.quality, limits=self.limits)
         async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
             result = await self.workers.render(job, deadline=ticket.deadline, key=order.key)
