@@ -40,6 +40,9 @@ METRICS = web.AppKey("metrics", Metrics)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 
 GUARD = web.AppKey("guard", Guard)
+PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
+
+MOUNT = "/img/"
 
 DEFAULT_SOURCE = "photos"
 LAG_PROBE_SECONDS = 0.5
@@ -92,9 +95,10 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
     service, health = app[SERVICE], app[HEALTH]
     dialect = NativeDialect(settings.native, sources=frozenset({DEFAULT_SOURCE}), default_source=DEFAULT_SOURCE)
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
+    app[PICTURES] = boundary.around(ImageHandler(dialect, service, settings.http), IMAGE_ROUTE)
+    # With plain `.*` a path that holds an encoded line break would never reach the handler.
+    app.router.add_route("*", MOUNT + "{tail:(?s:.*)}", app[PICTURES])
     routes: dict[str, tuple[str, Handler]] = {
-        # With plain `.*` a path that holds an encoded line break would never reach the handler.
-        "/img/{tail:(?s:.*)}": (IMAGE_ROUTE, ImageHandler(dialect, service, settings.http)),
         "/livez": ("livez", health.livez),
         "/readyz": ("readyz", health.readyz),
         "/api/health": ("health", health.service_health),

@@ -7,6 +7,8 @@ once, which a load balancer understands.
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
+from typing import cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -14,7 +16,10 @@ from aiohttp.web_protocol import RequestHandler
 from imgserver.errors import BadRequest
 from imgserver.settings import ServerSettings
 from imgserver.web import problem
-from imgserver.web.middleware import SECURITY
+from imgserver.web.middleware import SECURITY, Handler
+
+# What the framework calls with a request, whichever factory made it.
+AnyHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _OVERDUE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -90,16 +95,30 @@ class GuardedHandler(RequestHandler):
 
 
 class GuardedSite(web.SockSite):
-    """A site whose connections are guarded."""
+    """A site whose connections are guarded, with a lane for pictures past the application's router: they are told by
+    the first bytes of their target, and looking a route up costs as much as all else that a hit needs."""
 
-    def __init__(self, runner: web.AppRunner, listener: socket.socket, guard: Guard) -> None:
+    def __init__(
+        self, runner: web.AppRunner, listener: socket.socket, guard: Guard, *, mount: str, pictures: Handler
+    ) -> None:
         super().__init__(runner, listener, backlog=guard.settings.backlog)
         self._guard = guard
+        self._mount = mount
+        self._pictures = pictures
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
         loop, server = asyncio.get_running_loop(), self._runner.server
         assert server is not None
+        server.request_handler = self._with_lane(server.request_handler)
         self._server = await loop.create_server(
             lambda: GuardedHandler(server, self._guard, loop), sock=self._sock, backlog=self._backlog
         )
+
+    def _with_lane(self, routed: AnyHandler) -> AnyHandler:
+        mount, pictures = self._mount, cast(AnyHandler, self._pictures)
+
+        def lane(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            return pictures(request) if request.raw_path.startswith(mount) else routed(request)
+
+        return lane
