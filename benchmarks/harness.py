@@ -147,8 +147,8 @@ def wrk(url: str, *, seconds: float, connections: int = 16, script: Path | None 
     output = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     return Load(
         rate=float(_found(r"Requests/sec:\s+([\d.]+)", output)),
-        p50=_seconds(_found(r"50%\s+(\S+)", output)),
-        p99=_seconds(_found(r"99%\s+(\S+)", output)),
+        p50=_seconds(_found(r"\n\s+50%\s+(\S+)", output)),
+        p99=_seconds(_found(r"\n\s+99%\s+(\S+)", output)),
         failures=int(_found(r"Non-2xx or 3xx responses: (\d+)", output, default="0")),
     )
 
@@ -161,8 +161,10 @@ def _found(pattern: str, text: str, default: str | None = None) -> str:
 
 
 def _seconds(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}[unit]
+    match = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text)
+    if match is None:
+        raise ValueError(f"wrk printed no time but {text!r}: was nothing answered?")
+    return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}[match[2]]
 
 
 def median_spread(values: Sequence[float]) -> str:

@@ -9,9 +9,9 @@ from typing import Literal
 
 from imgserver.admission import Admission, Criticality, Ticket
 from imgserver.caches.memory import MemoryCache
-from imgserver.cost import CostModel
+from imgserver.cost import CostModel, Work
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
-from imgserver.errors import DeadlineExceeded, NotFound
+from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound
 from imgserver.estimate import foresee
 from imgserver.flights import Flights
 from imgserver.plan import Plan, SourceRef
@@ -47,7 +47,7 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class ImageService:
-    """One source per name. `observe` is told of each render that ended well."""
+    """One source per name. `observe` is told of each render that ended well, `observe_failure` of the others."""
 
     sources: dict[str, Source]
     cache: MemoryCache
@@ -59,6 +59,7 @@ class ImageService:
     limits: Limits
     quality: Quality
     observe: Callable[[Rendered], None]
+    observe_failure: Callable[[Work, ImgserverError], None]
 
     def at_hand(self, order: Order) -> Rendition | None:
         """A picture that can be answered at once: kept, and its original was looked at a moment ago."""
@@ -110,7 +111,11 @@ class ImageService:
         work = foresee(original.head, original.fingerprint.size, order.plan, quality=self.quality, limits=self.limits)
         async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
-            result = await self.workers.render(job, deadline=ticket.deadline, key=order.key)
+            try:
+                result = await self.workers.render(job, deadline=ticket.deadline, key=order.key)
+            except ImgserverError as error:
+                self.observe_failure(work, error)
+                raise
         seconds = time.monotonic() - begun
         self.costs.observe(work, cpu_seconds=result.timings.cpu_seconds)
         self.observe(Rendered(result, ticket.waited_seconds, seconds))

@@ -88,6 +88,7 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
         limits=settings.limits,
         quality=settings.quality,
         observe=observation.of_renders(metrics),
+        observe_failure=observation.of_failures(metrics),
     )
 
 

@@ -5,6 +5,7 @@ from aiohttp import web
 from imgserver.logs import RequestLog, cut
 from imgserver.metrics import IMAGE_ROUTE
 from imgserver.tallies import Tallies
+from imgserver.web import problem
 
 # Probes and scrapes come every few seconds for ever; they are counted, and logged only when something is wrong.
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
@@ -33,15 +34,16 @@ class Ledger:
         self, request: web.Request, response: web.StreamResponse, *, route: str, request_id: str, seconds: float
     ) -> None:
         if isinstance(response, Picture):
-            outcome, length = response.outcome, response.length
+            outcome, length, error = response.outcome, response.length, None
         else:
             outcome, length = _outcome(route, response.status), response.content_length or 0
-        self._enter(request, route, response.status, outcome, request_id, seconds, length)
+            error = response.headers.get(problem.CODE)
+        self._enter(request, route, response.status, outcome, request_id, seconds, length, error)
 
     def left(self, request: web.Request, *, route: str, request_id: str, seconds: float) -> None:
         self.disconnects += 1
         outcome = "left" if route == IMAGE_ROUTE else ""
-        self._enter(request, route, CLIENT_LEFT, outcome, request_id, seconds, 0)
+        self._enter(request, route, CLIENT_LEFT, outcome, request_id, seconds, 0, None)
 
     def _enter(  # positional: it is entered for every hit
         self,
@@ -52,6 +54,7 @@ class Ledger:
         request_id: str,
         seconds: float,
         length: int,
+        error: str | None,
     ) -> None:
         method = request.method
         self.tallies.count(route, method if method in METHODS else "other", status, length=length, seconds=seconds)
@@ -67,6 +70,7 @@ class Ledger:
                 "route": route,
                 "status": status,
                 "outcome": outcome or None,
+                "error": error,
                 "bytes": length,
                 "seconds": round(seconds, 6),
                 "remote": request.remote,

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
+from imgserver.cost import Work
+from imgserver.errors import ImgserverError
+from imgserver.formats import FORMATS
 from imgserver.logs import cut
 from imgserver.metrics import Metrics
 from imgserver.service import Rendered
@@ -15,7 +18,7 @@ def of_renders(metrics: Metrics) -> Callable[[Rendered], None]:
 
     def observe(rendered: Rendered) -> None:
         result, timings = rendered.result, rendered.result.timings
-        source, output = result.source_format, result.media_type.rpartition("/")[2]
+        source, output = result.source_format, _short(result.media_type)
         metrics.images.labels(source, output, "ok").inc()
         metrics.source_bytes.labels(source).inc(result.source_bytes)
         metrics.result_bytes.labels(output).inc(len(result.body))
@@ -28,6 +31,21 @@ def of_renders(metrics: Metrics) -> Callable[[Rendered], None]:
         }
         for stage, seconds in stages.items():
             metrics.pipeline_seconds.labels(stage, output).observe(seconds)
+
+    return observe
+
+
+def _short(media_type: str) -> str:
+    """The format's name where there is one: the same word as for failures."""
+    return next((row.name for row in FORMATS.values() if row.media_type == media_type), "info")
+
+
+def of_failures(metrics: Metrics) -> Callable[[Work, ImgserverError], None]:
+    """Refused: the picture's fault. Error: ours; the alerts look at these."""
+
+    def observe(work: Work, error: ImgserverError) -> None:
+        result = "error" if error.status >= 500 and error.status != 501 else "refused"
+        metrics.images.labels(work.source_format or "unknown", work.output_format, result).inc()
 
     return observe
 

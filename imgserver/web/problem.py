@@ -12,6 +12,8 @@ from imgserver.freshness import error_cache_control
 # What a client may see of an error's facts; anything else stays in the log.
 PUBLIC_FACTS = frozenset({"argument", "value", "allowed", "nearest", "at", "reason", "retry_after", "limit"})
 MEDIA_TYPE = "application/problem+json"
+# The error's code for machines, beside the body.
+CODE = "X-Imgserver-Error"
 
 
 def answer(error: ImgserverError, request_id: str) -> web.Response:
@@ -19,7 +21,7 @@ def answer(error: ImgserverError, request_id: str) -> web.Response:
 
     503 always says when to come back (RFC 9110, 10.2.3: whole seconds).
     """
-    headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), "X-Imgserver-Error": error.code})
+    headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), CODE: error.code})
     if error.status == 503:
         headers["Retry-After"] = str(error.facts.get("retry_after", 1))
     facts = {name: fact for name, fact in error.facts.items() if name in PUBLIC_FACTS and fact is not None}
@@ -28,7 +30,7 @@ def answer(error: ImgserverError, request_id: str) -> web.Response:
 
 def answer_http(error: web.HTTPException, request_id: str) -> web.Response:
     """The framework's own refusals (404 for no such route, 405, 413) in the same shape; Allow is kept."""
-    headers = CIMultiDict({"Cache-Control": "no-store", "X-Imgserver-Error": "http"})
+    headers = CIMultiDict({"Cache-Control": "no-store", CODE: "http"})
     if "Allow" in error.headers:
         headers["Allow"] = error.headers["Allow"]
     return _response(error.status, "http", error.reason, error.reason, request_id, {}, headers)

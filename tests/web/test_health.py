@@ -62,13 +62,24 @@ def test_every_request_for_a_picture_has_one_outcome(server):
     assert counted("imgserver_lookups_total") == counted("imgserver_http_requests_total", having='route="image"')
 
 
+def test_renders_are_counted_by_formats_and_result(server):
+    done = {"input": "png", "output": "webp", "result": "ok"}
+    refused = {"input": "unknown", "output": "webp", "result": "refused"}
+    before = [server.metric("imgserver_images_total", **labels) for labels in (done, refused)]
+    server.ask("/img/w_62,f_webp/cat.png")
+    server.ask("/img/w_62,f_webp/ATTRIBUTION.md")
+    after = [server.metric("imgserver_images_total", **labels) for labels in (done, refused)]
+
+    assert [new - old for old, new in zip(before, after, strict=True)] == [1, 1]
+
+
 def test_unknown_paths_and_methods_share_their_labels(server):
     for number in range(20):
         server.ask(f"/unknown/{number}", "GET")
         server.ask(f"/img/{number}", f"X{number}")
     text = server.ask("/metrics").body.decode()
 
-    assert "unknown" not in text
+    assert "/unknown/" not in text
     assert 'method="X1"' not in text
     assert server.metric("imgserver_http_requests_total", route="other", method="GET", status="404") >= 20
 
@@ -83,6 +94,7 @@ def test_a_request_is_one_line_of_json_whatever_its_target_says():
     first = next(event for event in events if event["request_id"] == "traced-1")
     assert (first["status"], first["route"], first["outcome"]) == (200, "image", "rendered")
     assert first["target"] == "/img/w_50/cat.png"
+    assert [event["error"] for event in events] == [None, "bad-source-path"]
     assert len(events) == 2
     assert all(len(event["target"]) <= 201 for event in events)
 
