@@ -25,7 +25,7 @@ from imgserver.service import ImageService
 from imgserver.settings import ServerSettings, Settings
 from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
-from imgserver.web import observation, state
+from imgserver.web import images, observation, state
 from imgserver.web.connections import Guard
 from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
@@ -96,7 +96,7 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
     service, health = app[SERVICE], app[HEALTH]
     dialect = NativeDialect(settings.native, sources=frozenset({DEFAULT_SOURCE}), default_source=DEFAULT_SOURCE)
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
-    app[PICTURES] = boundary.around(ImageHandler(dialect, service, settings.http), IMAGE_ROUTE)
+    app[PICTURES] = boundary.around(ImageHandler(dialect, service, settings.http), IMAGE_ROUTE, images.METHODS)
     # With plain `.*` a path that holds an encoded line break would never reach the handler.
     app.router.add_route("*", MOUNT + "{tail:(?s:.*)}", app[PICTURES])
     routes: dict[str, tuple[str, Handler]] = {

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 from multidict import CIMultiDict, istr
 
-from imgserver import freshness, identity, negotiation
+from imgserver import freshness, identity, negotiation, ranges
 from imgserver.admission import Criticality
 from imgserver.dialects import Dialect
 from imgserver.errors import NotFound
@@ -26,6 +26,7 @@ from imgserver.web.middleware import EMBEDDING, NEGOTIATED, SECURITY
 REMEMBERED_TARGETS: Final = 8192
 REMEMBERED_LENGTH: Final = 512
 
+METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 
 CACHE_STATUS = istr("Cache-Status")
@@ -63,7 +64,9 @@ class ImageHandler:
         self._cache_control = freshness.cache_control(settings)
         self._wishes: OrderedDict[str, Wish] = OrderedDict()
 
-    async def __call__(self, request: web.Request) -> Picture:
+    async def __call__(self, request: web.Request) -> web.Response:
+        if request.method == hdrs.METH_OPTIONS:
+            return _preflight()
         wish = self._wish(request.raw_path)
         choice = self._choice(wish, request)
         rendition, outcome = self._service.at_hand(choice.order), "hit"
@@ -113,6 +116,7 @@ class ImageHandler:
         headers = CIMultiDict({**SECURITY, **EMBEDDING})
         headers[hdrs.CONTENT_TYPE] = rendition.media_type
         headers[CACHE_STATUS] = STATUS_OF["hit"]
+        headers[hdrs.ACCEPT_RANGES] = "bytes"
         headers["ETag"] = f'"{rendition.etag}"'
         headers["Cache-Control"] = self._cache_control
         if rendition.modified is not None:
@@ -127,20 +131,49 @@ class ImageHandler:
 def _answer(request: web.Request, rendition: Rendition, fields: CIMultiDict[str], outcome: str) -> Picture:
     """`fields` are those of a hit, dressed once and copied per answer."""
     headers = fields.copy()
-    asked = request.headers
-    none_match, modified_since = asked.get(hdrs.IF_NONE_MATCH), asked.get(hdrs.IF_MODIFIED_SINCE)
     if outcome != "hit":
         headers[CACHE_STATUS] = STATUS_OF[outcome]
+    asked = request.headers
+    none_match, modified_since = asked.get(hdrs.IF_NONE_MATCH), asked.get(hdrs.IF_MODIFIED_SINCE)
     if (none_match or modified_since) and freshness.is_not_modified(
         none_match=none_match, modified_since=modified_since, etag=rendition.etag, modified=rendition.modified
     ):
         del headers[hdrs.CONTENT_TYPE]
-        picture = Picture(status=304, headers=headers)
-        picture.outcome = "not_modified"
-        return picture
-    picture = Picture(body=rendition.body, headers=headers)
-    picture.outcome, picture.length = outcome, len(rendition.body)
+        return _picture("not_modified", headers, b"", status=304)
+    if hdrs.RANGE in asked and request.method == hdrs.METH_GET:
+        return _ranged(request, rendition, headers, outcome)
+    return _picture(outcome, headers, rendition.body)
+
+
+def _ranged(request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str) -> Picture:
+    """Slicing CDNs ask for ranges. Several at once, or an If-Range of another representation, get the whole."""
+    length = len(rendition.body)
+    span = ranges.span_of(request.headers[hdrs.RANGE], length)
+    if span is None or not ranges.applies(request.headers.get(hdrs.IF_RANGE), rendition.etag):
+        return _picture(outcome, headers, rendition.body)
+    headers[hdrs.CONTENT_RANGE] = span.content_range(length)
+    if span.is_empty:
+        headers[hdrs.CACHE_CONTROL] = "no-store"
+        return _picture("refused", headers, b"", status=416)
+    return _picture(outcome, headers, rendition.body[span.start : span.stop], status=206)
+
+
+def _picture(outcome: str, headers: CIMultiDict[str], body: bytes, *, status: int = 200) -> Picture:
+    picture = Picture(status=status, headers=headers, body=body if status != 304 else None)
+    picture.outcome, picture.length = outcome, len(body)
     return picture
+
+
+def _preflight() -> web.Response:
+    """The answer to OPTIONS: anybody may embed pictures, and ask again tomorrow (Fetch, CORS preflight)."""
+    headers = {
+        "Allow": ", ".join(METHODS),
+        "Access-Control-Allow-Methods": ", ".join(METHODS),
+        "Access-Control-Allow-Headers": "*",
+        "Access-Control-Max-Age": "86400",
+        "Cache-Control": "max-age=86400",
+    }
+    return web.Response(status=204, headers=headers)
 
 
 def _order(request: ImageRequest, offers: tuple[str, ...]) -> Order:

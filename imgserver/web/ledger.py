@@ -79,9 +79,11 @@ class Ledger:
 
 
 def _outcome(route: str, status: int) -> str:
-    """Of an error, or "" for what is no picture: only pictures have outcomes."""
+    """Of what is no picture, or "" where none was asked for."""
     if route != IMAGE_ROUTE:
         return ""
+    if status < 400:
+        return "preflight"
     if status == 503:
         return "shed"
     return "failed" if status >= 500 and status != 501 else "refused"

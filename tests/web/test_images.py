@@ -189,7 +189,50 @@ def test_other_methods_are_refused_with_allow(server):
     answer = server.ask("/img/cat.png", "DELETE")
 
     assert answer.status == 405
-    assert set(answer.headers["Allow"].split(",")) == {"GET", "HEAD"}
+    assert set(answer.headers["Allow"].split(",")) == {"GET", "HEAD", "OPTIONS"}
+
+
+def test_a_preflight_allows_everybody_to_read(server):
+    asked = {"Origin": "https://example.com", "Access-Control-Request-Method": "GET"}
+    answer = server.ask("/img/w_50/cat.png", "OPTIONS", headers=asked)
+
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.headers["Access-Control-Max-Age"] == "86400"
+
+
+def test_ranges_put_together_are_the_whole_picture(server):
+    whole = server.ask("/img/w_300/coffee.png")
+    length = len(whole.body)
+    parts = [
+        server.ask("/img/w_300/coffee.png", headers={"Range": f"bytes={at}-{at + 29_999}"})
+        for at in range(0, length, 30_000)
+    ]
+
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    assert {part.status for part in parts} == {206}
+    assert parts[0].headers["Content-Range"] == f"bytes 0-29999/{length}"
+    assert b"".join(part.body for part in parts) == whole.body
+    assert {part.headers["ETag"] for part in parts} == {whole.headers["ETag"]}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Range": "bytes=0-1,4-5"}, 200),
+        ({"Range": "bytes=0-1", "If-Range": '"another"'}, 200),
+        ({"Range": "lines=1-2"}, 200),
+        ({"Range": "bytes=99999999-"}, 416),
+        ({"Range": "bytes=0-1", "If-None-Match": "*"}, 304),
+    ],
+)
+def test_a_range_that_cannot_be_served_is_answered_as_the_rfc_says(server, headers, status):
+    length = len(server.ask("/img/w_300/coffee.png").body)
+    answer = server.ask("/img/w_300/coffee.png", headers=headers)
+
+    assert answer.status == status
+    if status == 416:
+        assert answer.headers["Content-Range"] == f"bytes */{length}"
 
 
 def test_a_harmless_request_id_is_kept_and_another_replaced(server):
