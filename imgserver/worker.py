@@ -139,8 +139,11 @@ class Worker:
         return "timeout" if self._context.process.exitcode == -signal.SIGXCPU else "crash"
 
     def bury(self) -> None:
-        """Lets go of everything but the executor's thread, which ends by itself with the process."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """Lets go of everything but the executor's thread, which ends by itself with the process.
+
+        A task handed in a moment ago is not cancelled: it has to break, or its owner could not tell the death.
+        """
+        self._executor.shutdown(wait=False)
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
