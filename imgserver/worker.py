@@ -25,8 +25,8 @@ from typing import Annotated, Any
 from annotated_types import Ge, Interval
 
 from imgserver.engine import child
-from imgserver.engine.child import ChildSettings, Codecs, Warmth
-from imgserver.engine.job import MIB, Job, RenderResult
+from imgserver.engine.child import ChildSettings, Warmth
+from imgserver.engine.job import MIB, Codecs, Job, RenderResult
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # How long to wait for the exit status of a process whose pipes are closed already.
