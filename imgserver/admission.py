@@ -30,6 +30,7 @@ from imgserver import machine
 from imgserver.cost import Cost, Pace
 from imgserver.errors import DeadlineExceeded, Overloaded
 
+SHED_REASONS = ("full", "predicted_wait", "deadline", "memory", "drain")
 RETRY_CAP_SECONDS = 30
 RETRY_JITTER = 0.2
 # One slot in ten is kept free for what the visitor is looking at.
@@ -80,7 +81,7 @@ class AdmissionStatistics:
     decoded_bytes_limit: int
     """The budget of the above."""
     shed: Mapping[str, int]
-    """Refusals since the start, by reason: full, predicted_wait, deadline, memory, drain."""
+    """Refusals since the start, by those of SHED_REASONS that occurred."""
     admitted: int
     """Tickets given since the start."""
     standing: bool

@@ -13,7 +13,8 @@ from typing import Any
 
 from imgserver import machine
 from imgserver.engine import child
-from imgserver.engine.child import ChildSettings, Codecs, Warmth
+from imgserver.engine.child import ChildSettings, Warmth
+from imgserver.engine.job import Codecs
 from imgserver.worker import State, Worker, WorkerEvent, WorkerSettings
 
 START_SECONDS = 30.0

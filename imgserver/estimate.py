@@ -65,4 +65,4 @@ def _effort(output: str, after: Dims, plan: Plan, quality: Quality) -> int | Non
         return None
     if plan.output.effort is not None:
         return plan.output.effort
-    return quality.avif_effort if after.width * after.height <= quality.avif_effort_pixels else 0
+    return quality.avif_effort_for(after.width * after.height)

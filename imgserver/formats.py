@@ -44,6 +44,9 @@ FORMATS: dict[str, Format] = {
     )
 }
 
+# The format that a file's name claims, by its suffix in lower case.
+FORMAT_OF_SUFFIX = {row.suffix: row.name for row in FORMATS.values()} | {".jpeg": "jpg", ".tiff": "tiff"}
+
 READABLE = frozenset({"jpg", "png", "webp", "avif", "gif", "tiff", "svg"})
 WRITABLE = frozenset({"jpg", "png", "webp", "avif", "gif", "tiff"})
 

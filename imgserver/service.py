@@ -15,10 +15,13 @@ from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound
 from imgserver.estimate import foresee
 from imgserver.flights import Flights
 from imgserver.plan import Plan, SourceRef
-from imgserver.rendition import Original, Rendition
+from imgserver.rendition import Fingerprint, Original, Rendition
 from imgserver.sources import Source
 from imgserver.sources.looks import RecentLooks
 from imgserver.workers import Workers
+
+# A look at an original is one system call; a file system that hangs must not hold every visitor for ever.
+LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +90,10 @@ class ImageService:
         self.cache.drop(order.key)
         return None
 
-    async def _look(self, order: Order) -> object:
+    async def _look(self, order: Order) -> Fingerprint:
         try:
-            fingerprint = await self._source(order.ref).fingerprint(order.ref.path)
+            async with _at_most(LOOK_SECONDS):
+                fingerprint = await self._source(order.ref).fingerprint(order.ref.path)
         except NotFound:
             self.cache.drop(order.key)
             raise
@@ -99,7 +103,8 @@ class ImageService:
     async def _make(self, order: Order, criticality: Criticality) -> Rendition:
         with self.admission.enter(criticality) as ticket:
             async with AsyncExitStack() as held:
-                async with _time_left(ticket):
+                # Before the ticket's deadline, which the worker's kill timer then keeps.
+                async with _at_most(ticket.deadline - time.monotonic()):
                     original = await held.enter_async_context(self._source(order.ref).open(order.ref.path))
                 self.looks.note(order.ref, original.fingerprint)
                 rendition = await self._render(order, original, ticket)
@@ -126,10 +131,10 @@ class ImageService:
 
 
 @asynccontextmanager
-async def _time_left(ticket: Ticket) -> AsyncIterator[None]:
-    """The original must be there before the ticket's deadline, which the worker's kill timer then keeps."""
+async def _at_most(seconds: float) -> AsyncIterator[None]:
+    """Around what the source does. Raises DeadlineExceeded."""
     try:
-        async with asyncio.timeout(ticket.deadline - time.monotonic()):
+        async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
         raise DeadlineExceeded("The source took too long") from error

@@ -25,8 +25,8 @@ from typing import Annotated, Any
 from annotated_types import Ge, Interval
 
 from imgserver.engine import child
-from imgserver.engine.child import ChildSettings, Codecs, Warmth
-from imgserver.engine.job import MIB, Job, RenderResult
+from imgserver.engine.child import ChildSettings, Warmth
+from imgserver.engine.job import MIB, Codecs, Job, RenderResult
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # How long to wait for the exit status of a process whose pipes are closed already.
@@ -139,8 +139,11 @@ class Worker:
         return "timeout" if self._context.process.exitcode == -signal.SIGXCPU else "crash"
 
     def bury(self) -> None:
-        """Lets go of everything but the executor's thread, which ends by itself with the process."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """Lets go of everything but the executor's thread, which ends by itself with the process.
+
+        A task handed in a moment ago is not cancelled: it has to break, or its owner could not tell the death.
+        """
+        self._executor.shutdown(wait=False)
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None

@@ -20,8 +20,7 @@ from types import MappingProxyType
 from imgserver import machine
 from imgserver.crew import Crew
 from imgserver.engine import child
-from imgserver.engine.child import Codecs
-from imgserver.engine.job import Job, RenderResult
+from imgserver.engine.job import Codecs, Job, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError, Quarantined, ServerFault, Unavailable, WorkerLost
 from imgserver.quarantine import Quarantine
 from imgserver.worker import State, Worker

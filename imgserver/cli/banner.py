@@ -1,21 +1,15 @@
 """What `imgserver serve` prints once it listens: pictures of the folder, transformed, as URLs to click."""
 
-import os
 import webbrowser
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from threading import Thread
 
-from imgserver.cli.dialect import make_dialect, make_target
+from imgserver.cli.dialect import SOURCE, make_dialect, make_target
 from imgserver.dialects.native import NativeSettings
-from imgserver.errors import BadSourcePath
-from imgserver.formats import FORMATS, READABLE
-
-# A folder may hold millions of files; the first pictures are enough, and start-up must not wait for the rest.
-LOOKED_AT = 2_000
-SUFFIXES = {FORMATS[name].suffix for name in READABLE - {"svg"}} | {".jpeg", ".tiff"}
+from imgserver.plan import SourceRef
+from imgserver.sources.folder import pictures_in
 
 SHOWN = (
     ("w_400", "at most 400 wide"),
@@ -60,30 +54,12 @@ class Banner:
 
 def examples(root: Path) -> list[tuple[str, str]]:
     """Targets with their meanings: each transformation on another picture while there are some, and the health page."""
-    pictures = list(islice(_pictures(root), len(SHOWN)))
     dialect = make_dialect(NativeSettings())
+    spellable = (path for path in pictures_in(root) if dialect.is_spellable(SourceRef(SOURCE, path)))
+    pictures = list(islice(spellable, len(SHOWN)))
     shown = [
         (make_target(dialect, name, options), meaning)
         for (options, meaning), name in zip(SHOWN, cycle(pictures), strict=False)
     ]
     hint = [] if pictures else [("/img/w_400/<file>", f"no pictures in {root} yet; put some there")]
     return [*shown, *hint, ("/api/health", "is it well")]
-
-
-def _pictures(root: Path) -> Iterator[str]:
-    """Paths inside `root`, in order of their names, a folder's own files before its folders."""
-    dialect = make_dialect(NativeSettings())
-    for path in islice(_files(root), LOOKED_AT):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            name = path.relative_to(root).as_posix()
-            try:
-                make_target(dialect, name, "")
-            except BadSourcePath:  # a name that no URL can spell, such as one with a backslash
-                continue
-            yield name
-
-
-def _files(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(files))

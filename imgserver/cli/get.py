@@ -13,14 +13,12 @@ import click
 from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
 from imgserver.errors import NotFound
-from imgserver.formats import FORMATS, WRITABLE
+from imgserver.formats import FORMAT_OF_SUFFIX, WRITABLE
 
 if TYPE_CHECKING:
     from imgserver.engine.job import RenderResult
     from imgserver.plan import ImageRequest
     from imgserver.settings import Settings
-
-FORMAT_OF_SUFFIX = {FORMATS[name].suffix: name for name in WRITABLE} | {".jpeg": "jpg", ".tiff": "tiff"}
 
 
 @click.command()
@@ -76,7 +74,7 @@ def _negotiated(request: "ImageRequest", accept: str | None, output: Path | None
 
     wish = request.plan.output
     named = FORMAT_OF_SUFFIX.get(output.suffix.lower()) if output and accept is None else None
-    if named and wish.format in ("source", "auto"):
+    if named in WRITABLE and wish.format in ("source", "auto"):
         wish = replace(wish, format=named)
     return replace(request, plan=replace(request.plan, output=negotiate(wish, offers(accept))))
 

@@ -1,7 +1,5 @@
 """`imgserver serve`: the server, for a folder or as configured."""
 
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +9,7 @@ from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.settings import Loaded, Settings
+    from imgserver.settings import Loaded
 
 
 @click.command()
@@ -52,7 +50,7 @@ def serve(
     from imgserver.web.server import serve as run
 
     gallery = is_gallery_open(loaded.settings.server)
-    run(_readable(loaded), Banner.of(root, gallery=gallery, open_browser=open_browser))
+    run(loaded.settings, Banner.of(root, gallery=gallery, open_browser=open_browser))
 
 
 def _folder(loaded: "Loaded") -> Path:
@@ -62,11 +60,3 @@ def _folder(loaded: "Loaded") -> Path:
         what = "is not a folder" if root.exists() else "does not exist"
         fail(f"{root} {what} (source.root, from {loaded.origins['source.root']}); name the folder with the pictures")
     return root
-
-
-def _readable(loaded: "Loaded") -> "Settings":
-    """In a terminal somebody reads the log, unless the settings say otherwise."""
-    settings = loaded.settings
-    if loaded.origins["log.format"].kind != "default" or not sys.stderr.isatty():
-        return settings
-    return replace(settings, log=replace(settings.log, format="console"))

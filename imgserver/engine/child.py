@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
-from imgserver.engine.job import MIB, Job, RenderResult
+from imgserver.engine.job import MIB, Codecs, Job, RenderResult
 from imgserver.errors import ImageOverLimit, ImgserverError, ServerFault
 
 ENGINE = "imgserver.engine.render"
@@ -41,15 +41,6 @@ class ChildSettings:
     parent_pid: int
     memory_bytes: int
     nice: int
-
-
-@dataclass(frozen=True, slots=True)
-class Codecs:
-    """What the worker's libvips can do: its version, and formats by the names of `formats.FORMATS`."""
-
-    version: str = ""
-    read: tuple[str, ...] = ()
-    write: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +72,8 @@ def settle(settings: ChildSettings, begun: "Connection[bytes, bytes]") -> None:
 
 def open_engine(*, svg: bool = False) -> Codecs:
     """Loads libvips and closes it to all but the allowed formats; the slow part of a start."""
-    found = importlib.import_module(AIRLOCK).open_engine(svg=svg)
     importlib.import_module(ENGINE)
-    # The airlock's own class must not cross the border: unpickling it would import pyvips into the server.
-    return Codecs(version=found.version, read=tuple(found.read), write=tuple(found.write))
+    return cast(Codecs, importlib.import_module(AIRLOCK).open_engine(svg=svg))
 
 
 def render(job: Job) -> RenderResult:

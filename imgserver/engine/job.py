@@ -40,6 +40,10 @@ class Quality:
     webp_effort: Annotated[int, Ge(0), Le(6)] = 4
     jpeg_optimise: bool = True
 
+    def avif_effort_for(self, pixels: int) -> int:
+        """What a live AVIF of this size may cost."""
+        return self.avif_effort if pixels <= self.avif_effort_pixels else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -49,6 +53,15 @@ class Job:
     plan: Plan
     limits: Limits = field(default_factory=Limits)
     quality: Quality = field(default_factory=Quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Codecs:
+    """What a worker's libvips can do: its version, and formats by the names of `formats.FORMATS`."""
+
+    version: str = ""
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ messages contain file names, so they stay in the cause (for the log) and never e
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 
 import pyvips
 from pyvips import Error as Error
 from pyvips import Image as Image
 
+from imgserver.engine.job import Codecs
 from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, ServerFault
 
 # Earlier libvips decodes hostile files into memory faults (CVE-2026-33327 and its followers).
@@ -43,15 +43,6 @@ GInts = pyvips.GValue.array_int_type
 Blob = pyvips.GValue.blob_type
 
 OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
-
-
-@dataclass(frozen=True, slots=True)
-class Codecs:
-    """What this libvips can do: its version, and formats by the names of `formats.FORMATS`."""
-
-    version: str
-    read: tuple[str, ...]
-    write: tuple[str, ...]
 
 
 def open_engine(*, svg: bool = False) -> Codecs:

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from imgserver.errors import NotFound, ServerFault, Unavailable
+from imgserver.formats import FORMAT_OF_SUFFIX, READABLE
 from imgserver.media import HEAD_BYTES
 from imgserver.rendition import Fingerprint, Original
 
 T = TypeVar("T")
 
 THREADS = 4
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".tif", ".tiff")
+PICTURE_SUFFIXES = tuple(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name in READABLE - {"svg"})
+# A folder may hold millions of files; who shows some of its pictures looks at the first of them.
+LOOKED_AT = 2_000
 
 # O_NONBLOCK: opening a FIFO must not wait for its writer. O_NOFOLLOW: the path is resolved already, so a symlink at its
 # end has just been put there.
@@ -52,15 +55,8 @@ class Folder:
         return await self._in_thread(lambda: _fingerprint(self._resolved(path).stat()))
 
     async def pictures(self, limit: int) -> list[str]:
-        """Paths of up to `limit` files that are named like pictures, in the order of their folders."""
-        return await self._in_thread(lambda: list(islice(self._named_like_pictures(), limit)))
-
-    def _named_like_pictures(self) -> Iterator[str]:
-        for folder, folders, files in os.walk(self.root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(files):
-                if name.lower().endswith(PICTURE_SUFFIXES):
-                    yield (Path(folder) / name).relative_to(self.root).as_posix()
+        """The first `limit` of `pictures_in` the folder."""
+        return await self._in_thread(lambda: list(islice(pictures_in(self.root), limit)))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -110,6 +106,20 @@ class Folder:
         if not (_LINUX_FDS / str(descriptor)).readlink().is_relative_to(self.root):
             raise NotFound()
         return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def pictures_in(root: Path) -> Iterator[str]:
+    """Paths inside `root` of the files that are named like pictures, among the first LOOKED_AT that are not hidden."""
+    for path in islice(_visible_files(root), LOOKED_AT):
+        if path.name.lower().endswith(PICTURE_SUFFIXES):
+            yield path.relative_to(root).as_posix()
+
+
+def _visible_files(root: Path) -> Iterator[Path]:
+    """In the order of their names, a folder's own files before its folders."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
 
 
 def _undo(done: Future[T], undo: Callable[[T], None] | None) -> None:

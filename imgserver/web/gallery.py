@@ -40,11 +40,12 @@ class Gallery:
         self._card = _template("card.html")
 
     async def __call__(self, _: web.Request) -> web.Response:
-        paths = await self._folder.pictures(SHOWN)
+        found = await self._folder.pictures(SHOWN)
+        paths = [path for path in found if self._dialect.is_spellable(SourceRef(self._source, path))]
         shown = f"{len(paths)} pictures" if len(paths) != 1 else "1 picture"
         values = {
             "title": html.escape(self._folder.root.name or "pictures"),
-            "count": f"the first {SHOWN} pictures" if len(paths) == SHOWN else shown,
+            "count": f"the first {SHOWN} pictures" if len(found) == SHOWN else shown,
             "cards": "".join(map(self._card_of, paths)) or "<li class=facts>There is no picture in this folder.</li>",
         }
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}

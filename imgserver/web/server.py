@@ -53,8 +53,8 @@ async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable
     runner = web.AppRunner(
         app, handle_signals=False, handler_cancellation=True, shutdown_timeout=settings.server.drain_seconds
     )
-    await runner.setup()
     try:
+        await runner.setup()
         site = GuardedSite(runner, listener, app[GUARD], mount=MOUNT, pictures=app[PICTURES])
         await site.start()
         _settle_memory()

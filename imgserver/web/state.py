@@ -1,15 +1,12 @@
 """From the components' frozen statistics to the state series of `metrics.STATE`."""
 
-from collections.abc import Mapping
 from typing import Any
 
+from imgserver.admission import SHED_REASONS
 from imgserver.metrics import State
 from imgserver.service import ImageService
 from imgserver.web.connections import Guard
 from imgserver.web.ledger import Ledger
-
-SHED_REASONS = ("full", "predicted_wait", "deadline", "memory", "drain")
-RESTART_REASONS = ("crash", "oom", "timeout", "abandoned", "rss", "recycle", "start")
 
 
 def read(service: ImageService, guard: Guard, ledger: Ledger, *, ready: bool, dropped_lines: int) -> State:
@@ -36,7 +33,8 @@ def _queue(service: ImageService) -> dict[str, Any]:
         "waiting_tickets": queue.waiting_by_class,
         "predicted_wait_seconds": queue.predicted_wait_seconds,
         "decoded_bytes_in_flight": queue.decoded_bytes_in_flight,
-        "shed_total": _with_zeros(queue.shed, SHED_REASONS),
+        # Known label sets exist from the start: a series that is missing hides an alert.
+        "shed_total": {**dict.fromkeys(SHED_REASONS, 0), **queue.shed},
     }
 
 
@@ -50,7 +48,7 @@ def _workers(service: ImageService) -> dict[str, Any]:
             "spare": workers.spare,
         },
         "worker_busy_seconds_total": workers.busy_seconds,
-        "worker_restarts_total": _with_zeros(workers.restarts, RESTART_REASONS),
+        "worker_restarts_total": workers.restarts,
         "worker_rss_bytes": {str(number): size for number, size in workers.rss_bytes.items()},
         "quarantined_keys": workers.quarantined,
     }
@@ -65,8 +63,3 @@ def _cache(service: ImageService) -> dict[str, Any]:
         "cache_size_bytes": {"memory": memory.bytes},
         "cache_limit_bytes": {"memory": memory.limit_bytes},
     }
-
-
-def _with_zeros(counts: Mapping[str, float], known: tuple[str, ...]) -> dict[str, float]:
-    """Known label sets exist from the start: a series that is missing hides an alert."""
-    return {**dict.fromkeys(known, 0.0), **counts}

@@ -8,7 +8,9 @@ from io import BytesIO
 import pytest
 from PIL import Image, ImageCms
 
-from imgserver.engine.job import Job
+from imgserver.engine.header import examine
+from imgserver.engine.job import Job, Limits, Quality
+from imgserver.engine.load import reduction
 from imgserver.engine.render import render
 from imgserver.engine.vips import Image as VipsImage
 from imgserver.errors import BadRequest, NotInThisBuild, OutputOverLimit
@@ -241,6 +243,28 @@ def test_quality_reaches_the_encoder(draw: Renderer) -> None:
         ]
         assert sizes == sorted(sizes), name
         assert sizes[0] < sizes[2] / 2, name
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "cheap", "costly"),
+    [
+        ("jpg", 100, Quality(jpeg_optimise=False), Quality(jpeg_optimise=True)),
+        ("webp", 300, Quality(webp_effort=0), Quality(webp_effort=6)),
+        ("avif", 300, Quality(avif_effort=0), Quality(avif_effort=4)),
+        ("avif", 300, Quality(avif_effort=4, avif_effort_pixels=10_000), Quality(avif_effort=4)),
+    ],
+)
+def test_effort_reaches_the_encoder(draw: Renderer, name: str, width: int, cheap: Quality, costly: Quality) -> None:
+    sizes = [len(draw("creek.jpg", Fit(Px(width)), quality=quality, format=name).body) for quality in (cheap, costly)]
+
+    assert sizes[1] < sizes[0] or (name == "avif" and sizes[1] != sizes[0])  # AVIF spends it on quality as well
+
+
+@pytest.mark.parametrize(("headroom", "share"), [(1, 8), (2, 4), (4, 2), (8, 1)])
+def test_headroom_keeps_the_decoders_reduction_away_from_the_result(headroom: int, share: int) -> None:
+    header = examine(str(SAMPLES / "sunset.jpg"), Limits())
+
+    assert reduction(header, Fraction(1, 8), headroom) == Fraction(1, share)
 
 
 def test_large_jpegs_are_progressive_and_small_ones_are_not(draw: Renderer) -> None:

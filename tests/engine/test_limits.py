@@ -134,6 +134,13 @@ def test_the_output_is_refused_before_anything_is_decoded(draw: Renderer) -> Non
     assert time.process_time() - started < 0.1
 
 
+@pytest.mark.parametrize("limits", [Limits(output_side=149), Limits(output_pixels=149 * 100)])
+def test_a_result_is_as_large_as_the_settings_allow(draw: Renderer, limits: Limits) -> None:
+    assert draw("coffee.png", Fit(Px(140)), limits=limits).size.width == 140
+    with pytest.raises(OutputOverLimit):
+        draw("coffee.png", Fit(Px(150)), limits=limits)
+
+
 def test_a_missing_file_a_folder_and_a_pipe_are_not_found(draw: Renderer, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in ("gone.jpg", "pipe", "."):

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from imgserver.engine.child import Codecs
-from imgserver.engine.job import Job, RenderResult, Timings
+from imgserver.engine.job import Codecs, Job, RenderResult, Timings
 from imgserver.errors import BrokenImage
 from imgserver.plan import Dims, Plan
 

@@ -3,15 +3,21 @@
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import time
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import pytest
 
+from imgserver.engine.child import ChildSettings
+from imgserver.engine.job import MIB
 from imgserver.errors import Quarantined, WorkerLost
 from imgserver.flights import Flights
 from imgserver.quarantine import KEYS, SECONDS, Quarantine
+from imgserver.worker import Worker
+from tests.faults import deeds
 from tests.faults.conftest import do, running, until, whole_again
 
 # Figures: pytest --log-cli-level=INFO
@@ -76,6 +82,19 @@ async def test_an_idle_worker_killed_is_noticed_and_replaced(workers):
     await whole_again(workers, without=pid)
 
     assert await do(workers, "fine", "still here") == "still here"
+
+
+def test_a_task_handed_to_a_worker_that_is_being_buried_breaks():
+    """Cancelled instead, it would be answered as a fault of ours."""
+    for _ in range(5):
+        worker = Worker(0, settings=ChildSettings(os.getpid(), 1024 * MIB, 0), opener=deeds.opener, work=deeds.perform)
+        worker.start().result(timeout=30)
+        worker.kill("crash")
+        future = worker.submit(deeds.job("fine"), seconds=10)
+        worker.bury()
+
+        assert isinstance(future.exception(timeout=10), BrokenExecutor)
+        shutil.rmtree(worker.tmpdir)
 
 
 async def test_all_workers_killed_ten_times_in_a_row(workers):

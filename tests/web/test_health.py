@@ -1,5 +1,6 @@
 """Probes, health, metrics and the front page of a real server."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -7,7 +8,7 @@ import subprocess
 import pytest
 
 from imgserver import metrics
-from tests.serving import ServerProcess, serving
+from tests.serving import SAMPLES, ServerProcess, serving
 
 
 def test_a_serving_process_is_alive_and_ready(server: ServerProcess):
@@ -107,6 +108,16 @@ def test_the_front_page_shows_the_folder_with_pictures_of_our_own(server):
     assert len(sources) == 9
     assert all(server.ask(source).status == 200 for source in sources)
     assert "script" not in page.headers["Content-Security-Policy"]
+
+
+def test_the_front_page_leaves_out_what_it_cannot_link_to(tmp_path):
+    for name in ("back\\slash.jpg", ".hidden.jpg", "notes.txt", os.fsdecode(b"\xff.jpg"), "a b#1.jpg"):
+        (tmp_path / name).write_bytes((SAMPLES / "autumn.jpg").read_bytes())
+    with serving(tmp_path, workers_count=1) as server:
+        page = server.ask("/")
+
+    assert page.status == 200
+    assert re.findall(r'<img src="([^"]+)"', page.body.decode()) == ["/img/w_400,f_auto/a%20b%231.jpg"]
 
 
 def test_the_front_page_is_not_shown_to_strangers():

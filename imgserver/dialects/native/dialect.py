@@ -11,7 +11,7 @@ from imgserver.dialects.native.rules import check
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options
 from imgserver.dialects.native.wish import Wish, meant, read
-from imgserver.errors import BadOption, BadSourcePath, SignatureRefused
+from imgserver.errors import BadOption, BadSourcePath, ImgserverError, SignatureRefused
 from imgserver.plan import ImageRequest, Orient, Plan, SourceRef, Step
 
 # What a path segment may hold as it is (RFC 3986 3.3), but for the comma, which parts options.
@@ -61,6 +61,14 @@ class NativeDialect:
         if self.parse(target).ref != ref:
             raise BadOption(f"{options} does not end where the source begins", value=options)
         return target
+
+    def is_spellable(self, ref: SourceRef) -> bool:
+        """Whether a URL can ask for it: a file's name may hold what a target may not, such as a backslash."""
+        try:
+            self.build(ref)
+        except ImgserverError:
+            return False
+        return True
 
     def _is_taken(self, first: str) -> bool:
         """Whether a first folder of this name would be read as a source, or as the mark of an address."""

@@ -1,0 +1,101 @@
+"""Settings of the listening side and of answers, seen from outside; the rest is tested beside its component."""
+
+import http.client
+import signal
+from unittest.mock import Mock
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from imgserver.settings import ServerSettings
+from imgserver.web.app import _from_here_only, is_gallery_open
+from tests.serving import ServerProcess, await_that, serving
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    with serving(
+        workers_count=1,
+        server_keepalive_seconds=0.3,
+        server_gallery="on",
+        http_max_age_seconds=7,
+        http_stale_while_revalidate_seconds=0,
+        http_stale_if_error_seconds=9,
+        cache_memory_bytes=0,
+        limits_output_side=100,
+        log_level="warning",
+    ) as running:
+        yield running
+
+
+def test_lifetimes_are_told_to_caches(tuned: ServerProcess):
+    assert tuned.ask("/img/w_50/cat.png").headers["Cache-Control"] == "max-age=7, stale-if-error=9"
+
+
+def test_limits_reach_the_workers(tuned):
+    assert tuned.ask("/img/w_101/cat.png").json()["type"] == "urn:imgserver:error:output-over-limit"
+
+
+def test_without_a_cache_nothing_is_a_hit(tuned):
+    for _ in range(2):
+        assert "hit" not in tuned.ask("/img/w_40/cat.png").headers["Cache-Status"]
+
+
+def test_an_idle_connection_is_kept_only_so_long(tuned):
+    connection = http.client.HTTPConnection("127.0.0.1", tuned.port, timeout=10)
+    try:
+        connection.request("GET", "/livez")
+        assert connection.getresponse().read() == b"alive\n"
+        assert connection.sock.recv(1) == b""
+    finally:
+        connection.close()
+
+
+def test_requests_are_not_logged_above_their_level(tuned):
+    tuned.ask("/img/w_30/cat.png")
+
+    assert [event for event in tuned.events() if event["event"] in ("request", "worker.started")] == []
+
+
+def test_draining_ends_in_its_time_though_a_request_hangs():
+    with serving(workers_count=1, server_drain_seconds=0.2, queue_deadline_seconds=60) as server:
+        for worker in server.workers():
+            worker.suspend()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", "/img/w_60/cat.png")
+        await_that(lambda: server.image_health()["workers"]["busy"] == 1, "the worker is busy")
+        server.process.send_signal(signal.SIGTERM)
+
+        assert server.process.wait(timeout=10) == 0
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("gallery", "host", "is_open"),
+    [
+        ("auto", "127.0.0.1", True),
+        ("auto", "::1", True),
+        ("auto", "0.0.0.0", False),
+        ("on", "0.0.0.0", True),
+        ("off", "127.0.0.1", False),
+    ],
+)
+def test_the_gallery_is_open_to_its_owner(gallery, host, is_open):
+    assert is_gallery_open(ServerSettings(host=host, gallery=gallery)) is is_open
+
+
+@pytest.mark.parametrize(("peer", "is_shown"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False)])
+async def test_private_metrics_are_there_for_this_machine_only(peer, is_shown):
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="metrics")
+
+    transport = Mock()
+    transport.get_extra_info = Mock(side_effect=lambda name, default=None: (peer, 1) if name == "peername" else default)
+    request = make_mocked_request("GET", "/metrics", transport=transport)
+
+    if is_shown:
+        assert (await _from_here_only(page)(request)).text == "metrics"
+    else:
+        with pytest.raises(web.HTTPNotFound):
+            await _from_here_only(page)(request)
