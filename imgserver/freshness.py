@@ -1,13 +1,19 @@
 """Validators and lifetimes: pure functions of header texts and settings (RFC 9110, 9111, 5861)."""
 
+import math
 import re
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
 YEAR_SECONDS = 31_536_000
+
+# A record is kept this much longer than it is fresh, so that there is something to serve while the source is away.
+KEPT_FACTOR = 2.5
+# Records made together must not end together.
+JITTER = 0.1
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
@@ -34,6 +40,42 @@ def cache_control(settings: FreshnessSettings) -> str:
 
 def error_cache_control(cache_seconds: int) -> str:
     return f"max-age={cache_seconds}" if cache_seconds else "no-store"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """Fresh before `fresh_until`, of some use before `expires`; seconds of the epoch."""
+
+    fresh_until: float
+    expires: float
+
+
+def lifetime(*, created: float, soft_seconds: float, draw: float) -> Lifetime:
+    """The two ends of a record made at `created`. `draw` is a random number in [0, 1]: both ends move by ±10 %."""
+    seconds = soft_seconds * jittered(draw)
+    return Lifetime(fresh_until=created + seconds, expires=created + KEPT_FACTOR * seconds)
+
+
+def jittered(draw: float) -> float:
+    """The factor 1 ±10 % for a random number in [0, 1]."""
+    return 1 + JITTER * (2 * draw - 1)
+
+
+def age_class(*, now: float, fresh_until: float | None, expires: float | None) -> Literal["fresh", "stale", "expired"]:
+    """What a record is good for. A clock that was set back makes a record fresh for longer, never negative."""
+    if expires is not None and now >= expires:
+        return "expired"
+    return "stale" if fresh_until is not None and now >= fresh_until else "fresh"
+
+
+def is_early(*, now: float, fresh_until: float | None, render_seconds: float, draw: float) -> bool:
+    """Whether this request should refresh the record although it is fresh: one of many does, shortly before the end.
+
+    XFetch (Vattani et al., 2015): the costlier the render, the earlier. `draw` is a random number in (0, 1].
+    """
+    if fresh_until is None:
+        return False
+    return now - render_seconds * math.log(max(draw, 1e-12)) >= fresh_until
 
 
 def http_date(epoch_seconds: int) -> str:

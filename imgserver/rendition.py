@@ -27,11 +27,16 @@ class Original:
     modified: int | None
 
 
+# Purge marks as they were when the original was opened: (group, token) pairs; the empty token is "never purged".
+Marks = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Rendition:
     """A finished body with what HTTP must say about it. `etag` is a digest of the body, unquoted.
 
-    `created` is wall-clock seconds of the epoch; `render_seconds` is what making it cost.
+    `created` is wall-clock seconds of the epoch; `render_seconds` is what making it cost. It is fresh before
+    `fresh_until` and of no use to anybody from `expires` on (both of the same clock; None is no bound).
     """
 
     body: bytes
@@ -43,3 +48,6 @@ class Rendition:
     modified: int | None
     created: float
     render_seconds: float
+    fresh_until: float | None = None
+    expires: float | None = None
+    marks: Marks = ()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from imgserver.caches import Cache
+from imgserver.caches import Cache, Tier
 from imgserver.errors import NotFound
 from imgserver.plan import Dims
 from imgserver.rendition import Fingerprint, Rendition
@@ -67,6 +67,61 @@ class CacheContract:
         found = cache.get("b")
         assert found is not None
         assert found.body == b"b"
+
+
+class TierContract:
+    """What every tier keeps to. Provide the fixture `tier`, started, empty and with room for a few small renditions."""
+
+    @pytest.fixture
+    async def tier(self) -> Tier:
+        raise NotImplementedError
+
+    async def test_what_was_put_is_got_with_every_field(self, tier: Tier) -> None:
+        rendition = make_rendition(
+            modified=5, fresh_until=1e12, expires=2e12, marks=(("a", ""), ("s0123456789abcdef", "token"))
+        )
+
+        assert await tier.put("1/a/b", rendition)
+        assert await tier.get("1/a/b") == rendition
+
+    async def test_an_unknown_key_is_a_miss(self, tier: Tier) -> None:
+        assert await tier.get("1/unknown/b") is None
+
+    async def test_the_last_put_wins(self, tier: Tier) -> None:
+        await tier.put("1/a/b", make_rendition(b"first"))
+        await tier.put("1/a/b", make_rendition(b"second"))
+
+        found = await tier.get("1/a/b")
+        assert found is not None
+        assert found.body == b"second"
+
+    async def test_what_was_dropped_is_a_miss_and_others_stay(self, tier: Tier) -> None:
+        await tier.put("1/a/b", make_rendition(b"a"))
+        await tier.put("1/a/c", make_rendition(b"c"))
+        await tier.drop("1/a/b")
+        await tier.drop("1/never/there")
+
+        found = await tier.get("1/a/c")
+        assert await tier.get("1/a/b") is None
+        assert found is not None
+        assert found.body == b"c"
+
+    async def test_an_empty_body_is_a_body(self, tier: Tier) -> None:
+        await tier.put("1/a/b", make_rendition(b""))
+
+        assert await tier.get("1/a/b") == make_rendition(b"")
+
+    async def test_keys_may_be_any_text(self, tier: Tier) -> None:
+        keys = ["", "../../etc/passwd", "/", "\0", "x" * 1000, "ä*?[a-z]\n"]
+        for number, key in enumerate(keys):
+            await tier.put(key, make_rendition(str(number).encode()))
+
+        found = [await tier.get(key) for key in keys]
+        assert [rendition and rendition.body for rendition in found] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+    async def test_what_no_record_can_hold_is_declined(self, tier: Tier) -> None:
+        assert not await tier.put("1/a/b", make_rendition(etag="\ud800"))
+        assert await tier.get("1/a/b") is None
 
 
 class SourceContract:

@@ -60,3 +60,41 @@ def test_cache_control_names_the_graces_that_are_on():
 def test_errors_say_how_long_they_hold():
     assert freshness.error_cache_control(0) == "no-store"
     assert freshness.error_cache_control(30) == "max-age=30"
+
+
+def test_a_record_is_kept_longer_than_it_is_fresh_and_both_ends_are_spread():
+    early, late = (freshness.lifetime(created=1000, soft_seconds=100, draw=draw) for draw in (0.0, 1.0))
+
+    assert (early.fresh_until, early.expires) == (pytest.approx(1090), pytest.approx(1225))
+    assert (late.fresh_until, late.expires) == (pytest.approx(1110), pytest.approx(1275))
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"), [(0, "fresh"), (99, "fresh"), (100, "stale"), (199, "stale"), (200, "expired")]
+)
+def test_age_classes_change_exactly_at_their_ends(now, expected):
+    assert freshness.age_class(now=now, fresh_until=100, expires=200) == expected
+
+
+def test_a_record_without_ends_stays_fresh():
+    assert freshness.age_class(now=1e12, fresh_until=None, expires=None) == "fresh"
+    assert not freshness.is_early(now=1e12, fresh_until=None, render_seconds=9, draw=1e-9)
+
+
+def test_early_refresh_is_rare_long_before_the_end_and_certain_after_it():
+    draws = [(number + 1) / 1000 for number in range(1000)]
+
+    def share(now):
+        return sum(freshness.is_early(now=now, fresh_until=100, render_seconds=1, draw=draw) for draw in draws) / 1000
+
+    assert share(80) == 0
+    assert share(99) == pytest.approx(0.37, abs=0.02)  # e^-1
+    assert share(100) == 1
+    assert freshness.is_early(now=0, fresh_until=100, render_seconds=1, draw=0) is False
+
+
+def test_a_costly_picture_is_refreshed_earlier():
+    def early(seconds):
+        return freshness.is_early(now=95, fresh_until=100, render_seconds=seconds, draw=0.1)
+
+    assert (early(1), early(3)) == (False, True)

@@ -2,6 +2,10 @@
 
 A cache may lose anything at any time and must never give a wrong picture: whatever is odd about an entry makes it a
 miss. Keys come from `identity.key`.
+
+Memory stands in front (`memory.py`); disk (`shelf.py`, `disk.py`) and Redis (`redis.py`, guarded by `breaker.py`) keep
+records (`record.py`) behind it, and `tiered.py` is all of them as one. What was purged is told by marks (`marks.py`),
+of the groups in `groups.py`. To write another tier, keep to `Tier` and run `imgserver.testing.TierContract` on it.
 """
 
 from typing import Protocol
@@ -17,3 +21,17 @@ class Cache(Protocol):
     def put(self, key: str, rendition: Rendition) -> bool: ...
 
     def drop(self, key: str) -> None: ...
+
+
+class Tier(Protocol):
+    """A cache behind a wait, which every tier bounds by itself. None of them raises but what cancels their caller.
+
+    A tier neither reads the clock nor the marks of what it gives: its owner does. Bytes that are not what was put are
+    a miss, are removed, and are counted.
+    """
+
+    async def get(self, key: str) -> Rendition | None: ...
+
+    async def put(self, key: str, rendition: Rendition) -> bool: ...
+
+    async def drop(self, key: str) -> None: ...

@@ -1,6 +1,7 @@
 """The memory tier: the most recently used renditions, bounded in bytes."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -67,6 +68,13 @@ class MemoryCache:
         rendition = self._entries.pop(key, None)
         if rendition is not None:
             self._bytes -= _weight(rendition)
+
+    def sweep(self, keeps: Callable[[Rendition], bool]) -> int:
+        """Drops every rendition that is not kept; how many."""
+        gone = [key for key, rendition in self._entries.items() if not keeps(rendition)]
+        for key in gone:
+            self.drop(key)
+        return len(gone)
 
     def statistics(self) -> MemoryStatistics:
         return MemoryStatistics(

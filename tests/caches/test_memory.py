@@ -53,3 +53,13 @@ def test_no_memory_switches_the_tier_off():
 
     assert not cache.put("a", make_rendition())
     assert cache.get("a") is None
+
+
+def test_a_sweep_drops_what_is_not_kept_and_gives_its_bytes_back():
+    cache = cache_for(3)
+    for number in range(3):
+        cache.put(str(number), make_rendition(BODY, created=float(number)))
+
+    assert cache.sweep(lambda rendition: rendition.created == 1) == 2
+    assert [cache.get(str(number)) is not None for number in range(3)] == [False, True, False]
+    assert cache.statistics().bytes == len(BODY) + ENTRY_BYTES

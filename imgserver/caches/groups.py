@@ -1,0 +1,63 @@
+"""Groups: what can be purged together. Short digests, so that no name of a source leaks into headers or Redis.
+
+Every record belongs to everything, its source's original, each directory above that, its own key, and its tags. The
+first letter tells the kind: `a`, `s`, `d`, `k`, `t`.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from hashlib import sha256
+
+from imgserver.identity import source_digest
+from imgserver.plan import SourceRef
+
+ALL = "a"
+
+# Directories below this depth are purged with their ancestor of this depth: too much goes, never too little.
+DEPTH_LIMIT = 32
+TAGS_LIMIT = 16
+_DIGITS = 16
+
+
+def groups_of(ref: SourceRef, *, key: str | None = None, tags: Iterable[str] = ()) -> tuple[str, ...]:
+    """The groups of a rendition of this original, widest first; at most 16 tags count."""
+    groups = _original_groups(ref)
+    if key is not None:
+        groups += (key_group(key),)
+    return groups + tuple(tag_group(tag) for tag in tuple(tags)[:TAGS_LIMIT])
+
+
+def source_group(ref: SourceRef) -> str:
+    """All renditions of one original; its digits begin the source digest of their keys."""
+    return "s" + source_digest(ref)[:_DIGITS]
+
+
+def prefix_group(source: str, prefix: str) -> str:
+    """All originals of a source below a directory, with or without a slash at its end; "" is the whole source."""
+    parts = [part for part in prefix.split("/") if part]
+    return _digest("d", source, *parts[:DEPTH_LIMIT])
+
+
+def key_group(key: str) -> str:
+    """One rendition."""
+    return _digest("k", key)
+
+
+def tag_group(tag: str) -> str:
+    return _digest("t", tag)
+
+
+@lru_cache(maxsize=4096)
+def _original_groups(ref: SourceRef) -> tuple[str, ...]:
+    parts = [part for part in ref.path.split("/")[:-1] if part][:DEPTH_LIMIT]
+    directories = (_digest("d", ref.source, *parts[:depth]) for depth in range(len(parts) + 1))
+    return (ALL, *directories, source_group(ref))
+
+
+def _digest(kind: str, *texts: str) -> str:
+    """Length-prefixed, so that no two lists of names run together."""
+    hasher = sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        hasher.update(len(data).to_bytes(4, "big") + data)
+    return kind + hasher.hexdigest()[:_DIGITS]

@@ -1,0 +1,163 @@
+"""The Redis tier: the same records, shared by all replicas of one namespace. Every fault is a miss."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from imgserver.caches.board import token_of
+from imgserver.caches.link import Link
+from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
+from imgserver.freshness import jittered
+from imgserver.rendition import Marks, Rendition
+
+# One step of a sweep: so many keys are looked for, and their heads read, at once.
+SWEEP_KEYS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RedisStatistics:
+    """Totals since the start; `corrupt` by the record's reason, `dropped_writes` by why nothing was written."""
+
+    hits: int
+    misses: int
+    errors: int
+    corrupt: Mapping[str, int]
+    dropped_writes: Mapping[str, int]
+
+
+class RedisCache:
+    """A `Tier` over a started `Link`, which its owner closes.
+
+    `learn` is told the purge marks that came with a look-up: token by group, "" where there is none.
+    """
+
+    def __init__(self, link: Link, learn: Callable[[Mapping[str, str]], None] = lambda _: None) -> None:
+        self._link = link
+        self._learn = learn
+        self._hits = self._misses = self._errors = 0
+        self._corrupt: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+
+    async def get(self, key: str, groups: Sequence[str] = ()) -> Rendition | None:
+        """The marks of `groups`, when given, are read in the same round trip, after the record."""
+        name = self._link.name(key)
+        limit = self._link.settings.item_bytes + HEAD_BYTES
+
+        def fill(pipe: Any) -> None:
+            pipe.exists(name)
+            # Not GET: whatever somebody put there, no more than a record's length comes over.
+            pipe.getrange(name, 0, limit)
+            if groups:
+                pipe.mget([self._link.name("mark", group) for group in groups])
+
+        replies = await self._link.read("get", fill)
+        rendition = None
+        if replies is None:
+            self._errors += 1
+        else:
+            self._learn_marks(groups, replies[2:])
+            rendition = await self._opened(key, replies[0], replies[1])
+        self._hits += rendition is not None
+        self._misses += rendition is None
+        return rendition
+
+    async def put(self, key: str, rendition: Rendition) -> bool:
+        milliseconds = self._milliseconds(rendition)
+        if len(rendition.body) > self._link.settings.item_bytes or milliseconds <= 0:
+            self._dropped["size" if milliseconds > 0 else "expired"] += 1
+            return False
+        try:
+            data = encode(key, rendition)
+        except ValueError:
+            self._dropped["error"] += 1
+            return False
+        replies = await self._link.write("set", lambda pipe: pipe.set(self._link.name(key), data, px=milliseconds))
+        if replies is None or replies[0] is not True:
+            self._dropped["error"] += 1
+            return False
+        return True
+
+    async def drop(self, key: str) -> None:
+        await self._link.write("unlink", lambda pipe: pipe.unlink(self._link.name(key)))
+
+    async def sweep(self, keeps: Callable[[float | None, Marks], bool], groups: Sequence[str] = ()) -> int:
+        """Unlinks the records of this namespace whose (expires, marks) are not kept; how many.
+
+        `groups` narrows the search to what could have them. RedisError, OSError: it did not come to its end.
+        """
+        gone = 0
+        for pattern in self._patterns(groups):
+            async for names in _batches(self._link.patient.scan_iter(match=pattern, count=SWEEP_KEYS * 5)):
+                gone += await self._sweep_some(names, keeps)
+        return gone
+
+    def statistics(self) -> RedisStatistics:
+        return RedisStatistics(
+            hits=self._hits,
+            misses=self._misses,
+            errors=self._errors,
+            corrupt=dict(self._corrupt),
+            dropped_writes=dict(self._dropped),
+        )
+
+    async def _opened(self, key: str, exists: Any, data: Any) -> Rendition | None:
+        """The reply as a rendition; whatever else lies at the key is taken away, behind the caller's back."""
+        if isinstance(data, bytes) and not (data == b"" and exists == 0):
+            try:
+                return decode(key, data)
+            except Corrupt as corrupt:
+                self._corrupt[corrupt.reason] += 1
+                await self._link.later(lambda: self.drop(key))
+        elif isinstance(data, Exception) and str(data).startswith("WRONGTYPE"):
+            self._corrupt["type"] += 1
+            await self._link.later(lambda: self.drop(key))
+        return None
+
+    def _learn_marks(self, groups: Sequence[str], replies: list[Any]) -> None:
+        if replies and isinstance(replies[0], list) and len(replies[0]) == len(groups):
+            self._learn({group: token_of(token) for group, token in zip(groups, replies[0], strict=True)})
+
+    def _milliseconds(self, rendition: Rendition) -> int:
+        left = float(self._link.settings.ttl_seconds)
+        if rendition.expires is not None:
+            left = min(left, rendition.expires - time.time())
+        return int(1000 * left * jittered(random.random()))  # noqa: S311
+
+    def _patterns(self, groups: Sequence[str]) -> Iterator[str]:
+        """Keys are `<version>/<source digest>/<plan digest>`: only an original's group can be told from them."""
+        if groups and all(group.startswith("s") for group in groups):
+            yield from (self._link.name(f"[0-9]*/{group[1:]}*/*") for group in groups)
+        else:
+            yield self._link.name("[0-9]*/*/*")
+
+    async def _sweep_some(self, names: list[bytes], keeps: Callable[[float | None, Marks], bool]) -> int:
+        pipe = self._link.patient.pipeline(transaction=False)
+        for name in names:
+            pipe.getrange(name, 0, HEAD_BYTES - 1)
+        heads = await pipe.execute(raise_on_error=False)
+        gone = [name for name, head in zip(names, heads, strict=True) if not _is_kept(head, keeps)]
+        return int(await self._link.patient.unlink(*gone)) if gone else 0
+
+
+def _is_kept(head: object, keeps: Callable[[float | None, Marks], bool]) -> bool:
+    if not isinstance(head, bytes):
+        return False
+    try:
+        _, expires, marks = peek(head)
+    except Corrupt:
+        return False
+    return keeps(expires, marks)
+
+
+async def _batches(names: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    batch: list[bytes] = []
+    async for name in names:
+        batch.append(name)
+        if len(batch) == SWEEP_KEYS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

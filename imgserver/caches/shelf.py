@@ -1,0 +1,245 @@
+"""Records as files below one folder: `ab/cd/<rest of a digest of the key>`. Synchronous, for the threads of `disk.py`.
+
+The files are the truth; the index in memory serves the byte cap and is rebuilt by a scan at every start, so that it
+need not survive anything. A file is complete when it has its name (written under another, then renamed); its checksum
+finds what a power cut tore, so nothing is synced.
+"""
+
+import os
+import stat
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO, TypeVar
+
+from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
+from imgserver.rendition import Marks, Rendition
+
+T = TypeVar("T")
+
+BLOCK_BYTES = 4096
+TEMPORARY = ".tmp"
+
+# A long walk over the files lets others have the interpreter: after so many files, for so long.
+BATCH = 64
+PAUSE_SECONDS = 0.001
+
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str
+    bytes: int
+    used: float
+
+
+class Shelf:
+    """Least recently used out first; thread-safe. A file's modification time is when it was used last."""
+
+    def __init__(self, root: Path, *, limit_bytes: int, item_bytes: int) -> None:
+        self._root = root
+        self._limit_bytes = limit_bytes
+        self._item_bytes = item_bytes
+        self._lock = Lock()
+        self._index: OrderedDict[bytes, int] = OrderedDict()
+        self._numbers = count()
+        self.bytes = 0
+        self.evictions = 0
+        self.scanned = False
+
+    @property
+    def entries(self) -> int:
+        return len(self._index)
+
+    def load(self, key: str) -> Rendition | None:
+        """Corrupt: the file was no record of this key, and is gone now. OSError: it cannot be read."""
+        name = _name(key)
+        try:
+            data = self._read(name, self._item_bytes + HEAD_BYTES + 1)
+        except FileNotFoundError:
+            self._forget(name)
+            return None
+        try:
+            rendition = decode(key, data)
+        except Corrupt:
+            self._discard(name)
+            raise
+        self._touch(name)
+        return rendition
+
+    def store(self, key: str, rendition: Rendition) -> bool:
+        """False: not kept, because it is too large or because the scan has not ended. OSError: it cannot be written."""
+        if not self.scanned or len(rendition.body) > self._item_bytes:
+            return False
+        data = encode(key, rendition)
+        name, weight = _name(key), _weight(len(data))
+        if weight > self._limit_bytes:
+            return False
+        self._admit(name, weight)
+        try:
+            self._write(name, data)
+        except BaseException:
+            self._forget(name)
+            raise
+        # A remove or an eviction may have come between, and found no file yet.
+        self._admit(name, weight)
+        return True
+
+    def remove(self, key: str) -> None:
+        self._discard(_name(key))
+
+    def scan(self) -> None:
+        """Builds the index and removes what writers left half-done. OSError: the folder cannot be had."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = sorted(self._walk(), key=lambda file: file.used)
+        with self._lock:
+            for file in found:
+                self._add(file.name, _weight(file.bytes))
+            self.scanned = True
+        self._make_room()
+
+    def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> int:
+        """Removes the records whose (expires, marks) are not kept, and odd files. How many went."""
+        with self._lock:
+            names = [name.hex() for name in self._index]
+        return sum(self._sweep_one(name, keeps) for name in _paced(names))
+
+    def _sweep_one(self, name: str, keeps: Callable[[float | None, Marks], bool]) -> bool:
+        try:
+            _, expires, marks = peek(self._read(name, HEAD_BYTES))
+            kept = keeps(expires, marks)
+        except Corrupt:
+            kept = False
+        except OSError:
+            self._forget(name)
+            return False
+        if not kept:
+            self._discard(name)
+        return not kept
+
+    def _walk(self) -> Iterator[_File]:
+        for path in _paced(self._paths()):
+            if path.name.endswith(TEMPORARY):
+                with suppress(OSError):
+                    Path(path.path).unlink()
+                continue
+            name = "".join(path.path.rsplit("/", 3)[1:])
+            with suppress(OSError):
+                facts = path.stat(follow_symlinks=False)
+                if len(name) == 32 and _HEX.issuperset(name) and stat.S_ISREG(facts.st_mode):
+                    yield _File(name, facts.st_size, facts.st_mtime)
+
+    def _paths(self) -> Iterator["os.DirEntry[str]"]:
+        for outer in _folders(str(self._root)):
+            for inner in _folders(outer):
+                with suppress(OSError), os.scandir(inner) as entries:
+                    yield from entries
+
+    def _read(self, name: str, limit: int) -> bytes:
+        # Not blocking, not following: somebody may have put a pipe or a link there.
+        descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            return os.read(descriptor, min(os.fstat(descriptor).st_size, limit))
+        finally:
+            os.close(descriptor)
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}-{next(self._numbers)}{TEMPORARY}")
+        try:
+            with _create(temporary) as file:
+                _write_all(file, data)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def _path(self, name: str) -> Path:
+        return self._root / name[:2] / name[2:4] / name[4:]
+
+    def _admit(self, name: str, weight: int) -> None:
+        """Counts the file before it is there, so that the cap holds at every moment."""
+        with self._lock:
+            self._add(name, weight)
+        self._make_room()
+
+    def _add(self, name: str, weight: int) -> None:
+        digest = bytes.fromhex(name)
+        self.bytes += weight - self._index.pop(digest, 0)
+        self._index[digest] = weight
+
+    def _make_room(self) -> None:
+        with self._lock:
+            victims = []
+            while self.bytes > self._limit_bytes and self._index:
+                digest, weight = self._index.popitem(last=False)
+                self.bytes -= weight
+                self.evictions += 1
+                victims.append(digest.hex())
+        for name in victims:
+            self._unlink(name)
+
+    def _touch(self, name: str) -> None:
+        with suppress(OSError):
+            os.utime(self._path(name))
+        with self._lock, suppress(KeyError):
+            self._index.move_to_end(bytes.fromhex(name))
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self.bytes -= self._index.pop(bytes.fromhex(name), 0)
+
+    def _discard(self, name: str) -> None:
+        self._forget(name)
+        self._unlink(name)
+
+    def _unlink(self, name: str) -> None:
+        with suppress(OSError):
+            self._path(name).unlink()
+
+
+def _name(key: str) -> str:
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _weight(size: int) -> int:
+    """What a file takes of the disk, folders not counted."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def _folders(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry.path for entry in entries if len(entry.name) == 2 and entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _create(path: Path) -> BinaryIO:
+    try:
+        return path.open("xb", buffering=0)
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path.open("xb", buffering=0)
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """A disk that fills up takes a part before it refuses the rest."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _paced(items: Iterable[T]) -> Iterator[T]:
+    for number, item in enumerate(items, start=1):
+        yield item
+        if number % BATCH == 0:
+            time.sleep(PAUSE_SECONDS)

