@@ -167,6 +167,10 @@ class Admission:
         self._admitted += 1
         return ticket
 
+    @property
+    def deadline_seconds(self) -> float:
+        return self._settings.deadline_seconds
+
     def drain(self) -> None:
         """From now on every new ticket is refused; those given are served."""
         self._draining = True

@@ -23,7 +23,7 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 IMAGE_ROUTE = "image"
 # What became of a request for a picture; each is counted in exactly one.
-OUTCOMES = ("hit", "joined", "rendered", "not_modified", "refused", "shed", "failed", "left", "preflight")
+OUTCOMES = ("hit", "stale", "joined", "rendered", "not_modified", "refused", "shed", "failed", "left", "preflight")
 
 
 class Metrics:

@@ -1,42 +1,48 @@
-"""The story of one picture: found in the cache, joined in flight, or rendered."""
+"""The story of one picture: found in the cache, stale or fresh, joined in flight, or rendered."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from imgserver import freshness
 from imgserver.admission import Admission, Criticality, Ticket
-from imgserver.caches.memory import MemoryCache
+from imgserver.behind import Behind
+from imgserver.caches.tiered import Tiered
 from imgserver.cost import CostModel, Work
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
-from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound
+from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, Unavailable
 from imgserver.estimate import foresee
 from imgserver.flights import Flights
 from imgserver.plan import Plan, SourceRef
-from imgserver.rendition import Fingerprint, Original, Rendition
+from imgserver.rendition import Fingerprint, Marks, Original, Rendition
 from imgserver.sources import Source
 from imgserver.sources.looks import RecentLooks
 from imgserver.workers import Workers
 
 # A look at an original is one system call; a file system that hangs must not hold every visitor for ever.
 LOOK_SECONDS = 2.0
+# How long a finished picture waits to be in Redis before the other servers are told to look there.
+WRITTEN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A wish after negotiation: nothing in it depends on a header any more."""
+    """A wish after negotiation: nothing in it depends on a header any more. `groups` are what it is purged with."""
 
     key: str
     ref: SourceRef
     plan: Plan
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
     rendition: Rendition
-    outcome: Literal["hit", "joined", "rendered"]
+    outcome: Literal["hit", "stale", "joined", "rendered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,14 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class ImageService:
-    """One source per name. `observe` is told of each render that ended well, `observe_failure` of the others."""
+    """One source per name. `observe` is told of each render that ended well, `observe_failure` of the others.
+
+    A picture past its soft end is answered as it is and renewed behind the answer. One whose original has changed, or
+    that was purged, is never answered.
+    """
 
     sources: dict[str, Source]
-    cache: MemoryCache
+    cache: Tiered
     looks: RecentLooks
     flights: Flights[Rendition]
     admission: Admission
@@ -61,31 +71,45 @@ class ImageService:
     costs: CostModel
     limits: Limits
     quality: Quality
+    fresh_seconds: float
+    behind: Behind
     observe: Callable[[Rendered], None]
     observe_failure: Callable[[Work, ImgserverError], None]
 
     def at_hand(self, order: Order) -> Rendition | None:
-        """A picture that can be answered at once: kept, and its original was looked at a moment ago."""
+        """A picture that can be answered at once: kept, fresh, and its original was looked at a moment ago."""
         seen = self.looks.recall(order.ref)
         if seen is None:
             return None
-        rendition = self.cache.get(order.key)
-        return rendition if rendition is not None and rendition.fingerprint == seen else None
+        rendition = self.cache.at_hand(order.key)
+        if rendition is None or rendition.fingerprint != seen or _is_due(rendition):
+            return None
+        return rendition
 
     async def get(self, order: Order, criticality: Criticality = Criticality.NORMAL) -> Served:
         """Raises what the source, the waiting room and the engine raise; see `errors.py`."""
         rendition = await self._kept(order)
-        if rendition is not None:
-            return Served(rendition, "hit")
-        rendition, joined = await self.flights.join(order.key, lambda: self._make(order, criticality))
-        return Served(rendition, "joined" if joined else "rendered")
+        if rendition is None:
+            rendition, joined = await self._fly(order, criticality)
+            return Served(rendition, "joined" if joined else "rendered")
+        if _is_due(rendition):
+            await self.behind.start(order.key, lambda: self._fly(order, Criticality.REFRESH))
+        return Served(rendition, "stale" if _is_stale(rendition) else "hit")
+
+    async def _fly(self, order: Order, criticality: Criticality) -> tuple[Rendition, bool]:
+        """Keyed by the purge marks as well: who asks after a purge never joins a flight from before it."""
+        flight = (order.key, self.cache.marks.at(order.groups))
+        return await self.flights.join(flight, lambda: self._make_once(order, criticality))
 
     async def _kept(self, order: Order) -> Rendition | None:
-        """The cached picture, if its original has not changed since."""
-        rendition = self.cache.get(order.key)
+        """The cached picture, if its original has not changed since. While the source is away, as it was kept."""
+        rendition = await self.cache.get(order.key, order.groups)
         if rendition is None:
             return None
-        if await self._look(order) == rendition.fingerprint:
+        try:
+            if await self._look(order) == rendition.fingerprint:
+                return rendition
+        except (Unavailable, DeadlineExceeded):
             return rendition
         self.cache.drop(order.key)
         return None
@@ -100,16 +124,42 @@ class ImageService:
         self.looks.note(order.ref, fingerprint)
         return fingerprint
 
+    async def _make_once(self, order: Order, criticality: Criticality) -> Rendition:
+        """Once among all servers that share a Redis, as long as it answers; else once in this one."""
+        lock, seconds = self.cache.lock, self.admission.deadline_seconds
+        if lock is None:
+            return await self._make(order, criticality)
+        turn = await lock.take(order.key, seconds=seconds)
+        if not turn.ours and await lock.wait(order.key, seconds=seconds):
+            rendition = await self._kept(order)
+            if rendition is not None:
+                return rendition
+        try:
+            rendition = await self._make(order, criticality)
+            await self.cache.written(order.key, seconds=WRITTEN_SECONDS)
+            return rendition
+        finally:
+            await lock.release(order.key, turn)
+
     async def _make(self, order: Order, criticality: Criticality) -> Rendition:
         with self.admission.enter(criticality) as ticket:
+            marks = await self.cache.marks.note(order.groups)
             async with AsyncExitStack() as held:
                 # Before the ticket's deadline, which the worker's kill timer then keeps.
                 async with _at_most(ticket.deadline - time.monotonic()):
                     original = await held.enter_async_context(self._source(order.ref).open(order.ref.path))
                 self.looks.note(order.ref, original.fingerprint)
-                rendition = await self._render(order, original, ticket)
+                rendition = self._aged(await self._render(order, original, ticket), marks)
         self.cache.put(order.key, rendition)
         return rendition
+
+    def _aged(self, rendition: Rendition, marks: Marks) -> Rendition:
+        ends = freshness.lifetime(
+            created=rendition.created,
+            soft_seconds=self.fresh_seconds,
+            draw=random.random(),  # noqa: S311
+        )
+        return replace(rendition, fresh_until=ends.fresh_until, expires=ends.expires, marks=marks)
 
     async def _render(self, order: Order, original: Original, ticket: Ticket) -> Rendition:
         job = Job(original.path, order.plan, self.limits, self.quality)
@@ -128,6 +178,20 @@ class ImageService:
 
     def _source(self, ref: SourceRef) -> Source:
         return self.sources[ref.source]
+
+
+def _is_stale(rendition: Rendition) -> bool:
+    return rendition.fresh_until is not None and rendition.fresh_until <= time.time()
+
+
+def _is_due(rendition: Rendition) -> bool:
+    """Stale, or so near to it that this request is the one to renew it (XFetch)."""
+    return freshness.is_early(
+        now=time.time(),
+        fresh_until=rendition.fresh_until,
+        render_seconds=rendition.render_seconds,
+        draw=1.0 - random.random(),  # noqa: S311
+    )
 
 
 @asynccontextmanager

@@ -20,7 +20,10 @@ from annotated_types import Ge, GroupedMetadata, Gt, Le
 from pydantic import TypeAdapter, ValidationError
 
 from imgserver.admission import AdmissionSettings
+from imgserver.caches.disk import DiskSettings
+from imgserver.caches.link import RedisSettings
 from imgserver.caches.memory import MemorySettings
+from imgserver.caches.tiered import TieredSettings
 from imgserver.dialects.native import NativeSettings
 from imgserver.engine.job import Limits, Quality
 from imgserver.errors import ImgserverError
@@ -59,6 +62,13 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheSettings(MemorySettings):
+    """The memory tier, and how long any tier's picture is fresh; it is kept some times longer to be served stale."""
+
+    fresh_seconds: Annotated[int, Ge(1)] = 86_400
+
+
+@dataclass(frozen=True, slots=True)
 class HttpSettings(FreshnessSettings):
     """What clients and CDNs are told, and whether /metrics answers everybody."""
 
@@ -76,7 +86,10 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     quality: Quality = field(default_factory=Quality)
     native: NativeSettings = field(default_factory=NativeSettings)
-    cache: MemorySettings = field(default_factory=MemorySettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    disk: DiskSettings = field(default_factory=DiskSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    tiers: TieredSettings = field(default_factory=TieredSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
 

@@ -12,6 +12,7 @@ from multidict import CIMultiDict, istr
 
 from imgserver import freshness, identity, negotiation, ranges
 from imgserver.admission import Criticality
+from imgserver.caches.groups import groups_of
 from imgserver.dialects import Dialect
 from imgserver.errors import NotFound
 from imgserver.formats import FORMATS
@@ -32,6 +33,7 @@ _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 CACHE_STATUS = istr("Cache-Status")
 STATUS_OF = {
     "hit": "imgserver; hit",
+    "stale": "imgserver; hit; detail=stale",
     "joined": "imgserver; fwd=uri-miss; collapsed",
     "rendered": "imgserver; fwd=uri-miss; stored",
 }
@@ -39,10 +41,10 @@ STATUS_OF = {
 
 @dataclass(slots=True)
 class Choice:
-    """One concrete order of a wish, and the header fields of the rendition it last gave."""
+    """One concrete order of a wish, with the header fields of the rendition it last gave and what these depend on."""
 
     order: Order
-    etag: str = ""
+    of: tuple[str, int | None] | None = None
     fields: CIMultiDict[str] = field(default_factory=CIMultiDict)
 
 
@@ -73,8 +75,8 @@ class ImageHandler:
         if rendition is None:
             served = await self._get(wish, choice.order, request)
             rendition, outcome = served.rendition, served.outcome
-        if choice.etag != rendition.etag:
-            choice.etag, choice.fields = rendition.etag, self._fields(wish, rendition)
+        if choice.of != (rendition.etag, rendition.modified):
+            choice.of, choice.fields = (rendition.etag, rendition.modified), self._fields(wish, rendition)
         return _answer(request, rendition, choice.fields, outcome)
 
     def _wish(self, target: str) -> Wish:
@@ -117,6 +119,7 @@ class ImageHandler:
         headers[hdrs.CONTENT_TYPE] = rendition.media_type
         headers[CACHE_STATUS] = STATUS_OF["hit"]
         headers[hdrs.ACCEPT_RANGES] = "bytes"
+        headers["Cache-Groups"] = ", ".join(f'"{group}"' for group in groups_of(wish.request.ref))
         headers["ETag"] = f'"{rendition.etag}"'
         headers["Cache-Control"] = self._cache_control
         if rendition.modified is not None:
@@ -179,7 +182,8 @@ def _preflight() -> web.Response:
 def _order(request: ImageRequest, offers: tuple[str, ...]) -> Order:
     output = negotiation.negotiate(request.plan.output, offers)
     plan = identity.normalise(replace(request.plan, output=output))
-    return Order(identity.key(request.ref, plan), request.ref, plan)
+    key = identity.key(request.ref, plan)
+    return Order(key, request.ref, plan, groups_of(request.ref, key=key))
 
 
 def criticality_of(request: web.Request) -> Criticality:
