@@ -26,6 +26,7 @@ class Board:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self.listening = False
 
     async def fetch(self, groups: Sequence[str]) -> dict[str, str] | None:
         """The token of each group, "" where none is; None: Redis did not say."""
@@ -51,7 +52,7 @@ class Board:
         return True
 
     async def listen(self, *, on_news: Callable[[dict[str, str]], None], on_gap: Callable[[], None]) -> None:
-        """For ever. `on_gap`: something may have been missed, at each new subscription but the first of a boot too."""
+        """For ever. `on_gap`, at every subscription: something may have been missed before it."""
         while True:
             try:
                 await self._listen_once(on_news, on_gap)
@@ -67,10 +68,12 @@ class Board:
             while True:
                 message = await _heard(pubsub)
                 if message["type"] == "subscribe":
+                    self.listening = True
                     on_gap()
                 elif message["type"] == "message":
                     _tell(message["data"], on_news, on_gap)
         finally:
+            self.listening = False
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
 

@@ -49,12 +49,16 @@ class TieredSettings:
 
 @dataclass(frozen=True, slots=True)
 class TieredStatistics:
-    """`stale` records were found and were purged or over; `dropped_writes` by why. None: there is no such tier."""
+    """`stale` records were found and were purged or over; `dropped_writes` by why. None: there is no such tier.
+
+    `listening`: purges elsewhere are heard of at once. Without it, memory may serve what was purged elsewhere.
+    """
 
     memory: MemoryStatistics
     disk: DiskStatistics | None
     redis: RedisStatistics | None
     link: LinkStatistics | None
+    listening: bool
     stale: int
     purges: int
     writes: int
@@ -206,6 +210,7 @@ class Tiered:
             disk=self.disk.statistics() if self.disk is not None else None,
             redis=self.redis.statistics() if self.redis is not None else None,
             link=self._link.statistics() if self._link is not None else None,
+            listening=self._board is not None and self._board.listening,
             stale=self._stale,
             purges=self._purges,
             writes=len(self._writes),
