@@ -50,6 +50,7 @@ class Metrics:
         self.result_bytes = counter("result_bytes_total", "Bytes of pictures made", "format")
         self.queue_wait = seconds("queue_wait_seconds", "Wait for a worker's slot", "queue")
         self.worker_start = seconds("worker_start_seconds", "From a worker's creation to its first answer")
+        self.redis_command = seconds("redis_command_seconds", "Answered Redis commands", "op")
         self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
         self.queue_wait.labels("render")
 
@@ -94,6 +95,12 @@ STATE = (
     Series("cache_entries", "Entries kept", ("tier",)),
     Series("cache_size_bytes", "Bytes kept", ("tier",)),
     Series("cache_limit_bytes", "Bytes allowed", ("tier",)),
+    Series("cache_corrupt_total", "Records that were not what was put", ("tier", "reason"), "counter"),
+    Series("cache_dropped_writes_total", "Records not written", ("tier", "reason"), "counter"),
+    Series("cache_stale_total", "Records found that were purged or over", (), "counter"),
+    Series("cache_purges_total", "Purges asked of this server", (), "counter"),
+    Series("redis_up", "1 when Redis is connected; absent when none is configured"),
+    Series("redis_breaker_state", "1 while the breaker is open", ("side",)),
     Series("log_lines_dropped_total", "Log lines dropped because their reader was too slow", (), "counter"),
 )
 

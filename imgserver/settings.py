@@ -33,6 +33,10 @@ from imgserver.workers import WorkerSettings
 
 PREFIX = "IMGSERVER_"
 CONFIG_VARIABLE = "IMGSERVER_CONFIG"
+KEY_CHARACTERS = 16
+# Never printed.
+SECRETS = frozenset({"admin.key", "redis.url"})
+PLATFORM = {"PORT": "server.port", "REDIS_URL": "redis.url"}
 # How the command line spells the settings it can give; the origin of a value and its faults are told in these words.
 OPTIONS = {"server.host": "--host", "server.port": "--port", "workers.count": "--workers", "source.root": "DIR"}
 
@@ -76,6 +80,17 @@ class HttpSettings(FreshnessSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """`key` opens POST /api/admin/...; without one there is no such API."""
+
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.key and len(self.key) < KEY_CHARACTERS:
+            raise ValueError(f"admin.key has {len(self.key)} characters; at least {KEY_CHARACTERS} are needed")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Every section with its defaults; `Settings()` is a valid configuration of a local server."""
 
@@ -90,6 +105,7 @@ class Settings:
     disk: DiskSettings = field(default_factory=DiskSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     tiers: TieredSettings = field(default_factory=TieredSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
@@ -173,9 +189,10 @@ def variable(name: str) -> str:
 
 
 def _from_platform(environ: Mapping[str, str]) -> Iterator[_Given]:
-    """Platforms export PORT; anything said to imgserver itself is stronger."""
-    if environ.get("PORT"):
-        yield _Given("server.port", environ["PORT"], Origin("env", "PORT"), "PORT")
+    """Platforms export PORT and REDIS_URL; anything said to imgserver itself is stronger."""
+    for key, name in PLATFORM.items():
+        if environ.get(key):
+            yield _Given(name, environ[key], Origin("env", key), key)
 
 
 def _from_file(path: Path, faults: list[str]) -> Iterator[_Given]:

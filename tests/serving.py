@@ -39,7 +39,9 @@ class ServerProcess:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def ask(self, target: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+    def ask(
+        self, target: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
         """One request on its own connection; the target goes out as it is, byte by byte."""
         begun = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -47,11 +49,19 @@ class ServerProcess:
             connection.putrequest(method, target, skip_accept_encoding=True)
             for name, value in (headers or {}).items():
                 connection.putheader(name, value)
-            connection.endheaders()
+            connection.endheaders(body or None)
             answer = connection.getresponse()
             return Answer(answer.status, answer.headers, answer.read(), time.monotonic() - begun)
         finally:
             connection.close()
+
+    def post(self, target: str, body: object, *, key: str | None = None) -> Answer:
+        """JSON, with `key` as Bearer token."""
+        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        return self.ask(target, "POST", headers, data)
 
     def send(self, data: bytes, *, patience: float = 5.0) -> bytes:
         """Raw bytes in, all that comes back until the server closes or `patience` seconds pass without a byte."""
@@ -111,7 +121,7 @@ def serving(
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", "imgserver", "serve", str(folder), "--port", str(port)],
-                env={**environment(), **named(settings), **(variables or {})},
+                env={**environment(), "XDG_CACHE_HOME": scratch, **named(settings), **(variables or {})},
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
                 cwd=ROOT,

@@ -35,13 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DiskSettings:
-    """`path` is the tier's own folder, of one server alone. `limit_bytes` bounds its files (in whole blocks).
+    """`path` is the tier's own folder, of one server alone; without one, a folder of this source in the user's cache.
+     `limit_bytes` bounds its files (in whole blocks).
 
     A larger body than `item_bytes` is not kept. A call that takes longer than `call_seconds` is a miss; after a write
     that the disk refused, none is tried for `pause_seconds`.
     """
 
-    path: Path = Path("cache")
+    path: Path = Path()
     limit_bytes: Annotated[int, Ge(0)] = GIB
     item_bytes: Annotated[int, Ge(0)] = 16 * MIB
     call_seconds: Annotated[float, Gt(0), Le(60)] = 1.0

@@ -57,10 +57,13 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
     Example:
       IMGSERVER_WORKERS_COUNT=4 imgserver config show
     """
-    from imgserver.settings import values
+    from imgserver.settings import SECRETS, values
 
     loaded = read_settings(config)
-    rows = {name: (value, str(loaded.origins[name])) for name, value in values(loaded.settings).items()}
+    rows = {
+        name: ("(hidden)" if value and name in SECRETS else value, str(loaded.origins[name]))
+        for name, value in values(loaded.settings).items()
+    }
     if as_json:
         import json
 

@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from imgserver import __version__
 from imgserver.admission import Admission
-from imgserver.caches.memory import MemoryCache
+from imgserver.behind import Behind
 from imgserver.cost import CostModel
 from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
@@ -25,13 +25,15 @@ from imgserver.service import ImageService
 from imgserver.settings import ServerSettings, Settings
 from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
-from imgserver.web import images, observation, state
+from imgserver.web import admin, images, observation, state
+from imgserver.web.admin import Purge
 from imgserver.web.connections import Guard
 from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
+from imgserver.web.tiers import make_cache
 from imgserver.workers import Workers
 
 SERVICE = web.AppKey("service", ImageService)
@@ -66,7 +68,13 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app[GUARD] = Guard(settings.server)
     _route(app, settings, folder, Boundary(ledger, logger))
     app.cleanup_ctx.extend(
-        (_log_kept(writer), _folder_kept(folder), _workers_kept(settings, service, metrics), _lag_probed(metrics))
+        (
+            _log_kept(writer),
+            _folder_kept(folder),
+            _cache_kept(service),
+            _workers_kept(settings, service, metrics),
+            _lag_probed(metrics),
+        )
     )
     metrics.watch(
         lambda: state.read(service, app[GUARD], ledger, ready=health.ready, dropped_lines=writer.dropped_lines)
@@ -79,7 +87,7 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
     workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger))
     return ImageService(
         sources={DEFAULT_SOURCE: folder},
-        cache=MemoryCache(settings.cache),
+        cache=make_cache(settings, folder.root, metrics),
         looks=RecentLooks(),
         flights=Flights[Rendition](),
         admission=Admission(settings.queue, slots=workers.count),
@@ -87,6 +95,8 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
         costs=CostModel(),
         limits=settings.limits,
         quality=settings.quality,
+        fresh_seconds=settings.cache.fresh_seconds,
+        behind=Behind(),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )
@@ -106,6 +116,9 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
         "/api/image/health": ("image_health", health.image_health),
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
+    if settings.admin.key:
+        purge = Purge(service.cache, dialect, source=DEFAULT_SOURCE, key=settings.admin.key, logger=app[LOGGER])
+        app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
     if is_gallery_open(settings.server):
         routes["/"] = ("gallery", Gallery(folder, dialect, DEFAULT_SOURCE))
     for path, (name, handler) in routes.items():
@@ -152,12 +165,22 @@ def _folder_kept(folder: Folder) -> Context:
     return context
 
 
+def _cache_kept(service: ImageService) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        await service.cache.start()
+        yield
+        await service.cache.close()
+
+    return context
+
+
 def _workers_kept(settings: Settings, service: ImageService, metrics: Metrics) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         await service.workers.start()
         metrics.build.labels(__version__, service.workers.codecs.version or "unknown").set(1)
         yield
         service.admission.drain()
+        await service.behind.close()
         await service.flights.close()
         await service.workers.close(grace_seconds=settings.server.drain_seconds)
 

@@ -29,7 +29,10 @@ class Health:
     def status(self) -> str:
         if self.draining:
             return "draining"
-        return "ok" if self.ready else "unavailable"
+        if not self.ready:
+            return "unavailable"
+        link = self._service.cache.statistics().link
+        return "ok" if link is None or link.connected else "degraded"
 
     async def livez(self, _: web.Request) -> web.Response:
         return web.Response(text="alive\n", headers={"Cache-Control": "no-store"})
@@ -55,7 +58,7 @@ class Health:
             "workers": _facts(service.workers.statistics()),
             "queue": _facts(service.admission.statistics()),
             "flights": _facts(service.flights.statistics()),
-            "cache": {"memory": _facts(service.cache.statistics())},
+            "cache": _facts(service.cache.statistics()),
             "codecs": _facts(codecs),
             "versions": versions(),
         }
@@ -70,7 +73,13 @@ def versions() -> dict[str, str]:
 def _facts(statistics: Any) -> dict[str, Any]:
     """The fields of a frozen statistics value; mappings in it are views, which are copied."""
     facts = {row.name: getattr(statistics, row.name) for row in dataclasses.fields(statistics)}
-    return {name: dict(fact) if isinstance(fact, Mapping) else fact for name, fact in facts.items()}
+    return {name: _plain(fact) for name, fact in facts.items()}
+
+
+def _plain(fact: Any) -> Any:
+    if dataclasses.is_dataclass(fact) and not isinstance(fact, type):
+        return _facts(fact)
+    return dict(fact) if isinstance(fact, Mapping) else fact
 
 
 def _json(facts: dict[str, Any], *, ready: bool) -> web.Response:

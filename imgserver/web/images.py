@@ -103,7 +103,7 @@ class ImageHandler:
             offers = negotiation.offers(request.headers.get(hdrs.ACCEPT))
         choice = wish.choices.get(offers)
         if choice is None:
-            choice = wish.choices[offers] = Choice(_order(wish.request, offers))
+            choice = wish.choices[offers] = Choice(order_of(wish.request, offers))
         return choice
 
     async def _get(self, wish: Wish, order: Order, request: web.Request) -> Served:
@@ -179,7 +179,8 @@ def _preflight() -> web.Response:
     return web.Response(status=204, headers=headers)
 
 
-def _order(request: ImageRequest, offers: tuple[str, ...]) -> Order:
+def order_of(request: ImageRequest, offers: tuple[str, ...]) -> Order:
+    """What is asked for once a client's offers are known."""
     output = negotiation.negotiate(request.plan.output, offers)
     plan = identity.normalise(replace(request.plan, output=output))
     key = identity.key(request.ref, plan)

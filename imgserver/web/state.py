@@ -3,6 +3,10 @@
 from typing import Any
 
 from imgserver.admission import SHED_REASONS
+from imgserver.caches.disk import DiskStatistics
+from imgserver.caches.link import LinkStatistics
+from imgserver.caches.memory import MemoryStatistics
+from imgserver.caches.redis import RedisStatistics
 from imgserver.metrics import State
 from imgserver.service import ImageService
 from imgserver.web.connections import Guard
@@ -55,11 +59,40 @@ def _workers(service: ImageService) -> dict[str, Any]:
 
 
 def _cache(service: ImageService) -> dict[str, Any]:
-    memory = service.cache.statistics()
+    cache = service.cache.statistics()
+    bounded: dict[str, MemoryStatistics | DiskStatistics] = {"memory": cache.memory}
+    slow: dict[str, DiskStatistics | RedisStatistics] = {}
+    if cache.disk is not None:
+        bounded["disk"] = slow["disk"] = cache.disk
+    if cache.redis is not None:
+        slow["redis"] = cache.redis
+    tiers: dict[str, MemoryStatistics | DiskStatistics | RedisStatistics] = {**bounded, **slow}
     return {
-        "cache_requests_total": {("memory", "hit"): memory.hits, ("memory", "miss"): memory.misses},
-        "cache_evictions_total": {"memory": memory.evictions},
-        "cache_entries": {"memory": memory.entries},
-        "cache_size_bytes": {"memory": memory.bytes},
-        "cache_limit_bytes": {"memory": memory.limit_bytes},
+        "cache_requests_total": {
+            **{(name, "hit"): tier.hits for name, tier in tiers.items()},
+            **{(name, "miss"): tier.misses for name, tier in tiers.items()},
+            **{(name, "error"): tier.errors for name, tier in slow.items()},
+        },
+        "cache_evictions_total": {name: tier.evictions for name, tier in bounded.items()},
+        "cache_entries": {name: tier.entries for name, tier in bounded.items()},
+        "cache_size_bytes": {name: tier.bytes for name, tier in bounded.items()},
+        "cache_limit_bytes": {name: tier.limit_bytes for name, tier in bounded.items()},
+        "cache_corrupt_total": {(name, why): n for name, tier in slow.items() for why, n in tier.corrupt.items()},
+        "cache_dropped_writes_total": {
+            **{(name, why): n for name, tier in slow.items() for why, n in tier.dropped_writes.items()},
+            **{("all", why): n for why, n in cache.dropped_writes.items()},
+        },
+        "cache_stale_total": cache.stale,
+        "cache_purges_total": cache.purges,
+        **_redis(cache.link),
+    }
+
+
+def _redis(link: LinkStatistics | None) -> dict[str, Any]:
+    if link is None:
+        return {"redis_up": {}, "redis_breaker_state": {}}
+    sides = {"read": link.read_breaker, "write": link.write_breaker}
+    return {
+        "redis_up": float(link.connected),
+        "redis_breaker_state": {side: float(state == "open") for side, state in sides.items()},
     }

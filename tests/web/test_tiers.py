@@ -1,0 +1,169 @@
+"""The cache behind the server: restarts, replicas on one Redis, purges, stale pictures. Real servers, a real Redis."""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.redis_server import RedisServer, running
+from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
+
+KEY = "a key of sixteen characters"
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory) -> Iterator[RedisServer]:
+    with running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def purge(server: ServerProcess, **wish: object) -> Answer:
+    return server.post("/api/admin/purge", wish, key=KEY)
+
+
+def state(answer: Answer) -> str:
+    return answer.headers["Cache-Status"]
+
+
+def test_a_picture_survives_a_restart_on_disk(tmp_path):
+    settings = {"workers_count": 1, "disk_path": tmp_path}
+    with serving(**settings) as server:
+        first = server.ask("/img/w_120/cat.png")
+        await_that(lambda: server.metric("imgserver_cache_entries", tier="disk") == 1, "it is on disk")
+    with serving(**settings) as server:
+        second = server.ask("/img/w_120/cat.png")
+        renders = server.image_health()["workers"]["renders"]
+
+    assert (state(second), renders) == ("imgserver; hit", 0)
+    assert second.body == first.body
+
+
+def test_a_corrupt_file_is_rendered_anew_and_counted(tmp_path):
+    settings = {"workers_count": 1, "disk_path": tmp_path, "cache_memory_bytes": 0}
+    with serving(**settings) as server:
+        first = server.ask("/img/w_121/cat.png")
+        await_that(lambda: server.metric("imgserver_cache_entries", tier="disk") == 1, "it is on disk")
+        (record,) = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > len(first.body)]
+        data = bytearray(record.read_bytes())
+        data[-100] ^= 1
+        record.write_bytes(data)
+        second = server.ask("/img/w_121/cat.png")
+        text = server.ask("/metrics").body.decode()
+
+    assert state(second) == "imgserver; fwd=uri-miss; stored"
+    assert second.body == first.body
+    assert "imgserver_cache_corrupt_total{" in text
+
+
+def test_two_servers_on_one_redis_render_a_cold_picture_once(redis):
+    settings = {"workers_count": 1, "disk_limit_bytes": 0, "redis_url": redis.url, "redis_namespace": "once"}
+    with serving(**settings) as one, serving(**settings) as two:
+        await_that(lambda: both_up(one, two), "both are connected")
+        with ThreadPoolExecutor(64) as pool:
+            asked = [
+                pool.submit(server.ask, "/img/w_900,f_webp/creek.jpg") for server in (one, two) for _ in range(500)
+            ]
+            answers = [one.result() for one in asked]
+        renders = [server.image_health()["workers"]["renders"] for server in (one, two)]
+
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.body for answer in answers}) == 1
+    assert sum(renders) == 1
+
+
+def both_up(*servers: ServerProcess) -> bool:
+    return all(server.metric("imgserver_redis_up") == 1 for server in servers)
+
+
+@pytest.mark.parametrize(
+    ("wish", "gone", "kept"),
+    [
+        ({"url": "/img/w_130/cat.png"}, ["/img/w_130/cat.png"], ["/img/w_131/cat.png", "/img/w_130/coffee.png"]),
+        ({"source": "cat.png"}, ["/img/w_130/cat.png", "/img/w_131/cat.png"], ["/img/w_130/coffee.png"]),
+        ({"prefix": ""}, ["/img/w_130/cat.png", "/img/w_130/coffee.png"], []),
+        ({"all": True}, ["/img/w_130/cat.png", "/img/w_130/coffee.png"], []),
+    ],
+)
+def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone, kept):
+    settings = {
+        "workers_count": 1,
+        "disk_limit_bytes": 0,
+        "redis_url": redis.url,
+        "redis_namespace": f"purge-{next(iter(wish))}",
+        "admin_key": KEY,
+    }
+    redis.admin.set("stranger", "stays")
+    with serving(**settings) as one, serving(**settings) as two:
+        await_that(lambda: both_up(one, two), "both are connected")
+        for target in [*gone, *kept]:
+            one.ask(target)
+            await_that(lambda: state(two.ask(target)) == "imgserver; hit", "the other has it too")  # noqa: B023
+        answer = purge(one, **wish)
+
+        assert answer.status == 200
+        in_memory = lambda: two.metric("imgserver_cache_entries", tier="memory")  # noqa: E731
+        await_that(lambda: in_memory() == len(kept), "the other has dropped its copies", seconds=1)
+        assert all(state(one.ask(target)) != "imgserver; hit" for target in gone)
+        assert [state(one.ask(target)) for target in kept] == ["imgserver; hit"] * len(kept)
+    assert redis.admin.get("stranger") == b"stays"
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "status"),
+    [
+        ({"all": True}, "a wrong key of some length", 403),
+        ({"all": True}, None, 403),
+        ({"all": False}, KEY, 400),
+        ({"everything": True}, KEY, 400),
+        ({"url": "/img/w_x/cat.png"}, KEY, 400),
+        ({"url": "a", "all": True}, KEY, 400),
+        ("no object", KEY, 400),
+    ],
+)
+def test_a_purge_without_the_key_or_a_clear_wish_is_refused(body, key, status):
+    with serving(workers_count=1, admin_key=KEY) as server:
+        server.ask("/img/w_50/cat.png")
+
+        assert server.post("/api/admin/purge", body, key=key).status == status
+        assert state(server.ask("/img/w_50/cat.png")) == "imgserver; hit"
+
+
+def test_without_a_key_there_is_no_admin_api(server: ServerProcess):
+    assert server.post("/api/admin/purge", {"all": True}, key=KEY).status == 404
+
+
+def test_a_stale_picture_is_answered_at_once_and_renewed_behind(tmp_path: Path):
+    shutil.copy(SAMPLES / "cat.png", tmp_path)
+    with serving(tmp_path, workers_count=1, cache_fresh_seconds=1) as server:
+        server.ask("/img/w_140/cat.png")
+        seen: list[str] = []
+        await_that(
+            lambda: note(seen, state(server.ask("/img/w_140/cat.png"))) == "imgserver; hit; detail=stale", "stale"
+        )
+        await_that(lambda: server.image_health()["workers"]["renders"] >= 2, "it is made anew behind")
+
+    assert "imgserver; fwd=uri-miss; stored" not in seen
+
+
+def note(seen: list[str], one: str) -> str:
+    seen.append(one)
+    return one
+
+
+def test_redis_killed_under_load_costs_no_request(tmp_path):
+    with running(tmp_path) as own:
+        settings = {"workers_count": 1, "disk_limit_bytes": 0, "redis_url": own.url, "cache_memory_bytes": 0}
+        with serving(**settings) as server:
+            await_that(lambda: both_up(server), "it is connected")
+            targets = [f"/img/w_{60 + number % 20}/cat.png" for number in range(200)]
+            with ThreadPoolExecutor(16) as pool:
+                asked = [pool.submit(server.ask, target) for target in targets[:100]]
+                own.kill()
+                asked += [pool.submit(server.ask, target) for target in targets[100:]]
+                answers = [one.result() for one in asked]
+            health = server.ask("/api/health")
+
+    assert {answer.status for answer in answers} == {200}
+    assert (health.status, health.json()["status"]) == (200, "degraded")
