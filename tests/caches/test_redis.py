@@ -248,11 +248,11 @@ async def test_a_link_that_spoils_replies_never_makes_a_picture(redis_server, fa
 async def test_reset_connections_are_replaced(redis_server):
     async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
         await cache.put(KEY, make_rendition(BODY))
-        for _ in range(5):
+        for _ in range(3):
             proxy.reset()
             await asyncio.gather(*(cache.get(KEY) for _ in range(4)))
-            await eventually(lambda: connected(cache), seconds=15)
-            await eventually(lambda: cache.get(KEY))
+            # A breaker that opened again within ten seconds takes longer each time to close.
+            await eventually(lambda: cache.get(KEY), seconds=15)
 
 
 # Fault 5: full, cannot save, read-only.
