@@ -255,6 +255,17 @@ async def test_reset_connections_are_replaced(redis_server):
             await eventually(lambda: cache.get(KEY), seconds=15)
 
 
+async def test_connecting_and_answer_together_have_one_time_out(redis_server):
+    """Each reply alone comes within the socket's time-out; the greeting and the record do not come within ours."""
+    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
+        await cache.put(KEY, make_rendition())
+        proxy.faults.delay_seconds = 0.035
+        await link_of(cache)._quick.connection_pool.disconnect()
+
+        assert await cache.get(KEY) is None
+        assert link_of(cache).statistics().timeouts == 1
+
+
 # Fault 5: full, cannot save, read-only.
 
 
