@@ -17,7 +17,7 @@ class Faults:
 
     delay_seconds: float = 0.0
     bytes_per_second: float = 0.0
-    """0 is no limit; else replies come in ten pieces a second."""
+    """0 is no limit; else replies come in fifty pieces a second."""
     stalled: bool = False
     """Nothing passes in either direction; connecting still works."""
     corrupt_share: float = 0.0
@@ -90,11 +90,11 @@ class FaultProxy:
         if faults.truncated:
             await self._pass(writer, data[: len(data) // 2])
             raise ConnectionResetError
-        piece = max(1, int(faults.bytes_per_second / 10)) if faults.bytes_per_second else len(data)
+        piece = max(1, int(faults.bytes_per_second / 50)) if faults.bytes_per_second else len(data)
         for start in range(0, len(data), piece):
             await self._pass(writer, data[start : start + piece])
             if faults.bytes_per_second:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

@@ -186,7 +186,7 @@ class Link:
             return None
         begun = time.monotonic()
         try:
-            # The socket's own time-out starts again with every trickle of bytes; this one does not.
+            # The client bounds each step alone: place in the pool, connecting, greeting, every reply. This is for all.
             async with asyncio.timeout(self.settings.timeout_seconds):
                 async with self._quick.pipeline(transaction=False) as pipe:
                     fill(pipe)
