@@ -7,8 +7,6 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-YEAR_SECONDS = 31_536_000
-
 _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 
