@@ -10,6 +10,8 @@ from imgserver.plan import Dims, Plan
 
 # What a file holds whose header does not tell, generously: photographs take 0.1 to 1 byte per pixel.
 PIXELS_PER_BYTE = 4
+# The head does not tell how many frames an animation has.
+FRAMES_GUESSED = 20
 
 
 def foresee(head: bytes, source_bytes: int, plan: Plan, *, quality: Quality, limits: Limits) -> Work:
@@ -25,6 +27,7 @@ def foresee(head: bytes, source_bytes: int, plan: Plan, *, quality: Quality, lim
         output_format=output,
         output_width=after.width,
         output_height=after.height,
+        frames=FRAMES_GUESSED if seen.animated and formats.FORMATS[output].animation else 1,
         effort=_effort(output, after, plan, quality),
         whole=seen.whole,
     )
@@ -52,12 +55,13 @@ def _output_size(plan: Plan, dims: Dims) -> Dims:
 
 
 def _output_format(seen: Sniffed, plan: Plan) -> str:
+    """What costs nothing to write, for what will not be written."""
     if plan.terminal.kind != "image":
-        return "info"
+        return "jpg"
     try:
         return formats.choose(plan.output, source=seen.format, alpha=False, animated=seen.animated)
     except ImgserverError:
-        return "info"
+        return "jpg"
 
 
 def _effort(output: str, after: Dims, plan: Plan, quality: Quality) -> int | None:

@@ -8,8 +8,6 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-YEAR_SECONDS = 31_536_000
-
 # A record is kept this much longer than it is fresh, so that there is something to serve while the source is away.
 KEPT_FACTOR = 2.5
 # Records made together must not end together.

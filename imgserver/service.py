@@ -167,7 +167,7 @@ class ImageService:
         async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
             try:
-                result = await self.workers.render(job, deadline=ticket.deadline, key=order.key)
+                result = await self.workers.render(job, deadline=ticket.deadline, key=_suspect(order, original))
             except ImgserverError as error:
                 self.observe_failure(work, error)
                 raise
@@ -178,6 +178,12 @@ class ImageService:
 
     def _source(self, ref: SourceRef) -> Source:
         return self.sources[ref.source]
+
+
+def _suspect(order: Order, original: Original) -> str:
+    """What is set aside when it kills workers: this state of the original, whatever is asked of it. By the rendition's
+    key, a hostile file would take two workers for each option that can be put before it."""
+    return f"{order.ref.source}/{order.ref.path} {original.fingerprint.modified_ns} {original.fingerprint.size}"
 
 
 def _is_stale(rendition: Rendition) -> bool:

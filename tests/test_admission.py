@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from imgserver.admission import Admission, AdmissionSettings, Criticality, Ticket
 from imgserver.cost import Cost
 from imgserver.errors import DeadlineExceeded, Overloaded
+from tests.faults.conftest import until
 
 SHORT = Cost(0.05)
 MEGABYTE = 1_000_000
@@ -28,12 +28,6 @@ def clock():
 
 def open_admission(clock: Clock, *, slots: int = 1, **settings) -> Admission:
     return Admission(AdmissionSettings(**settings), slots=slots, clock=clock)
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not fact():
-            await asyncio.sleep(0)
 
 
 class Visitor:

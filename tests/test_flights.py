@@ -5,6 +5,7 @@ import pytest
 
 from imgserver.errors import BrokenImage, Unavailable
 from imgserver.flights import Flights
+from tests.faults.conftest import until
 
 
 class Maker:
@@ -35,12 +36,6 @@ async def flights():
     flights: Flights[bytes] = Flights()
     yield flights
     await flights.close()
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not fact():
-            await asyncio.sleep(0)
 
 
 def joiners(flights: Flights[bytes], make: Callable[[], Awaitable[bytes]], count: int, key: str = "key"):

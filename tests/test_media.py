@@ -12,8 +12,7 @@ from PIL import Image
 
 from imgserver.media import HEAD_BYTES, UNKNOWN, Sniffed, sniff
 from tests import bombs
-
-SAMPLES = Path(__file__).parents[1] / "samples"
+from tests.serving import SAMPLES
 
 
 def saved(name: str, **options: Any) -> bytes:

@@ -7,7 +7,9 @@ import pytest
 
 from imgserver import service
 from imgserver.admission import Admission, AdmissionSettings
-from imgserver.caches.memory import MemoryCache, MemorySettings
+from imgserver.behind import Behind
+from imgserver.caches.memory import MemorySettings
+from imgserver.caches.tiered import assemble
 from imgserver.cost import CostModel
 from imgserver.engine.job import Limits, Quality, RenderResult, Timings
 from imgserver.errors import BrokenImage, DeadlineExceeded, NotFound
@@ -63,10 +65,10 @@ class Hands:
 class Scene:
     def __init__(self, **queue) -> None:
         self.now = 0.0
-        self.shelf, self.hands, self.seen = Shelf(), Hands(), []
+        self.shelf, self.hands, self.seen, self.failed = Shelf(), Hands(), [], []
         self.service = ImageService(
             sources={"photos": self.shelf},
-            cache=MemoryCache(MemorySettings()),
+            cache=assemble(MemorySettings()),
             looks=RecentLooks(lambda: self.now),
             flights=Flights(),
             admission=Admission(AdmissionSettings(**queue), slots=1),
@@ -74,7 +76,10 @@ class Scene:
             costs=CostModel(),
             limits=Limits(),
             quality=Quality(),
+            fresh_seconds=3600.0,
+            behind=Behind(),
             observe=self.seen.append,
+            observe_failure=lambda work, error: self.failed.append(error),
         )
 
     async def get(self) -> tuple[str, bytes]:

@@ -133,6 +133,15 @@ async def test_a_worker_is_bounded_before_its_first_task(workers):
     assert 1 <= limits["RLIMIT_CPU"][0] <= 30
 
 
+def test_a_worker_lives_with_a_lower_cpu_limit_of_the_machine():
+    code = (
+        "import resource as r; from imgserver.engine import child; "
+        "r.setrlimit(r.RLIMIT_CPU, (20, 20)); child._bound_cpu(600); print(r.getrlimit(r.RLIMIT_CPU))"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "(20, 20)\n"
+
+
 async def test_a_worker_stands_behind_the_server(workers):
     assert int(await do(workers, "look", "nice")) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
     assert int(await do(workers, "look", "oom")) >= 800

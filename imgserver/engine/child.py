@@ -122,15 +122,20 @@ def _silence() -> None:
 
 
 def _set_limits(memory_bytes: int) -> None:
-    for limit, value in (
+    for limit, wanted in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_CORE, 0),
     ):
-        _, hard = resource.getrlimit(limit)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        value = _within_hard(limit, wanted)
         resource.setrlimit(limit, (value, value))
+
+
+def _within_hard(limit: int, wanted: int) -> int:
+    """The wish, or what the limits we were started with leave of it: asking for more is refused."""
+    _, hard = resource.getrlimit(limit)
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
 def _bound_cpu(seconds: float) -> None:
@@ -138,7 +143,8 @@ def _bound_cpu(seconds: float) -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     spent = usage.ru_utime + usage.ru_stime
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(spent + 2 * seconds) + 1, hard))
+    soft = _within_hard(resource.RLIMIT_CPU, math.ceil(spent + 2 * seconds) + 1)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def _volunteer_for_the_oom_killer() -> None:

@@ -8,7 +8,6 @@ from imgserver.engine.vips import Image
 from imgserver.plan import Kernel, Tone
 
 Matrix = list[list[float]]
-LUMA = (0.2126, 0.7152, 0.0722)
 IDENTITY: Matrix = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 # The values of CSS filter effects (W3C Filter Effects 1), so that browsers and we mean the same.
 SEPIA: Matrix = [[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]]

@@ -8,8 +8,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgserver.cli import main
-
-SAMPLES = Path(__file__).parents[2] / "samples"
+from tests.serving import SAMPLES
 
 
 def get(*arguments: str, root: Path = SAMPLES, **environ: str) -> Result:

@@ -9,8 +9,7 @@ from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
 from imgserver.cli import main
-
-SAMPLES = Path(__file__).parents[2] / "samples"
+from tests.serving import SAMPLES
 
 
 def inspect(*arguments: str | Path, **environ: str) -> Result:

@@ -7,8 +7,7 @@ from click.testing import CliRunner
 
 from imgserver.cli import main
 from imgserver.cli.banner import Banner, examples
-
-SAMPLES = Path(__file__).parents[2] / "samples"
+from tests.serving import SAMPLES
 
 
 def test_a_missing_folder_is_told_before_anything_starts(tmp_path: Path) -> None:

@@ -7,11 +7,10 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+from tests.serving import SAMPLES
 
 
 def started(*arguments: str, **environ: str) -> subprocess.Popen[str]:

@@ -12,8 +12,7 @@ from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.engine.render import render
 from imgserver.engine.vips import open_engine
 from imgserver.plan import Output, Plan, Step, Terminal
-
-SAMPLES = Path(__file__).parents[2] / "samples"
+from tests.serving import SAMPLES
 
 
 @pytest.fixture(scope="session", autouse=True)

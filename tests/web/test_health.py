@@ -117,7 +117,7 @@ def test_the_front_page_leaves_out_what_it_cannot_link_to(tmp_path):
         page = server.ask("/")
 
     assert page.status == 200
-    assert re.findall(r'<img src="([^"]+)"', page.body.decode()) == ["/img/w_400,f_auto/a%20b%231.jpg"]
+    assert re.findall(r'<img src="([^"]+)"', page.body.decode()) == ["/img/w_400,ar_3:2,g_auto,f_auto/a%20b%231.jpg"]
 
 
 def test_the_front_page_is_not_shown_to_strangers():

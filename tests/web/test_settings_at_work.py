@@ -23,6 +23,7 @@ def tuned():
         http_stale_while_revalidate_seconds=0,
         http_stale_if_error_seconds=9,
         cache_memory_bytes=0,
+        disk_limit_bytes=0,
         limits_output_side=100,
         log_level="warning",
     ) as running:
