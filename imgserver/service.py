@@ -6,18 +6,20 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Literal
 
-from imgserver import freshness
+from imgserver import freshness, identity, negotiation
 from imgserver.admission import Admission, Criticality, Ticket
 from imgserver.behind import Behind
+from imgserver.caches.groups import groups_of
 from imgserver.caches.tiered import Tiered
 from imgserver.cost import CostModel, Work
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, Unavailable
 from imgserver.estimate import foresee
 from imgserver.flights import Flights
-from imgserver.plan import Plan, SourceRef
+from imgserver.plan import ImageRequest, Plan, SourceRef
 from imgserver.rendition import Fingerprint, Marks, Original, Rendition
 from imgserver.sources import Source
 from imgserver.sources.looks import RecentLooks
@@ -37,6 +39,27 @@ class Order:
     ref: SourceRef
     plan: Plan
     groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """How this server makes pictures, as a part of every key: what another setting made is not a hit of ours."""
+
+    name: str
+
+    @classmethod
+    def of(cls, quality: Quality) -> "Edition":
+        return cls(sha256(repr(quality).encode()).hexdigest()[:8])
+
+    def key(self, ref: SourceRef, plan: Plan) -> str:
+        return f"{self.name}/{identity.key(ref, plan)}"
+
+    def order(self, request: ImageRequest, offers: tuple[str, ...]) -> Order:
+        """What a request asks for, once a client's offers are known."""
+        output = negotiation.negotiate(request.plan.output, offers)
+        plan = identity.normalise(replace(request.plan, output=output))
+        key = self.key(request.ref, plan)
+        return Order(key, request.ref, plan, groups_of(request.ref, key=key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +96,7 @@ class ImageService:
     quality: Quality
     fresh_seconds: float
     behind: Behind
+    edition: Edition
     observe: Callable[[Rendered], None]
     observe_failure: Callable[[Work, ImgserverError], None]
 

@@ -8,6 +8,7 @@ import pytest
 from imgserver import service
 from imgserver.admission import Admission, AdmissionSettings
 from imgserver.behind import Behind
+from imgserver.caches.groups import groups_of, source_group
 from imgserver.caches.memory import MemorySettings
 from imgserver.caches.tiered import assemble
 from imgserver.cost import CostModel
@@ -16,8 +17,9 @@ from imgserver.errors import BrokenImage, DeadlineExceeded, NotFound
 from imgserver.flights import Flights
 from imgserver.plan import Dims, Plan, SourceRef
 from imgserver.rendition import Fingerprint, Original
-from imgserver.service import ImageService, Order
+from imgserver.service import Edition, ImageService, Order
 from imgserver.sources.looks import TRUST_SECONDS, RecentLooks
+from imgserver.testing import make_rendition
 
 ORDER = Order("key", SourceRef("photos", "cat.png"), Plan())
 
@@ -53,12 +55,25 @@ class Hands:
     def __init__(self) -> None:
         self.renders = 0
         self.fault: Exception | None = None
+        self.begun = asyncio.Event()
+        self.held: asyncio.Event | None = None
+        self._turned = asyncio.Condition()
+
+    async def rendered(self, count: int) -> None:
+        async with self._turned:
+            await self._turned.wait_for(lambda: self.renders >= count)
 
     async def render(self, job, *, deadline: float, key: str) -> RenderResult:
-        self.renders += 1
+        async with self._turned:
+            self.renders += 1
+            self._turned.notify_all()
+        number = self.renders
+        self.begun.set()
+        if self.held is not None:
+            await self.held.wait()
         if self.fault is not None:
             raise self.fault
-        body = str(self.renders).encode()
+        body = str(number).encode()
         return RenderResult(body, "image/png", "0" * 32, Dims(1, 1), "png", Dims(1, 1), 4, Timings(cpu_seconds=0.01))
 
 
@@ -71,13 +86,14 @@ class Scene:
             cache=assemble(MemorySettings()),
             looks=RecentLooks(lambda: self.now),
             flights=Flights(),
-            admission=Admission(AdmissionSettings(**queue), slots=1),
+            admission=Admission(AdmissionSettings(**queue), slots=2),
             workers=self.hands,
             costs=CostModel(),
             limits=Limits(),
             quality=Quality(),
             fresh_seconds=3600.0,
             behind=Behind(),
+            edition=Edition.of(Quality()),
             observe=self.seen.append,
             observe_failure=lambda work, error: self.failed.append(error),
         )
@@ -127,7 +143,7 @@ async def test_a_vanished_originals_picture_is_forgotten(scene):
 
     with pytest.raises(NotFound):
         await scene.get()
-    assert scene.service.cache.statistics().entries == 0
+    assert scene.service.cache.statistics().memory.entries == 0
 
 
 async def test_visitors_of_one_cold_picture_join(scene):
@@ -158,11 +174,47 @@ async def test_a_source_that_hangs_ends_at_the_deadline():
     await scene.service.flights.close()
 
 
-async def test_a_kept_pictures_source_that_hangs_is_not_waited_for_long(scene, monkeypatch):
+async def test_a_kept_picture_is_answered_while_its_source_hangs(scene, monkeypatch):
     monkeypatch.setattr(service, "LOOK_SECONDS", 0.05)
     await scene.get()
     scene.let_looks_grow_old()
     scene.shelf.hangs = True
 
-    with pytest.raises(DeadlineExceeded):
-        await asyncio.wait_for(scene.get(), 5)
+    assert await asyncio.wait_for(scene.get(), 5) == ("hit", b"1")
+
+
+async def test_a_picture_is_not_looked_up_as_missing_twice(scene):
+    assert scene.service.at_hand(ORDER) is None
+    await scene.get()
+
+    assert scene.service.cache.statistics().memory.misses == 1
+
+
+async def test_a_purge_during_a_render_wins(scene):
+    order = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
+    scene.hands.held = asyncio.Event()
+    making = asyncio.create_task(scene.service.get(order))
+    await asyncio.wait_for(scene.hands.begun.wait(), 5)
+    await scene.service.cache.purge([source_group(order.ref)])
+    after = asyncio.create_task(scene.service.get(order))
+    await asyncio.sleep(0)
+    scene.hands.held.set()
+
+    assert (await making).rendition.body != (await after).rendition.body
+    kept = await scene.service.get(order)
+    assert (kept.outcome, kept.rendition.body) == ("hit", (await after).rendition.body)
+
+
+async def test_a_stale_picture_is_answered_and_renewed_behind(scene):
+    seen = await scene.shelf.fingerprint("cat.png")
+    scene.service.cache.put(ORDER.key, make_rendition(b"old", fingerprint=seen, fresh_until=1.0))
+
+    assert await scene.get() == ("stale", b"old")
+    await asyncio.wait_for(scene.hands.rendered(1), 5)
+
+
+async def test_a_key_tells_how_pictures_are_made():
+    plan, ref = Plan(), SourceRef("photos", "cat.png")
+
+    assert Edition.of(Quality()).key(ref, plan) == Edition.of(Quality()).key(ref, plan)
+    assert Edition.of(Quality()).key(ref, plan) != Edition.of(Quality(linear=True)).key(ref, plan)

@@ -47,11 +47,14 @@ class MemoryCache:
     def get(self, key: str) -> Rendition | None:
         rendition = self._entries.get(key)
         if rendition is None:
-            self._misses += 1
             return None
         self._entries.move_to_end(key)
         self._hits += 1
         return rendition
+
+    def note_miss(self) -> None:
+        """For the owner, who may look twice for one request."""
+        self._misses += 1
 
     def put(self, key: str, rendition: Rendition) -> bool:
         weight = _weight(rendition)

@@ -149,8 +149,11 @@ class Tiered:
     async def get(self, key: str, groups: Sequence[str] = ()) -> Rendition | None:
         """What any tier has, kept in memory from then on. With the key's `groups`, Redis needs one round trip."""
         rendition = self.at_hand(key)
-        if rendition is not None or self._writes.is_going(key):
+        if rendition is not None:
             return rendition
+        self.memory.note_miss()
+        if self._writes.is_going(key):
+            return None
         for tier in self._tiers:
             rendition = await (tier.get(key, groups) if isinstance(tier, RedisCache) else tier.get(key))
             if rendition is None:

@@ -16,11 +16,9 @@ from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from imgserver.caches.groups import ALL, key_group, prefix_group, source_group
-from imgserver.caches.tiered import Tiered
 from imgserver.dialects import Dialect
 from imgserver.errors import BadRequest, Forbidden
 from imgserver.plan import SourceRef
-from imgserver.web.images import order_of
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
@@ -30,8 +28,11 @@ WISHES = ("url", "source", "prefix", "all")
 
 
 class Purge:
-    def __init__(self, cache: Tiered, dialect: Dialect, *, source: str, key: str, logger: FilteringBoundLogger) -> None:
-        self._cache = cache
+    def __init__(
+        self, service: ImageService, dialect: Dialect, *, source: str, key: str, logger: FilteringBoundLogger
+    ) -> None:
+        self._cache = service.cache
+        self._edition = service.edition
         self._dialect = dialect
         self._source = source
         self._key = key.encode()
@@ -64,7 +65,7 @@ class Purge:
                 return (prefix_group(self._source, prefix),)
             case {"url": str(target)}:
                 request = self._dialect.parse(target)
-                return tuple(dict.fromkeys(key_group(order_of(request, offers).key) for offers in OFFERS))
+                return tuple(dict.fromkeys(key_group(self._edition.order(request, offers).key) for offers in OFFERS))
         raise BadRequest('purge: text for "url", "source" or "prefix", or "all": true')
 
 

@@ -21,7 +21,7 @@ from imgserver.flights import Flights
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.rendition import Rendition
-from imgserver.service import ImageService
+from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
 from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
@@ -97,6 +97,7 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
         quality=settings.quality,
         fresh_seconds=settings.cache.fresh_seconds,
         behind=Behind(),
+        edition=Edition.of(settings.quality),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )
@@ -117,7 +118,7 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
-        purge = Purge(service.cache, dialect, source=DEFAULT_SOURCE, key=settings.admin.key, logger=app[LOGGER])
+        purge = Purge(service, dialect, source=DEFAULT_SOURCE, key=settings.admin.key, logger=app[LOGGER])
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
     if is_gallery_open(settings.server):
         routes["/"] = ("gallery", Gallery(folder, dialect, DEFAULT_SOURCE))

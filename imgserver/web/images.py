@@ -2,7 +2,7 @@
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import quote
@@ -10,7 +10,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 from multidict import CIMultiDict, istr
 
-from imgserver import freshness, identity, negotiation, ranges
+from imgserver import freshness, negotiation, ranges
 from imgserver.admission import Criticality
 from imgserver.caches.groups import groups_of
 from imgserver.dialects import Dialect
@@ -103,7 +103,7 @@ class ImageHandler:
             offers = negotiation.offers(request.headers.get(hdrs.ACCEPT))
         choice = wish.choices.get(offers)
         if choice is None:
-            choice = wish.choices[offers] = Choice(order_of(wish.request, offers))
+            choice = wish.choices[offers] = Choice(self._service.edition.order(wish.request, offers))
         return choice
 
     async def _get(self, wish: Wish, order: Order, request: web.Request) -> Served:
@@ -177,14 +177,6 @@ def _preflight() -> web.Response:
         "Cache-Control": "max-age=86400",
     }
     return web.Response(status=204, headers=headers)
-
-
-def order_of(request: ImageRequest, offers: tuple[str, ...]) -> Order:
-    """What is asked for once a client's offers are known."""
-    output = negotiation.negotiate(request.plan.output, offers)
-    plan = identity.normalise(replace(request.plan, output=output))
-    key = identity.key(request.ref, plan)
-    return Order(key, request.ref, plan, groups_of(request.ref, key=key))
 
 
 def criticality_of(request: web.Request) -> Criticality:
