@@ -19,6 +19,7 @@ from imgserver.caches.groups import ALL, key_group, prefix_group, source_group
 from imgserver.dialects import Dialect
 from imgserver.errors import BadRequest, Forbidden
 from imgserver.plan import SourceRef
+from imgserver.service import ImageService
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
