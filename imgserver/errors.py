@@ -4,7 +4,8 @@ ImgserverError                      500
 ├── BadRequest                      400
 │   ├── BadOption                   400   names argument, value, allowed, nearest, at
 │   ├── BadSourcePath               400
-│   └── OutputOverLimit             400
+│   ├── OutputOverLimit             400
+│   └── MalformedRequest            400   no HTTP that the parser takes; depends on more than the URL, so never cached
 ├── Forbidden                       403
 │   ├── SignatureRefused
 │   └── SourceDenied
@@ -68,6 +69,10 @@ class BadSourcePath(BadRequest):
 
 class OutputOverLimit(BadRequest):
     code, title = "output-over-limit", "The picture asked for is too large"
+
+
+class MalformedRequest(BadRequest):
+    code, title, cache_seconds = "malformed-request", "This is no well-formed HTTP request", 0
 
 
 class Forbidden(ImgserverError):

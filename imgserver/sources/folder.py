@@ -84,7 +84,10 @@ class Folder:
             raise
 
     def _resolved(self, path: str) -> Path:
-        resolved = self.root.joinpath(path).resolve(strict=True)
+        try:
+            resolved = self.root.joinpath(path).resolve(strict=True)
+        except RuntimeError as error:  # symlinks in a circle; an OSError from Python 3.13 on
+            raise NotFound() from error
         if not resolved.is_relative_to(self.root):
             raise NotFound()
         return resolved

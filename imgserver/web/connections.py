@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from imgserver.errors import BadRequest
+from imgserver.errors import MalformedRequest
 from imgserver.settings import ServerSettings
 from imgserver.web import problem
 from imgserver.web.middleware import SECURITY, Handler
@@ -74,7 +75,7 @@ class GuardedHandler(RequestHandler):
         if status >= 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         self._guard.malformed += 1
-        response = problem.answer(BadRequest("This is no well-formed HTTP request"), "")
+        response = problem.answer(_refusal(exc), "")
         response.headers.update(SECURITY)
         response.force_close()
         return response
@@ -92,6 +93,14 @@ class GuardedHandler(RequestHandler):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+def _refusal(fault: BaseException | None) -> MalformedRequest:
+    """Never to be cached: a field that only one client sends (an overgrown Cookie) must not become the CDN's answer to
+    everybody who asks for that URL."""
+    if isinstance(fault, LineTooLong):
+        return MalformedRequest(f"The request line or a header field is longer than {fault.args[1]} bytes")
+    return MalformedRequest()
 
 
 class GuardedSite(web.SockSite):

@@ -70,6 +70,12 @@ async def test_a_symlink_out_of_the_folder_is_refused_and_one_inside_is_followed
         assert original.head == SourceContract.PICTURE
 
 
+async def test_symlinks_in_a_circle_are_no_picture(source, root):
+    (root / "circle.jpg").symlink_to("circle.jpg")
+
+    assert await refused(source, "circle.jpg") == await refused(source, "absent.jpg")
+
+
 async def test_a_fifo_a_socket_and_a_device_are_refused_without_waiting(source, root):
     os.mkfifo(root / "pipe.jpg")
     (root / "null.jpg").symlink_to("/dev/null")

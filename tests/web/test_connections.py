@@ -78,6 +78,7 @@ def _answers(server: ServerProcess) -> bool:
         b"GET /img/a b HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /img/a HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",
         b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /img/w_40/cat.png HTTP/1.1\r\nHost: a\r\nCookie: " + b"a" * 9000 + b"\r\n\r\n",
     ],
 )
 def test_malformed_requests_are_refused_and_the_connection_closed(server: ServerProcess, raw):
@@ -85,6 +86,13 @@ def test_malformed_requests_are_refused_and_the_connection_closed(server: Server
 
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
     assert answer.count(b"HTTP/1.") == 1
+    assert b"\r\nCache-Control: no-store\r\n" in answer
+
+
+def test_a_header_too_long_for_the_parser_is_told_so(server):
+    answer = server.send(GET + b"Cookie: " + b"a" * 9000 + b"\r\n\r\n", patience=2)
+
+    assert b"a header field is longer than 8190 bytes" in answer
 
 
 @pytest.mark.parametrize("target", ["/%69mg/cat.png", "http://other.example/img/cat.png", "//img/cat.png", "/img"])
