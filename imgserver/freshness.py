@@ -66,6 +66,11 @@ def age_class(*, now: float, fresh_until: float | None, expires: float | None) -
     return "stale" if fresh_until is not None and now >= fresh_until else "fresh"
 
 
+# -ln of the smallest draw: a renewal is early by at most so many times what the render took.
+SMALLEST_DRAW = 1e-12
+EARLIEST_RENDERS = -math.log(SMALLEST_DRAW)
+
+
 def is_early(*, now: float, fresh_until: float | None, render_seconds: float, draw: float) -> bool:
     """Whether this request should refresh the record although it is fresh: one of many does, shortly before the end.
 
@@ -73,7 +78,7 @@ def is_early(*, now: float, fresh_until: float | None, render_seconds: float, dr
     """
     if fresh_until is None:
         return False
-    return now - render_seconds * math.log(max(draw, 1e-12)) >= fresh_until
+    return now - render_seconds * math.log(max(draw, SMALLEST_DRAW)) >= fresh_until
 
 
 def http_date(epoch_seconds: int) -> str:

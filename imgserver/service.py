@@ -216,12 +216,12 @@ def _is_stale(rendition: Rendition) -> bool:
 
 def _is_due(rendition: Rendition) -> bool:
     """Stale, or so near to it that this request is the one to renew it (XFetch)."""
-    return freshness.is_early(
-        now=time.time(),
-        fresh_until=rendition.fresh_until,
-        render_seconds=rendition.render_seconds,
-        draw=1.0 - random.random(),  # noqa: S311
-    )
+    now, end = time.time(), rendition.fresh_until
+    # No draw is early enough by more than that; a hit need not draw one.
+    if end is None or now + freshness.EARLIEST_RENDERS * rendition.render_seconds < end:
+        return False
+    draw = 1.0 - random.random()  # noqa: S311
+    return freshness.is_early(now=now, fresh_until=end, render_seconds=rendition.render_seconds, draw=draw)
 
 
 @asynccontextmanager
