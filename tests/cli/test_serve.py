@@ -58,3 +58,16 @@ def test_urls_are_printed_whole(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     Banner.of(tmp_path)("http://127.0.0.1:8080")
 
     assert f" http://127.0.0.1:8080/img/w_400/{name}\n" in capsys.readouterr().out
+
+
+def test_the_brackets_of_an_ipv6_address_are_printed_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    Banner.of(SAMPLES / "[odd]")("http://[::1]:8080")
+
+    printed = capsys.readouterr().out
+    assert "serves " + str(SAMPLES / "[odd]") + " at http://[::1]:8080;" in printed
+    assert "8;id=" in printed  # a link of the terminal, OSC 8
+    assert ";http://[::1]:8080/api/health\x1b" in printed
