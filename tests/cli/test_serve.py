@@ -18,6 +18,14 @@ def test_a_missing_folder_is_told_before_anything_starts(tmp_path: Path) -> None
     assert "does not exist (source.root, from option DIR)" in result.stderr
 
 
+def test_a_host_that_is_none_is_told_in_words() -> None:
+    result = CliRunner().invoke(main, ["serve", str(SAMPLES), "--host", "nowhere.invalid", "--port", "0"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: cannot listen on nowhere.invalid port 0: ")
+    assert "Unknown error" not in result.stderr
+
+
 def test_bad_options_are_told_together() -> None:
     result = CliRunner().invoke(main, ["serve", "--port", "80O", "--workers", "many"])
 
