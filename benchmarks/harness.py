@@ -85,9 +85,11 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def imgserver(*, folder: Path = SAMPLES, **variables: object) -> Iterator[Server]:
-    """`imgserver serve` with settings as IMGSERVER_* variables, ready to answer."""
+    """`imgserver serve` with settings as IMGSERVER_* variables, ready to answer. Without the disk tier, which would
+    remember the run before."""
     port = free_port()
     command = [sys.executable, "-m", "imgserver", "serve", str(folder), "--port", str(port)]
+    variables = {"disk_limit_bytes": 0, **variables}
     environment = {f"IMGSERVER_{name.upper()}": str(value) for name, value in variables.items()}
     with running(command, f"http://127.0.0.1:{port}", "/readyz", environment) as server:
         yield server

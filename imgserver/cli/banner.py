@@ -36,16 +36,17 @@ class Banner:
 
     def __call__(self, base: str) -> None:
         from rich.console import Console
-        from rich.markup import escape
+        from rich.text import Text
 
         base = base.rstrip("/")
         # Lines, not a rich table: a table cuts what is wider than the terminal, and a cut URL is no URL.
         console = Console(soft_wrap=True, highlight=False)
-        console.print(f"[bold]imgserver[/bold] serves {escape(str(self.root))} at {base}; Ctrl-C stops it\n")
+        console.print(Text.assemble(("imgserver", "bold"), f" serves {self.root} at {base}; Ctrl-C stops it\n"))
         column = max(len(meaning) for _, meaning in self.targets) + 2
         for target, meaning in self.targets:
-            url = f"[cyan][link={base}{target}]{escape(base + target)}[/link][/cyan]"
-            console.print(f"  [dim]{escape(meaning.ljust(column))}[/dim]{url}")
+            # Styled text, not markup: the brackets of an IPv6 address would end a [link=...] tag.
+            url = (base + target, f"cyan link {base}{target}")
+            console.print(Text.assemble((f"  {meaning.ljust(column)}", "dim"), url))
         console.file.flush()
         if self.open_browser:
             # A browser in the terminal would hold the server until it is left.

@@ -66,7 +66,7 @@ def get(target: str, *, output: Path | None, root: Path | None, accept: str | No
 def _path(target: str) -> str:
     """A URL as copied from a browser counts from its path on."""
     parts = urlsplit(target)
-    return target.split(parts.netloc, 1)[1] if parts.scheme in ("http", "https") and parts.netloc else target
+    return target.split(f"//{parts.netloc}", 1)[1] if parts.scheme in ("http", "https") and parts.netloc else target
 
 
 def _negotiated(request: "ImageRequest", accept: str | None, output: Path | None) -> "ImageRequest":
@@ -101,10 +101,18 @@ def _write(body: bytes, output: Path | None) -> str:
         # A terminal shows text only (pictures were refused before), and its prompt wants a line of its own.
         sys.stdout.buffer.write(body + b"\n" * sys.stdout.isatty())
         return "standard output"
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    if output.exists() and not output.is_file():
+        # A device or a pipe, such as /dev/stdout, is written to: to replace it would be to destroy it.
+        output.write_bytes(body)
+    else:
+        _replace(output.resolve(), body)
+    return str(output)
+
+
+def _replace(file: Path, body: bytes) -> None:
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         part.write_bytes(body)
-        part.replace(output)
+        part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-    return str(output)

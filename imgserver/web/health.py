@@ -20,6 +20,8 @@ class Health:
     def __init__(self, service: ImageService) -> None:
         self._service = service
         self._begun = time.monotonic()
+        # They lie in files; health is to be told also when no file can be opened any more.
+        self._versions = versions()
         self.draining = False
 
     @property
@@ -60,7 +62,7 @@ class Health:
             "flights": _facts(service.flights.statistics()),
             "cache": _facts(service.cache.statistics()),
             "codecs": _facts(codecs),
-            "versions": versions(),
+            "versions": self._versions,
         }
 
 

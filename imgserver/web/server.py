@@ -42,8 +42,15 @@ def _listen(settings: ServerSettings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=settings.backlog)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise ServerFault(f"cannot listen on {settings.host} port {settings.port}: {why}") from error
+        raise ServerFault(f"cannot listen on {settings.host} port {settings.port}: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    """In the system's words, without those that `create_server` adds. A name that is not found has a negative number
+    (getaddrinfo's), which `os.strerror` does not know."""
+    if error.errno is None or error.errno < 0:
+        return str(error.strerror or error)
+    return os.strerror(error.errno)
 
 
 async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:

@@ -1,5 +1,7 @@
 """One request without a server: the server's own parser, limits and engine."""
 
+import os
+import stat
 from io import BytesIO
 from pathlib import Path
 
@@ -111,6 +113,33 @@ def test_who_reads_the_file_meanwhile_keeps_the_old_one(tmp_path: Path) -> None:
 
         assert reader.read() == "what was there"
     assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert get("/img/w_40/cat.png", "-o", str(pipe)).exit_code == 0
+
+        assert stat.S_ISFIFO(pipe.lstat().st_mode)
+        assert os.read(reader, 8).startswith(b"\x89PNG")
+    finally:
+        os.close(reader)
+
+
+def test_a_symlink_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to("file.png")
+
+    assert get("/img/w_40/cat.png", "-o", str(tmp_path / "link.png")).exit_code == 0
+
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "file.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_url_is_read_from_its_path_on_whatever_its_host(tmp_path: Path) -> None:
+    for host in ("127.0.0.1:8080", "h", "[::1]:80"):
+        assert get(f"http://{host}/img/w_40/cat.png", "-o", str(tmp_path / "out.png")).exit_code == 0
 
 
 def test_the_configured_limits_hold() -> None:

@@ -17,6 +17,14 @@ def test_a_missing_folder_is_told_before_anything_starts(tmp_path: Path) -> None
     assert "does not exist (source.root, from option DIR)" in result.stderr
 
 
+def test_a_host_that_is_none_is_told_in_words() -> None:
+    result = CliRunner().invoke(main, ["serve", str(SAMPLES), "--host", "nowhere.invalid", "--port", "0"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: cannot listen on nowhere.invalid port 0: ")
+    assert "Unknown error" not in result.stderr
+
+
 def test_bad_options_are_told_together() -> None:
     result = CliRunner().invoke(main, ["serve", "--port", "80O", "--workers", "many"])
 
@@ -57,3 +65,16 @@ def test_urls_are_printed_whole(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     Banner.of(tmp_path)("http://127.0.0.1:8080")
 
     assert f" http://127.0.0.1:8080/img/w_400/{name}\n" in capsys.readouterr().out
+
+
+def test_the_brackets_of_an_ipv6_address_are_printed_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    Banner.of(SAMPLES / "[odd]")("http://[::1]:8080")
+
+    printed = capsys.readouterr().out
+    assert "serves " + str(SAMPLES / "[odd]") + " at http://[::1]:8080;" in printed
+    assert "8;id=" in printed  # a link of the terminal, OSC 8
+    assert ";http://[::1]:8080/api/health\x1b" in printed

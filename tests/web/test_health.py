@@ -1,14 +1,18 @@
 """Probes, health, metrics and the front page of a real server."""
 
+import json
 import os
 import re
+import resource
 import shutil
 import subprocess
+from contextlib import closing
+from http.client import HTTPConnection
 
 import pytest
 
 from imgserver import metrics
-from tests.serving import SAMPLES, ServerProcess, serving
+from tests.serving import SAMPLES, ServerProcess, await_that, serving
 
 
 def test_a_serving_process_is_alive_and_ready(server: ServerProcess):
@@ -25,6 +29,20 @@ def test_image_health_tells_workers_queue_cache_codecs_and_versions(server):
     assert facts["cache"]["memory"]["limit_bytes"] == 64 << 20
     assert {"jpg", "png", "webp", "avif", "gif"} <= set(facts["codecs"]["write"])
     assert facts["versions"]["imgserver"]
+
+
+def test_image_health_is_told_when_no_file_can_be_opened():
+    with serving(workers_count=1) as server, closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as kept:
+        kept.request("GET", "/livez")
+        kept.getresponse().read()
+        await_that(lambda: server.image_health()["workers"]["spare"] == 1, "all workers are up")
+        _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        kept.request("GET", "/api/image/health")
+        answer = kept.getresponse()
+
+        assert (answer.status, json.loads(answer.read())["status"]) == (200, "ok")
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
