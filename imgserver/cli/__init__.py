@@ -16,6 +16,7 @@ from imgserver.cli.doctor import doctor
 from imgserver.cli.get import get
 from imgserver.cli.health import health
 from imgserver.cli.inspect import inspect
+from imgserver.cli.purge import purge
 from imgserver.cli.serve import serve
 from imgserver.cli.url import url
 
@@ -36,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (serve, get, url, inspect, doctor, health, config):
+for command in (serve, get, url, inspect, doctor, health, config, purge):
     main.add_command(command)
