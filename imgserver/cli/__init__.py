@@ -11,6 +11,7 @@ import click
 
 from imgserver import __version__
 from imgserver.cli.boundary import Commands
+from imgserver.cli.cache import cache
 from imgserver.cli.config import config
 from imgserver.cli.doctor import doctor
 from imgserver.cli.get import get
@@ -37,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (serve, get, url, inspect, doctor, health, config, purge):
+for command in (serve, get, url, inspect, doctor, health, config, purge, cache):
     main.add_command(command)
