@@ -67,7 +67,8 @@ def _print(figures: Mapping[str, Any]) -> None:
     for label in columns[0]:
         table.add_row(label, *(column[label] for column in columns))
     console = Console(highlight=False)
-    console.print(table, "", *_sentences(figures), sep="\n", markup=False)
+    console.print(table)
+    console.print("", *_sentences(figures), sep="\n", markup=False, soft_wrap=True)
 
 
 def _rows(of: Mapping[str, Any]) -> dict[str, str]:
