@@ -87,6 +87,22 @@ def test_a_server_without_a_key_is_told(server):
     assert "no purging there: the server has no admin.key" in result.stderr
 
 
+def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():
+    away = f"redis://127.0.0.1:{free_port()}"
+    with serving(workers_count=1, disk_limit_bytes=0, redis_url=away, admin_key=KEY) as server:
+        server.ask(PICTURES[0])
+        result = run(server, "--all")
+        left = kept(server)
+
+    first, *others = result.stdout.splitlines()
+    assert (result.exit_code, first) == (0, "purged everything: removed 1 from memory, 0 from disk, 0 from Redis")
+    assert others == [
+        "Redis is away: the other servers are told as soon as it is back",
+        "not every tier was searched to its end; what is left there is never answered",
+    ]
+    assert left == []
+
+
 def test_the_servers_own_words_tell_a_wrong_url(guarded):
     result = run(guarded, "/img/w_x/cat.png")
 
