@@ -11,11 +11,13 @@ import click
 
 from imgserver import __version__
 from imgserver.cli.boundary import Commands
+from imgserver.cli.cache import cache
 from imgserver.cli.config import config
 from imgserver.cli.doctor import doctor
 from imgserver.cli.get import get
 from imgserver.cli.health import health
 from imgserver.cli.inspect import inspect
+from imgserver.cli.purge import purge
 from imgserver.cli.serve import serve
 from imgserver.cli.url import url
 
@@ -36,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (serve, get, url, inspect, doctor, health, config):
+for command in (serve, get, url, inspect, doctor, health, config, purge, cache):
     main.add_command(command)

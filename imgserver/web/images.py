@@ -157,6 +157,7 @@ def _ranged(request: web.Request, rendition: Rendition, headers: CIMultiDict[str
     headers[hdrs.CONTENT_RANGE] = span.content_range(length)
     if span.is_empty:
         headers[hdrs.CACHE_CONTROL] = "no-store"
+        del headers[hdrs.CONTENT_TYPE]
         return _picture("refused", headers, b"", status=416)
     return _picture(outcome, headers, rendition.body[span.start : span.stop], status=206)
 

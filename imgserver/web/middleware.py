@@ -107,6 +107,8 @@ async def not_found(_: web.Request) -> web.StreamResponse:
 def _dress(request: web.Request, response: web.StreamResponse, route: str) -> None:
     for name, value in SECURITY.items():
         response.headers.setdefault(name, value)
+    # Without the field caches guess.
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     if route == IMAGE_ROUTE:
         response.headers.update(EMBEDDING)
         if NEGOTIATED in request:

@@ -1,0 +1,122 @@
+"""`imgserver cache`: what a running server keeps, tier by tier, from GET /api/image/health."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from imgserver.cli.boundary import fail
+from imgserver.cli.remote import ask, server_options
+
+PATH = "/api/image/health"
+TIERS = ("memory", "disk", "redis")
+NOT_TOLD = "–"
+
+
+@click.group()
+def cache() -> None:
+    """Look into the cache of a running server; `imgserver purge` empties it.
+
+    \b
+    Examples:
+      imgserver cache stats
+      imgserver cache stats --server http://10.0.0.5:8080 --json
+
+    \b
+    Exit codes: 0 told, 1 no answer, 2 wrong command line.
+    """
+
+
+@cache.command()
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print the server's own figures.")
+def stats(*, server: str, timeout: float, as_json: bool) -> None:
+    """Print what each tier holds and how often it helped, counted since the server's start.
+
+    A look-up that one tier misses goes on to the next, so hits of disk and Redis are misses of memory.
+
+    \b
+    Example:
+      imgserver cache stats --json
+
+    \b
+    Exit codes: 0 told, 1 no answer, 2 wrong command line.
+    """
+    status, answer = ask(server, PATH, timeout=timeout)
+    figures = answer.get("cache") if isinstance(answer, dict) else None
+    if not isinstance(figures, dict):
+        fail(f"{server}: {PATH} answered {status} without cache figures; is it an imgserver?")
+    if as_json:
+        import json
+
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        _print(figures)
+
+
+def _print(figures: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    tiers = {name: figures[name] for name in TIERS if figures.get(name)}
+    columns = [_rows(tier) for tier in tiers.values()]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("since the start")
+    for name in tiers:
+        table.add_column(name, justify="right", overflow="fold")
+    for label in columns[0]:
+        table.add_row(label, *(column[label] for column in columns))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("", *_sentences(figures), sep="\n", markup=False, soft_wrap=True)
+
+
+def _rows(of: Mapping[str, Any]) -> dict[str, str]:
+    """One tier's column. What a tier does not count is told as such: Redis' own entries and evictions are Redis'."""
+    asked = of["hits"] + of["misses"]
+    return {
+        "entries": str(of.get("entries", NOT_TOLD)),
+        "size": _size(of["bytes"]) if "bytes" in of else NOT_TOLD,
+        "limit": _size(of["limit_bytes"]) if "limit_bytes" in of else NOT_TOLD,
+        "hits": str(of["hits"]),
+        "misses": str(of["misses"]),
+        "hit ratio": f"{of['hits'] / asked:.1%}" if asked else NOT_TOLD,
+        "errors": str(of.get("errors", NOT_TOLD)),
+        "evictions": str(of.get("evictions", NOT_TOLD)),
+        "corrupt": _counts(of.get("corrupt")),
+        "dropped writes": _counts(of.get("dropped_writes")),
+    }
+
+
+def _sentences(figures: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"waiting to be written: {figures['writes']} ({_size(figures['write_bytes'])});"
+        f" never written: {_counts(figures['dropped_writes'])}",
+        f"purges: {figures['purges']}; found void or over: {figures['stale']}",
+    ]
+    disk, link = figures.get("disk"), figures.get("link")
+    if disk and disk["writes_paused"]:
+        lines.append("disk: it refused a write; none is tried for a while")
+    if link:
+        lines.append(
+            f"redis: {'connected' if link['connected'] else 'away'}; breakers: read {link['read_breaker']},"
+            f" write {link['write_breaker']}, opened {link['opened']} times; faults: {_counts(link['faults'])}"
+        )
+        lines.append(f"purges of other servers: {'heard at once' if figures['listening'] else 'not heard now'}")
+    return lines
+
+
+def _counts(by_reason: Mapping[str, int] | None) -> str:
+    """`12 (size 10, error 2)`."""
+    if by_reason is None:
+        return NOT_TOLD
+    told = ", ".join(f"{reason} {count}" for reason, count in by_reason.items() if count)
+    return f"{sum(by_reason.values())} ({told})" if told else "0"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -1,0 +1,146 @@
+"""Purging from the command line, against a real server."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from imgserver.cli import main
+from tests.serving import ServerProcess, free_port, serving
+
+KEY = "a key of sixteen characters, ü too"
+PICTURES = ("/img/w_40/cat.png", "/img/w_41/cat.png", "/img/w_40/coffee.png")
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[ServerProcess]:
+    """A server with an admin key."""
+    with serving(workers_count=1, disk_limit_bytes=0, admin_key=KEY) as running:
+        yield running
+
+
+def run(server: ServerProcess, *arguments: str, key: str | None = KEY) -> Result:
+    variables = {"IMGSERVER_ADMIN_KEY": key}
+    return CliRunner().invoke(main, ["purge", *arguments, "--server", address(server)], env=variables)
+
+
+def address(server: ServerProcess) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
+def kept(server: ServerProcess) -> list[str]:
+    """Those that are answered from the cache."""
+    return [target for target in PICTURES if server.ask(target).headers["Cache-Status"] == "imgserver; hit"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "left"),
+    [
+        (["/img/w_40/cat.png"], "purged url /img/w_40/cat.png: removed 1", PICTURES[1:]),
+        (["https://cdn.example/img/w_40/cat.png"], "purged url /img/w_40/cat.png: removed 1", PICTURES[1:]),
+        (["--source", "cat.png"], "purged source cat.png: removed 2", PICTURES[2:]),
+        (["--prefix", ""], "purged prefix: removed 3", ()),
+        (["--prefix", "elsewhere"], "purged prefix elsewhere: removed 0", PICTURES),
+        (["--all"], "purged everything: removed 3", ()),
+    ],
+)
+def test_what_was_named_is_forgotten_and_the_rest_kept(guarded, arguments, sentence, left):
+    for target in PICTURES:
+        guarded.ask(target)
+
+    result = run(guarded, *arguments)
+
+    assert (result.exit_code, result.stdout) == (0, f"{sentence} from memory, 0 from disk, 0 from Redis\n")
+    assert kept(guarded) == list(left)
+
+
+def test_the_servers_own_answer_can_be_printed(guarded):
+    guarded.ask(PICTURES[0])
+
+    answer = json.loads(run(guarded, "--source", "cat.png", "--json").stdout)
+
+    assert (answer["told"], answer["swept"]) == (True, True)
+    assert answer["removed"]["memory"] >= 1
+
+
+def test_the_key_may_be_an_option(guarded):
+    assert run(guarded, "--source", "cat.png", "--key", KEY, key=None).exit_code == 0
+
+
+def test_a_wrong_key_is_told_and_forgets_nothing(guarded):
+    guarded.ask(PICTURES[0])
+
+    result = run(guarded, "--all", key="not the key of this server")
+
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {address(guarded)}: the admin key is not this server's (admin.key)\n"
+    assert PICTURES[0] in kept(guarded)
+
+
+def test_a_server_without_a_key_is_told(server):
+    result = run(server, "--all")
+
+    assert result.exit_code == 1
+    assert "no purging there: the server has no admin.key" in result.stderr
+
+
+def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():
+    away = f"redis://127.0.0.1:{free_port()}"
+    with serving(workers_count=1, disk_limit_bytes=0, redis_url=away, admin_key=KEY) as server:
+        server.ask(PICTURES[0])
+        result = run(server, "--all")
+        left = kept(server)
+
+    first, *others = result.stdout.splitlines()
+    assert (result.exit_code, first) == (0, "purged everything: removed 1 from memory, 0 from disk, 0 from Redis")
+    assert others == [
+        "Redis is away: the other servers are told as soon as it is back",
+        "not every tier was searched to its end; what is left there is never answered",
+    ]
+    assert left == []
+
+
+def test_the_servers_own_words_tell_a_wrong_url(guarded):
+    result = run(guarded, "/img/w_x/cat.png")
+
+    assert result.exit_code == 1
+    assert 'w: "x" is not allowed' in result.stderr
+
+
+def test_no_server_is_exit_code_1_and_a_hint():
+    nobody = f"http://127.0.0.1:{free_port()}"
+
+    result = CliRunner().invoke(main, ["purge", "--all", "--key", KEY, "--server", nobody])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {nobody}: nobody listens there")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--key", KEY],
+        ["/img/cat.png", "--all", "--key", KEY],
+        ["--source", "a", "--prefix", "b", "--key", KEY],
+        ["--all"],
+        ["--all", "--key", "two\nlines"],
+        ["--all", "--key", KEY, "--server", "ftp://127.0.0.1"],
+        ["--all", "--key", KEY, "--server", "http://127.0.0.1:http"],
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(arguments):
+    result = CliRunner().invoke(main, ["purge", *arguments], env={"IMGSERVER_ADMIN_KEY": None})
+
+    assert result.exit_code == 2
+
+
+def test_purge_loads_no_framework():
+    line = "['purge', '--all', '--key', 'k', '--server', 'http://127.0.0.1:1']"
+    code = f"import sys\nfrom imgserver.cli import main\ntry:\n    main({line})\nfinally:\n    print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.split()
+
+    assert "http.client" in loaded
+    assert {"aiohttp", "pydantic", "rich", "redis", "pyvips"} & set(loaded) == set()

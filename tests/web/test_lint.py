@@ -1,0 +1,113 @@
+"""An outside judge, httplint, over every kind of answer of a real server."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from httplint import HttpRequestLinter, HttpResponseLinter
+
+from tests.serving import SAMPLES, Answer, ServerProcess, serving
+
+KEY = "a key of sixteen characters"
+PICTURE = "/img/w_50/cat.png"
+
+
+@dataclass(frozen=True)
+class Asked:
+    status: int
+    target: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    # Notes of the judge that are no fault of ours here; each with its reason where it stands.
+    allowed: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.method} {self.target[:30]} {' '.join(self.headers)}".strip()
+
+
+PREFLIGHT = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}
+KINDS = (
+    Asked(200, PICTURE),
+    Asked(200, PICTURE, "HEAD"),
+    Asked(200, PICTURE, headers={"Origin": "https://shop.example"}),
+    Asked(200, "/img/w_50,f_auto/cat.png", headers={"Accept": "image/webp"}),
+    # The sniffing standard, by which it judges, knows no AVIF.
+    Asked(200, "/img/w_50,f_avif/cat.png", allowed=frozenset({"CONTENT_TYPE_MISMATCH"})),
+    Asked(200, "/img/w_50,fl_attachment/cat.png"),
+    Asked(200, "/img/f_info/cat.png"),
+    Asked(204, PICTURE, "OPTIONS", PREFLIGHT),
+    Asked(206, PICTURE, headers={"Range": "bytes=0-9"}),
+    Asked(304, PICTURE, headers={"If-None-Match": "*"}),
+    Asked(304, "/img/w_50,f_auto/cat.png", headers={"If-None-Match": "*"}),
+    # It tells that the request was wrong, which it was.
+    Asked(400, "/img/w_x/cat.png", allowed=frozenset({"STATUS_BAD_REQUEST"})),
+    Asked(403, "/api/admin/purge", "POST", {"Content-Length": "0"}),
+    Asked(404, "/img/w_50/nosuch.png"),
+    Asked(404, "/img/w_50,f_auto/nosuch.png"),
+    Asked(404, "/nosuch"),
+    Asked(405, PICTURE, "DELETE"),
+    # The same, and here it calls that bad.
+    Asked(414, "/img/" + "a" * 8080, allowed=frozenset({"STATUS_URI_TOO_LONG"})),
+    Asked(415, "/img/w_50/text.jpg"),
+    Asked(416, PICTURE, headers={"Range": "bytes=9999999-"}),
+    Asked(422, "/img/w_50/torn.png"),
+    Asked(200, "/livez"),
+    Asked(200, "/readyz"),
+    Asked(200, "/api/health"),
+    Asked(200, "/api/image/health"),
+    Asked(200, "/metrics"),
+    Asked(200, "/"),
+)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("photos")
+    shutil.copy(SAMPLES / "cat.png", folder)
+    _spoil(folder)
+    with serving(folder, workers_count=1, disk_limit_bytes=0, admin_key=KEY) as running:
+        yield running
+
+
+def _spoil(folder: Path) -> None:
+    (folder / "text.jpg").write_text("no picture at all")
+    (folder / "torn.png").write_bytes((folder / "cat.png").read_bytes()[:5000])
+
+
+@pytest.mark.parametrize("asked", KINDS, ids=str)
+def test_an_answer_has_no_fault_that_is_not_written_down_here(judged, asked):
+    answer = judged.ask(asked.target, asked.method, asked.headers)
+
+    assert answer.status == asked.status
+    assert {name for _, name in lint(asked, answer, judged.port)} == asked.allowed
+
+
+def test_the_judge_finds_what_is_wrong(judged):
+    """Else all of the above says nothing."""
+    asked = Asked(200, PICTURE)
+    answer = judged.ask(PICTURE)
+    answer.headers.replace_header("Content-Length", "7")
+
+    assert ("bad", "CL_INCORRECT") in lint(asked, answer, judged.port)
+
+
+def lint(asked: Asked, answer: Answer, port: int) -> set[tuple[str, str]]:
+    """(level, name) of every note that is bad or a warning."""
+    request = HttpRequestLinter(start_time=time.time())
+    request.process_request_topline(asked.method.encode(), asked.target.encode(), b"HTTP/1.1")
+    request.process_headers(_fields({"Host": f"127.0.0.1:{port}", **asked.headers}))
+    request.finish_content(True)
+    response = HttpResponseLinter(start_time=time.time(), no_content=asked.method == "HEAD", _related=request)
+    response.process_response_topline(b"HTTP/1.1", str(answer.status).encode(), b"")
+    response.process_headers(_fields(answer.headers))
+    response.feed_content(answer.body)
+    response.finish_content(True)
+    found = {(note.level.value, type(note).__name__) for note in response.notes}
+    return {(level, name) for level, name in found if level in ("bad", "warning")}
+
+
+def _fields(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
