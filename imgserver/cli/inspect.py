@@ -90,6 +90,6 @@ def _rows(of: "Description") -> list[tuple[str, str]]:
         ("alpha", "yes" if of.alpha else "no"),
         ("frames", frames),
         ("profile", kinds.get(of.profile, of.profile or "")),
-        ("place (GPS)", "present; removed from every result unless asked for" if of.has_place else "none"),
+        ("place (GPS)", "present; removed from every result" if of.has_place else "none"),
         *of.exif.items(),
     ]

@@ -11,7 +11,7 @@ FLAGS: dict[str, str] = {
     "still": "the first frame only",
     "lossless": "webp and avif without loss",
     "progressive": "jpg, png and gif in passes",
-    "keep_metadata": "keep EXIF, XMP and IPTC; the orientation is reset",
+    "keep_metadata": "keep EXIF, XMP and IPTC, without the place (GPS); the orientation is reset",
     "keep_copyright": "keep the copyright and author fields",
     "keep_profile": "keep colours and profile as they are",
     "tile": "layers only",
