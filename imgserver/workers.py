@@ -31,6 +31,9 @@ from imgserver.worker import WorkerSettings as WorkerSettings
 REASONS = ("crash", "oom", "timeout", "abandoned", "rss", "recycle", "start")
 RETRY_AFTER_SECONDS = 2
 
+# With less than this left no picture is begun: its worker would only be killed for it.
+LEAST_SECONDS = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatistics:
@@ -174,7 +177,9 @@ class Workers:
             worker = await self._take(deadline)
             try:
                 self._quarantine.check(key)  # it may have killed another worker meanwhile
-            except Quarantined:
+                if deadline - time.monotonic() < LEAST_SECONDS:
+                    raise DeadlineExceeded("No worker was free in time")
+            except (Quarantined, DeadlineExceeded):
                 self._rest(worker)
                 raise
             try:
