@@ -107,12 +107,17 @@ def running(
         wait_until(lambda: status_of(url + probe) == 200, what=f"{command[0]} at {url}")
         yield Server(url, psutil.Process(process.pid))
     finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # Not every server takes its processes along.
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 def status_of(url: str) -> int | None:
