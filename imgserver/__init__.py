@@ -12,17 +12,18 @@ The floors
 
     0  values and pure rules. plan.py is what a URL asks for; geometry.py and fitting.py compute every size, in
        integers, once; identity.py spells a plan so that equal wishes give equal keys; formats, media (a file's first
-       bytes), negotiation, freshness and errors are tables and rules; rendition.py is what a render leaves behind;
-       machine.py is what this machine grants.
+       bytes), negotiation, freshness, ranges and errors are tables and rules; rendition.py is what a render
+       leaves behind; machine.py is what this machine grants.
     1  what everybody may report to: metrics.py (each series declared once), tallies.py (the counts that hits pay
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
-       as a local path; caches/ keep renditions; engine/ makes a Job a RenderResult, inside a worker. engine/vips.py
+       as a local path; caches/ keep renditions, in memory,
+       on disk and in Redis behind one Tiered; engine/ makes a Job a RenderResult, inside a worker. engine/vips.py
        is the airlock: the only importer of pyvips.
     3  who does what, when. service.py tells the story of one picture in words of this floor: flights.py (one render
        per key), admission.py (waiting room, slots, deadlines) with cost.py and estimate.py (what a render will take),
        workers.py (slots) over crew.py (a fixed number of processes kept alive) over worker.py (one process), and
-       quarantine.py (keys that killed).
+       quarantine.py (originals that killed); behind.py renews stale pictures behind their answers.
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
        requests into orders and renditions into answers; settings.py composes the sections that stand beside their
        components.
@@ -35,17 +36,20 @@ The life of a request
     3. web/images.py: the dialect parses the raw target (4xx before any I/O), Accept decides what `auto` means, and
        plan and source path give the key. Parsed targets are remembered, so a hit does not parse.
     4. service.at_hand: a kept picture whose original was looked at within the last second is answered without
-       awaiting anything, with 304 if the client has it already. Otherwise service.get looks at the original again.
-    5. flights.join: one making per key, in a task of its own. It is called off when the last who waits has left.
+       awaiting anything, with 304 if the client has it already. Otherwise service.get asks disk and Redis and looks
+       at the original again; a stale picture is answered as it is and renewed behind.
+    5. flights.join: one making per key and purge marks, in a task of its own; of several servers on one Redis, one.
+       It is called off when the last who waits has left.
     6. admission.enter: a place in the waiting room at once, or 503 with Retry-After at once. The deadline starts.
     7. source.open: the original, before any CPU is taken; its head tells what the render will cost.
     8. ticket.slot: a turn by class, cost and memory. Who cannot be ready in time is refused instead of kept waiting.
     9. workers.render: an idle worker, or the spare. A slot is free when its worker has answered or is dead, never
        because somebody lost interest; at the deadline the worker is killed, and another is already warm. A death
-       that was no deadline is tried again; a key that has killed twice is set aside.
+       that was no deadline is tried again; an original that has killed twice is set aside.
     10. In the worker: limits by the header before decoding, the decoder's own reduction, the steps, the encoder; bytes
        and timings come back.
-    11. The rendition is kept in memory and answered to everybody in the flight.
+    11. The rendition is kept in memory, and in the other tiers behind the answer, unless it was purged meanwhile; it is
+       answered to everybody in the flight.
 
 SIGTERM: not ready, no new tickets, open requests are finished, workers end; the log is closed last. SIGKILL: the kernel
 kills the workers with their parent.
