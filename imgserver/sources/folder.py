@@ -100,6 +100,7 @@ class Folder:
             path=self._worker_path(descriptor, resolved),
             head=os.pread(descriptor, HEAD_BYTES, 0),
             fingerprint=_fingerprint(facts),
+            size_bytes=facts.st_size,
             modified=facts.st_mtime_ns // 1_000_000_000,
         )
 
@@ -131,7 +132,7 @@ def _undo(done: Future[T], undo: Callable[[T], None] | None) -> None:
 
 
 def _fingerprint(facts: os.stat_result) -> Fingerprint:
-    return Fingerprint(size=facts.st_size, modified_ns=facts.st_mtime_ns, inode=facts.st_ino)
+    return Fingerprint(f"{facts.st_size:x}-{facts.st_mtime_ns:x}-{facts.st_ino:x}")
 
 
 def _translated(error: OSError) -> NotFound | Unavailable:
