@@ -54,6 +54,7 @@ class ServerSettings:
     backlog: Annotated[int, Ge(1), Le(65_535)] = 1024
     header_seconds: Annotated[float, Gt(0), Le(600)] = 10
     keepalive_seconds: Annotated[float, Ge(0), Le(3600)] = 75
+    write_seconds: Annotated[float, Gt(0), Le(600)] = 30
     drain_seconds: Annotated[float, Ge(0), Le(600)] = 20
     gallery: Literal["auto", "on", "off"] = "auto"
 
@@ -91,6 +92,13 @@ class AdminSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SecuritySettings:
+    """`policy` is a YAML file with who may ask and how much (see `imgserver.policy`), read again on SIGHUP."""
+
+    policy: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Every section with its defaults; `Settings()` is a valid configuration of a local server."""
 
@@ -105,6 +113,7 @@ class Settings:
     disk: DiskSettings = field(default_factory=DiskSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     tiers: TieredSettings = field(default_factory=TieredSettings)
+    security: SecuritySettings = field(default_factory=SecuritySettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -199,7 +208,7 @@ def _from_file(path: Path, faults: list[str]) -> Iterator[_Given]:
     sections = {section.name for section in fields(Settings)}
     for section, table in _read(path, faults).items():
         if section not in sections:
-            faults.append(f"{path}: no section [{section}]{_nearest(section, sections)}")
+            faults.append(f"{path}: no section [{section}]{nearest(section, sections)}")
         elif not isinstance(table, dict):
             faults.append(f"{path}: {section}: {table!r} is not allowed; a table [{section}] with names and values")
         else:
@@ -212,7 +221,7 @@ def _from_table(path: Path, section: str, table: dict[str, Any], faults: list[st
         if key in known:
             yield _Given(f"{section}.{key}", value, Origin("file", str(path)), f"{path}: {section}.{key}")
         else:
-            faults.append(f"{path}: no setting {section}.{key}{_nearest(key, known, before=section + '.')}")
+            faults.append(f"{path}: no setting {section}.{key}{nearest(key, known, before=section + '.')}")
 
 
 def _read(path: Path, faults: list[str]) -> dict[str, Any]:
@@ -231,7 +240,7 @@ def _from_environment(environ: Mapping[str, str], faults: list[str]) -> Iterator
         if key in known:
             yield _Given(known[key], environ[key], Origin("env", key), key)
         else:
-            faults.append(f"{key}: no such setting{_nearest(key, {*known, CONFIG_VARIABLE})}")
+            faults.append(f"{key}: no such setting{nearest(key, {*known, CONFIG_VARIABLE})}")
 
 
 def _from_options(overrides: Mapping[str, object], faults: list[str]) -> Iterator[_Given]:
@@ -241,10 +250,11 @@ def _from_options(overrides: Mapping[str, object], faults: list[str]) -> Iterato
             label = OPTIONS.get(name, name)
             yield _Given(name, value, Origin("option", label), label)
         else:
-            faults.append(f"{name}: no such setting{_nearest(name, known)}")
+            faults.append(f"{name}: no such setting{nearest(name, known)}")
 
 
-def _nearest(name: str, known: set[str], *, before: str = "") -> str:
+def nearest(name: str, known: set[str], *, before: str = "") -> str:
+    """The rest of a sentence about a name that nobody knows."""
     found = get_close_matches(name, sorted(known), n=1)
     return f"; nearest: {before}{found[0]}" if found else f"; known: {', '.join(sorted(known))}" * (len(known) <= 12)
 
@@ -253,16 +263,16 @@ def _valid(given: _Given, faults: list[str]) -> Iterator[object]:
     """The value as its type, or nothing and a fault."""
     hint = hints()[given.name]
     try:
-        yield _converted(given, hint)
+        yield converted(given.name, given.value, hint)
     except (ValidationError, ValueError):
         faults.append(f'{given.label}: "{given.value}" is not allowed; {allowed(given.name)}')
 
 
-def _converted(given: _Given, hint: Any) -> object:
-    value = given.value
+def converted(name: str, value: object, hint: Any) -> object:
+    """What was written for `name`, as its type. Raises ValueError (pydantic's is one)."""
     if isinstance(value, bool) and bool not in _alternatives(hint):  # TOML's true would pass for a 1
         raise ValueError(value)
-    if given.name.endswith("bytes") and isinstance(value, str):
+    if name.endswith("bytes") and isinstance(value, str):
         value = parse_size(value)
     return TypeAdapter(hint).validate_python(value)
 
@@ -304,7 +314,11 @@ _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true 
 
 def allowed(name: str) -> str:
     """What a setting takes, in words: `a whole number 0-65535`."""
-    hint = hints()[name]
+    return takes(name, hints()[name])
+
+
+def takes(name: str, hint: Any) -> str:
+    """The same for any value of a type like those here."""
     words = " or ".join(_word(kind) for kind in _alternatives(hint))
     size = name.endswith("bytes")
     ranges = _range(getattr(hint, "__metadata__", ()), spell_size if size else str)

@@ -89,7 +89,7 @@ class Folder:
         except RuntimeError as error:  # symlinks in a circle; an OSError from Python 3.13 on
             raise NotFound() from error
         if not resolved.is_relative_to(self.root):
-            raise NotFound()
+            raise NotFound(outside=True)
         return resolved
 
     def _checked(self, descriptor: int, resolved: Path) -> Original:
@@ -108,7 +108,7 @@ class Folder:
         if not _LINUX_FDS.exists():
             return str(resolved)
         if not (_LINUX_FDS / str(descriptor)).readlink().is_relative_to(self.root):
-            raise NotFound()
+            raise NotFound(outside=True)
         return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from ipaddress import ip_address
 from typing import BinaryIO
 
 from aiohttp import web
@@ -14,25 +13,31 @@ from structlog.typing import FilteringBoundLogger
 from imgserver import __version__, audit
 from imgserver.admission import Admission
 from imgserver.behind import Behind
+from imgserver.buckets import ClientBuckets
+from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
 from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
 from imgserver.flights import Flights
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.policy import Policy
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
 from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
-from imgserver.web import admin, images, observation, state
+from imgserver.web import admin, attacks, images, observation, state, weaknesses
 from imgserver.web.admin import Purge
 from imgserver.web.connections import Guard
 from imgserver.web.gallery import Gallery
+from imgserver.web.gate import Gate, is_from_here
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
+from imgserver.web.policies import Policies
+from imgserver.web.reload import Reloads
 from imgserver.web.tiers import make_cache
 from imgserver.workers import Workers
 
@@ -41,6 +46,8 @@ HEALTH = web.AppKey("health", Health)
 METRICS = web.AppKey("metrics", Metrics)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
+RELOADS = web.AppKey("reloads", Reloads)
+POLICIES = web.AppKey("policies", Policies)
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
@@ -59,19 +66,24 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     metrics = Metrics()
     logger, writer = make_logger(settings.log, log_stream)
     folder = Folder(settings.source.root)
-    service = _service(settings, folder, metrics, logger)
+    trail = _trail(metrics, logger)
+    service = _service(settings, folder, metrics, logger, trail)
     health = Health(service)
 
     ledger = Ledger(make_request_log(settings.log, logger, writer))
     metrics.registry.register(ledger.tallies)
     app = web.Application()
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
-    app[AUDIT] = audit.of(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
+    app[AUDIT], app[RELOADS] = trail, Reloads(logger)
     app[GUARD] = Guard(settings.server)
-    _route(app, settings, folder, Boundary(ledger, logger))
+    boundary = Boundary(ledger, logger, attacks.of_errors(trail))
+    _route(app, settings, folder, boundary)
+    _rule(app, settings, boundary)
     app.cleanup_ctx.extend(
         (
             _log_kept(writer),
+            _trail_kept(trail),
+            _reloads_kept(app[RELOADS]),
             _folder_kept(folder),
             _cache_kept(service),
             _workers_kept(settings, service, metrics),
@@ -84,9 +96,33 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     return app
 
 
-def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: FilteringBoundLogger) -> ImageService:
+def _trail(metrics: Metrics, logger: FilteringBoundLogger) -> audit.Trail:
+    """Known label sets exist from the start: a series that is missing hides an alert."""
+    for labels in audit.label_sets():
+        metrics.security.labels(*labels)
+    return audit.Trail(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
+
+
+def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
+    """The policy at the gate and in the service, now and whenever it is read again. After every route is known."""
+    service, link = app[SERVICE], app[SERVICE].cache.link
+    buckets = ClientBuckets(SharedBuckets(link) if link is not None else None)
+
+    def install(policy: Policy) -> None:
+        boundary.install(Gate(policy, buckets))
+        service.rules.pixels, service.rules.formats = policy.pixels, policy.formats
+
+    app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
+    app[RELOADS].add("policy", app[POLICIES].reload)
+    for reason, sentence in weaknesses.find(settings, app[POLICIES].current):
+        app[AUDIT]("config_weak", reason=reason, detail=sentence)
+
+
+def _service(
+    settings: Settings, folder: Folder, metrics: Metrics, logger: FilteringBoundLogger, trail: audit.Audit
+) -> ImageService:
     opener = partial(child.open_engine, svg=settings.limits.svg)
-    workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger))
+    workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger, trail))
     return ImageService(
         sources={DEFAULT_SOURCE: folder},
         cache=make_cache(settings, folder.root, metrics),
@@ -116,7 +152,10 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
         "/livez": ("livez", health.livez),
         "/readyz": ("readyz", health.readyz),
         "/api/health": ("health", health.service_health),
-        "/api/image/health": ("image_health", health.image_health),
+        "/api/image/health": (
+            "image_health",
+            health.image_health if settings.http.metrics_public else _detailed_here(health),
+        ),
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
@@ -130,15 +169,23 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
 
 
 def _from_here_only(handler: Handler) -> Handler:
-    """For a scraper on the same machine, or behind a proxy of its own; to others there is no such page."""
+    """For a scraper on the same machine; to others there is no such page."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        if peer is None or not ip_address(peer[0]).is_loopback:
+        if not is_from_here(request):
             raise web.HTTPNotFound()
         return await handler(request)
 
     return guarded
+
+
+def _detailed_here(health: Health) -> Handler:
+    """Strangers hear how it is, and no details."""
+
+    async def told(request: web.Request) -> web.StreamResponse:
+        return await (health.image_health if is_from_here(request) else health.readyz)(request)
+
+    return told
 
 
 def is_gallery_open(settings: ServerSettings) -> bool:
@@ -156,6 +203,24 @@ def _log_kept(writer: LogWriter) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(writer.close)
+
+    return context
+
+
+def _trail_kept(trail: audit.Trail) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        trail.close()
+
+    return context
+
+
+def _reloads_kept(reloads: Reloads) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        work = asyncio.create_task(reloads.work())
+        yield
+        work.cancel()
+        await asyncio.wait([work])
 
     return context
 
