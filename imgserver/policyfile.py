@@ -21,6 +21,8 @@ from imgserver.policy.values import Policy
 from imgserver.settings import converted, nearest, takes
 
 BYTES_LIMIT = 4 << 20
+# The parser in C builds its tree by recursion and has no bound of its own: a line of brackets would end the process.
+DEPTH_LIMIT = 16
 NETWORKS = "a network such as 192.0.2.0/24 or 2001:db8::/32, or one address"
 
 # The parser in C where the wheel has it: ten thousand networks must not keep the event loop from its interpreter.
@@ -40,8 +42,9 @@ def load(path: Path) -> Policy:
     faults: list[str] = []
     try:
         text = _read(path)
+        _refuse_depth(text)
         node = yaml.compose(text, Loader=_LOADER)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as fault:
+    except (OSError, ValueError, yaml.YAMLError) as fault:
         faults.append(f"{path}: {_why(fault)}")
         node = None
     policy = _Reader(path, faults).section("", node, Policy)
@@ -79,11 +82,17 @@ def _read(path: Path) -> bytes:
     return text
 
 
+def _refuse_depth(text: bytes) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH_LIMIT:
+            raise ValueError(f"nested more than {DEPTH_LIMIT} deep")
+
+
 def _why(fault: Exception) -> str:
     if isinstance(fault, OSError):
         return f"cannot be read: {fault.strerror}"
-    if isinstance(fault, RecursionError):
-        return "not valid YAML: nested too deeply"
     return f"not valid YAML: {' '.join(str(fault).split())}"
 
 

@@ -87,7 +87,7 @@ MEANINGS = {
     "http.max_age_seconds": "Cache-Control max-age of pictures",
     "http.stale_while_revalidate_seconds": "how long caches may show an old picture while they fetch a new one",
     "http.stale_if_error_seconds": "how long caches may show an old picture while the server fails",
-    "http.metrics_public": "whether /metrics and the details of /api/image/health answer everybody, or this machine alone",
+    "http.metrics_public": "whether /metrics and all of /api/image/health answer everybody or this machine alone",
     "log.level": "least important level that is written",
     "log.format": "json for machines, console for people; auto is console at a terminal, else json",
 }
