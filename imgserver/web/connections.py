@@ -7,7 +7,9 @@ well: beyond it a newcomer is closed at once, which a load balancer understands.
 """
 
 import asyncio
+import contextlib
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -25,6 +27,8 @@ AnyHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 # What a client has to take of its answer in `write_seconds`, at least: of a large one, so much; of the rest, all.
 WRITTEN_BYTES = 64 << 10
+
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 _OVERDUE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -115,7 +119,9 @@ class GuardedHandler(RequestHandler):
         return response
 
     def _waits_for_header(self) -> bool:
-        return not self._messages and not self._request_in_progress
+        """Not while a body is still coming in, whether somebody reads it or the framework lets it run out. The very
+        first bytes may come before the framework waits for them."""
+        return not self._messages and (self._waiter is not None or self._request_count == 0)
 
     def _watch_writing(self) -> None:
         if self._wire is not None:
@@ -130,7 +136,7 @@ class GuardedHandler(RequestHandler):
             self._watch_writing()
             return
         self._guard.overdue["write"] += 1
-        self._wire.abort()
+        _reset(self._wire)
 
     def _stop_watch(self) -> None:
         if self._write_timer is not None:
@@ -148,6 +154,13 @@ class GuardedHandler(RequestHandler):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Without the reset the kernel would go on sending to them what it holds, on its own memory."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 def _refusal(fault: BaseException | None) -> MalformedRequest:

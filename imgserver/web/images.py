@@ -22,6 +22,7 @@ from imgserver.rendition import Rendition
 from imgserver.service import ImageService, Order, Served
 from imgserver.web.ledger import Picture
 from imgserver.web.middleware import EMBEDDING, NEGOTIATED, SECURITY
+from imgserver.web.pieces import body_of
 
 # Parsed targets are kept so that a hit does not parse: at most so many, and none longer than this.
 REMEMBERED_TARGETS: Final = 8192
@@ -163,7 +164,7 @@ def _ranged(request: web.Request, rendition: Rendition, headers: CIMultiDict[str
 
 
 def _picture(outcome: str, headers: CIMultiDict[str], body: bytes, *, status: int = 200) -> Picture:
-    picture = Picture(status=status, headers=headers, body=body if status != 304 else None)
+    picture = Picture(status=status, headers=headers, body=body_of(body) if status != 304 else None)
     picture.outcome, picture.length = outcome, len(body)
     return picture
 
