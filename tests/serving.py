@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from tests.leaks import refuse_leaks
+
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 START_SECONDS = 30
@@ -114,7 +116,8 @@ def is_worker(process: psutil.Process) -> bool:
 def serving(
     folder: Path = SAMPLES, *, variables: Mapping[str, str] | None = None, **settings: object
 ) -> Iterator[ServerProcess]:
-    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are."""
+    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are.
+    Afterwards no secret that it was given may stand in its log."""
     port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log"
@@ -132,6 +135,7 @@ def serving(
             yield server
         finally:
             end(server)
+        refuse_leaks(log.read_text("utf-8", "replace"), folder, {**settings, **(variables or {})})
 
 
 def named(settings: Mapping[str, object]) -> dict[str, str]:
