@@ -7,6 +7,7 @@ The body is JSON with exactly one of these:
   {"all": true}                    everything of this namespace; other keys in Redis survive
 """
 
+import asyncio
 import hmac
 from collections.abc import Mapping
 from typing import Any
@@ -17,12 +18,13 @@ from aiohttp import web
 from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, key_group, prefix_group, source_group
 from imgserver.dialects import Dialect
-from imgserver.errors import BadRequest, Forbidden
+from imgserver.errors import BadRequest, BodyTimeout, Forbidden
 from imgserver.plan import SourceRef
 from imgserver.service import ImageService
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
+BODY_SECONDS = 15.0
 # Every choice that negotiation can make of one URL.
 OFFERS: tuple[tuple[str, ...], ...] = ((), ("webp",), ("avif", "webp"))
 WISHES = ("url", "source", "prefix", "all")
@@ -69,8 +71,12 @@ class Purge:
 
 
 async def _wish(request: web.Request) -> Mapping[str, Any]:
-    """The body's only member. Raises BadRequest."""
-    body = await request.content.read(BODY_BYTES + 1)
+    """The body's only member. Raises BadRequest and BodyTimeout."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.content.read(BODY_BYTES + 1)
+    except TimeoutError as error:
+        raise BodyTimeout() from error
     if len(body) > BODY_BYTES:
         raise BadRequest(f"purge: the body is over {BODY_BYTES} bytes")
     try:
