@@ -6,8 +6,8 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
+from imgserver.engine import blocks, sheets
 from imgserver.engine.job import Limits
-from imgserver.engine.sheets import is_whole
 from imgserver.engine.vips import LOADERS, Image, codecs, reading
 from imgserver.errors import BadRequest, BrokenImage, ImageOverLimit, NotFound, UnsupportedImage
 from imgserver.media import HEAD_BYTES, format_of
@@ -91,7 +91,10 @@ def _file(path: str, limits: Limits) -> tuple[int, bytes]:
             raise over("source bytes", status.st_size, limits.source_bytes)
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        if format_of(head) == "tiff" and not is_whole(file, status.st_size):
+        name = format_of(head)
+        if (name == "tiff" and not sheets.is_whole(file, status.st_size)) or (
+            name == "gif" and not blocks.is_whole(file)
+        ):
             raise BrokenImage("the source is truncated")
     if not head:
         raise BrokenImage("the source is empty")
