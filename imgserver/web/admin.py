@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from structlog.typing import FilteringBoundLogger
 
+from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, key_group, prefix_group, source_group
 from imgserver.dialects import Dialect
 from imgserver.errors import BadRequest, Forbidden
@@ -29,22 +29,20 @@ WISHES = ("url", "source", "prefix", "all")
 
 
 class Purge:
-    def __init__(
-        self, service: ImageService, dialect: Dialect, *, source: str, key: str, logger: FilteringBoundLogger
-    ) -> None:
+    def __init__(self, service: ImageService, dialect: Dialect, *, source: str, key: str, audit: Audit) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
         self._source = source
         self._key = key.encode()
-        self._logger = logger
+        self._audit = audit
 
     async def __call__(self, request: web.Request) -> web.Response:
         self._require_key(request)
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._logger.info("security.admin_action", action="purge", wish=next(iter(wish)), memory=counts.memory)
+        self._audit("admin_action", reason="purge", wish=next(iter(wish)), memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
@@ -53,7 +51,7 @@ class Purge:
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._key):
             return
-        self._logger.warning("security.auth_failed", route="purge", remote=request.remote)
+        self._audit("auth_failed", reason="admin_key", remote=request.remote)
         raise Forbidden("This needs the admin key: Authorization: Bearer <key>")
 
     def _groups(self, wish: Mapping[str, Any]) -> tuple[str, ...]:
