@@ -10,7 +10,7 @@ from tests.judges.conftest import FRONTS
 from tests.serving import serving
 from tests.web.test_connections import CHUNKED, MALFORMED
 
-# A body, ended for whoever reads chunks, and behind it another request for whoever does not take it for a body. That one
+# A body, ended for whoever reads chunks, and behind it another request for whoever takes it for no body. That one
 # swallows the line of what comes behind it, whose Host it needs.
 HIDDEN = b"GET /img/w_33/cat.png HTTP/1.1\r\nX: "
 BODY = b"\r\n0\r\n\r\n" + HIDDEN
