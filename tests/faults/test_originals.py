@@ -95,7 +95,7 @@ def test_a_file_written_over_while_it_is_read_is_no_picture_and_no_verdict(own, 
 
 
 def changed_while_read(server: ServerProcess, folder: Path, deed) -> tuple[Answer, Answer]:
-    """The answer to a request whose original was changed after it was opened and before it was read, and a later one."""
+    """The answer to a request whose original changed after it was opened and before it was read, and a later answer."""
     path = folder / f"{deed.__name__}.jpg"
     shutil.copy(OLD, path)
     for worker in server.workers():
@@ -131,8 +131,8 @@ def test_a_file_that_may_not_be_read_is_told_as_absent(own, folder):
     assert own.ask("/img/w_82/forbidden.jpg").status == 404
 
 
-def test_no_thread_or_descriptor_is_left_after_all_of_it(own, folder):
+def test_no_descriptor_is_left_after_all_of_it(own, folder):
     assert own.ask("/img/w_83/old.jpg").status == 200
-    links = [os.readlink(f"/proc/{own.process.pid}/fd/{name}") for name in os.listdir(f"/proc/{own.process.pid}/fd")]
+    opened = [link.readlink() for link in Path(f"/proc/{own.process.pid}/fd").iterdir()]
 
-    assert [link for link in links if link.startswith(str(folder))] == []
+    assert [path for path in opened if path.is_relative_to(folder)] == []
