@@ -42,7 +42,7 @@ def guarded(request, tmp_path_factory):
 def test_the_next_request_on_the_connection_and_all_others_get_their_own_picture(guarded, name):
     _, front = guarded
     attacked, next_one, other = (100 + 3 * list(ATTACKS).index(name) + number for number in range(3))
-    received = front.send(aimed(ATTACKS[name], attacked) + get(next_one), patience=0.3)
+    received = front.send(aimed(ATTACKS[name], attacked) + get(next_one), patience=0.15)
 
     assert {*widths(received)} <= {attacked, next_one, 33}
     for width in (attacked, next_one, other, 33):
@@ -55,7 +55,7 @@ def test_the_next_request_on_the_connection_and_all_others_get_their_own_picture
 def test_the_server_alone_answers_no_hidden_request(guarded, name):
     """Directly, with a request behind it that asks for another picture."""
     server, _ = guarded
-    received = server.send(aimed(SMUGGLING[name], 90) + get(91), patience=0.3)
+    received = server.send(aimed(SMUGGLING[name], 90) + get(91), patience=0.15)
 
     # Only behind chunks that have ended is it no body at all.
     assert (33 in widths(received)) == (name == "chunks of GET")
