@@ -121,7 +121,7 @@ def test_the_copy_is_answered_while_the_server_refuses_stalls_and_is_gone(put_be
         await_that(lambda: not seen.append(front.ask("/img/w_67/cat.png")) and shed(server) > before, "a renewal, too")
         seen += [front.ask("/img/w_67/cat.png") for _ in range(5)]
         assert {(answer.status, answer.body) for answer in seen} == {(200, first.body)}
-        assert max(answer.seconds for answer in seen) < 0.5
+        assert max(answer.seconds for answer in seen) < 0.9
 
         server.process.send_signal(signal.SIGSTOP)
         stalled = front.ask("/img/w_67/cat.png")
@@ -135,7 +135,7 @@ def test_the_copy_is_answered_while_the_server_refuses_stalls_and_is_gone(put_be
         assert server.stop() == 0
         gone = front.ask("/img/w_67/cat.png")
         assert (gone.status, gone.body) == (200, first.body)
-        assert gone.seconds < 0.5
+        assert gone.seconds < 0.9
 
 
 def shed(server) -> float:
