@@ -3,6 +3,7 @@
 Precedence: option > `IMGSERVER_<SECTION>_<NAME>` > TOML `[section] name` > `PORT` (for server.port) > default. Nothing
 imports a settings object from here: whoever needs a section is given it. Ranges stand beside their component as
 `annotated_types` metadata; a setting's unit is the end of its name, and one that ends in `bytes` also takes "64MiB".
+A list is one of texts, and its variable holds them parted by blanks.
 """
 
 import re
@@ -29,6 +30,7 @@ from imgserver.engine.job import Limits, Quality
 from imgserver.errors import ImgserverError
 from imgserver.freshness import FreshnessSettings
 from imgserver.logs import LogSettings
+from imgserver.tags import TagSettings
 from imgserver.workers import WorkerSettings
 
 PREFIX = "IMGSERVER_"
@@ -74,8 +76,16 @@ class CacheSettings(MemorySettings):
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings(FreshnessSettings):
-    """What clients and CDNs are told, and whether /metrics answers everybody."""
+    """What clients and CDNs are told, and whether /metrics answers everybody.
 
+    `surrogate_key` and `cache_tag` repeat Cache-Groups in the words of CDNs; `server_timing` tells everybody what took
+    how long, and which tier had it; `client_hints` lets URLs ask for `w_auto` and `dpr_auto`, and Save-Data count.
+    """
+
+    surrogate_key: bool = False
+    cache_tag: bool = False
+    server_timing: bool = False
+    client_hints: bool = False
     metrics_public: bool = True
 
 
@@ -105,6 +115,7 @@ class Settings:
     disk: DiskSettings = field(default_factory=DiskSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     tiers: TieredSettings = field(default_factory=TieredSettings)
+    tags: TagSettings = field(default_factory=TagSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -262,6 +273,8 @@ def _converted(given: _Given, hint: Any) -> object:
     value = given.value
     if isinstance(value, bool) and bool not in _alternatives(hint):  # TOML's true would pass for a 1
         raise ValueError(value)
+    if typing.get_origin(hint) is tuple and isinstance(value, str):
+        value = value.split()
     if given.name.endswith("bytes") and isinstance(value, str):
         value = parse_size(value)
     return TypeAdapter(hint).validate_python(value)
@@ -319,6 +332,8 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 def _word(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return ", ".join(map(str, typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        return "a list of texts; as a variable parted by blanks"
     return "nothing" if kind is type(None) else _WORDS.get(kind, str(kind))
 
 

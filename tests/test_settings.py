@@ -137,5 +137,21 @@ def test_a_spelt_size_reads_back(count: int) -> None:
     assert parse_size(spell_size(count)) == count
 
 
+def test_a_list_is_one_in_the_file_and_parted_by_blanks_in_its_variable(toml: Path) -> None:
+    toml.write_text('[tags]\nrules = ["summer=a b/", "press=*.png"]')
+
+    assert load(toml, {}, {}).settings.tags.rules == ("summer=a b/", "press=*.png")
+    assert load(None, {"IMGSERVER_TAGS_RULES": " summer=a/  press=*.png "}, {}).settings.tags.rules == (
+        "summer=a/",
+        "press=*.png",
+    )
+
+
+def test_a_list_of_something_else_is_a_fault(toml: Path) -> None:
+    toml.write_text("[tags]\nrules = [1]")
+    assert "a list of texts" in faults_of(toml)[0]
+    assert "is not name=pattern" in faults_of(None, {"IMGSERVER_TAGS_RULES": "summer"})[0]
+
+
 def test_a_path_stays_as_written() -> None:
     assert load(None, {"IMGSERVER_SOURCE_ROOT": "photos"}, {}).settings.source.root == Path("photos")

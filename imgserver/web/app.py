@@ -20,11 +20,13 @@ from imgserver.engine import child
 from imgserver.flights import Flights
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
 from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
+from imgserver.tags import Tags
 from imgserver.web import admin, images, observation, state
 from imgserver.web.admin import Purge
 from imgserver.web.connections import Guard
@@ -97,7 +99,8 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
         quality=settings.quality,
         fresh_seconds=settings.cache.fresh_seconds,
         behind=Behind(),
-        edition=Edition.of(settings.quality),
+        edition=Edition.of(settings.quality, Tags.of(settings.tags)),
+        refusals=Refusals(),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )
@@ -105,7 +108,12 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
 
 def _route(app: web.Application, settings: Settings, folder: Folder, boundary: Boundary) -> None:
     service, health = app[SERVICE], app[HEALTH]
-    dialect = NativeDialect(settings.native, sources=frozenset({DEFAULT_SOURCE}), default_source=DEFAULT_SOURCE)
+    dialect = NativeDialect(
+        settings.native,
+        sources=frozenset({DEFAULT_SOURCE}),
+        default_source=DEFAULT_SOURCE,
+        client_hints=settings.http.client_hints,
+    )
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
     app[PICTURES] = boundary.around(ImageHandler(dialect, service, settings.http), IMAGE_ROUTE, images.METHODS)
     # With plain `.*` a path that holds an encoded line break would never reach the handler.
