@@ -52,6 +52,7 @@ class Metrics:
         self.worker_start = seconds("worker_start_seconds", "From a worker's creation to its first answer")
         self.redis_command = seconds("redis_command_seconds", "Answered Redis commands", "op")
         self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
+        self.security = counter("security_events_total", "What was refused or changed at the doors", "event", "reason")
         self.queue_wait.labels("render")
 
     def watch(self, read: Callable[[], "State"]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -103,7 +103,7 @@ class ImageService:
     made anew, and answered only when that cannot be done (502, 503, 504). One that was purged is never answered.
     """
 
-    sources: dict[str, Source]
+    sources: Mapping[str, Source]
     cache: Tiered
     looks: RecentLooks
     flights: Flights[Rendition]
@@ -272,7 +272,7 @@ class ImageService:
 
     async def _render(self, order: Order, original: Original, ticket: Ticket, fetch_seconds: float) -> Rendition:
         job = Job(original.path, order.plan, self.limits, self.quality)
-        work = foresee(original.head, original.fingerprint.size, order.plan, quality=self.quality, limits=self.limits)
+        work = foresee(original.head, original.size_bytes, order.plan, quality=self.quality, limits=self.limits)
         async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
             try:
@@ -294,7 +294,7 @@ class ImageService:
 def _suspect(order: Order, original: Original) -> str:
     """What is set aside when it kills workers: this state of the original, whatever is asked of it. By the rendition's
     key, a hostile file would take two workers for each option that can be put before it."""
-    return f"{order.ref.source}/{order.ref.path} {original.fingerprint.modified_ns} {original.fingerprint.size}"
+    return f"{order.ref.source}/{order.ref.path} {original.fingerprint}"
 
 
 def _will_pass(error: ImgserverError) -> bool:
@@ -340,6 +340,7 @@ def _rendition(result: RenderResult, original: Original, seconds: float) -> Rend
         source_format=result.source_format,
         fingerprint=original.fingerprint,
         modified=original.modified,
+        max_age_seconds=original.max_age_seconds,
         created=time.time(),
         render_seconds=seconds,
     )

@@ -1,40 +1,24 @@
-"""Tags: names for sets of originals that are purged together, by rules over their paths."""
+"""Tags: names for sets of originals that are purged together, by patterns of their paths."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
 # RFC 9875 asks caches for 32 groups per answer; ours shares 16 between tags and folders.
 TAGS_LIMIT = 8
-_NAME_CHARACTERS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class TagSettings:
-    """`rules`: each `name=pattern`. A pattern that ends in a slash is a folder, `*` is any text, slashes included.
-
-    Rules and not a table of names, so that a variable can hold them like every other setting.
-    """
-
-    rules: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for rule in self.rules:
-            name, _, pattern = rule.partition("=")
-            if not name or not pattern or len(name) > _NAME_CHARACTERS or not name.isprintable():
-                raise ValueError(f"tags.rules: {rule!r} is not name=pattern")
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """The rules, read: (name, pattern) pairs."""
+    """(name, pattern) pairs. A pattern that ends in a slash is a folder, `*` is any text, slashes included."""
 
     rules: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, settings: TagSettings) -> "Tags":
-        parted = (rule.partition("=") for rule in settings.rules)
-        return cls(tuple((name, pattern) for name, _, pattern in parted))
+    def of(cls, table: Mapping[str, str]) -> "Tags":
+        """`table` has the patterns of each name, parted by blanks."""
+        return cls(tuple((name, pattern) for name, patterns in table.items() for pattern in patterns.split()))
 
     @property
     def names(self) -> tuple[str, ...]:

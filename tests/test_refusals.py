@@ -9,7 +9,7 @@ from imgserver.errors import BrokenImage, ImgserverError, UnsupportedImage
 from imgserver.refusals import LIMIT, Refusals
 from imgserver.rendition import Fingerprint
 
-STATE, OTHER = Fingerprint(1, 1, 1), Fingerprint(1, 2, 1)
+STATE, OTHER = Fingerprint("one"), Fingerprint("other")
 
 
 class Clock:

@@ -21,6 +21,7 @@ from imgserver.errors import (
     NotInThisBuild,
     Overloaded,
     ServerFault,
+    SourceFailed,
     Unavailable,
     WorkerLost,
 )
@@ -48,7 +49,7 @@ class Shelf:
     @asynccontextmanager
     async def open(self, path: str):
         self.opened += 1
-        yield Original("/nowhere", b"", await self._fingerprint(), 7)
+        yield Original("/nowhere", b"", await self._fingerprint(), size_bytes=4, modified=7)
 
     async def fingerprint(self, path: str) -> Fingerprint:
         self.looked += 1
@@ -61,7 +62,7 @@ class Shelf:
             raise self.fault
         if self.state is None:
             raise NotFound()
-        return Fingerprint(size=4, modified_ns=self.state, inode=1)
+        return Fingerprint(f"state {self.state}")
 
 
 class Hands:
@@ -354,7 +355,7 @@ async def test_a_stale_picture_is_answered_while_the_waiting_room_is_closed(scen
     assert await scene.get() == ("stale", b"old")
 
 
-@pytest.mark.parametrize("fault", [Unavailable(), DeadlineExceeded()])
+@pytest.mark.parametrize("fault", [Unavailable(), SourceFailed(), DeadlineExceeded()])
 async def test_a_stale_picture_is_answered_while_its_source_is_away(scene, fault):
     await scene.put_stale()
     scene.shelf.fault = fault
@@ -363,7 +364,7 @@ async def test_a_stale_picture_is_answered_while_its_source_is_away(scene, fault
     assert await scene.get() == ("stale", b"old")
 
 
-@pytest.mark.parametrize("fault", [Overloaded(), WorkerLost(), DeadlineExceeded()])
+@pytest.mark.parametrize("fault", [Overloaded(), WorkerLost(), SourceFailed(), DeadlineExceeded()])
 async def test_the_picture_of_before_is_answered_while_the_new_one_cannot_be_made(scene, fault):
     await scene.get()
     scene.shelf.state, scene.hands.fault = 2, fault

@@ -19,7 +19,7 @@ TIERS = (("memory", "memory"), ("disk", "disk"), ("redis", "Redis"))
 @click.option(
     "--prefix", metavar="PATH", help='All renditions of all originals below a folder; "" is the whole source.'
 )
-@click.option("--tag", metavar="NAME", help="All renditions of all originals with this tag (tags.rules).")
+@click.option("--tag", metavar="NAME", help="All renditions of all originals with this tag.")
 @click.option("--group", metavar="GROUP", help="One group, as Cache-Groups names it.")
 @click.option("--all", "everything", is_flag=True, help="Everything of this server's namespace.")
 @server_options

@@ -6,11 +6,13 @@ A test compares both with the files in the repository, so a setting without its 
 from collections.abc import Iterator
 from itertools import groupby
 
-from imgserver.settings import Settings, allowed, spell_size, values, variable
+from imgserver.settings import Settings, members, named, values, variable
+from imgserver.spelling import allowed, spell_size
 
 SECTIONS = {
     "server": "The listening side.",
     "source": "Where originals come from.",
+    "sources": "Further sources, by names of your choice: `/img/w_400/NAME/path`.",
     "workers": "Processes that run libvips; each one renders one picture at a time and can be killed alone.",
     "queue": "Who waits for a worker, and for how long; the rest is refused at once with 503 and Retry-After.",
     "limits": "What is refused before any decoding (source) or any work (output).",
@@ -20,7 +22,7 @@ SECTIONS = {
     "disk": "Finished pictures kept on disk: they survive a restart.",
     "redis": "Finished pictures shared by all servers on one Redis; whatever Redis does, pictures are answered.",
     "tiers": "How disk and Redis are written, behind the answers.",
-    "tags": "Originals that are purged together, beside folders.",
+    "tags": "Originals that are purged together, by names of your choice.",
     "admin": "Purging over HTTP.",
     "http": "What clients and CDNs are told.",
     "log": "One event per line on standard error.",
@@ -36,6 +38,8 @@ MEANINGS = {
     "server.drain_seconds": "how long SIGTERM waits for open requests",
     "server.gallery": "the front page that lists the folder; auto: only while host is this machine's own address",
     "source.root": "the folder with the originals",
+    "source.name": "its name: what comes first in a path that must not be taken for another source's",
+    "sources.*.root": "the folder with its originals",
     "workers.count": "worker processes; 0 counts the CPUs this process may use",
     "workers.memory_bytes": "address space of one worker",
     "workers.nice": "how far workers stand behind the server for CPU time",
@@ -81,7 +85,7 @@ MEANINGS = {
     "tiers.write_bytes": "memory for pictures that wait to be written; over it, they are not",
     "tiers.writers": "pictures written at the same time",
     "tiers.first": "which of disk and Redis is asked first",
-    "tags.rules": "each name=pattern; a pattern that ends in / is a folder, * is any text",
+    "tags.*": "patterns of their paths, parted by blanks; one that ends in / is a folder, * is any text",
     "admin.key": "the key that POST /api/admin/... asks for as Bearer token, 16 characters or more; empty: no such API",
     "http.max_age_seconds": "Cache-Control max-age of pictures",
     "http.cdn_max_age_seconds": "max-age for CDNs alone, in CDN-Cache-Control; 0 does not send it",
@@ -106,21 +110,30 @@ def sample() -> str:
         '# Names that end in bytes take plain bytes or text such as "64MiB".',
     ]
     for section, rows in _sections():
-        lines += ["", f"# {SECTIONS[section]}", f"[{section}]"]
+        lines += ["", f"# {SECTIONS[section]}", f"{'# ' * (section in named())}{_heading(section)}"]
         for name, default in rows:
-            lines += [f"# {MEANINGS[name]} ({allowed(name)})", f"#{name.partition('.')[2]} = {_toml(name, default)}"]
+            told = [f"# {MEANINGS[name]} ({allowed(name)})", f"#{_key(name)} = {_toml(name, default)}"]
+            lines += [f"# {line}" for line in told] if section in named() else told
     return "\n".join(lines) + "\n"
+
+
+def _heading(section: str) -> str:
+    """Of an example, where it is a table of one's own names, which has no default."""
+    return f"[{section}.NAME]" if section in named() and "" not in members(named()[section]) else f"[{section}]"
+
+
+def _key(name: str) -> str:
+    return name.rpartition(".")[2].replace("*", "NAME")
 
 
 def markdown() -> str:
     """The reference page, a table per section."""
     lines = [PROSE]
     for section, rows in _sections():
-        lines += [f"## [{section}]", "", SECTIONS[section], ""]
+        lines += [f"## {_heading(section)}", "", SECTIONS[section], ""]
         lines += ["| setting | default | takes | what it is |", "|---|---|---|---|"]
         lines += [
-            f"| `{name.partition('.')[2]}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} "
-            f"| {MEANINGS[name]} |"
+            f"| `{_key(name)}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} | {MEANINGS[name]} |"
             for name, default in rows
         ]
         lines.append("")
@@ -133,14 +146,25 @@ def spell(name: str, value: object) -> str:
 
 
 def _sections() -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
-    return groupby(values(Settings()).items(), key=lambda row: row[0].partition(".")[0])
+    """In the order of `SECTIONS`, each setting by its dotted name with its default."""
+    return groupby(_rows(), key=lambda row: row[0].partition(".")[0])
+
+
+def _rows() -> Iterator[tuple[str, object]]:
+    defaults = values(Settings())
+    for section in SECTIONS:
+        if section in named() and "" in members(named()[section]):
+            yield f"{section}.*", named()[section]()
+        elif section in named():
+            made = named()[section]()
+            yield from ((f"{section}.*.{name}", getattr(made, name)) for name in members(named()[section]))
+        else:
+            yield from (row for row in defaults.items() if row[0].startswith(f"{section}."))
 
 
 def _toml(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
-        return str(list(value))
     text = spell(name, value)
     return text if text.replace("_", "").replace(".", "", 1).isdigit() else f'"{text}"'
 

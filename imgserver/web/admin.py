@@ -4,7 +4,7 @@ The body is JSON with exactly one of these:
   {"url": "/img/w_400/cat.png"}    one picture, in all its negotiated formats
   {"source": "cat.png"}            all renditions of one original
   {"prefix": "team/"}              of all originals below a directory
-  {"tag": "summer"}                of all originals with this tag (tags.rules)
+  {"tag": "summer"}                of all originals with this tag
   {"group": "s57862b9718b7cf50"}   of one group, as Cache-Groups names it
   {"all": true}                    everything of this namespace; other keys in Redis survive
 """
@@ -15,13 +15,12 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from structlog.typing import FilteringBoundLogger
 
 from imgserver import negotiation
+from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, source_group, tag_group
-from imgserver.dialects import Dialect
+from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, Forbidden
-from imgserver.plan import SourceRef
 from imgserver.service import ImageService
 
 METHODS = ("POST",)
@@ -32,22 +31,19 @@ WISHES = ("url", "source", "prefix", "tag", "group", "all")
 
 
 class Purge:
-    def __init__(
-        self, service: ImageService, dialect: Dialect, *, source: str, key: str, logger: FilteringBoundLogger
-    ) -> None:
+    def __init__(self, service: ImageService, dialect: NativeDialect, *, key: str, audit: Audit) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
-        self._source = source
         self._key = key.encode()
-        self._logger = logger
+        self._audit = audit
 
     async def __call__(self, request: web.Request) -> web.Response:
         self._require_key(request)
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._logger.info("security.admin_action", action="purge", wish=next(iter(wish)), memory=counts.memory)
+        self._audit("admin_action", reason="purge", wish=next(iter(wish)), memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
@@ -56,7 +52,7 @@ class Purge:
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._key):
             return
-        self._logger.warning("security.auth_failed", route="purge", remote=request.remote)
+        self._audit("auth_failed", reason="admin_key", remote=request.remote)
         raise Forbidden("This needs the admin key: Authorization: Bearer <key>")
 
     def _groups(self, wish: Mapping[str, Any]) -> tuple[str, ...]:
@@ -64,9 +60,9 @@ class Purge:
             case {"all": True}:
                 return (ALL,)
             case {"source": str(path)} if path:
-                return (source_group(SourceRef(self._source, path.strip("/"))),)
+                return (source_group(self._dialect.ref(path.strip("/"))),)
             case {"prefix": str(prefix)}:
-                return (prefix_group(self._source, prefix),)
+                return (self._prefix_group(prefix.strip("/")),)
             case {"tag": str(tag)}:
                 return (self._tag_group(tag),)
             case {"group": str(group)} if is_group(group):
@@ -78,7 +74,7 @@ class Purge:
     def _tag_group(self, tag: str) -> str:
         """A misspelt tag would purge nothing, and say so with success."""
         if tag not in self._edition.tags.names:
-            raise BadRequest(f"purge: no rule of tags.rules gives the tag {tag}", value=tag)
+            raise BadRequest(f"purge: there is no tag {tag}", value=tag)
         return tag_group(tag)
 
     def _key_groups(self, target: str) -> Iterator[str]:
@@ -87,6 +83,11 @@ class Purge:
             request = self._dialect.parse(target, hints)
             for offers in OFFERS:
                 yield key_group(self._edition.order(request, offers, save_data=hints.save_data).key)
+
+    def _prefix_group(self, prefix: str) -> str:
+        """Of a directory, or of a whole source when its name is all there is."""
+        below = self._dialect.ref(f"{prefix}/_" if prefix else "_")
+        return prefix_group(below.source, below.path.rpartition("/")[0])
 
 
 async def _wish(request: web.Request) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """The header fields of pictures: what browsers, CDNs and people with a problem are told."""
 
 import re
+from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -38,7 +39,7 @@ class Wardrobe:
         headers[hdrs.CONTENT_TYPE] = rendition.media_type
         headers[hdrs.ACCEPT_RANGES] = "bytes"
         headers["ETag"] = f'"{rendition.etag}"'
-        self._limit(headers, terms)
+        self._limit(headers, replace(terms, source_seconds=rendition.max_age_seconds))
         self._group(headers, told(order.groups))
         if rendition.modified is not None:
             headers["Last-Modified"] = freshness.http_date(rendition.modified)
@@ -54,7 +55,7 @@ class Wardrobe:
     def outdate(self, headers: CIMultiDict[str], rendition: Rendition, *, now: int) -> None:
         """For a stale picture: nobody is to keep it for long, nor for longer than it is of use here."""
         useful = freshness.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
-        self._limit(headers, Terms(useful_seconds=useful))
+        self._limit(headers, Terms(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
 
     def time(self, headers: CIMultiDict[str], served: Served | None, *, seconds: float) -> None:
         """The tier and the stages, for whoever looks for the slow one (Server-Timing)."""

@@ -19,7 +19,7 @@ PICTURES = ("/img/w_40/cat.png", "/img/w_41/cat.png", "/img/w_40/coffee.png")
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ServerProcess]:
     """A server with an admin key."""
-    with serving(workers_count=1, disk_limit_bytes=0, admin_key=KEY, tags_rules="cats=cat*") as running:
+    with serving(workers_count=1, disk_limit_bytes=0, admin_key=KEY, tags_cats="cat*") as running:
         yield running
 
 
@@ -117,7 +117,7 @@ def test_a_tag_that_no_rule_gives_is_told(guarded):
     result = run(guarded, "--tag", "dogs")
 
     assert result.exit_code == 1
-    assert "no rule of tags.rules gives the tag dogs" in result.stderr
+    assert "there is no tag dogs" in result.stderr
 
 
 def test_no_server_is_exit_code_1_and_a_hint():

@@ -108,7 +108,7 @@ def dressed() -> Iterator[ServerProcess]:
     with serving(
         workers_count=1,
         disk_limit_bytes=0,
-        tags_rules="cats=cat*",
+        tags_cats="cat*",
         http_cdn_max_age_seconds=7200,
         http_surrogate_key="true",
         http_cache_tag="true",

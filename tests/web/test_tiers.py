@@ -102,7 +102,8 @@ def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone,
         "redis_url": redis.url,
         "redis_namespace": f"purge-{next(iter(wish))}",
         "admin_key": KEY,
-        "tags_rules": "cats=cat* drinks=coffee*",
+        "tags_cats": "cat*",
+        "tags_drinks": "coffee*",
     }
     redis.admin.set("stranger", "stays")
     with serving(**settings) as one, serving(**settings) as two:
@@ -150,7 +151,7 @@ def test_a_purge_by_tag_reaches_what_was_kept_before_the_rule(redis):
         "redis_namespace": "before-the-rule",
         "admin_key": KEY,
     }
-    with serving(**settings) as one, serving(**settings, tags_rules="cats=cat*") as two:
+    with serving(**settings) as one, serving(**settings, tags_cats="cat*") as two:
         await_that(lambda: both_up(one, two), "both are connected")
         one.ask("/img/w_130/cat.png")
         await_that(lambda: redis.admin.keys("before-the-rule:*"), "it is in Redis")
