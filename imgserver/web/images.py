@@ -27,6 +27,8 @@ from imgserver.web.middleware import VARY, is_preflight
 # Parsed targets are kept so that a hit does not parse: at most so many, and none longer than this.
 REMEMBERED_TARGETS: Final = 8192
 REMEMBERED_LENGTH: Final = 512
+# A URL that leaves all to the client has 72 choices; real visitors bring a handful.
+REMEMBERED_CHOICES: Final = 8
 
 METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 ALLOW = ", ".join(METHODS)
@@ -136,6 +138,8 @@ class ImageHandler:
         key: Hashable = offers if hints is NO_HINTS else (offers, hints)
         choice = wish.choices.get(key)
         if choice is None:
+            if len(wish.choices) >= REMEMBERED_CHOICES:
+                wish.choices.clear()
             choice = wish.choices[key] = Choice(self._order(wish, request.raw_path, offers, hints))
         return choice
 

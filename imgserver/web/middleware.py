@@ -25,7 +25,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 REQUEST_ID = istr("X-Request-Id")
 # Set on the request once it is known on which fields of it the answer, error or not, depends.
-VARY = "imgserver.vary"
+VARY = web.RequestKey("vary", str)
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",

@@ -5,14 +5,25 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import http_sf
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from PIL import Image
 
 from imgserver.caches.groups import tag_group
+from imgserver.dialects.native import NativeDialect, NativeSettings
+from imgserver.engine.job import Quality
 from imgserver.errors import ImgserverError
-from imgserver.freshness import error_cache_control
+from imgserver.freshness import Terms, error_cache_control
+from imgserver.negotiation import WIDTHS
+from imgserver.plan import ImageRequest, Plan, SourceRef
+from imgserver.service import Edition, Order
+from imgserver.settings import HttpSettings
+from imgserver.testing import make_rendition
+from imgserver.web.fields import Wardrobe
+from imgserver.web.images import REMEMBERED_CHOICES, ImageHandler
 from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
 
 KEY = "a key of sixteen characters"
@@ -375,3 +386,36 @@ def test_a_repaired_file_is_seen_within_two_seconds(dressed, tmp_path_factory):
         shutil.copy(SAMPLES / "cat.png", folder / "a.png")
 
         await_that(lambda: server.ask("/img/w_50/a.png").status == 200, "the whole picture", seconds=2)
+
+
+@pytest.mark.parametrize(
+    ("max_age_seconds", "versioned", "expected"),
+    [(60, False, 60), (60, True, 60), (None, False, 300), (9999, False, 300), (0, True, 0)],
+)
+def test_what_the_source_says_of_its_own_age_lowers_ours(max_age_seconds, versioned, expected):
+    request = ImageRequest(SourceRef("photos", "a.jpg"), Plan())
+    rendition = make_rendition(max_age_seconds=max_age_seconds)
+    wardrobe = Wardrobe(HttpSettings(cdn_max_age_seconds=7200))
+    headers = wardrobe.dress(request, Order("key", request.ref, Plan()), rendition, Terms(versioned=versioned))
+
+    assert headers["Cache-Control"] == f"max-age={expected}, {GRACES}"
+    if max_age_seconds is not None:
+        assert headers["CDN-Cache-Control"] == f"max-age={min(7200, max_age_seconds)}, {GRACES}"
+    wardrobe.outdate(headers, rendition, now=0)
+    assert headers["Cache-Control"].startswith(f"max-age={min(10, expected)}")
+
+
+async def test_what_is_remembered_of_a_url_is_bounded_whatever_clients_hint_at():
+    dialect = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=True)
+    service = SimpleNamespace(edition=Edition.of(Quality()), at_hand=lambda order: make_rendition(order.key.encode()))
+    handler = ImageHandler(dialect, service, HttpSettings(client_hints=True))
+    bodies = set()
+    for width in WIDTHS:
+        for saving in ("on", "off"):
+            asked = {"Sec-CH-Width": str(width), "Save-Data": saving}
+            answer = await handler(make_mocked_request("GET", "/img/w_auto,q_auto/cat.png", headers=asked))
+            bodies.add(answer.body)
+
+    (wish,) = handler._wishes.values()
+    assert len(bodies) == 2 * len(WIDTHS)
+    assert len(wish.choices) <= REMEMBERED_CHOICES
