@@ -16,9 +16,10 @@ import yaml
 from pydantic import ValidationError
 
 from imgserver.errors import ImgserverError
+from imgserver.loading import converted, nearest
 from imgserver.policy.networks import network_of
 from imgserver.policy.values import Policy
-from imgserver.settings import converted, nearest, takes
+from imgserver.spelling import takes
 
 BYTES_LIMIT = 4 << 20
 # The parser in C builds its tree by recursion and has no bound of its own: a line of brackets would end the process.

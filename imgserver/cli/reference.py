@@ -6,11 +6,13 @@ A test compares both with the files in the repository, so a setting without its 
 from collections.abc import Iterator
 from itertools import groupby
 
-from imgserver.settings import Settings, allowed, spell_size, values, variable
+from imgserver.settings import Settings, members, named, values, variable
+from imgserver.spelling import allowed, spell_size
 
 SECTIONS = {
     "server": "The listening side.",
     "source": "Where originals come from.",
+    "sources": "Further sources, by names of your choice: `/img/w_400/NAME/path`.",
     "workers": "Processes that run libvips; each one renders one picture at a time and can be killed alone.",
     "queue": "Who waits for a worker, and for how long; the rest is refused at once with 503 and Retry-After.",
     "limits": "What is refused before any decoding (source) or any work (output).",
@@ -21,6 +23,7 @@ SECTIONS = {
     "redis": "Finished pictures shared by all servers on one Redis; whatever Redis does, pictures are answered.",
     "tiers": "How disk and Redis are written, behind the answers.",
     "security": "The operator's rules.",
+    "tags": "Originals that are purged together, by names of your choice.",
     "admin": "Purging over HTTP.",
     "http": "What clients and CDNs are told.",
     "log": "One event per line on standard error.",
@@ -37,6 +40,8 @@ MEANINGS = {
     "server.drain_seconds": "how long SIGTERM waits for open requests",
     "server.gallery": "the front page that lists the folder; auto: only while host is this machine's own address",
     "source.root": "the folder with the originals",
+    "source.name": "its name: what comes first in a path that must not be taken for another source's",
+    "sources.*.root": "the folder with its originals",
     "workers.count": "worker processes; 0 counts the CPUs this process may use",
     "workers.memory_bytes": "address space of one worker",
     "workers.nice": "how far workers stand behind the server for CPU time",
@@ -83,10 +88,17 @@ MEANINGS = {
     "tiers.writers": "pictures written at the same time",
     "tiers.first": "which of disk and Redis is asked first",
     "security.policy": "YAML file with who may ask and how much (docs/policy.md), read again on SIGHUP; empty: none",
+    "tags.*": "patterns of their paths, parted by blanks; one that ends in / is a folder, * is any text",
     "admin.key": "the key that POST /api/admin/... asks for as Bearer token, 16 characters or more; empty: no such API",
     "http.max_age_seconds": "Cache-Control max-age of pictures",
+    "http.cdn_max_age_seconds": "max-age for CDNs alone, in CDN-Cache-Control; 0 does not send it",
     "http.stale_while_revalidate_seconds": "how long caches may show an old picture while they fetch a new one",
     "http.stale_if_error_seconds": "how long caches may show an old picture while the server fails",
+    "http.version_parameter": "query parameter of URLs that change with their picture: kept a year; empty: none",
+    "http.surrogate_key": "whether Surrogate-Key repeats Cache-Groups (Fastly)",
+    "http.cache_tag": "whether Cache-Tag repeats Cache-Groups (Cloudflare)",
+    "http.server_timing": "whether every answer tells what took how long (Server-Timing), and the tier that had it",
+    "http.client_hints": "whether w_auto and dpr_auto are allowed, and Save-Data counts for q_auto",
     "http.metrics_public": "whether /metrics and all of /api/image/health answer everybody or this machine alone",
     "log.level": "least important level that is written",
     "log.format": "json for machines, console for people; auto is console at a terminal, else json",
@@ -101,21 +113,30 @@ def sample() -> str:
         '# Names that end in bytes take plain bytes or text such as "64MiB".',
     ]
     for section, rows in _sections():
-        lines += ["", f"# {SECTIONS[section]}", f"[{section}]"]
+        lines += ["", f"# {SECTIONS[section]}", f"{'# ' * (section in named())}{_heading(section)}"]
         for name, default in rows:
-            lines += [f"# {MEANINGS[name]} ({allowed(name)})", f"#{name.partition('.')[2]} = {_toml(name, default)}"]
+            told = [f"# {MEANINGS[name]} ({allowed(name)})", f"#{_key(name)} = {_toml(name, default)}"]
+            lines += [f"# {line}" for line in told] if section in named() else told
     return "\n".join(lines) + "\n"
+
+
+def _heading(section: str) -> str:
+    """Of an example, where it is a table of one's own names, which has no default."""
+    return f"[{section}.NAME]" if section in named() and "" not in members(named()[section]) else f"[{section}]"
+
+
+def _key(name: str) -> str:
+    return name.rpartition(".")[2].replace("*", "NAME")
 
 
 def markdown() -> str:
     """The reference page, a table per section."""
     lines = [PROSE]
     for section, rows in _sections():
-        lines += [f"## [{section}]", "", SECTIONS[section], ""]
+        lines += [f"## {_heading(section)}", "", SECTIONS[section], ""]
         lines += ["| setting | default | takes | what it is |", "|---|---|---|---|"]
         lines += [
-            f"| `{name.partition('.')[2]}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} "
-            f"| {MEANINGS[name]} |"
+            f"| `{_key(name)}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} | {MEANINGS[name]} |"
             for name, default in rows
         ]
         lines.append("")
@@ -128,7 +149,20 @@ def spell(name: str, value: object) -> str:
 
 
 def _sections() -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
-    return groupby(values(Settings()).items(), key=lambda row: row[0].partition(".")[0])
+    """In the order of `SECTIONS`, each setting by its dotted name with its default."""
+    return groupby(_rows(), key=lambda row: row[0].partition(".")[0])
+
+
+def _rows() -> Iterator[tuple[str, object]]:
+    defaults = values(Settings())
+    for section in SECTIONS:
+        if section in named() and "" in members(named()[section]):
+            yield f"{section}.*", named()[section]()
+        elif section in named():
+            made = named()[section]()
+            yield from ((f"{section}.*.{name}", getattr(made, name)) for name in members(named()[section]))
+        else:
+            yield from (row for row in defaults.items() if row[0].startswith(f"{section}."))
 
 
 def _toml(name: str, value: object) -> str:

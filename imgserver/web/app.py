@@ -16,17 +16,18 @@ from imgserver.behind import Behind
 from imgserver.buckets import ClientBuckets
 from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
-from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
 from imgserver.flights import Flights
+from imgserver.grammar import make_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.policy import Policy
+from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
-from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
+from imgserver.tags import Tags
 from imgserver.web import admin, attacks, images, observation, state, weaknesses
 from imgserver.web.admin import Purge
 from imgserver.web.connections import Guard
@@ -38,6 +39,7 @@ from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
 from imgserver.web.policies import Policies
 from imgserver.web.reload import Reloads
+from imgserver.web.sources import Sources, make_sources
 from imgserver.web.tiers import make_cache
 from imgserver.workers import Workers
 
@@ -53,8 +55,6 @@ GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
 
 MOUNT = "/img/"
-
-DEFAULT_SOURCE = "photos"
 LAG_PROBE_SECONDS = 0.5
 
 
@@ -65,9 +65,9 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     """
     metrics = Metrics()
     logger, writer = make_logger(settings.log, log_stream)
-    folder = Folder(settings.source.root)
     trail = _trail(metrics, logger)
-    service = _service(settings, folder, metrics, logger, trail)
+    sources = make_sources(settings)
+    service = _service(settings, sources, metrics, logger, trail)
     health = Health(service)
 
     ledger = Ledger(make_request_log(settings.log, logger, writer))
@@ -77,14 +77,14 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app[AUDIT], app[RELOADS] = trail, Reloads(logger)
     app[GUARD] = Guard(settings.server)
     boundary = Boundary(ledger, logger, attacks.of_errors(trail))
-    _route(app, settings, folder, boundary)
+    _route(app, settings, sources, boundary)
     _rule(app, settings, boundary)
     app.cleanup_ctx.extend(
         (
             _log_kept(writer),
             _trail_kept(trail),
             _reloads_kept(app[RELOADS]),
-            _folder_kept(folder),
+            _sources_kept(sources),
             _cache_kept(service),
             _workers_kept(settings, service, metrics),
             _lag_probed(metrics),
@@ -111,6 +111,7 @@ def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
     def install(policy: Policy) -> None:
         boundary.install(Gate(policy, buckets))
         service.rules.pixels, service.rules.formats = policy.pixels, policy.formats
+        service.refusals.clear()
 
     app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
     app[RELOADS].add("policy", app[POLICIES].reload)
@@ -119,13 +120,13 @@ def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
 
 
 def _service(
-    settings: Settings, folder: Folder, metrics: Metrics, logger: FilteringBoundLogger, trail: audit.Audit
+    settings: Settings, sources: Sources, metrics: Metrics, logger: FilteringBoundLogger, trail: audit.Audit
 ) -> ImageService:
     opener = partial(child.open_engine, svg=settings.limits.svg)
     workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger, trail))
     return ImageService(
-        sources={DEFAULT_SOURCE: folder},
-        cache=make_cache(settings, folder.root, metrics),
+        sources=sources.by_name,
+        cache=make_cache(settings, metrics),
         looks=RecentLooks(),
         flights=Flights[Rendition](),
         admission=Admission(settings.queue, slots=workers.count),
@@ -135,15 +136,16 @@ def _service(
         quality=settings.quality,
         fresh_seconds=settings.cache.fresh_seconds,
         behind=Behind(),
-        edition=Edition.of(settings.quality),
+        edition=Edition.of(settings.quality, Tags.of(settings.tags)),
+        refusals=Refusals(),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )
 
 
-def _route(app: web.Application, settings: Settings, folder: Folder, boundary: Boundary) -> None:
+def _route(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
     service, health = app[SERVICE], app[HEALTH]
-    dialect = NativeDialect(settings.native, sources=frozenset({DEFAULT_SOURCE}), default_source=DEFAULT_SOURCE)
+    dialect = make_dialect(settings)
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
     app[PICTURES] = boundary.around(ImageHandler(dialect, service, settings.http), IMAGE_ROUTE, images.METHODS)
     # With plain `.*` a path that holds an encoded line break would never reach the handler.
@@ -159,10 +161,10 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
-        purge = Purge(service, dialect, source=DEFAULT_SOURCE, key=settings.admin.key, audit=app[AUDIT])
+        purge = Purge(service, dialect, key=settings.admin.key, audit=app[AUDIT])
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
     if is_gallery_open(settings.server):
-        routes["/"] = ("gallery", Gallery(folder, dialect, DEFAULT_SOURCE))
+        routes["/"] = ("gallery", Gallery(sources.folder, dialect, settings.source.name))
     for path, (name, handler) in routes.items():
         app.router.add_route("*", path, boundary.around(handler, name))
     app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
@@ -225,10 +227,10 @@ def _reloads_kept(reloads: Reloads) -> Context:
     return context
 
 
-def _folder_kept(folder: Folder) -> Context:
+def _sources_kept(sources: Sources) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
-        folder.close()
+        sources.close()
 
     return context
 

@@ -9,16 +9,20 @@ from imgserver.audit import OTHER, Audit, Event
 from imgserver.errors import (
     AddressDenied,
     BadSourcePath,
-    BodyTimeout,
-    BodyTooLarge,
+    Expired,
     ImageOverLimit,
     ImgserverError,
     NotFound,
     OutputOverLimit,
     QuotaExceeded,
+    SignatureRefused,
     TargetTooLong,
     UnsupportedImage,
 )
+from imgserver.web.middleware import Watch
+
+# Names and ids, fit for a log.
+SHOWN = ("key", "source")
 
 _LIMITS: Mapping[str, str] = {
     "source bytes": "bytes",
@@ -32,7 +36,7 @@ _LIMITS: Mapping[str, str] = {
 _LOADERS = {"svg": "svg", "heic": "heic"}
 
 # What an error says to the audit: the event, and its reason or where the reason stands among the error's facts.
-# Other refusals (signatures, keys) are audited where they are decided.
+# Keys and uploads are audited where they are judged.
 _AUDITED: Mapping[type[Exception], Callable[[Mapping[str, Any]], tuple[Event, str] | None]] = {
     AddressDenied: lambda facts: ("address_denied", facts["list"]),
     BadSourcePath: lambda _: ("path_rejected", "malformed"),
@@ -41,23 +45,24 @@ _AUDITED: Mapping[type[Exception], Callable[[Mapping[str, Any]], tuple[Event, st
     OutputOverLimit: lambda _: ("limit_exceeded", "output"),
     TargetTooLong: lambda _: ("limit_exceeded", "target"),
     UnsupportedImage: lambda facts: ("loader_blocked", _LOADERS.get(facts.get("format", ""), "unsupported")),
-    BodyTooLarge: lambda facts: ("upload_rejected", facts.get("reason", "size")),
-    BodyTimeout: lambda _: ("upload_rejected", "slow"),
+    SignatureRefused: lambda facts: ("signature_rejected", facts.get("reason", OTHER)),
+    Expired: lambda _: ("signature_expired", "expired"),
     # Who names no reason has told the audit himself.
     QuotaExceeded: lambda facts: ("quota_exceeded", facts["reason"]) if "reason" in facts else None,
 }
 
 
-def of_errors(audit: Audit) -> Callable[[Exception, web.Request, str], None]:
+def of_errors(audit: Audit) -> Watch:
     """Tells the audit of errors that are attacks, or look like them."""
 
-    def observe(error: Exception, request: web.Request, request_id: str) -> None:
+    def watch(request: web.Request, error: ImgserverError, request_id: str) -> None:
         told = _AUDITED.get(type(error))
         found = told(_facts(error)) if told else None
         if found is not None:
-            audit(found[0], reason=found[1], request_id=request_id, remote=request.remote)
+            shown = {name: error.facts[name] for name in SHOWN if name in error.facts}
+            audit(found[0], reason=found[1], request_id=request_id, remote=request.remote, **shown)
 
-    return observe
+    return watch
 
 
 def _facts(error: BaseException) -> Mapping[str, Any]:

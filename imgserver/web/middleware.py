@@ -19,14 +19,15 @@ from structlog.typing import FilteringBoundLogger
 from imgserver.errors import ImgserverError, ServerFault
 from imgserver.metrics import IMAGE_ROUTE
 from imgserver.web import problem
-from imgserver.web.ledger import Ledger, Picture
+from imgserver.web.answers import Picture, Ready
+from imgserver.web.ledger import Ledger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 REQUEST_ID = istr("X-Request-Id")
-# Set on the request once it is known that its answer, error or not, depends on Accept.
-NEGOTIATED = "imgserver.negotiated"
+# Set on the request once it is known on which fields of it the answer, error or not, depends.
+VARY = web.RequestKey("vary", str)
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -67,18 +68,15 @@ class Gate(Protocol):
     def around(self, handler: Handler, route: str) -> Handler: ...
 
 
-class Boundary:
-    """`note` is told of each error that becomes an answer, with its request and id."""
+# Told of every error of ours that becomes an answer, with the request's id.
+Watch = Callable[[web.Request, ImgserverError, str], None]
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        logger: FilteringBoundLogger,
-        note: Callable[[Exception, web.Request, str], None] = lambda *_: None,
-    ) -> None:
+
+class Boundary:
+    def __init__(self, ledger: Ledger, logger: FilteringBoundLogger, watch: Watch) -> None:
         self._ledger = ledger
         self._logger = logger
-        self._note = note
+        self._watch = watch
         self._ids = RequestIds()
         self._gate: Gate | None = None
         self._doors: list[Callable[[Gate], None]] = []
@@ -114,12 +112,15 @@ class Boundary:
                 ledger.left(request, route=route, request_id=request_id, seconds=time.perf_counter() - begun)
                 raise
             except Exception as error:
-                response = self._answer(error, request, request_id)
+                response = self._answer(request, error, request_id)
             finally:
                 ledger.in_progress -= 1
-            response.headers[REQUEST_ID] = request_id
-            if not isinstance(response, Picture):
-                _dress(request, response, route)
+            if isinstance(response, Ready):
+                response.request_id = request_id
+            else:
+                response.headers[REQUEST_ID] = request_id
+                if not isinstance(response, Picture):
+                    _dress(request, response, route)
             seconds = time.perf_counter() - begun
             ledger.answered(request, response, route=route, request_id=request_id, seconds=seconds)
             return response
@@ -129,11 +130,11 @@ class Boundary:
             door(self._gate)
         return bounded
 
-    def _answer(self, error: Exception, request: web.Request, request_id: str) -> web.Response:
-        self._note(error, request, request_id)
+    def _answer(self, request: web.Request, error: Exception, request_id: str) -> web.Response:
         if isinstance(error, web.HTTPException):
             return problem.answer_http(error, request_id)
         if isinstance(error, ImgserverError) and not isinstance(error, ServerFault):
+            self._watch(request, error, request_id)
             return problem.answer(error, request_id)
         self._logger.error("server.fault", request_id=request_id, exc_info=error)
         return problem.answer(ServerFault(), request_id)
@@ -149,7 +150,12 @@ def _dress(request: web.Request, response: web.StreamResponse, route: str) -> No
         response.headers.setdefault(name, value)
     # Without the field caches guess.
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
-    if route == IMAGE_ROUTE:
+    if route == IMAGE_ROUTE and (request.method != hdrs.METH_OPTIONS or is_preflight(request)):
         response.headers.update(EMBEDDING)
-        if NEGOTIATED in request:
-            response.headers["Vary"] = "Accept"
+        if VARY in request:
+            response.headers["Vary"] = request[VARY]
+
+
+def is_preflight(request: web.Request) -> bool:
+    """A browser's question before it asks another site (Fetch); any other OPTIONS has nothing to do with CORS."""
+    return hdrs.ORIGIN in request.headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers

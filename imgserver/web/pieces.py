@@ -21,9 +21,13 @@ class Pieces(Payload):
         raise TypeError("a picture is no text")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        view = memoryview(self._value)
-        for start in range(0, len(view), PIECE_BYTES):
-            await writer.write(view[start : start + PIECE_BYTES])
+        await write_pieces(writer, self._value)
+
+
+async def write_pieces(writer: AbstractStreamWriter, body: bytes) -> None:
+    view = memoryview(body)
+    for start in range(0, len(view), PIECE_BYTES):
+        await writer.write(view[start : start + PIECE_BYTES])
 
 
 def body_of(body: bytes) -> bytes | Pieces:

@@ -22,6 +22,8 @@ def read(service: ImageService, guard: Guard, ledger: Ledger, *, ready: bool, dr
         "http_malformed_total": guard.malformed,
         "http_overdue_total": guard.overdue,
         "log_lines_dropped_total": dropped_lines,
+        "refusals_remembered": service.refusals.statistics().remembered,
+        "refusals_repeated_total": service.refusals.statistics().repeated,
         "coalesced_total": service.flights.statistics().coalesced,
         **_queue(service),
         **_workers(service),

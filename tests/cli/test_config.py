@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from imgserver import policyfile
 from imgserver.cli import main
+from imgserver.loading import load
 from imgserver.policy import Policy
-from imgserver.settings import Settings, hints, load, values
+from imgserver.settings import Settings, hints, values
 
 
 def run(*arguments: str, **environ: str) -> str:

@@ -53,7 +53,7 @@ def furnish(folder: Path) -> None:
 
 def counts(server: ServerProcess) -> Counts:
     text = server.ask("/metrics").body.decode()
-    rows = re.findall(r'^imgserver_security_events_total\{event="(\w+)",reason="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    rows = re.findall(r'^imgserver_security_events_total\{event="(\w+)",reason="([\w-]+)"\} (\S+)$', text, re.MULTILINE)
     return {(event, reason): float(value) for event, reason, value in rows}
 
 
