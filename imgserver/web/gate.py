@@ -19,7 +19,7 @@ from imgserver.web.middleware import Handler
 PROBES = frozenset({"livez", "readyz", "health"})
 UNLIMITED = PROBES | {"image_health", "metrics"}
 UPLOADS = frozenset({"optimize"})
-ADMIN = frozenset({"purge"})
+ADMIN = frozenset({"purge", "sweep"})
 
 VERDICTS = 4096
 
