@@ -20,8 +20,8 @@ from imgserver.plan import ImageRequest
 from imgserver.rendition import Rendition
 from imgserver.service import ImageService, Order, Served
 from imgserver.settings import HttpSettings
+from imgserver.web.answers import Picture, Ready, date_line, is_plain, spell
 from imgserver.web.fields import CACHE_STATUS, CDN_CACHE_CONTROL, MADE, Wardrobe, hit_status, stale_status
-from imgserver.web.ledger import Picture
 from imgserver.web.middleware import VARY, is_preflight
 
 # Parsed targets are kept so that a hit does not parse: at most so many, and none longer than this.
@@ -39,13 +39,17 @@ _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 class Choice:
     """One concrete order of a wish, with the header fields of the rendition it last gave and what these depend on.
 
-    `second` is the one of the epoch that Cache-Status was written in.
+    `head` and `unmodified` are the fields spelled for 200 and 304, but for Cache-Status: that is in `passing`, the
+    fields of the second of the epoch that is in `second`.
     """
 
     order: Order
     of: tuple[str, int | None, float | None] | None = None
     fields: CIMultiDict[str] = field(default_factory=CIMultiDict)
+    head: bytes = b""
+    unmodified: bytes = b""
     second: int = 0
+    passing: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class ImageHandler:
         self._timed = settings.server_timing
         self._wishes: OrderedDict[str, Wish] = OrderedDict()
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})
         begun = time.perf_counter() if self._timed else 0.0
@@ -84,6 +88,8 @@ class ImageHandler:
         of = rendition.etag, rendition.modified, rendition.fresh_until
         if choice.second != now or choice.of != of:
             self._dress(choice, wish, rendition, now)
+        if served is None and not self._timed and is_plain(request):
+            return _ready(request, choice, rendition)
         headers, outcome = choice.fields.copy(), "hit"
         if served is not None and served.outcome != "hit":
             outcome = served.outcome
@@ -95,8 +101,14 @@ class ImageHandler:
     def _dress(self, choice: Choice, wish: Wish, rendition: Rendition, now: int) -> None:
         of = rendition.etag, rendition.modified, rendition.fresh_until
         if choice.of != of:
-            choice.fields = self._wardrobe.dress(wish.request, choice.order, rendition, wish.terms)
-        choice.fields[CACHE_STATUS] = hit_status(rendition, now)
+            fields = self._wardrobe.dress(wish.request, choice.order, rendition, wish.terms)
+            choice.head = spell(200, [*fields.items(), (hdrs.CONTENT_LENGTH, str(len(rendition.body)))])
+            choice.unmodified = spell(
+                304, ((name, value) for name, value in fields.items() if name != hdrs.CONTENT_TYPE)
+            )
+            choice.fields = fields
+        status = choice.fields[CACHE_STATUS] = hit_status(rendition, now)
+        choice.passing = f"{CACHE_STATUS}: {status}\r\n".encode() + date_line(now)
         choice.of, choice.second = of, now
 
     def _tell(self, headers: CIMultiDict[str], served: Served, now: int) -> None:
@@ -157,15 +169,25 @@ class ImageHandler:
             raise NotFound(f"{error.detail}; {wish.request.mistaken}") from error
 
 
-def _answer(request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str) -> Picture:
+def _ready(request: web.Request, choice: Choice, rendition: Rendition) -> Ready:
+    if _is_not_modified(request, rendition):
+        return Ready("not_modified", head=choice.unmodified, passing=choice.passing, body=b"", status=304)
+    return Ready("hit", head=choice.head, passing=choice.passing, body=rendition.body)
+
+
+def _is_not_modified(request: web.Request, rendition: Rendition) -> bool:
     asked = request.headers
     none_match, modified_since = asked.get(hdrs.IF_NONE_MATCH), asked.get(hdrs.IF_MODIFIED_SINCE)
-    if (none_match or modified_since) and freshness.is_not_modified(
+    return bool(none_match or modified_since) and freshness.is_not_modified(
         none_match=none_match, modified_since=modified_since, etag=rendition.etag, modified=rendition.modified
-    ):
+    )
+
+
+def _answer(request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str) -> Picture:
+    if _is_not_modified(request, rendition):
         del headers[hdrs.CONTENT_TYPE]
         return _picture("not_modified", headers, b"", status=304)
-    if hdrs.RANGE in asked and request.method == hdrs.METH_GET:
+    if hdrs.RANGE in request.headers and request.method == hdrs.METH_GET:
         return _ranged(request, rendition, headers, outcome)
     return _picture(outcome, headers, rendition.body)
 

@@ -18,7 +18,8 @@ from structlog.typing import FilteringBoundLogger
 from imgserver.errors import ImgserverError, ServerFault
 from imgserver.metrics import IMAGE_ROUTE
 from imgserver.web import problem
-from imgserver.web.ledger import Ledger, Picture
+from imgserver.web.answers import Picture, Ready
+from imgserver.web.ledger import Ledger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -81,9 +82,12 @@ class Boundary:
                 response = self._answer(error, request_id)
             finally:
                 ledger.in_progress -= 1
-            response.headers[REQUEST_ID] = request_id
-            if not isinstance(response, Picture):
-                _dress(request, response, route)
+            if isinstance(response, Ready):
+                response.request_id = request_id
+            else:
+                response.headers[REQUEST_ID] = request_id
+                if not isinstance(response, Picture):
+                    _dress(request, response, route)
             seconds = time.perf_counter() - begun
             ledger.answered(request, response, route=route, request_id=request_id, seconds=seconds)
             return response
