@@ -94,7 +94,7 @@ MEANINGS = {
     "http.version_parameter": "query parameter of URLs that change with their picture: kept a year; empty: none",
     "http.surrogate_key": "whether Surrogate-Key repeats Cache-Groups (Fastly)",
     "http.cache_tag": "whether Cache-Tag repeats Cache-Groups (Cloudflare)",
-    "http.server_timing": "whether every answer tells what took how long (Server-Timing), and the tier that had it",
+    "http.server_timing": "whether every picture tells what took how long (Server-Timing), and the tier that had it",
     "http.client_hints": "whether w_auto and dpr_auto are allowed, and Save-Data counts for q_auto",
     "http.metrics_public": "whether /metrics answers everybody, or only this machine",
     "log.level": "least important level that is written",
