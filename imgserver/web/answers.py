@@ -48,9 +48,7 @@ class Ready(Told, web.StreamResponse):
         if out is not None:
             identity = self.request_id.encode()
             # One write: two would be two system calls.
-            await out.write_eof(
-                b"%b%bX-Request-Id: %b\r\n\r\n%b" % (self._head, self._passing, identity, self.body)
-            )
+            await out.write_eof(b"%b%bX-Request-Id: %b\r\n\r\n%b" % (self._head, self._passing, identity, self.body))
 
 
 def is_plain(request: web.Request) -> bool:
