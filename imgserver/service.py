@@ -49,10 +49,10 @@ class Edition:
 
     @classmethod
     def of(cls, quality: Quality) -> "Edition":
-        return cls(sha256(repr(quality).encode()).hexdigest()[:8])
+        return cls(sha256(repr(quality).encode()).hexdigest()[: identity.EDITION_DIGITS])
 
     def key(self, ref: SourceRef, plan: Plan) -> str:
-        return f"{self.name}/{identity.key(ref, plan)}"
+        return identity.key(ref, plan, edition=self.name)
 
     def order(self, request: ImageRequest, offers: tuple[str, ...]) -> Order:
         """What a request asks for, once a client's offers are known."""

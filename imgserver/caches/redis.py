@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from imgserver import identity
 from imgserver.caches.board import token_of
+from imgserver.caches.groups import source_digits
 from imgserver.caches.link import Link
 from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
 from imgserver.freshness import jittered
@@ -127,11 +129,10 @@ class RedisCache:
         return int(1000 * left * jittered(random.random()))  # noqa: S311
 
     def _patterns(self, groups: Sequence[str]) -> Iterator[str]:
-        """Keys are `<version>/<source digest>/<plan digest>`: only an original's group can be told from them."""
-        if groups and all(group.startswith("s") for group in groups):
-            yield from (self._link.name(f"[0-9]*/{group[1:]}*/*") for group in groups)
-        else:
-            yield self._link.name("[0-9]*/*/*")
+        """Only an original's group can be told from a key."""
+        digits = {source_digits(group) for group in groups} or {""}
+        for one in {""} if "" in digits else digits:
+            yield self._link.name(identity.key_pattern(one))
 
     async def _sweep_some(self, names: list[bytes], keeps: Callable[[float | None, Marks], bool]) -> int:
         pipe = self._link.patient.pipeline(transaction=False)
