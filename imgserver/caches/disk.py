@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le
 
 from imgserver.caches.record import Corrupt
 from imgserver.caches.shelf import Shelf
+from imgserver.caches.sweeps import Swept
 from imgserver.rendition import Marks, Rendition
 
 GIB = 1 << 30
@@ -137,14 +138,15 @@ class DiskCache:
         except (OSError, _Busy) as error:
             self._count(error)
 
-    async def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> int:
-        """Removes every record whose (expires, marks) are not kept; how many. Reads each file's head: minutes, not
-        milliseconds, of a large folder, in a thread that gives way."""
+    async def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> Swept:
+        """Removes every record whose (expires, marks) are not kept. Reads each file's head: minutes, not milliseconds,
+        of a large folder, in a thread that gives way."""
         try:
-            return await asyncio.wrap_future(self._walker.submit(self._shelf.sweep, keeps))
+            removed, unread = await asyncio.wrap_future(self._walker.submit(self._shelf.sweep, keeps))
         except (OSError, RuntimeError):
-            self._errors += 1
-            return 0
+            return Swept(left="failed")
+        # The walker has ended its scan, or could not.
+        return Swept(removed, "failed" if unread or not self._shelf.scanned else "")
 
     def statistics(self) -> DiskStatistics:
         return DiskStatistics(

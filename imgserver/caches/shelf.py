@@ -8,7 +8,7 @@ finds what a power cut tore, so nothing is synced.
 import os
 import stat
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Literal, TypeVar
 
 from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
 from imgserver.rendition import Marks, Rendition
@@ -105,24 +105,28 @@ class Shelf:
             self.scanned = True
         self._make_room()
 
-    def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> int:
-        """Removes the records whose (expires, marks) are not kept, and odd files. How many went."""
+    def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> tuple[int, int]:
+        """Removes the records whose (expires, marks) are not kept, and odd files. How many went, and how many could not
+        be read."""
         with self._lock:
             names = [name.hex() for name in self._index]
-        return sum(self._sweep_one(name, keeps) for name in _paced(names))
+        judged = Counter(self._sweep_one(name, keeps) for name in _paced(names))
+        return judged["gone"], judged["unread"]
 
-    def _sweep_one(self, name: str, keeps: Callable[[float | None, Marks], bool]) -> bool:
+    def _sweep_one(self, name: str, keeps: Callable[[float | None, Marks], bool]) -> Literal["kept", "gone", "unread"]:
         try:
             _, expires, marks = peek(self._read(name, HEAD_BYTES))
             kept = keeps(expires, marks)
         except Corrupt:
             kept = False
-        except OSError:
+        except FileNotFoundError:
             self._forget(name)
-            return False
+            return "kept"
+        except OSError:
+            return "unread"
         if not kept:
             self._discard(name)
-        return not kept
+        return "kept" if kept else "gone"
 
     def _walk(self) -> Iterator[_File]:
         for path in _paced(self._paths()):

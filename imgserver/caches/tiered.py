@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,7 @@ from imgserver.caches.lock import RenderLock
 from imgserver.caches.marks import PurgeMarks
 from imgserver.caches.memory import MemoryCache, MemorySettings, MemoryStatistics
 from imgserver.caches.redis import RedisCache, RedisStatistics
+from imgserver.caches.sweeps import Sweeps, Swept
 from imgserver.caches.writes import Wish, Writes
 from imgserver.rendition import Marks, Rendition
 
@@ -30,6 +32,8 @@ MARKS_FILE = "marks.json"
 TEND_SECONDS = 1.0
 # A disk of 100,000 records takes seconds of one thread to sweep: purges of others are gathered meanwhile.
 SWEEP_PAUSE = 5
+# A purge is done when it is told; how much room it gave back is told as well if that is known so soon.
+PURGE_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
@@ -69,13 +73,19 @@ class TieredStatistics:
 @dataclass(frozen=True, slots=True)
 class PurgeCounts:
     """Records removed here and from Redis. `told`: the other replicas know; else they will when Redis is back.
-    `swept`: every tier was searched to its end. What was not swept is void all the same."""
+
+    `left` names the tiers that were not searched to their end, and why (see `Swept`). What is left there is void as well.
+    """
 
     memory: int
     disk: int
     redis: int
     told: bool
-    swept: bool
+    left: Mapping[str, str]
+
+    @property
+    def swept(self) -> bool:
+        return not self.left
 
 
 class Tiered:
@@ -109,7 +119,13 @@ class Tiered:
         self._tiers = [tier for tier in tiers if tier is not None]
         self._writes = Writes(self._carry_out, limit_bytes=settings.write_bytes)
         self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=CLOSE_SECONDS)
-        self._to_sweep: dict[str, str] = {}
+        self._sweeps: dict[str, Sweeps] = {}
+        if disk is not None:
+            self._sweeps["disk"] = Sweeps(partial(self._sweep_disk, disk))
+        if redis is not None:
+            self._sweeps["redis"] = Sweeps(partial(self._sweep_redis, redis))
+        # A purge of another replica, who sweeps Redis; the disk here is still to be swept.
+        self._heard = False
         self._stale = self._void = self._purges = 0
 
     async def start(self) -> None:
@@ -123,6 +139,8 @@ class Tiered:
             await self._scheduler.spawn(self._board.listen(on_news=self._hear, on_gap=self._doubt))
         for _ in range(self._settings.writers):
             await self._scheduler.spawn(self._writes.work())
+        for sweeps in self._sweeps.values():
+            await self._scheduler.spawn(sweeps.work())
         await self._scheduler.spawn(self._tend())
 
     async def close(self) -> None:
@@ -140,7 +158,7 @@ class Tiered:
         rendition = self.memory.get(key)
         if rendition is None:
             return None
-        if self._is_over(rendition) or not self.marks.are_current(rendition.marks):
+        if not self._is_usable(rendition):
             self.memory.drop(key)
             self._stale += 1
             return None
@@ -192,20 +210,24 @@ class Tiered:
         """
         self._purges += 1
         told = await self.marks.renew(groups)
-        tokens = dict(self.marks.at(groups))
         memory = self.memory.sweep(lambda rendition: self.marks.are_current(rendition.marks))
-        redis = await self._sweep_redis(tokens)
-        disk = await self.disk.sweep(self._keeper(tokens)) if self.disk is not None else 0
-        swept = redis is not None and (self.disk is None or self.disk.statistics().scanned)
-        return PurgeCounts(memory=memory, disk=disk, redis=redis or 0, told=told, swept=swept)
+        return await self._swept(memory, groups, told=told, seconds=PURGE_SECONDS)
 
-    async def sweep(self) -> PurgeCounts:
-        """Removes what is over or void anyway, for the room it takes."""
-        tokens = self.marks.known()
-        memory = self.memory.sweep(lambda rendition: not self._is_over(rendition))
-        redis = await self._sweep_redis(tokens)
-        disk = await self.disk.sweep(self._keeper(tokens)) if self.disk is not None else 0
-        return PurgeCounts(memory=memory, disk=disk, redis=redis or 0, told=True, swept=redis is not None)
+    async def sweep(self, *, seconds: float) -> PurgeCounts:
+        """Removes what is over or void anyway, for the room it takes. Waits so long for the end of it."""
+        memory = self.memory.sweep(self._is_usable)
+        return await self._swept(memory, (), told=True, seconds=seconds)
+
+    async def _swept(self, memory: int, groups: Sequence[str], *, told: bool, seconds: float) -> PurgeCounts:
+        found = await asyncio.gather(*(sweeps.ask(groups, seconds=seconds) for sweeps in self._sweeps.values()))
+        by_tier = dict(zip(self._sweeps, found, strict=True))
+        return PurgeCounts(
+            memory=memory,
+            disk=by_tier.get("disk", Swept()).removed,
+            redis=by_tier.get("redis", Swept()).removed,
+            told=told,
+            left={name: swept.left for name, swept in by_tier.items() if swept.left},
+        )
 
     def statistics(self) -> TieredStatistics:
         return TieredStatistics(
@@ -221,6 +243,9 @@ class Tiered:
             dropped_writes={"budget": self._writes.dropped, "purged": self._void},
         )
 
+    def _is_usable(self, rendition: Rendition) -> bool:
+        return not self._is_over(rendition) and self.marks.are_current(rendition.marks)
+
     def _is_over(self, rendition: Rendition) -> bool:
         return rendition.expires is not None and rendition.expires <= self._clock()
 
@@ -234,15 +259,17 @@ class Tiered:
             else:
                 await tier.put(key, wish)
 
-    async def _sweep_redis(self, tokens: Mapping[str, str]) -> int | None:
-        """None: Redis was away, at once or in the middle."""
-        if self.redis is None:
-            return 0
+    async def _sweep_disk(self, disk: DiskCache, _: frozenset[str]) -> Swept:
+        """For everything that is known to be void: whoever reads a file's head may as well."""
+        return await disk.sweep(self._keeper(self.marks.known()))
+
+    async def _sweep_redis(self, redis: RedisCache, groups: frozenset[str]) -> Swept:
+        tokens = dict(self.marks.at(groups)) if groups else self.marks.known()
         try:
-            return await self.redis.sweep(self._keeper(tokens), tuple(tokens))
+            return Swept(await redis.sweep(self._keeper(tokens), tuple(groups)))
         except (RedisError, OSError) as error:
             log.warning("The sweep of Redis did not come to its end: %s", error)
-            return None
+            return Swept(left="failed")
 
     def _keeper(self, tokens: Mapping[str, str]) -> Callable[[float | None, Marks], bool]:
         """Judges by these tokens alone: of other groups this process may not know the marks."""
@@ -261,8 +288,7 @@ class Tiered:
             return
         self.marks.learn(tokens)
         self.memory.sweep(lambda rendition: self.marks.are_current(rendition.marks))
-        if self.disk is not None:
-            self._to_sweep |= tokens
+        self._heard = True
 
     def _doubt(self) -> None:
         """A purge may have been missed while the subscription was away."""
@@ -276,9 +302,9 @@ class Tiered:
             begun = time.monotonic()
             await self.marks.post()
             await self.marks.save()
-            tokens, self._to_sweep = self._to_sweep, {}
-            if tokens and self.disk is not None:
-                await self.disk.sweep(self._keeper(tokens))
+            if self._heard and "disk" in self._sweeps:
+                self._heard = False
+                await self._sweeps["disk"].ask((), seconds=None)
             pause = max(TEND_SECONDS, SWEEP_PAUSE * (time.monotonic() - begun))
 
 

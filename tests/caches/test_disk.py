@@ -14,6 +14,7 @@ import pytest
 from imgserver.caches import shelf
 from imgserver.caches.disk import CALLS, DiskCache, DiskSettings
 from imgserver.caches.shelf import BLOCK_BYTES
+from imgserver.caches.sweeps import Swept
 from imgserver.testing import TierContract, make_rendition
 from tests.waiting import eventually
 
@@ -328,9 +329,19 @@ async def test_a_sweep_removes_what_is_not_kept_and_nothing_else(tmp_path, cache
     _file_of(cache, tmp_path, "odd").write_bytes(b"odd")
     gone = await cache.sweep(lambda expires, marks: expires > 100 and marks == (("a", "new"),))
 
-    assert gone == 3
+    assert gone == Swept(3)
     assert len(files(tmp_path)) == 1
     assert await cache.get("keep") is not None
+
+
+async def test_a_sweep_tells_that_it_could_not_read_a_file_and_goes_on(tmp_path, cache):
+    await cache.put("unread", make_rendition(BODY))
+    await cache.put("gone", make_rendition(BODY))
+    file = _file_of(cache, tmp_path, "unread")
+    file.unlink()
+    file.mkdir()
+
+    assert await cache.sweep(lambda expires, marks: False) == Swept(1, "failed")
 
 
 async def test_many_writers_at_once_keep_the_cap_and_the_count(tmp_path):
@@ -352,7 +363,7 @@ async def test_a_closed_cache_misses(tmp_path):
 
     assert await cache.get("a") is None
     assert not await cache.put("a", make_rendition(BODY))
-    assert await cache.sweep(lambda expires, marks: True) == 0
+    assert await cache.sweep(lambda expires, marks: True) == Swept(left="failed")
 
 
 def _file_of(cache: DiskCache, path: Path, key: str) -> Path:

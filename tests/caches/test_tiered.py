@@ -1,6 +1,7 @@
 """All tiers as one, with real folders and a real Redis; two `Tiered` are two replicas."""
 
 import asyncio
+import threading
 import timeit
 from contextlib import AsyncExitStack
 
@@ -277,9 +278,48 @@ async def test_a_sweep_gives_back_the_room_of_what_is_over(opened, tiers):
     await rendered(tiered, expires=now + 100)
     await rendered(tiered, OTHER, expires=now + 300)
     tiered._clock = lambda: now + 200
-    counts = await tiered.sweep()
+    counts = await tiered.sweep(seconds=10)
 
     assert (counts.memory, counts.disk, counts.redis) == (1, int("disk" in tiers), int("redis" in tiers))
+
+
+async def test_a_sweep_finds_what_is_over_also_when_only_single_originals_were_purged(opened, redis_server):
+    tiered = await opened(redis=redis_server.url)
+    await tiered.purge([source_group(REF)])
+    now = tiered._clock()
+    await rendered(tiered, OTHER, expires=now + 100)
+    tiered._clock = lambda: now + 200
+
+    assert (await tiered.sweep(seconds=10)).redis == 1
+
+
+async def test_a_purge_does_not_wait_for_the_sweep_of_a_large_disk(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr("imgserver.caches.tiered.PURGE_SECONDS", 0.05)
+    tiered = await opened(disk=tmp_path)
+    await rendered(tiered)
+    gate, sweep = threading.Event(), tiered.disk._shelf.sweep
+    monkeypatch.setattr(tiered.disk._shelf, "sweep", lambda keeps: gate.wait(10) and sweep(keeps))
+    counts = await tiered.purge([source_group(REF)])
+
+    assert (counts.told, counts.swept, counts.left) == (True, False, {"disk": "going"})
+    assert await tiered.get(KEY) is None
+    assert await rendered(tiered)
+    gate.set()
+    assert (await tiered.sweep(seconds=10)).swept
+    assert (await tiered.get(KEY)).body == BODY
+
+
+async def test_a_tier_that_cannot_be_searched_is_named(opened, redis_server, tmp_path):
+    (tmp_path / "no-folder").write_text("")
+    tiered = assemble(
+        MemorySettings(), disk=DiskSettings(path=tmp_path / "no-folder"), redis=RedisSettings(url=redis_server.url)
+    )
+    await tiered.start()
+    redis_server.kill()
+    counts = await tiered.sweep(seconds=10)
+    await tiered.close()
+
+    assert counts.left == {"disk": "failed", "redis": "failed"}
 
 
 async def test_a_hit_at_hand_costs_a_microsecond_or_two_more_than_memory(opened):
