@@ -7,19 +7,18 @@ The body is JSON with exactly one of these:
   {"all": true}                    everything of this namespace; other keys in Redis survive
 """
 
-import hmac
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
-from structlog.typing import FilteringBoundLogger
 
 from imgserver.caches.groups import ALL, key_group, prefix_group, source_group
 from imgserver.dialects import Dialect
-from imgserver.errors import BadRequest, Forbidden
+from imgserver.errors import BadRequest
 from imgserver.plan import SourceRef
 from imgserver.service import ImageService
+from imgserver.web.admin_key import AdminKey
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
@@ -29,32 +28,22 @@ WISHES = ("url", "source", "prefix", "all")
 
 
 class Purge:
-    def __init__(
-        self, service: ImageService, dialect: Dialect, *, source: str, key: str, logger: FilteringBoundLogger
-    ) -> None:
+    def __init__(self, service: ImageService, dialect: Dialect, key: AdminKey, *, source: str) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
         self._source = source
-        self._key = key.encode()
-        self._logger = logger
+        self._key = key
 
     async def __call__(self, request: web.Request) -> web.Response:
-        self._require_key(request)
+        self._key.require(request, route="purge")
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._logger.info("security.admin_action", action="purge", wish=next(iter(wish)), memory=counts.memory)
+        self._key.audit("purge", wish=next(iter(wish)), memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
-        body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept})
+        body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
-
-    def _require_key(self, request: web.Request) -> None:
-        kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._key):
-            return
-        self._logger.warning("security.auth_failed", route="purge", remote=request.remote)
-        raise Forbidden("This needs the admin key: Authorization: Bearer <key>")
 
     def _groups(self, wish: Mapping[str, Any]) -> tuple[str, ...]:
         match wish:

@@ -27,12 +27,14 @@ from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
 from imgserver.web import admin, images, observation, state
 from imgserver.web.admin import Purge
+from imgserver.web.admin_key import AdminKey
 from imgserver.web.connections import Guard
 from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
+from imgserver.web.sweeping import Sweep
 from imgserver.web.tiers import make_cache
 from imgserver.workers import Workers
 
@@ -118,8 +120,10 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
-        purge = Purge(service, dialect, source=DEFAULT_SOURCE, key=settings.admin.key, logger=app[LOGGER])
+        key = AdminKey(settings.admin.key, app[LOGGER])
+        purge, sweep = Purge(service, dialect, key, source=DEFAULT_SOURCE), Sweep(service.cache, key)
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
+        app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if is_gallery_open(settings.server):
         routes["/"] = ("gallery", Gallery(folder, dialect, DEFAULT_SOURCE))
     for path, (name, handler) in routes.items():
