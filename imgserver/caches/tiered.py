@@ -74,7 +74,7 @@ class TieredStatistics:
 class PurgeCounts:
     """Records removed here and from Redis. `told`: the other replicas know; else they will when Redis is back.
 
-    `left` names the tiers that were not searched to their end, and why (see `Swept`). What is left there is void as well.
+    `left` names the tiers that were not searched to their end, and why (see `Swept`). What is left there is void, too.
     """
 
     memory: int
