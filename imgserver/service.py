@@ -106,7 +106,10 @@ class ImageService:
         if seen is None:
             return None
         rendition = self.cache.at_hand(order.key)
-        if rendition is None or rendition.fingerprint != seen or _is_due(rendition):
+        if rendition is None:
+            return None
+        if rendition.fingerprint != seen or _is_due(rendition):
+            self.cache.take_back()
             return None
         return rendition
 

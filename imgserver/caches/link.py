@@ -93,7 +93,10 @@ class RedisSettings:
 
 @dataclass(frozen=True, slots=True)
 class LinkStatistics:
-    """Totals since the start: `faults` by kind, probes' included; `bypassed` commands met an open breaker."""
+    """Totals since the start: `faults` by kind, probes' included; `bypassed` commands met an open breaker.
+
+    `connections` are those that requests use, by state (`idle`, `used`).
+    """
 
     connected: bool
     read_breaker: str
@@ -102,6 +105,7 @@ class LinkStatistics:
     timeouts: int
     bypassed: int
     faults: Mapping[str, int]
+    connections: Mapping[str, int]
 
 
 Fill = Callable[[Pipeline], object]
@@ -178,6 +182,10 @@ class Link:
             timeouts=self._timeouts,
             bypassed=self._bypassed,
             faults=dict(self._faults),
+            connections={
+                told["db.client.connection.state"]: count
+                for count, told in self._quick.connection_pool.get_connection_count()
+            },
         )
 
     async def _run(self, op: str, fill: Fill, side: "_Side") -> list[Any] | None:

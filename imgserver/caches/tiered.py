@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,6 @@ import aiojobs
 from annotated_types import Ge, Le
 from redis.exceptions import RedisError
 
-from imgserver.caches import Tier
 from imgserver.caches.board import Board
 from imgserver.caches.disk import DiskCache, DiskSettings, DiskStatistics
 from imgserver.caches.link import Link, LinkStatistics, RedisSettings
@@ -35,6 +35,8 @@ SWEEP_PAUSE = 5
 # A purge is done when it is told; how much room it gave back is told as well if that is known so soon.
 PURGE_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
+# Disks fill up in minutes.
+MEASURE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class TieredSettings:
 
 @dataclass(frozen=True, slots=True)
 class TieredStatistics:
-    """`stale` records were found and were purged or over; `dropped_writes` by why. None: there is no such tier.
+    """`dropped_writes` by why. None: there is no such tier.
 
     `listening`: purges elsewhere are heard of at once. Without it, memory may serve what was purged elsewhere.
     """
@@ -63,7 +65,6 @@ class TieredStatistics:
     redis: RedisStatistics | None
     link: LinkStatistics | None
     listening: bool
-    stale: int
     purges: int
     writes: int
     write_bytes: int
@@ -104,6 +105,7 @@ class Tiered:
         link: Link | None = None,
         board: Board | None = None,
         settings: TieredSettings = TieredSettings(),
+        observe_value: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.memory = memory
@@ -114,8 +116,9 @@ class Tiered:
         self._link = link
         self._board = board
         self._settings = settings
+        self._observe_value = observe_value
         self._clock = clock
-        tiers: list[Tier | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
+        tiers: list[DiskCache | RedisCache | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
         self._tiers = [tier for tier in tiers if tier is not None]
         self._writes = Writes(self._carry_out, limit_bytes=settings.write_bytes)
         self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=CLOSE_SECONDS)
@@ -126,13 +129,14 @@ class Tiered:
             self._sweeps["redis"] = Sweeps(partial(self._sweep_redis, redis))
         # A purge of another replica, who sweeps Redis; the disk here is still to be swept.
         self._heard = False
-        self._stale = self._void = self._purges = 0
+        self._void = self._purges = 0
 
     async def start(self) -> None:
         """Does not wait for the disk's scan, and 0.25 s at most for Redis."""
         await self.marks.load()
         if self.disk is not None:
             await self.disk.start()
+            await self._scheduler.spawn(_measure(self.disk))
         if self._link is not None:
             await self._link.start()
         if self._board is not None:
@@ -156,20 +160,20 @@ class Tiered:
     def at_hand(self, key: str) -> Rendition | None:
         """What memory has, at once: for the hot path."""
         rendition = self.memory.get(key)
-        if rendition is None:
-            return None
-        if not self._is_usable(rendition):
-            self.memory.drop(key)
-            self._stale += 1
+        if rendition is not None and not self._is_usable(rendition):
+            self.take_back()
             return None
         return rendition
 
+    def take_back(self) -> None:
+        """What was at hand is not used, and looked up again by `get`: then it is counted."""
+        self.memory.take_back()
+
     async def get(self, key: str, groups: Sequence[str] = ()) -> Rendition | None:
         """What any tier has, kept in memory from then on. With the key's `groups`, Redis needs one round trip."""
-        rendition = self.at_hand(key)
+        rendition = self._in_memory(key)
         if rendition is not None:
             return rendition
-        self.memory.note_miss()
         if self._writes.is_going(key):
             return None
         for tier in self._tiers:
@@ -179,15 +183,26 @@ class Tiered:
             if not self._is_over(rendition) and await self.marks.confirm(rendition.marks):
                 self.memory.put(key, rendition)
                 return rendition
-            self._stale += 1
+            tier.note_stale()
             self.drop(key)
         return None
+
+    def _in_memory(self, key: str) -> Rendition | None:
+        rendition = self.memory.get(key)
+        if rendition is None:
+            self.memory.note_miss()
+        elif not self._is_usable(rendition):
+            self.memory.note_stale()
+            self.memory.drop(key)
+            return None
+        return rendition
 
     def put(self, key: str, rendition: Rendition) -> bool:
         """Into memory at once, and into the others behind the caller's back. False: it was purged while it was made."""
         if not self.marks.are_current(rendition.marks):
             self._void += 1
             return False
+        self._observe_value(len(rendition.body))
         self.memory.put(key, rendition)
         if self._tiers:
             self._writes.wish(key, rendition)
@@ -236,7 +251,6 @@ class Tiered:
             redis=self.redis.statistics() if self.redis is not None else None,
             link=self._link.statistics() if self._link is not None else None,
             listening=self._board is not None and self._board.listening,
-            stale=self._stale,
             purges=self._purges,
             writes=len(self._writes),
             write_bytes=self._writes.bytes,
@@ -308,6 +322,14 @@ class Tiered:
             pause = max(TEND_SECONDS, SWEEP_PAUSE * (time.monotonic() - begun))
 
 
+async def _measure(disk: DiskCache) -> None:
+    with suppress(OSError):
+        await disk.scanned()
+    while True:
+        await disk.measure()
+        await asyncio.sleep(MEASURE_SECONDS)
+
+
 def assemble(
     memory: MemorySettings,
     *,
@@ -315,8 +337,10 @@ def assemble(
     redis: RedisSettings | None = None,
     settings: TieredSettings = TieredSettings(),
     observe: Callable[[str, float], None] = lambda *_: None,
+    observe_value: Callable[[int], None] = lambda _: None,
 ) -> Tiered:
-    """The tiers of a configuration, not started. `observe(op, seconds)` is told of every answered Redis command.
+    """The tiers of a configuration, not started. `observe(op, seconds)` is told of every answered Redis command,
+    `observe_value(bytes)` of every body that is kept.
 
     ValueError: `redis.url` or its namespace cannot be used.
     """
@@ -332,4 +356,5 @@ def assemble(
         link=link,
         board=board,
         settings=settings,
+        observe_value=observe_value,
     )

@@ -107,7 +107,7 @@ def _print(figures: Mapping[str, Any]) -> None:
 
 def _rows(of: Mapping[str, Any]) -> dict[str, str]:
     """One tier's column. What a tier does not count is told as such: Redis' own entries and evictions are Redis'."""
-    asked = of["hits"] + of["misses"]
+    asked = sum(of.get(result, 0) for result in ("hits", "misses", "stale", "errors", "bypassed"))
     return {
         "entries": str(of.get("entries", NOT_TOLD)),
         "size": _size(of["bytes"]) if "bytes" in of else NOT_TOLD,
@@ -115,7 +115,9 @@ def _rows(of: Mapping[str, Any]) -> dict[str, str]:
         "hits": str(of["hits"]),
         "misses": str(of["misses"]),
         "hit ratio": f"{of['hits'] / asked:.1%}" if asked else NOT_TOLD,
+        "void or over": str(of["stale"]),
         "errors": str(of.get("errors", NOT_TOLD)),
+        "not asked": str(of.get("bypassed", NOT_TOLD)),
         "evictions": str(of.get("evictions", NOT_TOLD)),
         "corrupt": _counts(of.get("corrupt")),
         "dropped writes": _counts(of.get("dropped_writes")),
@@ -126,7 +128,7 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
     lines = [
         f"waiting to be written: {figures['writes']} ({_size(figures['write_bytes'])});"
         f" never written: {_counts(figures['dropped_writes'])}",
-        f"purges: {figures['purges']}; found void or over: {figures['stale']}",
+        f"purges: {figures['purges']}",
     ]
     disk, link = figures.get("disk"), figures.get("link")
     if disk and disk["writes_paused"]:
