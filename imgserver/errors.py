@@ -6,19 +6,24 @@ ImgserverError                      500
 │   ├── BadSourcePath               400
 │   ├── OutputOverLimit             400
 │   └── MalformedRequest            400   no HTTP that the parser takes; depends on more than the URL, so never cached
+├── Unauthorized                    401   an API key is missing, unknown or retired
 ├── Forbidden                       403
 │   ├── SignatureRefused
 │   └── SourceDenied
 ├── NotFound                        404
+├── BodyTimeout                     408   an upload that does not arrive
 ├── Expired                         410
+├── BodyTooLarge                    413   an upload over a limit
 ├── TargetTooLong                   414
 ├── UnsupportedImage                415
 ├── Unprocessable                   422
 │   ├── BrokenImage                       truncated or corrupt
 │   ├── ImageOverLimit                    pixels, sides, frames, bytes
 │   └── Quarantined                       killed workers before
+├── QuotaExceeded                   429   one client asks for more than its share; overload is 503
 ├── ServerFault                     500
 ├── NotInThisBuild                  501
+├── SourceFailed                    502   the original's server failed, or sent less than it promised
 ├── Unavailable                     503
 │   ├── Overloaded                        shed: full, predicted_wait, deadline, memory, drain
 │   └── WorkerLost                        the worker died under this render
@@ -75,6 +80,10 @@ class MalformedRequest(BadRequest):
     code, title, cache_seconds = "malformed-request", "This is no well-formed HTTP request", 0
 
 
+class Unauthorized(ImgserverError):
+    status, code, title = 401, "unauthorized", "An API key is needed"
+
+
 class Forbidden(ImgserverError):
     status, code, title = 403, "forbidden", "Not allowed"
 
@@ -91,8 +100,16 @@ class NotFound(ImgserverError):
     status, code, title, cache_seconds = 404, "not-found", "There is no such picture", 30
 
 
+class BodyTimeout(ImgserverError):
+    status, code, title = 408, "body-timeout", "The request's body took too long"
+
+
 class Expired(ImgserverError):
     status, code, title, cache_seconds = 410, "expired", "The link has expired", 3600
+
+
+class BodyTooLarge(ImgserverError):
+    status, code, title = 413, "body-too-large", "The request's body is too large"
 
 
 class TargetTooLong(ImgserverError):
@@ -119,12 +136,22 @@ class Quarantined(Unprocessable):
     code, title = "quarantined", "This picture has been set aside: rendering it failed repeatedly"
 
 
+class QuotaExceeded(ImgserverError):
+    """facts: retry_after in whole seconds."""
+
+    status, code, title = 429, "quota-exceeded", "Too many requests from this client"
+
+
 class ServerFault(ImgserverError):
     code = "server-fault"
 
 
 class NotInThisBuild(ImgserverError):
     status, code, title, cache_seconds = 501, "not-in-this-build", "Known, but not available in this build", 300
+
+
+class SourceFailed(ImgserverError):
+    status, code, title = 502, "source-failed", "The original's server failed"
 
 
 class Unavailable(ImgserverError):

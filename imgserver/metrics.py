@@ -56,6 +56,7 @@ class Metrics:
             PREFIX + "cache_value_bytes", "Bodies of the pictures kept", registry=registry, buckets=BYTES
         )
         self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
+        self.security = counter("security_events_total", "What was refused or changed at the doors", "event", "reason")
         self.queue_wait.labels("render")
 
     def watch(self, read: Callable[[], "State"]) -> None:

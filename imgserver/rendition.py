@@ -1,30 +1,29 @@
 """What a source gives and what a render makes: originals and renditions, as values."""
 
 from dataclasses import dataclass
+from typing import NewType
 
 from imgserver.plan import Dims
 
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """Tells one state of an original from another. A replaced or edited file differs in at least one field."""
-
-    size: int
-    modified_ns: int
-    inode: int
+# Tells one state of an original from another, in words of its source: of a file its size, time and inode, of a
+# download its validators. Equal texts, equal bytes; nobody but the source reads it.
+Fingerprint = NewType("Fingerprint", str)
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
     """An opened source picture. `path` can be read by a worker until the source closes it; `head` is its first bytes.
 
-    `modified` is the source's own time in whole seconds of the epoch, None when it tells none.
+    `size_bytes` is its length. `modified` is the source's own time in whole seconds of the epoch, and `max_age_seconds`
+    how long its own answer may be kept; None when it tells none.
     """
 
     path: str
     head: bytes
     fingerprint: Fingerprint
+    size_bytes: int
     modified: int | None
+    max_age_seconds: int | None = None
 
 
 # Purge marks as they were when the original was opened: (group, token) pairs; the empty token is "never purged".
@@ -37,6 +36,7 @@ class Rendition:
 
     `created` is wall-clock seconds of the epoch; `render_seconds` is what making it cost. It is fresh before
     `fresh_until` and of no use to anybody from `expires` on (both of the same clock; None is no bound).
+    `max_age_seconds` is the source's own word on how long it may be kept.
     """
 
     body: bytes
@@ -50,4 +50,5 @@ class Rendition:
     render_seconds: float
     fresh_until: float | None = None
     expires: float | None = None
+    max_age_seconds: int | None = None
     marks: Marks = ()

@@ -190,7 +190,7 @@ class ImageService:
 
     async def _render(self, order: Order, original: Original, ticket: Ticket) -> Rendition:
         job = Job(original.path, order.plan, self.limits, self.quality)
-        work = foresee(original.head, original.fingerprint.size, order.plan, quality=self.quality, limits=self.limits)
+        work = foresee(original.head, original.size_bytes, order.plan, quality=self.quality, limits=self.limits)
         async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
             try:
@@ -210,7 +210,7 @@ class ImageService:
 def _suspect(order: Order, original: Original) -> str:
     """What is set aside when it kills workers: this state of the original, whatever is asked of it. By the rendition's
     key, a hostile file would take two workers for each option that can be put before it."""
-    return f"{order.ref.source}/{order.ref.path} {original.fingerprint.modified_ns} {original.fingerprint.size}"
+    return f"{order.ref.source}/{order.ref.path} {original.fingerprint}"
 
 
 def _is_stale(rendition: Rendition) -> bool:
@@ -246,6 +246,7 @@ def _rendition(result: RenderResult, original: Original, seconds: float) -> Rend
         source_format=result.source_format,
         fingerprint=original.fingerprint,
         modified=original.modified,
+        max_age_seconds=original.max_age_seconds,
         created=time.time(),
         render_seconds=seconds,
     )

@@ -37,5 +37,5 @@ def test_codes_are_unique():
 
 @pytest.mark.parametrize("kind", tree(ImgserverError))
 def test_what_may_pass_by_itself_is_never_cached(kind):
-    if kind.status in (403, 500, 502, 503, 504):
+    if kind.status in (401, 403, 408, 429, 500, 502, 503, 504):
         assert kind.cache_seconds == 0

@@ -17,7 +17,7 @@ from imgserver.plan import Dims
 from imgserver.rendition import Fingerprint, Marks, Rendition
 
 MAGIC = b"imr"
-SCHEMA = 1
+SCHEMA = 2
 
 # What `peek` needs of a record's beginning. A longer header is refused by both sides.
 HEAD_BYTES = 8192
@@ -91,7 +91,7 @@ def _checksum(*parts: bytes | memoryview) -> bytes:
 
 
 def _header(key: str, rendition: Rendition) -> bytes:
-    size, fingerprint = rendition.size, rendition.fingerprint
+    size = rendition.size
     if len(rendition.marks) > _MARKS_LIMIT:
         raise ValueError("A record holds at most a hundred marks")
     try:
@@ -105,10 +105,9 @@ def _header(key: str, rendition: Rendition) -> bytes:
                 size.orientation,
                 size.frames,
                 rendition.source_format,
-                fingerprint.size,
-                fingerprint.modified_ns,
-                fingerprint.inode,
+                rendition.fingerprint,
                 rendition.modified,
+                rendition.max_age_seconds,
                 rendition.created,
                 rendition.render_seconds,
                 rendition.fresh_until,
@@ -139,13 +138,16 @@ def _is_time(value: object) -> bool:
     return value is None or _is_number(value)
 
 
+def _is_whole_or_none(value: object) -> bool:
+    return value is None or _is_whole(value)
+
+
 # One check per field of the header, in the order of `_header`.
 _CHECKS: tuple[Callable[[Any], bool], ...] = (
     *(_is_text,) * 3,
     *(_is_whole,) * 4,
-    _is_text,
-    *(_is_whole,) * 3,
-    lambda value: value is None or _is_whole(value),
+    *(_is_text,) * 2,
+    *(_is_whole_or_none,) * 2,
     *(_is_number,) * 2,
     *(_is_time,) * 2,
     lambda value: type(value) is list and len(value) <= _MARKS_LIMIT,
@@ -173,18 +175,19 @@ def _marks(pairs: list[Any]) -> Marks:
 
 def _rendition(fields: list[Any], body: bytes) -> Rendition:
     _, media_type, etag, width, height, orientation, frames, source_format, *rest = fields
-    size, modified_ns, inode, modified, created, render_seconds, fresh_until, expires, marks = rest
+    fingerprint, modified, max_age_seconds, created, render_seconds, fresh_until, expires, marks = rest
     return Rendition(
         body=body,
         media_type=media_type,
         etag=etag,
         size=Dims(width, height, orientation, frames),
         source_format=source_format,
-        fingerprint=Fingerprint(size, modified_ns, inode),
+        fingerprint=Fingerprint(fingerprint),
         modified=modified,
         created=created,
         render_seconds=render_seconds,
         fresh_until=fresh_until,
         expires=expires,
+        max_age_seconds=max_age_seconds,
         marks=_marks(marks),
     )

@@ -9,7 +9,7 @@ from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.settings import Loaded
+    from imgserver.loading import Loaded
 
 
 @click.command()

@@ -40,7 +40,7 @@ class Purge:
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._key.audit("purge", wish=next(iter(wish)), memory=counts.memory)
+        self._key.audit("admin_action", reason="purge", wish=next(iter(wish)), memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})

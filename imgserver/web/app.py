@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 from structlog.typing import FilteringBoundLogger
 
-from imgserver import __version__
+from imgserver import __version__, audit
 from imgserver.admission import Admission
 from imgserver.behind import Behind
 from imgserver.cost import CostModel
@@ -42,6 +42,7 @@ SERVICE = web.AppKey("service", ImageService)
 HEALTH = web.AppKey("health", Health)
 METRICS = web.AppKey("metrics", Metrics)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
+AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
@@ -67,6 +68,7 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     metrics.registry.register(ledger.tallies)
     app = web.Application()
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
+    app[AUDIT] = audit.of(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
     app[GUARD] = Guard(settings.server)
     _route(app, settings, folder, Boundary(ledger, logger))
     app.cleanup_ctx.extend(
@@ -120,7 +122,7 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
-        key = AdminKey(settings.admin.key, app[LOGGER])
+        key = AdminKey(settings.admin.key, app[AUDIT])
         purge, sweep = Purge(service, dialect, key, source=DEFAULT_SOURCE), Sweep(service.cache, key)
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
         app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))

@@ -19,6 +19,6 @@ class Sweep:
         self._key.require(request, route="sweep")
         counts = await self._cache.sweep(seconds=SWEEP_SECONDS)
         removed = {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}
-        self._key.audit("sweep", **removed, left=dict(counts.left))
+        self._key.audit("admin_action", reason="sweep", **removed, left=dict(counts.left))
         body = orjson.dumps({"removed": removed, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})

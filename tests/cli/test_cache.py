@@ -121,7 +121,7 @@ def test_a_sweep_removes_what_is_over_from_every_tier_and_nothing_else(tmp_path)
 
 def audited(server: ServerProcess) -> list[dict]:
     events = [event for event in server.events() if event["event"] == "security.admin_action"]
-    return [event for event in events if event["action"] == "sweep"]
+    return [event for event in events if event["reason"] == "sweep"]
 
 
 def test_a_sweep_tells_which_tier_could_not_be_searched(tmp_path):

@@ -4,7 +4,7 @@ from imgserver.sources import looks
 from imgserver.sources.looks import RecentLooks
 
 REF = SourceRef("photos", "cat.png")
-SEEN = Fingerprint(size=1, modified_ns=2, inode=3)
+SEEN = Fingerprint("seen")
 
 
 def test_a_look_is_recalled_until_its_trust_ends():
