@@ -12,16 +12,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import aiojobs
 from annotated_types import Ge, Gt, Le
 from redis import exceptions as faults
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import RedisSSLContext, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from imgserver.caches.breaker import Breaker
@@ -81,9 +83,13 @@ class RedisSettings:
 
     Sentinel and Cluster have no URL form here and are refused: give the address of a primary or of a proxy. Every key
     begins with `namespace`, lives `ttl_seconds` at most (±10 %), and a larger body than `item_bytes` is not kept.
+
+    With TLS the certificate must be valid for the URL's host, by an authority that the system knows or that stands in
+    `ca_file` (PEM).
     """
 
     url: str = ""
+    ca_file: Path = Path()
     namespace: str = "imgserver"
     timeout_seconds: Annotated[float, Gt(0), Le(5)] = 0.05
     connections: Annotated[int, Ge(1), Le(1000)] = 16
@@ -114,14 +120,15 @@ Fill = Callable[[Pipeline], object]
 class Link:
     """Clients, breakers and probes of one Redis. `observe(op, seconds)` is told of every answered command.
 
-    ValueError: a URL of another kind, or a namespace with other than letters, digits, `.`, `_` and `-`.
+    ValueError: a URL of another kind, a CA file that cannot be used, or a namespace with other than letters, digits,
+    `.`, `_` and `-`.
     """
 
     def __init__(self, settings: RedisSettings, *, observe: Callable[[str, float], None] = lambda *_: None) -> None:
         self.settings = settings
         if not _NAMESPACE.fullmatch(settings.namespace):
             raise ValueError("redis.namespace may have letters, digits, '.', '_' and '-' only")
-        options = _address(settings.url)
+        options = _address(settings)
         quick = settings.timeout_seconds
         self._quick = _client(options, seconds=quick, connections=settings.connections)
         self.patient = _client(options, seconds=PATIENT_SECONDS, connections=PATIENT_CONNECTIONS)
@@ -241,6 +248,7 @@ class Link:
             try:
                 seconds = await self._probe(side)
             except Exception as error:
+                side.tell(error)
                 self._faults[_fault(error)] += 1
                 cheaply = type(error) is faults.ConnectionError and time.monotonic() - begun < CHEAP_SECONDS
                 side.breaker.refuse(cheaply=cheaply)
@@ -274,12 +282,20 @@ class _Side:
         self.wake.set()
         self.probed = asyncio.Event()
         self.breaker = Breaker(budget_seconds=budget_seconds, on_open=self._opened)
+        self._told = False
+
+    def tell(self, error: Exception) -> None:
+        """Once per absence: why a probe failed. A breaker that never closed has told nothing yet."""
+        if not self._told:
+            self._told = True
+            log.warning("Redis does not answer a %s: %s", self.name, str(error) or type(error).__name__)
 
     def answered(self, seconds: float) -> None:
         if not self.breaker.is_within_budget(seconds):
             self.breaker.refuse(cheaply=False)
             return
         self.wake.clear()
+        self._told = False
         self.breaker.close()
         log.info("Redis is used again for every %s", self.name)
 
@@ -291,6 +307,8 @@ class _Side:
 def _fault(error: Exception) -> str:
     """One of a few words, fit for a metric's label."""
     text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "certificate"
     for start, fault in _TEXTS.items():
         if text.startswith(start):
             return fault
@@ -300,16 +318,41 @@ def _fault(error: Exception) -> str:
     return "other"
 
 
-def _address(url: str) -> dict[str, Any]:
+def _address(settings: RedisSettings) -> dict[str, Any]:
     """What the URL says of where and who; how we speak is ours to say."""
-    scheme = url.partition("://")[0]
+    scheme = settings.url.partition("://")[0]
     if scheme not in SCHEMES:
         raise ValueError(
             f"redis.url begins with redis://, rediss:// or unix://, not {scheme!r}; Sentinel and Cluster are not"
             " supported: give the address of a primary or of a proxy"
         )
-    told = dict(parse_url(url))
-    return {name: value for name, value in told.items() if name not in _OURS}
+    told = {name: value for name, value in dict(parse_url(settings.url)).items() if name not in _OURS}
+    if scheme == "rediss":
+        return _with_tls(told, settings.ca_file)
+    if settings.ca_file != Path():
+        raise ValueError("redis.ca_file is for TLS: redis.url begins with rediss:// then")
+    return told
+
+
+def _with_tls(address: Mapping[str, Any], ca_file: Path) -> dict[str, Any]:
+    options = {name: value for name, value in address.items() if name != "connection_class"}
+    if ca_file != Path():
+        options["ssl_ca_certs"] = str(ca_file)
+    try:
+        context = SSLConnection(**options).ssl_context
+        context.get()
+    except (OSError, RedisError) as error:
+        raise ValueError(f"redis.url or redis.ca_file: TLS cannot be set up: {error}") from error
+    return {**options, "connection_class": _TlsConnection, "context": context}
+
+
+class _TlsConnection(SSLConnection):
+    """All connections share what they trust: to read the authorities' certificates anew for each one would hold the
+    event loop for 15 ms."""
+
+    def __init__(self, *, context: RedisSSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context = context
 
 
 def _client(address: Mapping[str, Any], *, seconds: float, connections: int) -> Redis:
