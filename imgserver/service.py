@@ -133,6 +133,8 @@ class ImageService:
         rendition = await self.cache.get(order.key, order.groups)
         if rendition is None:
             return None
+        if self.looks.recall(order.ref) == rendition.fingerprint:
+            return rendition
         try:
             if await self._look(order) == rendition.fingerprint:
                 return rendition
