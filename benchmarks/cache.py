@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.harness import Row, Server, imgserver, median_spread, wait_until, wrk
+from benchmarks.hits import TARGET
 from tests.redis_server import RedisServer, binary
 
 TURNS = 5
 TURN_SECONDS = 3.0
-TARGET = "/img/w_640,q_72/dogs.jpg"  # about 60 kB
+LARGE = "/img/w_640,q_72/dogs.jpg"  # about 60 kB
 MEDIAN_SECONDS = 0.0025
 
 
@@ -22,15 +23,18 @@ class Side:
     """What one of two interleaved ways to answer did, turn by turn: requests and CPU ms of the tree per request."""
 
     server: Server
+    target: str
     headers: Mapping[str, str] = field(default_factory=dict)
     rates: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
 
     def take_turn(self) -> None:
         before = self.server.cpu_seconds()
-        rate = wrk(self.server.url + TARGET, seconds=TURN_SECONDS, headers=self.headers).rate
-        self.rates.append(rate)
-        self.cpu_ms.append(1000 * (self.server.cpu_seconds() - before) / (rate * TURN_SECONDS))
+        load = wrk(self.server.url + self.target, seconds=TURN_SECONDS, headers=self.headers)
+        if load.failures:
+            raise RuntimeError(f"{load.failures} failed answers from {self.server.url + self.target}")
+        self.rates.append(load.rate)
+        self.cpu_ms.append(1000 * (self.server.cpu_seconds() - before) / (load.rate * TURN_SECONDS))
 
     def told(self) -> str:
         return f"{statistics.median(self.rates):,.0f} ({statistics.median(self.cpu_ms):.3f} ms CPU)"
@@ -47,12 +51,15 @@ def _redis() -> list[Row]:
         imgserver(redis_url=redis.url, cache_memory_bytes=0) as behind,
         imgserver() as hot,
     ):
-        length = fetched(hot)
-        wait_until(lambda: fetched(behind) == length and redis.admin.keys("imgserver:*/*") != [], what="a record")
-        slow, fast = Side(behind), Side(hot)
+        length = len(fetched(hot, LARGE)[1])
+        wait_until(
+            lambda: len(fetched(behind, LARGE)[1]) == length and redis.admin.keys("imgserver:*/*") != [],
+            what="a record",
+        )
+        slow, fast = Side(behind, LARGE), Side(hot, LARGE)
         medians = []
         for _ in range(TURNS):
-            medians.append(wrk(behind.url + TARGET, seconds=TURN_SECONDS, connections=1).p50)
+            medians.append(wrk(behind.url + LARGE, seconds=TURN_SECONDS, connections=1).p50)
             for side in (slow, fast):
                 side.take_turn()
         hits, misses = redis_look_ups(behind)
@@ -77,10 +84,8 @@ def _redis() -> list[Row]:
 
 def _not_modified() -> list[Row]:
     with imgserver() as server:
-        fetched(server)
-        with urllib.request.urlopen(server.url + TARGET) as answer:
-            etag = answer.headers["ETag"]
-        short, whole = Side(server, {"If-None-Match": etag}), Side(server)
+        etag, _ = fetched(server, TARGET)
+        short, whole = Side(server, TARGET, {"If-None-Match": etag}), Side(server, TARGET)
         for _ in range(TURNS):
             for side in (short, whole):
                 side.take_turn()
@@ -110,10 +115,10 @@ def redis_server() -> Iterator[RedisServer]:
             server.kill()
 
 
-def fetched(server: Server) -> int:
-    """The length of the picture, which is kept from then on."""
-    with urllib.request.urlopen(server.url + TARGET) as answer:
-        return len(answer.read())
+def fetched(server: Server, target: str) -> tuple[str, bytes]:
+    """ETag and body of the picture, which is kept from then on."""
+    with urllib.request.urlopen(server.url + target) as answer:
+        return answer.headers["ETag"], answer.read()
 
 
 def redis_look_ups(server: Server) -> tuple[float, float]:
