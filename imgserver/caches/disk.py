@@ -112,6 +112,7 @@ class DiskCache:
 
     async def close(self) -> None:
         """Drops what waits for a thread, and does not wait for a disk that has stopped."""
+        self._shelf.stop()
         for threads in (self._threads, self._walker):
             threads.shutdown(wait=False, cancel_futures=True)
 

@@ -53,6 +53,7 @@ class Shelf:
         self.bytes = 0
         self.evictions = 0
         self.scanned = False
+        self._stopped = False
 
     @property
     def entries(self) -> int:
@@ -95,6 +96,10 @@ class Shelf:
     def remove(self, key: str) -> None:
         self._discard(_name(key))
 
+    def stop(self) -> None:
+        """Ends the walk under way, and every later one: the interpreter waits for its thread before it ends."""
+        self._stopped = True
+
     def scan(self) -> None:
         """Builds the index and removes what writers left half-done. OSError: the folder cannot be had."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,7 +115,7 @@ class Shelf:
         be read."""
         with self._lock:
             names = [name.hex() for name in self._index]
-        judged = Counter(self._sweep_one(name, keeps) for name in _paced(names))
+        judged = Counter(self._sweep_one(name, keeps) for name in self._paced(names))
         return judged["gone"], judged["unread"]
 
     def _sweep_one(self, name: str, keeps: Callable[[float | None, Marks], bool]) -> Literal["kept", "gone", "unread"]:
@@ -129,7 +134,7 @@ class Shelf:
         return "kept" if kept else "gone"
 
     def _walk(self) -> Iterator[_File]:
-        for path in _paced(self._paths()):
+        for path in self._paced(self._paths()):
             if path.name.endswith(TEMPORARY):
                 with suppress(OSError):
                     Path(path.path).unlink()
@@ -139,6 +144,14 @@ class Shelf:
                 facts = path.stat(follow_symlinks=False)
                 if len(name) == 32 and _HEX.issuperset(name) and stat.S_ISREG(facts.st_mode):
                     yield _File(name, facts.st_size, facts.st_mtime)
+
+    def _paced(self, items: Iterable[T]) -> Iterator[T]:
+        for number, item in enumerate(items, start=1):
+            if self._stopped:
+                return
+            yield item
+            if number % BATCH == 0:
+                time.sleep(PAUSE_SECONDS)
 
     def _paths(self) -> Iterator["os.DirEntry[str]"]:
         for outer in _folders(str(self._root)):
@@ -240,10 +253,3 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
-
-
-def _paced(items: Iterable[T]) -> Iterator[T]:
-    for number, item in enumerate(items, start=1):
-        yield item
-        if number % BATCH == 0:
-            time.sleep(PAUSE_SECONDS)

@@ -344,6 +344,19 @@ async def test_a_sweep_tells_that_it_could_not_read_a_file_and_goes_on(tmp_path,
     assert await cache.sweep(lambda expires, marks: False) == Swept(1, "failed")
 
 
+async def test_a_sweep_under_way_does_not_outlive_the_cache(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(shelf, "BATCH", 1)
+    monkeypatch.setattr(shelf, "PAUSE_SECONDS", 0.05)
+    for number in range(100):
+        await cache.put(str(number), make_rendition(BODY))
+    begun = threading.Event()
+    sweeping = asyncio.create_task(cache.sweep(lambda expires, marks: begun.set() or True))
+    await eventually(begun.is_set)
+    await cache.close()
+
+    await asyncio.wait_for(sweeping, 1)
+
+
 async def test_many_writers_at_once_keep_the_cap_and_the_count(tmp_path):
     cache = await opened(tmp_path, limit_bytes=20 * FILE_BYTES)
     for _ in range(5):
