@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -344,6 +346,14 @@ async def test_a_sweep_tells_that_it_could_not_read_a_file_and_goes_on(tmp_path,
     assert await cache.sweep(lambda expires, marks: False) == Swept(1, "failed")
 
 
+async def test_a_write_that_fails_leaves_no_file_that_is_not_counted(tmp_path, cache, monkeypatch):
+    await cache.put("a", make_rendition(BODY))
+    monkeypatch.setattr(shelf, "_write_all", Mock(side_effect=OSError(errno.EIO, "broken")))
+    await cache.put("a", make_rendition(BODY))
+
+    assert (cache.statistics().entries, files(tmp_path)) == (0, [])
+
+
 async def test_a_sweep_under_way_does_not_outlive_the_cache(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(shelf, "BATCH", 1)
     monkeypatch.setattr(shelf, "PAUSE_SECONDS", 0.05)
@@ -357,7 +367,10 @@ async def test_a_sweep_under_way_does_not_outlive_the_cache(tmp_path, cache, mon
     await asyncio.wait_for(sweeping, 1)
 
 
-async def test_many_writers_at_once_keep_the_cap_and_the_count(tmp_path):
+@pytest.mark.parametrize("unlink_seconds", [0, 0.001])
+async def test_many_writers_at_once_keep_the_cap_and_the_count(tmp_path, monkeypatch, unlink_seconds):
+    unlink = shelf.Shelf._unlink
+    monkeypatch.setattr(shelf.Shelf, "_unlink", lambda self, name: time.sleep(unlink_seconds) or unlink(self, name))
     cache = await opened(tmp_path, limit_bytes=20 * FILE_BYTES)
     for _ in range(5):
         await asyncio.gather(*(cache.put(str(number % 40), make_rendition(BODY)) for number in range(CALLS)))
