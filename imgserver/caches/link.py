@@ -18,17 +18,15 @@ from typing import Annotated, Any
 import aiojobs
 from annotated_types import Ge, Gt, Le
 from redis import exceptions as faults
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import RedisSSLContext, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from imgserver.caches.address import address_of
 from imgserver.caches.breaker import Breaker
 
-SCHEMES = ("redis", "rediss", "unix")
 # What no user waits for (probes, purges, the subscription) has time, and connections of its own.
 PATIENT_SECONDS = 1.0
 PATIENT_CONNECTIONS = 4
@@ -66,12 +64,6 @@ WRITE_FAULTS = frozenset({"oom", "misconf", "readonly"})
 SERVER_FAULTS = frozenset({"loading", "auth", "clients", "masterdown"})
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# What a URL's query may not change: the code here depends on it.
-_OURS = frozenset(
-    {"protocol", "decode_responses", "encoding", "encoding_errors", "max_connections", "timeout", "retry"}
-    | {"socket_timeout", "socket_connect_timeout", "retry_on_timeout", "retry_on_error", "health_check_interval"}
-)
-
 MIB = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -128,7 +120,7 @@ class Link:
         self.settings = settings
         if not _NAMESPACE.fullmatch(settings.namespace):
             raise ValueError("redis.namespace may have letters, digits, '.', '_' and '-' only")
-        options = _address(settings)
+        options = address_of(settings.url, settings.ca_file)
         quick = settings.timeout_seconds
         self._quick = _client(options, seconds=quick, connections=settings.connections)
         self.patient = _client(options, seconds=PATIENT_SECONDS, connections=PATIENT_CONNECTIONS)
@@ -316,43 +308,6 @@ def _fault(error: Exception) -> str:
         if isinstance(error, kind):
             return fault
     return "other"
-
-
-def _address(settings: RedisSettings) -> dict[str, Any]:
-    """What the URL says of where and who; how we speak is ours to say."""
-    scheme = settings.url.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise ValueError(
-            f"redis.url begins with redis://, rediss:// or unix://, not {scheme!r}; Sentinel and Cluster are not"
-            " supported: give the address of a primary or of a proxy"
-        )
-    told = {name: value for name, value in dict(parse_url(settings.url)).items() if name not in _OURS}
-    if scheme == "rediss":
-        return _with_tls(told, settings.ca_file)
-    if settings.ca_file != Path():
-        raise ValueError("redis.ca_file is for TLS: redis.url begins with rediss:// then")
-    return told
-
-
-def _with_tls(address: Mapping[str, Any], ca_file: Path) -> dict[str, Any]:
-    options = {name: value for name, value in address.items() if name != "connection_class"}
-    if ca_file != Path():
-        options["ssl_ca_certs"] = str(ca_file)
-    try:
-        context = SSLConnection(**options).ssl_context
-        context.get()
-    except (OSError, RedisError) as error:
-        raise ValueError(f"redis.url or redis.ca_file: TLS cannot be set up: {error}") from error
-    return {**options, "connection_class": _TlsConnection, "context": context}
-
-
-class _TlsConnection(SSLConnection):
-    """All connections share what they trust: to read the authorities' certificates anew for each one would hold the
-    event loop for 15 ms."""
-
-    def __init__(self, *, context: RedisSSLContext, **options: Any) -> None:
-        super().__init__(**options)
-        self.ssl_context = context
 
 
 def _client(address: Mapping[str, Any], *, seconds: float, connections: int) -> Redis:

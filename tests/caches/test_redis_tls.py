@@ -102,9 +102,10 @@ async def test_connections_share_what_they_trust(tls_redis, ca_file, monkeypatch
     [
         ("rediss://h", "/nowhere/ca.pem", "redis.ca_file: TLS cannot be set up"),
         ("rediss://h", __file__, "redis.ca_file: TLS cannot be set up"),
+        ("rediss://h?unknown=1", "/nowhere/ca.pem", "redis.url or redis.ca_file: TLS cannot be set up"),
         ("redis://h", "/nowhere/ca.pem", "begins with rediss://"),
     ],
-    ids=["absent", "no-certificates", "no-tls"],
+    ids=["absent", "no-certificates", "unknown-option", "no-tls"],
 )
 def test_a_ca_file_that_cannot_be_used_is_told_at_the_start(url, ca_file, words):
     with pytest.raises(ValueError, match=words):
