@@ -28,6 +28,8 @@ from imgserver.rendition import Marks, Rendition
 MIB = 1 << 20
 MARKS_FILE = "marks.json"
 
+TierName = Literal["memory", "disk", "redis"]
+
 # How often what is left to do (marks to post or to save, disks to sweep) is looked at.
 TEND_SECONDS = 1.0
 # A disk of 100,000 records takes seconds of one thread to sweep: purges of others are gathered meanwhile.
@@ -171,9 +173,14 @@ class Tiered:
 
     async def get(self, key: str, groups: Sequence[str] = ()) -> Rendition | None:
         """What any tier has, kept in memory from then on. With the key's `groups`, Redis needs one round trip."""
+        found = await self.find(key, groups)
+        return found[0] if found is not None else None
+
+    async def find(self, key: str, groups: Sequence[str] = ()) -> tuple[Rendition, TierName] | None:
+        """The same, and which tier had it."""
         rendition = self._in_memory(key)
         if rendition is not None:
-            return rendition
+            return rendition, "memory"
         if self._writes.is_going(key):
             return None
         for tier in self._tiers:
@@ -182,7 +189,7 @@ class Tiered:
                 continue
             if not self._is_over(rendition) and await self.marks.confirm(rendition.marks):
                 self.memory.put(key, rendition)
-                return rendition
+                return rendition, "redis" if tier is self.redis else "disk"
             tier.note_stale()
             self.drop(key)
         return None
