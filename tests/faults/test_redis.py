@@ -266,7 +266,7 @@ async def test_a_spoilt_record_is_rendered_anew_counted_and_replaced(spoilt_scen
     assert answer.headers["Cache-Status"] == "imgserver; fwd=uri-miss; stored"
     assert await on.metric("imgserver_cache_corrupt_total", tier="redis", reason=reason) == before + 1
     await eventually(lambda: is_record(on.redis, name))
-    assert (await on.ask(target)).headers["Cache-Status"] == "imgserver; hit"
+    assert (await on.ask(target)).headers["Cache-Status"].startswith("imgserver; hit")
 
 
 def is_record(redis: RedisServer, name: bytes) -> bool:
