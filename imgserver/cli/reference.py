@@ -77,6 +77,7 @@ MEANINGS = {
     "disk.call_seconds": "a look-up that takes longer is a miss",
     "disk.pause_seconds": "how long nothing is written after the disk refused a write",
     "redis.url": "redis://, rediss:// or unix://; empty is none; REDIS_URL is obeyed when nothing here says otherwise",
+    "redis.ca_file": "authorities' certificates (PEM) trusted for rediss:// besides the system's; empty: none",
     "redis.namespace": "what every key begins with",
     "redis.timeout_seconds": "longest time a request waits for Redis",
     "redis.connections": "connections to Redis",
