@@ -1,11 +1,18 @@
-"""What an HTTP answer says of an original: its validators, and how long it may be kept (RFC 9110, 9111)."""
+"""What an HTTP answer says of an original: whether it is one, its validators, its lifetime (RFC 9110, 9111)."""
 
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+from imgserver.errors import ImgserverError, NotFound, SourceFailed
 from imgserver.freshness import http_date
 from imgserver.sources.origin import Told, Validators
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# 403: what a bucket answers for a name it does not have, to those who may not list it. 401 stays a failure: our
+# credentials are wrong, and pictures that were there before are better answered stale than as gone.
+ABSENT = frozenset({403, 404, 410, 451})
+MAY_PASS = frozenset({500, 502, 503, 504})
 
 # A longer one is noise, and would be kept in every record.
 LONGEST_ETAG = 256
@@ -14,6 +21,31 @@ LONGEST_AGE = 1 << 31
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
 _DIRECTIVE = re.compile(r'([A-Za-z-]+)(?:\s*=\s*(?:"([^"]*)"|([^\s,;"]+)))?')
 _SECONDS = re.compile(r"[0-9]{1,10}")
+
+
+class MayPass(Exception):
+    """A failure that another attempt may not meet; `error` is what to raise when none is left."""
+
+    def __init__(self, error: ImgserverError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def check(status: int, headers: Mapping[str, str]) -> None:
+    """Raises unless the answer is a whole body as it was written: NotFound, SourceFailed, MayPass."""
+    if status in ABSENT:
+        raise NotFound()
+    if status != 200:
+        failure = SourceFailed(f"the original's server answered {status}")
+        raise MayPass(failure) if status in MAY_PASS else failure
+    if headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
+        # Small on the way, boundless when it is unpacked; and it was not asked for.
+        raise SourceFailed("the original's server compressed its answer unasked")
+
+
+def refuses_head(status: int) -> bool:
+    """Not only 405 and 501: an address may be signed for GET alone (403), and who knows no HEAD may say 400."""
+    return status == 501 or (400 <= status < 500 and status not in (404, 410, 429))
 
 
 def told(headers: Mapping[str, str]) -> Told:

@@ -17,7 +17,7 @@ from urllib.parse import urldefrag, urljoin
 import aiohttp
 import stamina
 import stamina.instrumentation
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from imgserver import __version__
@@ -32,7 +32,7 @@ from imgserver.errors import (
     SourceFailed,
     Unavailable,
 )
-from imgserver.sources.answers import conditions, content_length, told
+from imgserver.sources.answers import REDIRECTS, MayPass, check, conditions, content_length, refuses_head, told
 from imgserver.sources.capped import Capped
 from imgserver.sources.networks import Networks
 from imgserver.sources.origin import Sink, Told, Validators
@@ -42,11 +42,9 @@ T = TypeVar("T")
 # family, type, protocol, canonical name, socket address; the last begins with the IP address.
 Dialled = tuple[int, int, int, str, tuple[object, ...]]
 
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# 403: what a bucket answers for a name it does not have, to those who may not list it. 401 stays a failure: our
-# credentials are wrong, and pictures that were there before are better answered stale than as gone.
-ABSENT = frozenset({403, 404, 410, 451})
-MAY_PASS = frozenset({500, 502, 503, 504})
+# Any other fault of a resolver says nothing about the name: a failure, not an absence.
+NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+NO_SOCKETS_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # The first waits of attempts after a failure, doubled each time, and what is added to them by chance.
 WAIT_SECONDS, JITTER_SECONDS = 0.1, 0.1
 
@@ -55,19 +53,35 @@ stamina.instrumentation.set_on_retry_hooks(())
 
 
 class _Blocked(OSError):
-    """An address that must not be dialled. The text is always the same: so it stays itself among several addresses."""
+    """An address that must not be dialled."""
 
     def __init__(self, kind: str) -> None:
         super().__init__("blocked")
         self.kind = kind
 
 
-class _MayPass(Exception):
-    """A failure that another attempt may not meet."""
+class _PublicNames(AbstractResolver):
+    """Leaves out what must not be dialled, so that the fate of a name does not depend on the order of its addresses.
 
-    def __init__(self, error: ImgserverError) -> None:
-        super().__init__(str(error))
-        self.error = error
+    The gate itself is the socket factory: literals and remembered answers never come by here.
+    """
+
+    def __init__(self, names: AbstractResolver, networks: Networks) -> None:
+        self._names = names
+        self._networks = networks
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._names.resolve(host, port, family)
+        refusals = [self._networks.refusal(one["host"]) for one in found]
+        public = [one for one, refusal in zip(found, refusals, strict=True) if refusal is None]
+        if not public:
+            raise _Blocked(next(filter(None, refusals), "reserved"))
+        return public
+
+    async def close(self) -> None:
+        await self._names.close()
 
 
 class HttpOrigin:
@@ -100,7 +114,7 @@ class HttpOrigin:
             async with self._answer("GET", path, fields) as answer:
                 if answer.status == 304 and fields:
                     return None
-                _check(answer)
+                check(answer.status, answer.headers)
                 await self._pour(answer, body)
                 return told(answer.headers)
 
@@ -109,11 +123,11 @@ class HttpOrigin:
     async def look(self, path: str) -> Told:
         async def attempt() -> Told:
             async with self._answer("HEAD", path) as answer:
-                if not _refuses_head(answer.status):
-                    _check(answer)
+                if not refuses_head(answer.status):
+                    check(answer.status, answer.headers)
                     return told(answer.headers)
             async with self._answer("GET", path) as answer:
-                _check(answer)
+                check(answer.status, answer.headers)
                 return told(answer.headers)
 
         return await self._bounded(attempt, may_repeat=lambda: True)
@@ -124,7 +138,7 @@ class HttpOrigin:
 
     async def _bounded(self, attempt: Callable[[], Awaitable[T]], *, may_repeat: Callable[[], bool]) -> T:
         attempts = stamina.retry_context(
-            on=lambda error: isinstance(error, _MayPass) and may_repeat(),
+            on=lambda error: isinstance(error, MayPass) and may_repeat(),
             attempts=self.settings.attempts,
             timeout=self.settings.total_seconds,
             wait_initial=WAIT_SECONDS,
@@ -135,7 +149,7 @@ class HttpOrigin:
                 async for one in attempts:
                     with one:
                         return await attempt()
-        except _MayPass as failure:
+        except MayPass as failure:
             raise failure.error from failure.__cause__
         except TimeoutError as error:
             if not deadline.expired():  # the sink's own
@@ -199,7 +213,7 @@ class HttpOrigin:
                 connector=aiohttp.TCPConnector(
                     limit=self.settings.connections,
                     ssl=self._tls or True,
-                    resolver=self._resolver,
+                    resolver=_PublicNames(self._resolver or aiohttp.ThreadedResolver(), self._networks),
                     socket_factory=self._dial,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -238,43 +252,20 @@ def remote(settings: HttpSourceSettings, site: Remote, *, audit: Audit) -> HttpO
     return HttpOrigin(REMOTE, settings, site, audit=audit)
 
 
-def _check(answer: aiohttp.ClientResponse) -> None:
-    """Raises unless the answer is a whole body, as it was written."""
-    status = answer.status
-    if status in ABSENT:
-        raise NotFound()
-    if status != 200:
-        failure = SourceFailed(f"the original's server answered {status}")
-        raise _MayPass(failure) if status in MAY_PASS else failure
-    if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        # Small on the way, boundless when it is unpacked; and it was not asked for.
-        raise SourceFailed("the original's server compressed its answer unasked")
-
-
-def _refuses_head(status: int) -> bool:
-    """Not only 405 and 501: an address may be signed for GET alone (403), and who knows no HEAD may say 400."""
-    return status == 501 or (400 <= status < 500 and status not in (404, 410, 429))
-
-
-def _translate(error: Exception) -> ImgserverError | _MayPass:
+def _translate(error: Exception) -> ImgserverError | MayPass:
     cause = getattr(error, "os_error", error)
     if isinstance(cause, _Blocked):
         return NotFound()
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return _unresolved(cause)
-    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and cause.errno in NO_SUCH_NAME:
+        return NotFound()
+    if isinstance(cause, OSError) and cause.errno in NO_SOCKETS_LEFT:
         return Unavailable("The server has too many files open", reason="memory", retry_after=1)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return _MayPass(DeadlineExceeded("the original's server cannot be reached in time"))
+        return MayPass(DeadlineExceeded("the original's server cannot be reached in time"))
     if isinstance(error, TimeoutError):
         return DeadlineExceeded("the original's server took too long")
-    if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ClientResponseError, aiohttp.InvalidURL)):
-        return SourceFailed("the original's server has no valid certificate, or does not speak HTTP")
-    return _MayPass(SourceFailed("the original's server cannot be reached, or broke off"))
-
-
-def _unresolved(cause: object) -> ImgserverError | _MayPass:
-    """There is no such name, or nobody could say."""
-    if isinstance(cause, OSError) and cause.errno == socket.EAI_AGAIN:
-        return _MayPass(SourceFailed("the name of the original's server cannot be resolved now"))
-    return NotFound()
+    if isinstance(error, aiohttp.ClientSSLError):
+        return SourceFailed("the original's server has no valid certificate")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return SourceFailed("the original's server does not speak HTTP as it should")
+    return MayPass(SourceFailed("the original's server cannot be reached, or broke off"))
