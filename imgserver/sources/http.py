@@ -254,10 +254,8 @@ def remote(settings: HttpSourceSettings, site: Remote, *, audit: Audit) -> HttpO
 
 def _translate(error: Exception) -> ImgserverError | MayPass:
     cause = getattr(error, "os_error", error)
-    if isinstance(cause, _Blocked):
-        return NotFound()
-    if isinstance(error, aiohttp.ClientConnectorDNSError) and cause.errno in NO_SUCH_NAME:
-        return NotFound()
+    if isinstance(cause, _Blocked) or (isinstance(cause, socket.gaierror) and cause.errno in NO_SUCH_NAME):
+        return NotFound()  # one answer for both: whether a name exists inside is nobody's business
     if isinstance(cause, OSError) and cause.errno in NO_SOCKETS_LEFT:
         return Unavailable("The server has too many files open", reason="memory", retry_after=1)
     if isinstance(error, aiohttp.ConnectionTimeoutError):

@@ -54,7 +54,7 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         made.append(arguments)
         return socket.socket(*arguments)
 
-    monkeypatch.setattr(http, "socket", SimpleNamespace(socket=noted))
+    monkeypatch.setattr(http, "socket", SimpleNamespace(socket=noted, gaierror=socket.gaierror))
     return made
 
 
@@ -298,7 +298,8 @@ async def test_a_proxy_of_the_environment_is_not_asked(
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{listener.port}")
-    async with remote(events, "http://a.example/", resolver=Names({"a.example": [["10.0.0.1"]]})) as origin:
+    names = Names({"a.example": [["10.0.0.1"]]})
+    async with remote(events, "http://a.example/", resolver=names, networks=("127.0.0.1/32",)) as origin:
         assert type(await refusal_once(origin, "http://a.example/")) is NotFound
 
     assert listener.connects == 0
