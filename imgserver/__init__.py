@@ -12,8 +12,8 @@ The floors
 
     0  values and pure rules. plan.py is what a URL asks for; geometry.py and fitting.py compute every size, in
        integers, once; identity.py spells a plan so that equal wishes give equal keys; formats, media (a file's first
-       bytes), negotiation, freshness, ranges and errors are tables and rules; rendition.py is what a render
-       leaves behind; machine.py is what this machine grants.
+       bytes), negotiation, freshness, ranges and errors are tables and rules; addresses.py reads and spells those of
+       other servers' pictures; rendition.py is what a render leaves behind; machine.py is what this machine grants.
     1  what everybody may report to: metrics.py (each series declared once), tallies.py (the counts that hits pay
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
@@ -41,7 +41,8 @@ The life of a request
     5. flights.join: one making per key and purge marks, in a task of its own; of several servers on one Redis, one.
        It is called off when the last who waits has left.
     6. admission.enter: a place in the waiting room at once, or 503 with Retry-After at once. The deadline starts.
-    7. source.open: the original, before any CPU is taken; its head tells what the render will cost.
+    7. source.open: the original, before any CPU is taken; its head tells what the render will cost. One that is
+       written over meanwhile is found out when the render has ended.
     8. ticket.slot: a turn by class, cost and memory. Who cannot be ready in time is refused instead of kept waiting.
     9. workers.render: an idle worker, or the spare. A slot is free when its worker has answered or is dead, never
        because somebody lost interest; at the deadline the worker is killed, and another is already warm. A death

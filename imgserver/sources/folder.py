@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from imgserver.errors import NotFound, ServerFault, Unavailable
+from imgserver.errors import ImgserverError, NotFound, ServerFault, Unavailable
 from imgserver.formats import FORMAT_OF_SUFFIX, READABLE
 from imgserver.media import HEAD_BYTES
 from imgserver.rendition import Fingerprint, Original
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 THREADS = 4
 PICTURE_SUFFIXES = tuple(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name in READABLE - {"svg"})
+# How long the look at a file that was read may take; it is one system call, on a file system that may hang.
+LAST_LOOK_SECONDS = 2.0
 # A folder may hold millions of files; who shows some of its pictures looks at the first of them.
 LOOKED_AT = 2_000
 
@@ -33,21 +35,30 @@ _LINUX_FDS = Path("/proc/self/fd")
 class Folder:
     """Serves regular files below `root`. Symlinks may point about inside the folder, never out of it.
 
+    A folder that is away (moved, or its file system unmounted) makes nothing absent: that is told apart by its device.
+
     On Linux a worker is given the opened file itself (by way of /proc), so that a file replaced or swapped for a
-    symlink after the check is still read as the one that was checked.
+    symlink after the check is still read as the one that was checked. A file that is written over while it is read is
+    found out afterwards: what old and new bytes make together is no picture of either.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         if not self.root.is_dir():
             raise ServerFault(f"{root} is not a folder")
+        self._device = self.root.stat().st_dev
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="folder")
 
     @asynccontextmanager
     async def open(self, path: str) -> AsyncIterator[Original]:
         descriptor, original = await self._in_thread(lambda: self._opened(path), undo=lambda done: os.close(done[0]))
         try:
-            yield original
+            try:
+                yield original
+            except ImgserverError:
+                await self._refuse_changed(descriptor, original.fingerprint)
+                raise
+            await self._refuse_changed(descriptor, original.fingerprint)
         finally:
             os.close(descriptor)
 
@@ -63,7 +74,7 @@ class Folder:
 
     async def _in_thread(self, work: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
         """`undo` takes back what a thread has done for a caller who left meanwhile."""
-        future = self._threads.submit(work)
+        future = self._threads.submit(self._while_there, work)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -73,6 +84,33 @@ class Folder:
             raise _translated(error) from error
         except ValueError as error:  # an embedded NUL, which no file name has
             raise NotFound() from error
+
+    def _while_there(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except (OSError, NotFound):
+            if not self._is_there():
+                raise Unavailable("The folder with the originals is away", reason="source", retry_after=5) from None
+            raise
+
+    def _is_there(self) -> bool:
+        """An unmounted file system leaves an empty folder of another device."""
+        try:
+            facts = self.root.stat()
+        except OSError:
+            return False
+        return stat.S_ISDIR(facts.st_mode) and facts.st_dev == self._device
+
+    async def _refuse_changed(self, descriptor: int, seen: Fingerprint) -> None:
+        """Raises Unavailable when the file is not as it was `seen`: in a moment it will be whole, and cached nowhere as
+        broken. A name that leads elsewhere by now changes nothing."""
+        try:
+            async with asyncio.timeout(LAST_LOOK_SECONDS):
+                now = await self._in_thread(lambda: _fingerprint(os.fstat(descriptor)))
+        except TimeoutError as error:
+            raise Unavailable("The source does not answer", reason="source", retry_after=1) from error
+        if now != seen:
+            raise Unavailable("The source was changed while it was read", reason="changed", retry_after=1)
 
     def _opened(self, path: str) -> tuple[int, Original]:
         resolved = self._resolved(path)

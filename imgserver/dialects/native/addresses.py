@@ -55,6 +55,18 @@ class Addresses:
             raise SourceDenied("addresses of other hosts are not served: no remote source is configured")
         return SourceRef(REMOTE, str(parse(address)))
 
+    def named(self, path: str) -> SourceRef:
+        """A path as people write it, unchecked: its first name may be another source's, never the default's own.
+
+        An address is read, where addresses are served. Raises BadSourcePath for one that is not well formed.
+        """
+        if self.remote and is_address(path):
+            return self._remote(path)
+        first, slash, rest = path.partition("/")
+        if slash and first in self.sources and first != self.default:
+            return SourceRef(first, rest)
+        return SourceRef(self.default, path)
+
     def _local(self, path: str) -> SourceRef:
         if "\\" in path:
             raise BadSourcePath("the source path holds a backslash")

@@ -95,6 +95,13 @@ def test_without_a_remote_source_every_address_is_denied_unread(dialect: NativeD
         dialect.parse("/img/" + tail)
 
 
+def test_an_address_as_people_write_it_is_read_too(dialect: NativeDialect) -> None:
+    assert DIALECT.ref("HTTPS://example.com/a b.jpg") == SourceRef(REMOTE, "https://example.com/a%20b.jpg")
+    assert dialect.ref("https://example.com/a.jpg") == SourceRef("photos", "https://example.com/a.jpg")
+    with pytest.raises(BadSourcePath):
+        DIALECT.ref("https://user@example.com/a.jpg")
+
+
 def test_a_built_url_of_an_address_survives_proxies() -> None:
     target = DIALECT.build(SourceRef(REMOTE, "https://example.com/a.jpg?id=5"), "w_400")
 
