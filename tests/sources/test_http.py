@@ -425,6 +425,19 @@ async def test_a_silent_handshake_ends_with_the_time_to_connect(server: OriginSe
             assert type(await failure(origin)) is DeadlineExceeded
 
 
+async def test_connections_have_a_bound_and_waiting_for_one_has_the_time_to_connect(server: OriginServer) -> None:
+    server.answers[TARGET] = stalled()
+    async with origin_of(server, connections=2, connect_seconds=0.1, attempts=1, idle_seconds=0.5) as origin:
+        begun = [asyncio.create_task(origin.fetch(PATH, Sink())) for _ in range(2)]
+        await eventually(lambda: len(server.asked) == 2)
+        assert type(await failure(origin)) is DeadlineExceeded
+        assert not any(task.done() for task in begun)
+        await asyncio.wait(begun)
+        assert [type(task.exception()) for task in begun] == [DeadlineExceeded] * 2
+
+    assert server.connects == 2
+
+
 async def test_who_leaves_closes_the_connection(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = stalled()
     fetching = asyncio.create_task(origin.fetch(PATH, Sink()))
