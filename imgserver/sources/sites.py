@@ -39,8 +39,8 @@ class HttpSourceSettings:
     `allowed`: entries such as `https://cdn.example.com/pictures/` or `https://*.example.com`; of a named source, where
     its redirects may lead beside its base. `networks`: CIDRs that may be dialled though they are not public. `headers`:
     secret lines such as `Authorization: Bearer ...`, sent below the base only. One answer may take `total_seconds`, all
-    attempts and redirects together; `connect_seconds` is for a place among `connections`,
-    for the name, the connection and TLS.
+    attempts and redirects together; `connect_seconds` is for a place among `connections`, the name, the connection and
+    TLS.
     """
 
     base: str = ""

@@ -390,7 +390,7 @@ async def test_a_server_that_falls_silent_is_left(server: OriginServer, begun: b
         assert type(await failure(origin)) is DeadlineExceeded
         await eventually(lambda: not server.open)
 
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 4
     assert len(server.asked) == 1
 
 
@@ -401,7 +401,7 @@ async def test_a_trickle_ends_with_the_total(server: OriginServer) -> None:
         assert type(await failure(origin)) is DeadlineExceeded
         await eventually(lambda: not server.open)
 
-    assert 0.35 < time.monotonic() - before < 2
+    assert 0.35 < time.monotonic() - before < 4
 
 
 async def test_a_connection_that_does_not_come_about_ends_with_its_own_time(server: OriginServer) -> None:
@@ -415,7 +415,7 @@ async def test_a_connection_that_does_not_come_about_ends_with_its_own_time(serv
     async with origin_of(server, base="http://a.example/", connect_seconds=0.1, attempts=2, resolver=names) as origin:
         assert type(await failure(origin)) is DeadlineExceeded
 
-    assert 0.15 < time.monotonic() - before < 2
+    assert 0.15 < time.monotonic() - before < 4
 
 
 async def test_a_silent_handshake_ends_with_the_time_to_connect(server: OriginServer) -> None:
