@@ -26,8 +26,8 @@ The floors
        quarantine.py (originals that killed); behind.py renews stale pictures behind their answers, refusals.py
        remembers what cannot be answered.
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
-       requests into orders and renditions into answers, dressed by web/fields.py; settings.py composes the sections that stand beside their
-       components.
+       requests into orders and renditions into answers, dressed by web/fields.py; settings.py composes the sections
+       that stand beside their components.
     5  cli/: the commands.
     testing.py ships the contracts that every source and cache keeps, for those who write another.
 
