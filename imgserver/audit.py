@@ -76,7 +76,7 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
     "key_quarantined": ("timeout", "crash", "oom"),
     "auth_failed": ("admin_key", "no_key", "malformed", "unknown_key", "missing_scope", "too_many"),
     "quota_exceeded": ("pictures", "uploads", "admin", "renditions"),
-    "admin_action": ("purge",),
+    "admin_action": ("purge", "sweep"),
     "keys_changed": ("reload",),
     "policy_changed": ("reload",),
     "policy_refused": ("invalid",),
