@@ -242,9 +242,13 @@ class ImageRequest:
     """What a dialect makes of a URL. `attachment` is None, or the file name wish ("" keeps the source's name).
 
     `mistaken` is the 404's hint when a first folder reads like a misspelt option: what it may have been meant as.
+    `signed`: with a signature that fits. `expires`: the second of the epoch at which the URL ends, signed URLs only.
+    None of these is a part of the picture's identity.
     """
 
     ref: SourceRef
     plan: Plan
     attachment: str | None = None
     mistaken: str | None = None
+    signed: bool = False
+    expires: int | None = None

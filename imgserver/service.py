@@ -16,10 +16,11 @@ from imgserver.caches.groups import groups_of
 from imgserver.caches.tiered import Tiered
 from imgserver.cost import CostModel, Work
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
-from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, Unavailable
+from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, Overloaded, Unavailable
 from imgserver.estimate import foresee
 from imgserver.flights import Flights
 from imgserver.plan import ImageRequest, Plan, SourceRef
+from imgserver.quota import Quota
 from imgserver.rendition import Fingerprint, Marks, Original, Rendition
 from imgserver.sources import Source
 from imgserver.sources.looks import RecentLooks
@@ -33,12 +34,16 @@ WRITTEN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A wish after negotiation: nothing in it depends on a header any more. `groups` are what it is purged with."""
+    """A wish after negotiation: nothing in it depends on a header any more. `groups` are what it is purged with.
+
+    `metered`: by a URL that anybody can make up, so that what it has made anew counts against the original's quota.
+    """
 
     key: str
     ref: SourceRef
     plan: Plan
     groups: tuple[str, ...] = ()
+    metered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class Edition:
         output = negotiation.negotiate(request.plan.output, offers)
         plan = identity.normalise(replace(request.plan, output=output))
         key = self.key(request.ref, plan)
-        return Order(key, request.ref, plan, groups_of(request.ref, key=key))
+        return Order(key, request.ref, plan, groups_of(request.ref, key=key), metered=not request.signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class ImageService:
     fresh_seconds: float
     behind: Behind
     edition: Edition
+    quota: Quota
     observe: Callable[[Rendered], None]
     observe_failure: Callable[[Work, ImgserverError], None]
 
@@ -123,7 +129,14 @@ class ImageService:
     async def _fly(self, order: Order, criticality: Criticality) -> tuple[Rendition, bool]:
         """Keyed by the purge marks as well: who asks after a purge never joins a flight from before it."""
         flight = (order.key, self.cache.marks.at(order.groups))
-        return await self.flights.join(flight, lambda: self._make_once(order, criticality))
+        if not order.metered or criticality is Criticality.REFRESH or self.flights.is_aloft(flight):
+            return await self.flights.join(flight, lambda: self._make_once(order, criticality))
+        self.quota.take(order.ref)
+        try:
+            return await self.flights.join(flight, lambda: self._make_once(order, criticality))
+        except (NotFound, Overloaded):
+            self.quota.give_back(order.ref)
+            raise
 
     async def _kept(self, order: Order) -> Rendition | None:
         """The cached picture, if its original has not changed since. While the source is away, as it was kept."""

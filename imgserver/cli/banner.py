@@ -7,8 +7,9 @@ from pathlib import Path
 from threading import Thread
 
 from imgserver.cli.dialect import SOURCE, make_dialect, make_target
-from imgserver.dialects.native import NativeSettings
+from imgserver.dialects.native import NativeDialect
 from imgserver.plan import SourceRef
+from imgserver.settings import Settings
 from imgserver.sources.folder import pictures_in
 
 SHOWN = (
@@ -30,9 +31,11 @@ class Banner:
     open_browser: bool = False
 
     @classmethod
-    def of(cls, root: Path, *, gallery: bool = False, open_browser: bool = False) -> "Banner":
+    def of(
+        cls, root: Path, *, settings: Settings | None = None, gallery: bool = False, open_browser: bool = False
+    ) -> "Banner":
         front = (("/", "all pictures of the folder"),) if gallery else ()
-        return cls(root, (*front, *examples(root)), open_browser)
+        return cls(root, (*front, *examples(root, settings or Settings())), open_browser)
 
     def __call__(self, base: str) -> None:
         from rich.console import Console
@@ -53,14 +56,21 @@ class Banner:
             Thread(target=webbrowser.open, args=(base + self.targets[0][0],), daemon=True).start()
 
 
-def examples(root: Path) -> list[tuple[str, str]]:
+def examples(root: Path, settings: Settings) -> list[tuple[str, str]]:
     """Targets with their meanings: each transformation on another picture while there are some, and the health page."""
-    dialect = make_dialect(NativeSettings())
+    dialect = make_dialect(settings)
     spellable = (path for path in pictures_in(root) if dialect.is_spellable(SourceRef(SOURCE, path)))
     pictures = list(islice(spellable, len(SHOWN)))
     shown = [
         (make_target(dialect, name, options), meaning)
-        for (options, meaning), name in zip(SHOWN, cycle(pictures), strict=False)
+        for (options, meaning), name in zip(_shown(dialect), cycle(pictures), strict=False)
     ]
     hint = [] if pictures else [("/img/w_400/<file>", f"no pictures in {root} yet; put some there")]
     return [*shown, *hint, ("/api/health", "is it well")]
+
+
+def _shown(dialect: NativeDialect) -> tuple[tuple[str, str], ...]:
+    """What this server answers."""
+    if not dialect.settings.presets_only:
+        return SHOWN
+    return (("", "as it is"), *((f"t_{name}", f"preset {name}") for name in dialect.presets))

@@ -50,7 +50,7 @@ def serve(
     from imgserver.web.server import serve as run
 
     gallery = is_gallery_open(loaded.settings.server)
-    run(loaded.settings, Banner.of(root, gallery=gallery, open_browser=open_browser))
+    run(loaded.settings, Banner.of(root, settings=loaded.settings, gallery=gallery, open_browser=open_browser))
 
 
 def _folder(loaded: "Loaded") -> Path:

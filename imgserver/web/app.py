@@ -20,14 +20,16 @@ from imgserver.engine import child
 from imgserver.flights import Flights
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.quota import Quota
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
-from imgserver.settings import ServerSettings, Settings
+from imgserver.settings import DEFAULT_SOURCE, ServerSettings, Settings
 from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
 from imgserver.web import admin, images, observation, state
 from imgserver.web.admin import Purge
 from imgserver.web.connections import Guard
+from imgserver.web.doors import watched
 from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
@@ -46,8 +48,6 @@ GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
 
 MOUNT = "/img/"
-
-DEFAULT_SOURCE = "photos"
 LAG_PROBE_SECONDS = 0.5
 
 
@@ -68,7 +68,7 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
     app[AUDIT] = audit.of(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
     app[GUARD] = Guard(settings.server)
-    _route(app, settings, folder, Boundary(ledger, logger))
+    _route(app, settings, folder, Boundary(ledger, logger, watched(app[AUDIT])))
     app.cleanup_ctx.extend(
         (
             _log_kept(writer),
@@ -100,6 +100,7 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
         fresh_seconds=settings.cache.fresh_seconds,
         behind=Behind(),
         edition=Edition.of(settings.quality),
+        quota=Quota(settings.quota),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )
@@ -107,7 +108,14 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
 
 def _route(app: web.Application, settings: Settings, folder: Folder, boundary: Boundary) -> None:
     service, health = app[SERVICE], app[HEALTH]
-    dialect = NativeDialect(settings.native, sources=frozenset({DEFAULT_SOURCE}), default_source=DEFAULT_SOURCE)
+    dialect = NativeDialect(
+        settings.native,
+        sources=frozenset({DEFAULT_SOURCE}),
+        default_source=DEFAULT_SOURCE,
+        mount=MOUNT,
+        presets=settings.presets,
+        keyring=settings.signing.keyring(),
+    )
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
     app[PICTURES] = boundary.around(ImageHandler(dialect, service, settings.http), IMAGE_ROUTE, images.METHODS)
     # With plain `.*` a path that holds an encoded line break would never reach the handler.

@@ -1,6 +1,7 @@
 """HTTP to picture and back: GET and HEAD, negotiation, validators, cache fields."""
 
 import re
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -10,7 +11,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 from multidict import CIMultiDict, istr
 
-from imgserver import freshness, negotiation, ranges
+from imgserver import expiry, freshness, negotiation, ranges
 from imgserver.admission import Criticality
 from imgserver.caches.groups import groups_of
 from imgserver.dialects import Dialect
@@ -31,6 +32,8 @@ METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 
 CACHE_STATUS = istr("Cache-Status")
+# Every field that tells caches how long.
+LIFETIMES = (hdrs.CACHE_CONTROL, istr("CDN-Cache-Control"))
 STATUS_OF = {
     "hit": "imgserver; hit",
     "stale": "imgserver; hit; detail=stale",
@@ -70,6 +73,7 @@ class ImageHandler:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight()
         wish = self._wish(request.raw_path)
+        left = self._seconds_left(wish)
         choice = self._choice(wish, request)
         rendition, outcome = self._service.at_hand(choice.order), "hit"
         if rendition is None:
@@ -77,7 +81,12 @@ class ImageHandler:
             rendition, outcome = served.rendition, served.outcome
         if choice.of != (rendition.etag, rendition.modified):
             choice.of, choice.fields = (rendition.etag, rendition.modified), self._fields(wish, rendition)
-        return _answer(request, rendition, choice.fields, outcome)
+        fields = choice.fields if left is None else _ending(choice.fields, left)
+        return _answer(request, rendition, fields, outcome)
+
+    def _seconds_left(self, wish: Wish) -> int | None:
+        """Of a link that ends; asked for every answer, as a remembered target or picture knows no clock."""
+        return None if wish.request.expires is None else expiry.seconds_left(wish.request.expires, now=time.time())
 
     def _wish(self, target: str) -> Wish:
         wish = self._wishes.get(target)
@@ -129,6 +138,15 @@ class ImageHandler:
         if wish.request.attachment is not None:
             headers["Content-Disposition"] = disposition(wish.request, rendition)
         return headers
+
+
+def _ending(fields: CIMultiDict[str], seconds: int) -> CIMultiDict[str]:
+    """No copy outlives the link."""
+    bounded = fields.copy()
+    for name in LIFETIMES:
+        if name in bounded:
+            bounded[name] = expiry.bounded(bounded[name], seconds=seconds)
+    return bounded
 
 
 def _answer(request: web.Request, rendition: Rendition, fields: CIMultiDict[str], outcome: str) -> Picture:

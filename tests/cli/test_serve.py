@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from imgserver.cli import main
 from imgserver.cli.banner import Banner, examples
+from imgserver.settings import Settings
 from tests.serving import SAMPLES
 
 
@@ -34,7 +35,7 @@ def test_bad_options_are_told_together() -> None:
 
 
 def test_the_banner_has_four_to_eight_urls_of_real_pictures() -> None:
-    shown = examples(SAMPLES)
+    shown = examples(SAMPLES, Settings())
 
     assert 4 <= len(shown) <= 8
     assert shown[-1][0] == "/api/health"
@@ -47,7 +48,7 @@ def test_few_pictures_are_shown_in_turn_and_odd_names_are_escaped(tmp_path: Path
     for name in ("a b#1.jpg", "w_5/100%.png", "notes.txt", ".hidden.jpg", "back\\slash.jpg"):
         (tmp_path / name).touch()
 
-    targets = [target for target, _ in examples(tmp_path)]
+    targets = [target for target, _ in examples(tmp_path, Settings())]
 
     assert targets[0] == "/img/w_400/a%20b%231.jpg"
     assert targets[1].endswith("/_/w_5/100%25.png")
@@ -55,7 +56,7 @@ def test_few_pictures_are_shown_in_turn_and_odd_names_are_escaped(tmp_path: Path
 
 
 def test_an_empty_folder_still_gets_a_hint_and_the_health_page(tmp_path: Path) -> None:
-    assert [target for target, _ in examples(tmp_path)] == ["/img/w_400/<file>", "/api/health"]
+    assert [target for target, _ in examples(tmp_path, Settings())] == ["/img/w_400/<file>", "/api/health"]
 
 
 def test_urls_are_printed_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

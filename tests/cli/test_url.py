@@ -5,8 +5,8 @@ from click.testing import CliRunner, Result
 
 from imgserver.cli import main
 from imgserver.cli.dialect import SOURCE, make_dialect
-from imgserver.dialects.native import NativeSettings
 from imgserver.plan import SourceRef
+from imgserver.settings import Settings
 
 
 def run(*arguments: str, **environ: str) -> Result:
@@ -35,7 +35,7 @@ def test_what_is_built(arguments: list[str], url: str) -> None:
 def test_the_server_reads_the_path_that_was_meant(path: str) -> None:
     target = run(path, "--w", "5").stdout.strip()
 
-    assert make_dialect(NativeSettings()).parse(target).ref == SourceRef(SOURCE, path)
+    assert make_dialect(Settings()).parse(target).ref == SourceRef(SOURCE, path)
 
 
 def test_bad_options_are_refused_in_the_parsers_words() -> None:
