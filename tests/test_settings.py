@@ -158,9 +158,8 @@ KEY = bytes(range(32)).hex()
 
 
 def test_lists_come_from_the_file_and_joined_by_commas_from_variables(toml: Path) -> None:
-    toml.write_text(
-        f'[native]\nsnap_widths = [100, 200]\n[signing]\nkeys = ["{KEY}", "shop={KEY[2:]}00"]\n[sources.shop]\nroot = "x"'
-    )
+    keys = f'keys = ["{KEY}", "shop={KEY[2:]}00"]'
+    toml.write_text(f'[native]\nsnap_widths = [100, 200]\n[signing]\n{keys}\n[sources.shop]\nroot = "x"')
 
     assert load(toml, {}, {}).settings.native.snap_widths == (100, 200)
     assert load(toml, {}, {}).settings.signing.keys == (KEY, f"shop={KEY[2:]}00")
