@@ -36,8 +36,6 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 NAME_RULE = "a name is a small letter, then up to 31 small letters, digits and dashes"
 # Never printed.
 SECRETS = frozenset({"admin.key", "redis.url", "signing.keys"})
-# What `source.root` is called where sources have names.
-DEFAULT_SOURCE = "photos"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,13 @@ class SourceSettings:
     """Where originals come from: a folder, relative to the working directory."""
 
     root: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultSource(SourceSettings):
+    """Serves what names no source. Its own name leads to a folder that shares another source's name."""
+
+    name: str = "photos"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class Settings:
     """
 
     server: ServerSettings = field(default_factory=ServerSettings)
-    source: SourceSettings = field(default_factory=SourceSettings)
+    source: DefaultSource = field(default_factory=DefaultSource)
     sources: Mapping[str, NamedSource] = field(default_factory=dict)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     queue: AdmissionSettings = field(default_factory=AdmissionSettings)
@@ -126,7 +131,7 @@ class Settings:
             raise ValueError("\n".join(faults))
 
     def _keys_of_no_source(self) -> Iterator[str]:
-        known = {DEFAULT_SOURCE, *self.sources}
+        known = {self.source.name, *self.sources}
         for number, text in enumerate(self.signing.keys, 1):
             for name in sorted(read_key(text).sources - known):
                 yield f"signing: key {number} is tied to {name}, which is no source; known: {', '.join(sorted(known))}"

@@ -65,14 +65,14 @@ def url(
     if srcset and keys["w"]:
         raise click.UsageError("--srcset gives the widths; leave out --w")
     end = [f"exp_{int(time.time()) + _seconds(expires)}"] if expires is not None else []
-    from imgserver.cli.dialect import make_dialect, make_signed, make_target
+    from imgserver.grammar import make_dialect
 
     dialect = make_dialect(read_settings(config).settings)
-    make = make_signed if sign or end else make_target
+    ref, build = dialect.ref(source), dialect.build_signed if sign or end else dialect.build
 
     def made(width: str | None) -> str:
         segments = [*end, *filter(None, [spell({**keys, "w": width}, others)])]
-        return base.rstrip("/") + make(dialect, source, "/".join(segments))
+        return base.rstrip("/") + build(ref, "/".join(segments))
 
     if srcset is None:
         click.echo(made(keys["w"]))

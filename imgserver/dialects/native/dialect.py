@@ -79,6 +79,10 @@ class NativeDialect:
         ratio = self._ladder.ratio(pixel_ratio(whole_url))
         return self._ladder.snap(Plan(steps if ratio == 1 else fold(steps, ratio), output, terminal))
 
+    def ref(self, path: str) -> SourceRef:
+        """What a path as people write it means, unchecked: `shop/mug.jpg` is of the source shop, if there is one."""
+        return self._addresses.named(path)
+
     def build(self, ref: SourceRef, options: str = "") -> str:
         """The target that asks for `ref` with these options (segments joined by `/`); raises what `parse` raises.
 
