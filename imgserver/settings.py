@@ -54,6 +54,11 @@ class ServerSettings:
     drain_seconds: Annotated[float, Ge(0), Le(600)] = 20
     gallery: Literal["auto", "on", "off"] = "auto"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can ask."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:

@@ -45,10 +45,10 @@ def get(target: str, *, output: Path | None, root: Path | None, accept: str | No
     """
     import asyncio
 
-    from imgserver.grammar import make_dialect
+    from imgserver.grammar import make_owners_dialect
 
     settings = read_settings(config, **{"source.root": root}).settings
-    request = make_dialect(settings).parse(_path(target))
+    request = make_owners_dialect(settings).parse(_path(target))
     if request.expires is not None:
         expiry.seconds_left(request.expires, now=time.time())
     request = _negotiated(request, accept, output)

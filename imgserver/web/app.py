@@ -17,7 +17,7 @@ from imgserver.behind import Behind
 from imgserver.cost import CostModel
 from imgserver.engine import child
 from imgserver.flights import Flights
-from imgserver.grammar import make_dialect
+from imgserver.grammar import make_dialect, make_owners_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.quota import Quota
@@ -28,7 +28,7 @@ from imgserver.sources.looks import RecentLooks
 from imgserver.web import admin, images, observation, state
 from imgserver.web.admin import Purge
 from imgserver.web.connections import Guard
-from imgserver.web.doors import watched
+from imgserver.web.doors import watched, weaknesses
 from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
@@ -67,6 +67,8 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app = web.Application()
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
     app[AUDIT] = audit.of(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
+    for reason in weaknesses(settings):
+        app[AUDIT]("config_weak", reason=reason)
     app[GUARD] = Guard(settings.server)
     _route(app, settings, sources, Boundary(ledger, logger, watched(app[AUDIT])))
     app.cleanup_ctx.extend(
@@ -121,7 +123,7 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
-        purge = Purge(service, dialect, key=settings.admin.key, audit=app[AUDIT])
+        purge = Purge(service, make_owners_dialect(settings), key=settings.admin.key, audit=app[AUDIT])
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
     if is_gallery_open(settings.server):
         routes["/"] = ("gallery", Gallery(sources.folder, dialect, settings.source.name))
@@ -145,7 +147,7 @@ def _from_here_only(handler: Handler) -> Handler:
 def is_gallery_open(settings: ServerSettings) -> bool:
     """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
     if settings.gallery == "auto":
-        return settings.host in ("127.0.0.1", "::1", "localhost")
+        return settings.is_local
     return settings.gallery == "on"
 
 

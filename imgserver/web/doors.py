@@ -1,9 +1,12 @@
-"""Which refusals are events of the audit. To add one: its error's row here."""
+"""Which refusals, and which settings at the start, are events of the audit. To add a refusal: its error's row here."""
+
+from collections.abc import Iterator
 
 from aiohttp import web
 
 from imgserver.audit import Audit
 from imgserver.errors import Expired, ImgserverError, QuotaExceeded, SignatureRefused
+from imgserver.settings import Settings
 from imgserver.web.middleware import Watch
 
 EVENTS: dict[type[ImgserverError], str] = {
@@ -28,3 +31,13 @@ def watched(audit: Audit) -> Watch:
         )
 
     return watch
+
+
+def weaknesses(settings: Settings) -> Iterator[str]:
+    """What an owner may have wanted, and should know of."""
+    bounded = settings.native.snap_widths and settings.quota.renditions_per_minute
+    closed = settings.signing.mode == "required" or settings.native.presets_only
+    if not (settings.server.is_local or closed or bounded):
+        yield "unsigned_public"
+    if settings.limits.svg:
+        yield "svg"

@@ -73,7 +73,9 @@ class ImageHandler:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight()
         wish = self._wish(request.raw_path)
-        left = self._seconds_left(wish)
+        # Asked for every answer: neither a remembered target nor a kept picture knows the time.
+        ends = wish.request.expires
+        left = None if ends is None else expiry.seconds_left(ends, now=time.time())
         choice = self._choice(wish, request)
         rendition, outcome = self._service.at_hand(choice.order), "hit"
         if rendition is None:
@@ -83,10 +85,6 @@ class ImageHandler:
             choice.of, choice.fields = (rendition.etag, rendition.modified), self._fields(wish, rendition)
         fields = choice.fields if left is None else _ending(choice.fields, left)
         return _answer(request, rendition, fields, outcome)
-
-    def _seconds_left(self, wish: Wish) -> int | None:
-        """Of a link that ends; asked for every answer, as a remembered target or picture knows no clock."""
-        return None if wish.request.expires is None else expiry.seconds_left(wish.request.expires, now=time.time())
 
     def _wish(self, target: str) -> Wish:
         wish = self._wishes.get(target)

@@ -19,7 +19,11 @@ YEAR_2027 = 1_798_761_600
 def closed() -> Iterator[ServerProcess]:
     """Answers signed URLs only, while its keys are being rotated."""
     with serving(
-        workers_count=1, signing_mode="required", signing_keys=f"{NEW.spell()},{OLD.spell()}", disk_limit_bytes=0
+        workers_count=1,
+        signing_mode="required",
+        signing_keys=f"{NEW.spell()},{OLD.spell()}",
+        admin_key="a key of sixteen characters",
+        disk_limit_bytes=0,
     ) as running:
         yield running
 
@@ -136,6 +140,14 @@ def test_before_its_end_a_link_is_as_cacheable_as_any(closed):
     answer = closed.ask(signed(f"exp_{YEAR_2027 * 5}/w_46/coffee.png"))
 
     assert answer.headers["Cache-Control"] == closed.ask(signed("w_46/coffee.png")).headers["Cache-Control"]
+
+
+def test_the_owner_purges_by_a_url_without_a_signature(closed):
+    closed.ask(signed("w_47/coffee.png"))
+    answer = closed.post("/api/admin/purge", {"url": "/img/w_47/coffee.png"}, key="a key of sixteen characters")
+
+    assert answer.json()["removed"]["memory"] == 1
+    assert closed.ask(signed("w_47/coffee.png")).headers["Cache-Status"].endswith("stored")
 
 
 def test_the_gallery_of_a_closed_server_has_signed_pictures(closed):
