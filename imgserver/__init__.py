@@ -44,7 +44,8 @@ The life of a request
     5. flights.join: one making per key and purge marks, in a task of its own; of several servers on one Redis, one.
        It is called off when the last who waits has left.
     6. admission.enter: a place in the waiting room at once, or 503 with Retry-After at once. The deadline starts.
-    7. source.open: the original, before any CPU is taken; its head tells what the render will cost.
+    7. source.open: the original, before any CPU is taken; its head tells what the render will cost. One that is
+       written over meanwhile is found out when the render has ended.
     8. ticket.slot: a turn by class, cost and memory. Who cannot be ready in time is refused instead of kept waiting.
     9. workers.render: an idle worker, or the spare. A slot is free when its worker has answered or is dead, never
        because somebody lost interest; at the deadline the worker is killed, and another is already warm. A death
