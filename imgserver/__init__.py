@@ -25,10 +25,10 @@ The floors
        per key), admission.py (waiting room, slots, deadlines) with cost.py and estimate.py (what a render will take),
        workers.py (slots) over crew.py (a fixed number of processes kept alive) over worker.py (one process), and
        quarantine.py (originals that killed); quota.py bounds what strangers have made anew; behind.py renews stale
-       pictures behind their answers.
+       pictures behind their answers, refusals.py remembers what cannot be answered.
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
-       requests into orders and renditions into answers; settings.py composes the sections that stand beside their
-       components.
+       requests into orders and renditions into answers, dressed by web/fields.py; settings.py composes the sections
+       that stand beside their components.
     5  cli/: the commands.
     testing.py ships the contracts that every source and cache keeps, for those who write another.
 
@@ -36,11 +36,12 @@ The life of a request
     1. web/connections.py: a bounded number of connections, a timer on each header; pictures pass by the router.
     2. web/middleware.py: request id, methods; at the end errors into problem+json, one log event, one outcome.
     3. web/images.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O), and
-       a link may be over; Accept decides what `auto` means, and plan and source path give the key. Parsed targets
-       are remembered, so a hit does not parse.
+       a link may be over; Accept decides what `auto` means (and client hints, where a URL asks for them), and plan and
+       source path give the key. Parsed targets are remembered, so a hit does not parse.
     4. service.at_hand: a kept picture whose original was looked at within the last second is answered without
        awaiting anything, with 304 if the client has it already. Otherwise service.get asks disk and Redis and looks
-       at the original again; a stale picture is answered as it is and renewed behind.
+       at the original again; a stale picture is answered as it is and renewed behind. What was refused a moment ago is
+       refused again at once.
     5. flights.join: one making per key and purge marks, in a task of its own; of several servers on one Redis, one.
        It is called off when the last who waits has left.
     6. admission.enter: a place in the waiting room at once, or 503 with Retry-After at once. The deadline starts.
@@ -53,7 +54,7 @@ The life of a request
     10. In the worker: limits by the header before decoding, the decoder's own reduction, the steps, the encoder; bytes
        and timings come back.
     11. The rendition is kept in memory, and in the other tiers behind the answer, unless it was purged meanwhile; it is
-       answered to everybody in the flight.
+       answered to everybody in the flight. If there is none for want of source or capacity, the one of before is.
 
 SIGTERM: not ready, no new tickets, open requests are finished, workers end; the log is closed last. SIGKILL: the kernel
 kills the workers with their parent.

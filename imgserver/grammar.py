@@ -19,6 +19,7 @@ def make_dialect(settings: Settings) -> NativeDialect:
             default_source=default,
             presets=settings.presets,
             keyring=settings.signing.keyring(),
+            client_hints=settings.http.client_hints,
         )
     except ValueError as error:
         raise ServerFault(str(error)) from error

@@ -237,13 +237,18 @@ class SourceRef:
     path: str
 
 
+# What a client may say about itself that a URL can ask for.
+Hint = Literal["width", "pixel_ratio", "save_data"]
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
     """What a dialect makes of a URL. `attachment` is None, or the file name wish ("" keeps the source's name).
 
     `mistaken` is the 404's hint when a first folder reads like a misspelt option: what it may have been meant as.
     `signed`: with a signature that fits. `expires`: the second of the epoch at which the URL ends, signed URLs only.
-    None of these is a part of the picture's identity.
+    Neither is a part of the picture's identity.
+    `hints` are the client's that the plan depends on; the plan is the one for those that the dialect was given.
     """
 
     ref: SourceRef
@@ -252,3 +257,4 @@ class ImageRequest:
     mistaken: str | None = None
     signed: bool = False
     expires: int | None = None
+    hints: tuple[Hint, ...] = ()

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,6 +34,11 @@ class Answer:
 
     def json(self) -> Any:
         return json.loads(self.body)
+
+    @property
+    def cache_status(self) -> str:
+        """Cache-Status without its `ttl`, which changes from second to second."""
+        return re.sub(r"; ttl=-?\d+", "", self.headers["Cache-Status"])
 
 
 @dataclass(frozen=True, slots=True)

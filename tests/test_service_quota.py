@@ -86,13 +86,27 @@ async def test_renewing_a_picture_behind_its_answer_is_not_counted():
     ("error", "then"), [(NotFound, "rendered"), (Overloaded, "rendered"), (BrokenImage, "refused")]
 )
 async def test_only_what_cost_a_worker_is_counted(error, then):
-    scene = Scene(per_minute=120, burst=1)
+    scene = Scene(per_minute=1, burst=1)
     scene.hands.fault = error()
     with pytest.raises(error):
         await scene.service.get(order_of(scene, "/img/w_9/cat.png"))
     scene.hands.fault = None
+    # What was refused is refused again for a second.
+    scene.now += 2
 
     assert await outcomes(scene, ["/img/w_9/cat.png"]) == [then]
+
+
+async def test_when_the_quota_is_used_up_the_picture_of_before_is_answered():
+    scene = Scene(per_minute=1, burst=1)
+    order = order_of(scene, "/img/w_9/cat.png")
+    before = await scene.service.get(order)
+    scene.shelf.state = 2
+    scene.let_looks_grow_old()
+
+    after = await scene.service.get(order)
+    assert (after.outcome, after.rendition.body) == ("stale", before.rendition.body)
+    assert await outcomes(scene, ["/img/w_10/cat.png"]) == ["refused"]
 
 
 async def test_ten_thousand_urls_make_only_what_the_ladder_allows():

@@ -26,6 +26,7 @@ SECTIONS = {
     "disk": "Finished pictures kept on disk: they survive a restart.",
     "redis": "Finished pictures shared by all servers on one Redis; whatever Redis does, pictures are answered.",
     "tiers": "How disk and Redis are written, behind the answers.",
+    "tags": "Originals that are purged together, by names of your choice.",
     "admin": "Purging over HTTP.",
     "http": "What clients and CDNs are told.",
     "log": "One event per line on standard error.",
@@ -96,10 +97,17 @@ MEANINGS = {
     "tiers.write_bytes": "memory for pictures that wait to be written; over it, they are not",
     "tiers.writers": "pictures written at the same time",
     "tiers.first": "which of disk and Redis is asked first",
+    "tags.*": "patterns of their paths, parted by blanks; one that ends in / is a folder, * is any text",
     "admin.key": "the key that POST /api/admin/... asks for as Bearer token, 16 characters or more; empty: no such API",
     "http.max_age_seconds": "Cache-Control max-age of pictures",
+    "http.cdn_max_age_seconds": "max-age for CDNs alone, in CDN-Cache-Control; 0 does not send it",
     "http.stale_while_revalidate_seconds": "how long caches may show an old picture while they fetch a new one",
     "http.stale_if_error_seconds": "how long caches may show an old picture while the server fails",
+    "http.version_parameter": "query parameter of URLs that change with their picture: kept a year; empty: none",
+    "http.surrogate_key": "whether Surrogate-Key repeats Cache-Groups (Fastly)",
+    "http.cache_tag": "whether Cache-Tag repeats Cache-Groups (Cloudflare)",
+    "http.server_timing": "whether every answer tells what took how long (Server-Timing), and the tier that had it",
+    "http.client_hints": "whether w_auto and dpr_auto are allowed, and Save-Data counts for q_auto",
     "http.metrics_public": "whether /metrics answers everybody, or only this machine",
     "log.level": "least important level that is written",
     "log.format": "json for machines, console for people; auto is console at a terminal, else json",
@@ -165,14 +173,14 @@ def _rows() -> Iterator[tuple[str, object]]:
 
 def _named_rows(section: str, kind: Any) -> Iterator[tuple[str, object]]:
     if "" in members(kind):
-        yield f"{section}.*", EXAMPLES[f"{section}.*"][1]
+        yield f"{section}.*", EXAMPLES[f"{section}.*"][1] if f"{section}.*" in EXAMPLES else kind()
     else:
         yield from ((f"{section}.*.{name}", getattr(kind(), name)) for name in members(kind))
 
 
 def _own(name: str) -> str:
     """A setting's name within its table."""
-    return EXAMPLES[name][0] if name in EXAMPLES else name.rpartition(".")[2]
+    return EXAMPLES[name][0] if name in EXAMPLES else name.rpartition(".")[2].replace("*", "NAME")
 
 
 def _toml(name: str, value: object) -> str:

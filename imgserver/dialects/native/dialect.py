@@ -10,13 +10,15 @@ from imgserver.dialects.native.output import emit_output, gather, pixel_ratio
 from imgserver.dialects.native.pixel_ratio import fold
 from imgserver.dialects.native.presets import Presets, faults_of
 from imgserver.dialects.native.refusals import bad_rule
-from imgserver.dialects.native.rules import check
+from imgserver.dialects.native.rules import check, check_hinted_width
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options, unseal
-from imgserver.dialects.native.wish import Wish, meant, read
+from imgserver.dialects.native.wish import Wish, is_auto, meant, read
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, SignatureRefused
+from imgserver.formats import FORMATS
 from imgserver.ladder import Ladder
-from imgserver.plan import ImageRequest, Orient, Plan, SourceRef, Step
+from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.plan import Hint, ImageRequest, Orient, Plan, SourceRef, Step
 from imgserver.signing import NO_KEYS, Key, Keyring
 
 # What a path segment may hold as it is (RFC 3986 3.3), but for the comma, which parts options.
@@ -35,12 +37,14 @@ class NativeDialect:
         mount: str = "/img/",
         presets: Mapping[str, str] | None = None,
         keyring: Keyring = NO_KEYS,
+        client_hints: bool = False,
     ) -> None:
         """Raises ValueError for source names the grammar does not allow. `mount` begins and ends with a slash.
 
         `presets` are those in which `preset_faults` finds nothing.
         """
         self.settings = settings
+        self.client_hints = client_hints
         self.mount = mount
         self._addresses = Addresses(frozenset(sources), default_source)
         self._presets = Presets(settings, presets or {})
@@ -52,14 +56,16 @@ class NativeDialect:
         """Their names."""
         return tuple(self._presets.texts)
 
-    def parse(self, raw_target: str) -> ImageRequest:
+    def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
         envelope = unseal(raw_target, self.settings, mount=self.mount)
         key = self._keyring.check(envelope.mac, envelope.rest)
         target = cut(envelope, self.settings)
-        wishes = [read(segment, self.settings) for segment in self._presets.expand(target.segments)]
+        known = hints if self.client_hints else None
+        wishes = [read(segment, self.settings, known) for segment in self._presets.expand(target.segments)]
         for index, wish in enumerate(wishes):
             check(wish, self.settings, first=index == 0)
         whole_url = gather(wishes)
+        check_hinted_width(wishes, whole_url)
         plan = self._plan(wishes, whole_url)
         expires = _expiry(whole_url, target)
         ref = self._addresses.read(target)
@@ -71,6 +77,7 @@ class NativeDialect:
             mistaken=_mistaken(target),
             signed=target.signed,
             expires=expires,
+            hints=_hints(wishes, whole_url, plan) if self.client_hints else (),
         )
 
     def _plan(self, wishes: list[Wish], whole_url: Wish) -> Plan:
@@ -131,9 +138,9 @@ class NativeDialect:
         return steps
 
 
-def preset_faults(presets: Mapping[str, str], settings: NativeSettings) -> Iterator[str]:
+def preset_faults(presets: Mapping[str, str], settings: NativeSettings, *, client_hints: bool = False) -> Iterator[str]:
     """A sentence per preset that is not what it should be: each is read as if a URL named it."""
-    dialect = NativeDialect(replace(settings, presets_only=False), {"any"}, "any")
+    dialect = NativeDialect(replace(settings, presets_only=False), {"any"}, "any", client_hints=client_hints)
     for name, text in presets.items():
         faults = list(faults_of(text))
         if not faults:
@@ -173,6 +180,20 @@ def _expiry(whole_url: Wish, target: Target) -> int | None:
     if whole_url.expiry is not None and not target.signed:
         raise bad_rule(whole_url.written["exp"], "only in signed URLs: anybody could write another time")
     return whole_url.expiry
+
+
+def _hints(wishes: list[Wish], whole_url: Wish, plan: Plan) -> tuple[Hint, ...]:
+    """Those that can change the picture: Save-Data only where `q_auto` is written and the format has a quality."""
+    asked: list[Hint] = []
+    if any(is_auto(wish, "w") for wish in wishes):
+        asked.append("width")
+    if is_auto(whole_url, "dpr"):
+        asked.append("pixel_ratio")
+    output = plan.output
+    lossy = output.format not in FORMATS or FORMATS[output.format].lossy
+    if is_auto(whole_url, "q") and lossy and not output.lossless and plan.terminal.kind == "image":
+        asked.append("save_data")
+    return tuple(asked)
 
 
 def _mistaken(target: Target) -> str | None:
