@@ -13,8 +13,8 @@ The floors
     0  values and pure rules. plan.py is what a URL asks for; geometry.py and fitting.py compute every size, in
        integers, once; identity.py spells a plan so that equal wishes give equal keys; formats, media (a file's first
        bytes), negotiation, freshness, ranges and errors are tables and rules, as are signing.py (who may ask),
-       expiry.py (until when) and ladder.py (for which sizes); rendition.py is what a render leaves behind; machine.py
-       is what this machine grants.
+       expiry.py (until when) and ladder.py (for which sizes); addresses.py reads and spells those of other servers'
+       pictures; rendition.py is what a render leaves behind; machine.py is what this machine grants.
     1  what everybody may report to: metrics.py (each series declared once), tallies.py (the counts that hits pay
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original

@@ -9,7 +9,6 @@ The body is JSON with exactly one of these:
   {"all": true}                    everything of this namespace; other keys in Redis survive
 """
 
-import hmac
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,11 +16,11 @@ import orjson
 from aiohttp import web
 
 from imgserver import negotiation
-from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
-from imgserver.errors import BadRequest, Forbidden
+from imgserver.errors import BadRequest
 from imgserver.service import ImageService
+from imgserver.web.admin_key import AdminKey
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
@@ -31,29 +30,21 @@ WISHES = ("url", "source", "prefix", "tag", "group", "all")
 
 
 class Purge:
-    def __init__(self, service: ImageService, dialect: NativeDialect, *, key: str, audit: Audit) -> None:
+    def __init__(self, service: ImageService, dialect: NativeDialect, key: AdminKey) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
-        self._key = key.encode()
-        self._audit = audit
+        self._key = key
 
     async def __call__(self, request: web.Request) -> web.Response:
-        self._require_key(request)
+        self._key.require(request, route="purge")
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._audit("admin_action", reason="purge", wish=next(iter(wish)), memory=counts.memory)
+        self._key.audit("admin_action", reason="purge", wish=next(iter(wish)), memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
-        body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept})
+        body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
-
-    def _require_key(self, request: web.Request) -> None:
-        kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._key):
-            return
-        self._audit("auth_failed", reason="admin_key", remote=request.remote)
-        raise Forbidden("This needs the admin key: Authorization: Bearer <key>")
 
     def _groups(self, wish: Mapping[str, Any]) -> tuple[str, ...]:
         match wish:

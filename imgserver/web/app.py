@@ -29,6 +29,7 @@ from imgserver.sources.looks import RecentLooks
 from imgserver.tags import Tags
 from imgserver.web import admin, images, observation, state
 from imgserver.web.admin import Purge
+from imgserver.web.admin_key import AdminKey
 from imgserver.web.connections import Guard
 from imgserver.web.doors import watched, weaknesses
 from imgserver.web.gallery import Gallery
@@ -37,6 +38,7 @@ from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
 from imgserver.web.sources import Sources, make_sources
+from imgserver.web.sweeping import Sweep
 from imgserver.web.tiers import make_cache
 from imgserver.workers import Workers
 
@@ -126,8 +128,10 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
-        purge = Purge(service, make_owners_dialect(settings), key=settings.admin.key, audit=app[AUDIT])
+        key = AdminKey(settings.admin.key, app[AUDIT])
+        purge, sweep = Purge(service, make_owners_dialect(settings), key), Sweep(service.cache, key)
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
+        app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if is_gallery_open(settings.server):
         routes["/"] = ("gallery", Gallery(sources.folder, dialect, settings.source.name))
     for path, (name, handler) in routes.items():

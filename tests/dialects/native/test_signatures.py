@@ -2,6 +2,7 @@
 
 import pytest
 
+from imgserver.addresses import REMOTE
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, NotInThisBuild, SignatureRefused
 from imgserver.identity import key, plan_digest
@@ -131,3 +132,13 @@ def test_switched_off_means_that_no_signature_is_good() -> None:
     keyring = SigningSettings("off", keys=(KEY.hex(),)).keyring()
 
     assert reason(NativeDialect(NativeSettings(), {"photos"}, "photos", keyring=keyring), SIGNED) == "no_key"
+
+
+def test_an_address_tells_whether_it_is_vouched_for_and_a_key_for_sources_does_not() -> None:
+    keyring = Keyring((Key(KEY), Key(SHOP_KEY, frozenset({"shop"}))))
+    dialect = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos", remote=True, keyring=keyring)
+    target = dialect.build_signed(SourceRef(REMOTE, "https://example.com/a.jpg"), "w_8")
+
+    assert dialect.parse(target).signed
+    assert not dialect.parse("/img/w_8/https://example.com/a.jpg").signed
+    assert reason(dialect, signed("w_8/https://example.com/a.jpg", SHOP_KEY)) == "source"
