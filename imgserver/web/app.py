@@ -18,10 +18,11 @@ from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
 from imgserver.engine import child
 from imgserver.flights import Flights
-from imgserver.grammar import make_dialect
+from imgserver.grammar import make_dialect, make_owners_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.policy import Policy
+from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
@@ -140,6 +141,7 @@ def _service(
         behind=Behind(),
         edition=Edition.of(settings.quality, Tags.of(settings.tags)),
         refusals=Refusals(),
+        quota=Quota(settings.quota),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )
@@ -164,7 +166,7 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     }
     if settings.admin.key:
         key = AdminKey(settings.admin.key, app[AUDIT])
-        purge, sweep = Purge(service, dialect, key), Sweep(service.cache, key)
+        purge, sweep = Purge(service, make_owners_dialect(settings), key), Sweep(service.cache, key)
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
         app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if is_gallery_open(settings.server):
@@ -197,7 +199,7 @@ def _detailed_here(health: Health) -> Handler:
 def is_gallery_open(settings: ServerSettings) -> bool:
     """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
     if settings.gallery == "auto":
-        return settings.host in ("127.0.0.1", "::1", "localhost")
+        return settings.is_local
     return settings.gallery == "on"
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from imgserver.policy import Policy
 from imgserver.settings import Settings
 
-LOCAL_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 # What `imgserver` would generate; the setting's own floor is lower.
 GOOD_KEY_CHARACTERS = 32
 
@@ -16,9 +15,11 @@ def find(settings: Settings, policy: Policy) -> Iterator[tuple[str, str]]:
         yield "svg_on", "SVG originals are drawn: a filter may take all of its deadline"
     if settings.admin.key and len(settings.admin.key) < GOOD_KEY_CHARACTERS:
         yield "admin_key_short", f"admin.key has fewer than {GOOD_KEY_CHARACTERS} characters"
-    if settings.server.host in LOCAL_HOSTS:
+    if settings.server.is_local:
         return
-    yield "unsigned_public", "strangers may ask for any size and format of any picture"
+    bounded = settings.native.snap_widths and settings.quota.renditions_per_minute
+    if not (settings.signing.mode == "required" or settings.native.presets_only or bounded):
+        yield "unsigned_public", "strangers may have as many sizes of each picture made as they like"
     if settings.http.metrics_public:
         yield "metrics_public", "/metrics answers everybody: http.metrics_public"
     if policy.proxies.hops:
