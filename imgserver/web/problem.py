@@ -19,11 +19,13 @@ CODE = "X-Imgserver-Error"
 def answer(error: ImgserverError, request_id: str) -> web.Response:
     """The answer to an error of ours; `request_id` is "" where there is no request.
 
-    503 always says when to come back (RFC 9110, 10.2.3: whole seconds).
+    503 and 429 always say when to come back (RFC 9110, 10.2.3: whole seconds), 401 what would open the door (11.6.1).
     """
     headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), CODE: error.code})
-    if error.status == 503:
+    if error.status in (429, 503):
         headers["Retry-After"] = str(error.facts.get("retry_after", 1))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     facts = {name: fact for name, fact in error.facts.items() if name in PUBLIC_FACTS and fact is not None}
     return _response(error.status, error.code, error.title, error.detail, request_id, facts, headers)
 
