@@ -40,12 +40,14 @@ STANDING_SHARE = 0.25
 
 
 class Criticality(IntEnum):
-    """Who is served first and shed last. URGENT is near the viewport; REFRESH renews behind a stale answer."""
+    """Who is served first and shed last. URGENT is near the viewport; REFRESH renews behind a stale answer; BATCH is
+    work that nobody looks at yet, such as uploads."""
 
     URGENT = 0
     NORMAL = 1
     LOW = 2
     REFRESH = 3
+    BATCH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ class Admission:
             return "drain"
         if criticality is Criticality.REFRESH:
             return "full" if len(self._tickets) >= self._slots else None
-        share = LOW_SHARE if criticality is Criticality.LOW else 1.0
+        share = LOW_SHARE if criticality in (Criticality.LOW, Criticality.BATCH) else 1.0
         if len(self._tickets) >= self._slots + self._settings.room * share:
             return "full"
         share *= STANDING_SHARE if self._is_standing(self._clock()) else 1.0

@@ -35,7 +35,7 @@ class ApiKeySettings:
     old_digest: str = ""
 
     def __post_init__(self) -> None:
-        if self == ApiKeySettings():
+        if not (self.scopes or self.digest or self.old_digest):
             return
         unknown = set(self.scopes.split()) - set(SCOPES)
         if unknown or not self.scopes.split():

@@ -21,7 +21,11 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 # The creation-time twin of every series doubles a scrape and tells nothing that a restart counter does not.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
+# A result as large as its original is 1.
+RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0)
+
 IMAGE_ROUTE = "image"
+UPLOAD_RESULTS = ("ok", "refused", "shed", "failed", "left")
 # What became of a request for a picture; each is counted in exactly one.
 OUTCOMES = ("hit", "stale", "joined", "rendered", "not_modified", "refused", "shed", "failed", "left", "preflight")
 
@@ -53,7 +57,22 @@ class Metrics:
         self.redis_command = seconds("redis_command_seconds", "Answered Redis commands", "op")
         self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
         self.security = counter("security_events_total", "What was refused or changed at the doors", "event", "reason")
-        self.queue_wait.labels("render")
+        self.uploads = counter("uploads_total", "Uploaded pictures by result", "result")
+        self.upload_bytes = counter(
+            "upload_bytes_total", "Bytes of uploaded pictures, and of their results", "direction"
+        )
+        text = "Bytes of a result by those of its upload"
+        self.upload_ratio = Histogram(PREFIX + "upload_compression_ratio", text, registry=registry, buckets=RATIOS)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Known label sets exist from the start: a series that is missing hides an alert."""
+        for queue in ("render", "upload"):
+            self.queue_wait.labels(queue)
+        for result in UPLOAD_RESULTS:
+            self.uploads.labels(result)
+        for direction in ("in", "out"):
+            self.upload_bytes.labels(direction)
 
     def watch(self, read: Callable[[], "State"]) -> None:
         """Has `read` called at each scrape; it answers the values of the series in STATE."""
@@ -81,6 +100,7 @@ STATE = (
     Series("queue_jobs", "Renders waiting for a slot, or running", ("queue", "state")),
     Series("queue_limit", "Places in the waiting room", ("queue",)),
     Series("queue_oldest_job_age_seconds", "Age of the longest waiting render", ("queue",)),
+    Series("upload_space_bytes", "Bytes of the files of running uploads"),
     Series("waiting_tickets", "Tickets in the waiting room", ("class",)),
     Series("predicted_wait_seconds", "What a newcomer would wait for a slot"),
     Series("decoded_bytes_in_flight", "Estimated decoded bytes of the running renders"),

@@ -120,6 +120,15 @@ class ImageService:
             await self.behind.start(order.key, lambda: self._fly(order, Criticality.REFRESH))
         return Served(rendition, "stale" if _is_stale(rendition) else "hit")
 
+    async def optimise(self, original: Original, plan: Plan) -> RenderResult:
+        """A picture that is nobody's source, such as an upload: never kept, never joined. `plan` is negotiated.
+
+        Raises what the waiting room and the engine raise. Equal bytes are set aside together.
+        """
+        with self.admission.enter(Criticality.BATCH) as ticket:
+            job = Job(original.path, plan, self.limits, self.quality, goal="optimise")
+            return (await self._work(job, original, ticket, key=f"upload {original.fingerprint}")).result
+
     async def _fly(self, order: Order, criticality: Criticality) -> tuple[Rendition, bool]:
         """Keyed by the purge marks as well: who asks after a purge never joins a flight from before it."""
         flight = (order.key, self.cache.marks.at(order.groups))
@@ -187,18 +196,23 @@ class ImageService:
 
     async def _render(self, order: Order, original: Original, ticket: Ticket) -> Rendition:
         job = Job(original.path, order.plan, self.limits, self.quality)
-        work = foresee(original.head, original.size_bytes, order.plan, quality=self.quality, limits=self.limits)
+        rendered = await self._work(job, original, ticket, key=_suspect(order, original))
+        return _rendition(rendered.result, original, rendered.render_seconds)
+
+    async def _work(self, job: Job, original: Original, ticket: Ticket, *, key: str) -> Rendered:
+        """One job in a slot, observed; `key` is what is set aside when it kills workers."""
+        work = foresee(original.head, original.size_bytes, job.plan, quality=self.quality, limits=self.limits)
         async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
             try:
-                result = await self.workers.render(job, deadline=ticket.deadline, key=_suspect(order, original))
+                result = await self.workers.render(job, deadline=ticket.deadline, key=key)
             except ImgserverError as error:
                 self.observe_failure(work, error)
                 raise
-        seconds = time.monotonic() - begun
         self.costs.observe(work, cpu_seconds=result.timings.cpu_seconds)
-        self.observe(Rendered(result, ticket.waited_seconds, seconds))
-        return _rendition(result, original, seconds)
+        rendered = Rendered(result, ticket.waited_seconds, time.monotonic() - begun)
+        self.observe(rendered)
+        return rendered
 
     def _source(self, ref: SourceRef) -> Source:
         return self.sources[ref.source]

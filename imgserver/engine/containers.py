@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 MOST_PIECES = 200_000
 # Signs of another kind of file. Slack that no walker sees, such as bits behind the last block of a scan, may hold one;
 # in compressed pixels they hardly ever come by chance, and then the picture is only encoded anew.
-STRANGER = re.compile(rb"PK\x03\x04|PK\x05\x06|%PDF-|\x7fELF|Rar!\x1a|<\?php|(?i:<script|<!doctype|<html|<svg|javascript:)")
+STRANGER = re.compile(
+    rb"PK\x03\x04|PK\x05\x06|%PDF-|\x7fELF|Rar!\x1a|<\?php|(?i:<script|<!doctype|<html|<svg|javascript:)"
+)
 
 
 def strip(name: str, body: bytes) -> bytes | None:
@@ -32,7 +34,7 @@ def strip(name: str, body: bytes) -> bytes | None:
 # JPEG (ITU-T T.81, annex B)
 
 SOI, EOI, SOS, APP0, APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
-# Tables, frame headers, restart intervals: all that decoding needs. Arithmetic coding and hierarchies are not for the web.
+# Tables, frame headers, restart intervals: all that decoding needs. No browser shows arithmetic coding.
 JPEG_KEPT = frozenset({0xDB, 0xC4, 0xDD, 0xC0, 0xC1, 0xC2})
 # In a scan 0xFF is followed by 0 (a byte of data) or a restart marker.
 IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")

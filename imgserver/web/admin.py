@@ -1,4 +1,4 @@
-"""POST /api/admin/purge: makes the server forget pictures. One key opens it; every use is audited.
+"""POST /api/admin/purge: makes the server forget pictures. Keys of scope purge open it; every use is audited.
 
 The body is JSON with exactly one of these:
   {"url": "/img/w_400/cat.png"}    one picture, in all its negotiated formats
@@ -7,7 +7,6 @@ The body is JSON with exactly one of these:
   {"all": true}                    everything of this namespace; other keys in Redis survive
 """
 
-import hmac
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +16,10 @@ from aiohttp import web
 from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, key_group, prefix_group, source_group
 from imgserver.dialects import Dialect
-from imgserver.errors import BadRequest, Forbidden
+from imgserver.errors import BadRequest
 from imgserver.plan import SourceRef
 from imgserver.service import ImageService
+from imgserver.web.doors import Door
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
@@ -29,30 +29,23 @@ WISHES = ("url", "source", "prefix", "all")
 
 
 class Purge:
-    def __init__(self, service: ImageService, dialect: Dialect, *, source: str, key: str, audit: Audit) -> None:
+    def __init__(self, service: ImageService, dialect: Dialect, *, source: str, door: Door, audit: Audit) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
         self._source = source
-        self._key = key.encode()
+        self._door = door
         self._audit = audit
 
     async def __call__(self, request: web.Request) -> web.Response:
-        self._require_key(request)
+        key = self._door.require(request, "purge")
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._audit("admin_action", reason="purge", wish=next(iter(wish)), memory=counts.memory)
+        self._audit("admin_action", reason="purge", wish=next(iter(wish)), key=key, memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
-
-    def _require_key(self, request: web.Request) -> None:
-        kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._key):
-            return
-        self._audit("auth_failed", reason="admin_key", remote=request.remote)
-        raise Forbidden("This needs the admin key: Authorization: Bearer <key>")
 
     def _groups(self, wish: Mapping[str, Any]) -> tuple[str, ...]:
         match wish:

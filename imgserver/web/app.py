@@ -7,33 +7,42 @@ from functools import partial
 from ipaddress import ip_address
 from typing import BinaryIO
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from prometheus_client.aiohttp import make_aiohttp_handler
 from structlog.typing import FilteringBoundLogger
 
 from imgserver import __version__, audit
 from imgserver.admission import Admission
+from imgserver.apikeys import ApiKeys
 from imgserver.behind import Behind
 from imgserver.cost import CostModel
 from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
+from imgserver.errors import ServerFault
 from imgserver.flights import Flights
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
+from imgserver.sources import Writable
 from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
-from imgserver.web import admin, images, observation, state
+from imgserver.uploads import Uploads
+from imgserver.web import admin, images, observation, state, uploads
 from imgserver.web.admin import Purge
 from imgserver.web.connections import Guard
+from imgserver.web.doors import Door
 from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
+from imgserver.web.scratch import Scratch
 from imgserver.web.tiers import make_cache
+from imgserver.web.tolls import Tolls
+from imgserver.web.uploads import Store, UploadHandler
+from imgserver.web.wants import Grammar
 from imgserver.workers import Workers
 
 SERVICE = web.AppKey("service", ImageService)
@@ -41,6 +50,8 @@ HEALTH = web.AppKey("health", Health)
 METRICS = web.AppKey("metrics", Metrics)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
+DOOR = web.AppKey("door", Door)
+UPLOADS = web.AppKey("uploads", Uploads)
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
@@ -68,6 +79,8 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
     app[AUDIT] = audit.of(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
     app[GUARD] = Guard(settings.server)
+    app[DOOR] = Door(ApiKeys(settings.api_keys, admin_key=settings.admin.key), app[AUDIT])
+    app[UPLOADS] = Uploads(settings.uploads)
     _route(app, settings, folder, Boundary(ledger, logger))
     app.cleanup_ctx.extend(
         (
@@ -79,7 +92,9 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
         )
     )
     metrics.watch(
-        lambda: state.read(service, app[GUARD], ledger, ready=health.ready, dropped_lines=writer.dropped_lines)
+        lambda: state.read(
+            service, app[GUARD], ledger, app[UPLOADS], ready=health.ready, dropped_lines=writer.dropped_lines
+        )
     )
     return app
 
@@ -117,11 +132,13 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
         "/readyz": ("readyz", health.readyz),
         "/api/health": ("health", health.service_health),
         "/api/image/health": ("image_health", health.image_health),
-        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
+        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[DOOR])),
     }
-    if settings.admin.key:
-        purge = Purge(service, dialect, source=DEFAULT_SOURCE, key=settings.admin.key, audit=app[AUDIT])
+    if app[DOOR].keys.grants("purge"):
+        purge = Purge(service, dialect, source=DEFAULT_SOURCE, door=app[DOOR], audit=app[AUDIT])
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
+    if settings.uploads.access != "off":
+        _route_uploads(app, settings, dialect, boundary)
     if is_gallery_open(settings.server):
         routes["/"] = ("gallery", Gallery(folder, dialect, DEFAULT_SOURCE))
     for path, (name, handler) in routes.items():
@@ -129,13 +146,47 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
     app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
 
 
-def _from_here_only(handler: Handler) -> Handler:
-    """For a scraper on the same machine, or behind a proxy of its own; to others there is no such page."""
+def _route_uploads(app: web.Application, settings: Settings, dialect: NativeDialect, boundary: Boundary) -> None:
+    """Raises ServerFault for a folder that is none, and for a source that cannot be written to."""
+    origin = settings.uploads.allow_origin
+    scratch = Scratch(settings.uploads.path, app[UPLOADS])
+    upload = UploadHandler(
+        app[SERVICE],
+        Grammar(settings.native),
+        settings.uploads,
+        door=app[DOOR],
+        uploads=app[UPLOADS],
+        scratch=scratch,
+        tolls=Tolls(app[METRICS], app[AUDIT]),
+        store=_store(app[SERVICE], settings.uploads.store, dialect),
+        local=is_local(settings.server),
+    )
+    handler = boundary.around(upload, "optimize", uploads.METHODS if origin else (hdrs.METH_POST,))
+    handler = uploads.allowing(origin, handler) if origin else handler
+    app.router.add_route("*", uploads.PATH, handler, expect_handler=uploads.expect_nothing)
+    app.cleanup_ctx.append(_scratch_kept(scratch))
+
+
+def _store(service: ImageService, name: str, dialect: NativeDialect) -> Store | None:
+    if not name:
+        return None
+    source = service.sources.get(name)
+    if not isinstance(source, Writable):
+        what = "cannot be written to" if source else f"is no source; there are {', '.join(service.sources)}"
+        raise ServerFault(f"uploads.store: {name} {what}")
+    return Store(source, name, dialect)
+
+
+def _from_here_only(handler: Handler, door: Door) -> Handler:
+    """For a scraper on the same machine, or behind a proxy of its own, and for keys of scope metrics; to others there
+    is no such page."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         peer = request.transport.get_extra_info("peername") if request.transport else None
         if peer is None or not ip_address(peer[0]).is_loopback:
-            raise web.HTTPNotFound()
+            if hdrs.AUTHORIZATION not in request.headers:
+                raise web.HTTPNotFound()
+            door.require(request, "metrics")
         return await handler(request)
 
     return guarded
@@ -144,8 +195,12 @@ def _from_here_only(handler: Handler) -> Handler:
 def is_gallery_open(settings: ServerSettings) -> bool:
     """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
     if settings.gallery == "auto":
-        return settings.host in ("127.0.0.1", "::1", "localhost")
+        return is_local(settings)
     return settings.gallery == "on"
+
+
+def is_local(settings: ServerSettings) -> bool:
+    return settings.host in ("127.0.0.1", "::1", "localhost")
 
 
 # Contexts are closed in the reverse order: workers first, the log last.
@@ -164,6 +219,14 @@ def _folder_kept(folder: Folder) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
         folder.close()
+
+    return context
+
+
+def _scratch_kept(scratch: Scratch) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        scratch.close()
 
     return context
 

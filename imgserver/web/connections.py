@@ -40,7 +40,14 @@ class GuardedHandler(RequestHandler):
     __slots__ = ("_guard", "_header_timer")
 
     def __init__(self, server: web.Server, guard: Guard, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(server, loop=loop, keepalive_timeout=guard.settings.keepalive_seconds, access_log=None)  # type: ignore[arg-type]
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=guard.settings.keepalive_seconds,
+            access_log=None,  # type: ignore[arg-type]
+            # A small compressed body may be large; nobody here takes one, and whoever refuses it must not unpack it.
+            auto_decompress=False,
+        )
         self._guard = guard
         self._header_timer: asyncio.TimerHandle | None = None
 

@@ -69,9 +69,11 @@ class Door:
 
 
 def is_from_here(request: web.BaseRequest) -> bool:
-    """Whether this very machine asks, and not somebody else through a proxy on it."""
+    """Whether this very machine asks, and nobody else through a proxy or a page in the browser on it."""
     peer = request.transport.get_extra_info("peername") if request.transport else None
     if peer is None or not ip_address(peer[0]).is_loopback:
+        return False
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return False
     return not any(name in request.headers for name in (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.VIA))
 

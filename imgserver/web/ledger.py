@@ -10,6 +10,8 @@ from imgserver.web import problem
 # Probes and scrapes come every few seconds for ever; they are counted, and logged only when something is wrong.
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
+# Set on a request by a handler that has more to tell: a mapping of facts for its event.
+FACTS = "imgserver.facts"
 # What the trade calls the status of an answer that nobody waited for.
 CLIENT_LEFT = 499
 
@@ -62,6 +64,7 @@ class Ledger:
             self.tallies.outcomes[outcome] += 1
         if route in QUIET_ROUTES and status < 500:
             return
+        more = request.get(FACTS, {}) if route != IMAGE_ROUTE else {}
         self._log(
             {
                 "request_id": request_id,
@@ -74,6 +77,7 @@ class Ledger:
                 "bytes": length,
                 "seconds": round(seconds, 6),
                 "remote": request.remote,
+                **more,
             }
         )
 
