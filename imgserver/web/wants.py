@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.options import OPTIONS
-from imgserver.errors import BadOption, BadRequest, ImgserverError, NotInThisBuild
+from imgserver.errors import BadOption, BadRequest, BadSourcePath, Forbidden, ImgserverError, NotInThisBuild
 from imgserver.formats import FORMAT_OF_SUFFIX, WRITABLE
 from imgserver.negotiation import negotiate, offers
 from imgserver.plan import ImageRequest, Plan, SourceRef
@@ -26,6 +26,7 @@ UPLOADED = SourceRef("upload", "original")
 IN_OPTIONS = "/-._~!$'()*+;=:@&,"
 IN_VALUE = "-._~!$'()*+;=:@&"
 MOST_PARAMETERS = 64
+HINT = "they are key_value, joined by commas, segments by /"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +88,20 @@ class Grammar:
         written = quote(text.strip("/"), safe=IN_OPTIONS) or segment
         try:
             request = self._dialect.parse("/".join(filter(None, (self._dialect.mount[:-1], written, UPLOADED.path))))
+        except (BadSourcePath, Forbidden) as error:
+            raise _no_options(text, HINT) from error
         except ImgserverError as error:
             at = error.facts.pop("at", None)
             if text and at is not None:
                 error.facts["at"] = at - len(self._dialect.mount)
             raise
         if request.ref != UPLOADED:
-            hint = request.mistaken or "they are key_value, joined by commas, segments by /"
-            raise BadOption(f"options: {text[:200]}: {hint}", argument="options", value=text[:200])
+            raise _no_options(text, request.mistaken or HINT)
         return request
+
+
+def _no_options(text: str, hint: str) -> BadOption:
+    return BadOption(f"options: {text[:200]}: {hint}", argument="options", value=text[:200])
 
 
 def _stored(wants: Wants, path: str) -> Wants:
