@@ -63,6 +63,13 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DefaultSource(SourceSettings):
+    """Serves what names no source. Its own name leads to a folder that shares another source's name."""
+
+    name: str = "photos"
+
+
+@dataclass(frozen=True, slots=True)
 class NamedSource(SourceSettings):
     """A further source; a URL's first folder names it."""
 
@@ -97,7 +104,7 @@ class Settings:
     """Every section with its defaults; `Settings()` is a valid configuration of a local server."""
 
     server: ServerSettings = field(default_factory=ServerSettings)
-    source: SourceSettings = field(default_factory=SourceSettings)
+    source: DefaultSource = field(default_factory=DefaultSource)
     sources: Mapping[str, NamedSource] = field(default_factory=dict)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     queue: AdmissionSettings = field(default_factory=AdmissionSettings)

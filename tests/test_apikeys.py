@@ -103,5 +103,5 @@ def test_what_is_granted_is_known_without_a_key():
     ],
 )
 def test_a_row_that_opens_nothing_or_too_much_is_a_fault(values):
-    with pytest.raises(ValueError, match="scopes|digest"):
+    with pytest.raises(ValueError, match=r"scopes|digest"):
         ApiKeySettings(**values)

@@ -39,6 +39,7 @@ MEANINGS = {
     "server.drain_seconds": "how long SIGTERM waits for open requests",
     "server.gallery": "the front page that lists the folder; auto: only while host is this machine's own address",
     "source.root": "the folder with the originals",
+    "source.name": "its name: what comes first in a path that must not be taken for another source's",
     "sources.*.root": "the folder with its originals",
     "workers.count": "worker processes; 0 counts the CPUs this process may use",
     "workers.memory_bytes": "address space of one worker",

@@ -33,6 +33,8 @@ _LINUX_FDS = Path("/proc/self/fd")
 class Folder:
     """Serves regular files below `root`. Symlinks may point about inside the folder, never out of it.
 
+    A folder that is away (moved, or its file system unmounted) makes nothing absent: that is told apart by its device.
+
     On Linux a worker is given the opened file itself (by way of /proc), so that a file replaced or swapped for a
     symlink after the check is still read as the one that was checked.
     """
@@ -41,6 +43,7 @@ class Folder:
         self.root = root.resolve()
         if not self.root.is_dir():
             raise ServerFault(f"{root} is not a folder")
+        self._device = self.root.stat().st_dev
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="folder")
 
     @asynccontextmanager
@@ -63,7 +66,7 @@ class Folder:
 
     async def _in_thread(self, work: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
         """`undo` takes back what a thread has done for a caller who left meanwhile."""
-        future = self._threads.submit(work)
+        future = self._threads.submit(self._while_there, work)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -73,6 +76,22 @@ class Folder:
             raise _translated(error) from error
         except ValueError as error:  # an embedded NUL, which no file name has
             raise NotFound() from error
+
+    def _while_there(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except (OSError, NotFound):
+            if not self._is_there():
+                raise Unavailable("The folder with the originals is away", reason="source", retry_after=5) from None
+            raise
+
+    def _is_there(self) -> bool:
+        """An unmounted file system leaves an empty folder of another device."""
+        try:
+            facts = self.root.stat()
+        except OSError:
+            return False
+        return stat.S_ISDIR(facts.st_mode) and facts.st_dev == self._device
 
     def _opened(self, path: str) -> tuple[int, Original]:
         resolved = self._resolved(path)

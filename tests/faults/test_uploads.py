@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import os
 import socket
 import threading
 import time
@@ -104,7 +103,9 @@ def rss(server: ServerProcess) -> int:
 
 def is_clean(server: ServerProcess, scratch: Path) -> bool:
     """No file by name, none without, and no place or space taken."""
-    open_files = [os.readlink(link) for link in Path(f"/proc/{server.process.pid}/fd").iterdir() if link.is_symlink()]
+    open_files = [
+        str(link.readlink()) for link in Path(f"/proc/{server.process.pid}/fd").iterdir() if link.is_symlink()
+    ]
     return (
         list(scratch.iterdir()) == []
         and not any(str(scratch) in name for name in open_files)
@@ -265,7 +266,6 @@ def test_who_leaves_in_the_middle_leaves_nothing(server, scratch, form):
 
 def test_who_leaves_while_it_is_rendered_leaves_nothing(server, scratch):
     data = (SAMPLES / "sunset.jpg").read_bytes()
-    (worker, *_) = server.workers()
     for one in server.workers():
         one.suspend()
     try:
