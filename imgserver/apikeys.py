@@ -23,7 +23,7 @@ ADMIN_ID = "admin.key"
 ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 # The scheme's name in any case, one key (RFC 6750, 2.1).
-BEARER = re.compile(r"(?i:bearer) +(\S{1,200})")
+BEARER = re.compile(r"(?i:bearer) +(\S.{0,999})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class ApiKeys:
         return key_id
 
     def _owner(self, key: str) -> str | None:
-        digest, owner = sha256(key.encode(errors="replace")).hexdigest(), None
+        digest, owner = sha256(key.encode(errors="surrogateescape")).hexdigest(), None
         for key_id, row in self._rows.items():
             for known in row.digests:
                 if hmac.compare_digest(digest, known):

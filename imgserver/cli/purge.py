@@ -83,7 +83,7 @@ def _target(url: str) -> str:
 
 def _credentials(key: str | None) -> dict[str, bytes]:
     if not key:
-        raise click.UsageError("no admin key: --key, or the variable IMGSERVER_ADMIN_KEY")
+        raise click.UsageError("no key: --key, or the variable IMGSERVER_ADMIN_KEY")
     if not key.isprintable():
         raise click.BadParameter("a key is one line of text", param_hint="--key")
     return {"Authorization": f"Bearer {key}".encode()}
@@ -91,10 +91,10 @@ def _credentials(key: str | None) -> dict[str, bytes]:
 
 def _refused(server: str, status: int, answer: Any) -> NoReturn:
     match status:
-        case 403:
-            fail(f"{server}: the admin key is not this server's (admin.key)")
+        case 401:
+            fail(f"{server}: the key is none of this server's (admin.key, or scope purge in api_keys)")
         case 404:
-            fail(f"{server}: no purging there: the server has no admin.key, or is no imgserver")
+            fail(f"{server}: no purging there: the server has no key for it (admin.key, api_keys), or is no imgserver")
         case _:
             fail(f"{server}: {detail(answer) or f'{PATH} answered {status}'}")
 

@@ -103,9 +103,8 @@ def rss(server: ServerProcess) -> int:
 
 def is_clean(server: ServerProcess, scratch: Path) -> bool:
     """No file by name, none without, and no place or space taken."""
-    open_files = [
-        str(link.readlink()) for link in Path(f"/proc/{server.process.pid}/fd").iterdir() if link.is_symlink()
-    ]
+    links = Path(f"/proc/{server.process.pid}/fd").iterdir()
+    open_files = [str(link.readlink()) for link in links if link.is_symlink()]
     return (
         list(scratch.iterdir()) == []
         and not any(str(scratch) in name for name in open_files)

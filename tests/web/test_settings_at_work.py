@@ -10,9 +10,11 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from click.testing import CliRunner
 
+from imgserver.apikeys import ApiKeys
 from imgserver.cli import main
 from imgserver.settings import ServerSettings
 from imgserver.web.app import _from_here_only, is_gallery_open
+from imgserver.web.doors import Door
 from tests.serving import SAMPLES, ServerProcess, await_that, serving
 
 
@@ -99,10 +101,10 @@ async def test_private_metrics_are_there_for_this_machine_only(peer, is_shown):
     request = make_mocked_request("GET", "/metrics", transport=transport)
 
     if is_shown:
-        assert (await _from_here_only(page)(request)).text == "metrics"
+        assert (await _from_here_only(page, Door(ApiKeys({}), Mock()))(request)).text == "metrics"
     else:
         with pytest.raises(web.HTTPNotFound):
-            await _from_here_only(page)(request)
+            await _from_here_only(page, Door(ApiKeys({}), Mock()))(request)
 
 
 def test_further_sources_are_reached_by_their_names_and_purged_by_them(tmp_path):
