@@ -48,9 +48,10 @@ def optimise(job: Job) -> RenderResult:
 
 def _reason_to_encode(header: Header, plan: Plan, result: RenderResult) -> str:
     """Why the original's own pixels will not do; "" if they will."""
-    if not _is_untouched(plan, header) or not _is_plain(plan):
+    fewer = result.size.frames != header.dims.frames
+    if not _is_untouched(plan, header) or not _is_plain(plan) or (fewer and plan.output.frames != "auto"):
         return "options"
-    if result.size.frames != header.dims.frames or not _may_be(header.format, plan):
+    if fewer or not _may_be(header.format, plan):
         return "format"
     if header.dims.orientation != 1 and any(isinstance(step, Orient) for step in plan.steps):
         return "orientation"
