@@ -1,5 +1,8 @@
 """What is written down about each request: one wide event, its counts, and exactly one outcome per picture."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from aiohttp import web
 
 from imgserver.logs import RequestLog, cut
@@ -11,7 +14,7 @@ from imgserver.web import problem
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
 # Set on a request by a handler that has more to tell: a mapping of facts for its event.
-FACTS = "imgserver.facts"
+FACTS: web.RequestKey[Mapping[str, Any]] = web.RequestKey("facts", Mapping[str, Any])
 # What the trade calls the status of an answer that nobody waited for.
 CLIENT_LEFT = 499
 
