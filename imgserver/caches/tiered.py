@@ -26,6 +26,8 @@ from imgserver.rendition import Marks, Rendition
 MIB = 1 << 20
 MARKS_FILE = "marks.json"
 
+TierName = Literal["memory", "disk", "redis"]
+
 # How often what is left to do (marks to post or to save, disks to sweep) is looked at.
 TEND_SECONDS = 1.0
 # A disk of 100,000 records takes seconds of one thread to sweep: purges of others are gathered meanwhile.
@@ -148,9 +150,14 @@ class Tiered:
 
     async def get(self, key: str, groups: Sequence[str] = ()) -> Rendition | None:
         """What any tier has, kept in memory from then on. With the key's `groups`, Redis needs one round trip."""
+        found = await self.find(key, groups)
+        return found[0] if found is not None else None
+
+    async def find(self, key: str, groups: Sequence[str] = ()) -> tuple[Rendition, TierName] | None:
+        """The same, and which tier had it."""
         rendition = self.at_hand(key)
         if rendition is not None:
-            return rendition
+            return rendition, "memory"
         self.memory.note_miss()
         if self._writes.is_going(key):
             return None
@@ -160,7 +167,7 @@ class Tiered:
                 continue
             if not self._is_over(rendition) and await self.marks.confirm(rendition.marks):
                 self.memory.put(key, rendition)
-                return rendition
+                return rendition, "redis" if tier is self.redis else "disk"
             self._stale += 1
             self.drop(key)
         return None

@@ -19,12 +19,14 @@ TIERS = (("memory", "memory"), ("disk", "disk"), ("redis", "Redis"))
 @click.option(
     "--prefix", metavar="PATH", help='All renditions of all originals below a folder; "" is the whole source.'
 )
+@click.option("--tag", metavar="NAME", help="All renditions of all originals with this tag.")
+@click.option("--group", metavar="GROUP", help="One group, as Cache-Groups names it.")
 @click.option("--all", "everything", is_flag=True, help="Everything of this server's namespace.")
 @server_options
 @click.option(
     "--key",
     envvar="IMGSERVER_ADMIN_KEY",
-    help="The server's admin.key. As an option it shows in the list of processes.  [default: IMGSERVER_ADMIN_KEY]",
+    help="A key of scope purge, or admin.key. As an option it shows in the list of processes.  [default: IMGSERVER_ADMIN_KEY]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the server's own answer.")
 def purge(
@@ -32,13 +34,16 @@ def purge(
     *,
     source: str | None,
     prefix: str | None,
+    tag: str | None,
+    group: str | None,
     everything: bool,
     server: str,
     timeout: float,
     key: str | None,
     as_json: bool,
 ) -> None:
-    """Make a running server, and all others on its Redis, forget pictures: one URL, one original, a folder, or all.
+    """Make a running server, and all others on its Redis, forget pictures: one URL, one original, a folder, a tag,
+    or all.
 
     URL is a path such as /img/w_400/cat.png or a whole address; all its negotiated formats go.
     Browsers and CDNs keep the copies they have: purge the CDN after this.
@@ -48,28 +53,30 @@ def purge(
       imgserver purge /img/w_400/cat.png
       imgserver purge --source team/cat.png --server http://10.0.0.5:8080
       imgserver purge --prefix team/
+      imgserver purge --tag summer
       imgserver purge --all --json
 
     \b
     Exit codes: 0 purged, 1 refused or no answer, 2 wrong command line.
     """
-    wish = _wish(url, source, prefix, everything)
+    wish = _wish(
+        url=None if url is None else _target(url),
+        source=source,
+        prefix=prefix,
+        tag=tag,
+        group=group,
+        all=everything or None,
+    )
     status, answer = ask(server, PATH, timeout=timeout, body=wish, headers=_credentials(key))
     if status != 200 or not isinstance(answer, dict):
         _refused(server, status, answer)
     click.echo(json.dumps(answer, indent=2) if as_json else _sentence(wish, answer))
 
 
-def _wish(url: str | None, source: str | None, prefix: str | None, everything: bool) -> dict[str, object]:
-    given: dict[str, object] = {
-        "url": None if url is None else _target(url),
-        "source": source,
-        "prefix": prefix,
-        "all": everything or None,
-    }
+def _wish(**given: object) -> dict[str, object]:
     wish = {name: value for name, value in given.items() if value is not None}
     if len(wish) != 1:
-        raise click.UsageError("exactly one of URL, --source, --prefix and --all")
+        raise click.UsageError("exactly one of URL, --source, --prefix, --tag, --group and --all")
     return wish
 
 

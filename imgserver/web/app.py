@@ -23,11 +23,13 @@ from imgserver.flights import Flights
 from imgserver.grammar import make_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
 from imgserver.sources import Writable
 from imgserver.sources.looks import RecentLooks
+from imgserver.tags import Tags
 from imgserver.uploads import Uploads
 from imgserver.web import admin, images, observation, state, uploads
 from imgserver.web.admin import Purge
@@ -113,7 +115,8 @@ def _service(settings: Settings, sources: Sources, metrics: Metrics, logger: Fil
         quality=settings.quality,
         fresh_seconds=settings.cache.fresh_seconds,
         behind=Behind(),
-        edition=Edition.of(settings.quality),
+        edition=Edition.of(settings.quality, Tags.of(settings.tags)),
+        refusals=Refusals(),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )

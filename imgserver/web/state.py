@@ -24,6 +24,8 @@ def read(
         "client_disconnects_total": ledger.disconnects,
         "http_malformed_total": guard.malformed,
         "log_lines_dropped_total": dropped_lines,
+        "refusals_remembered": service.refusals.statistics().remembered,
+        "refusals_repeated_total": service.refusals.statistics().repeated,
         "coalesced_total": service.flights.statistics().coalesced,
         **_queue(service, uploads.statistics()),
         **_workers(service),

@@ -7,12 +7,14 @@ from imgserver.dialects.native.addresses import RESERVED, Addresses
 from imgserver.dialects.native.emission import emit
 from imgserver.dialects.native.output import emit_output, gather, pixel_ratio
 from imgserver.dialects.native.pixel_ratio import fold
-from imgserver.dialects.native.rules import check
+from imgserver.dialects.native.rules import check, check_hinted_width
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options
-from imgserver.dialects.native.wish import Wish, meant, read
+from imgserver.dialects.native.wish import Wish, is_auto, meant, read
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, SignatureRefused
-from imgserver.plan import ImageRequest, Orient, Plan, SourceRef, Step
+from imgserver.formats import FORMATS
+from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.plan import Hint, ImageRequest, Orient, Output, Plan, SourceRef, Step, Terminal
 
 # What a path segment may hold as it is (RFC 3986 3.3), but for the comma, which parts options.
 UNQUOTED = "/-._~!$'()*+;=:@&"
@@ -22,21 +24,30 @@ class NativeDialect:
     """`/img/w_800,q_80/photo.jpg`; the grammar is told in docs/urls.md. Satisfies `dialects.Dialect`."""
 
     def __init__(
-        self, settings: NativeSettings, sources: Iterable[str], default_source: str, *, mount: str = "/img/"
+        self,
+        settings: NativeSettings,
+        sources: Iterable[str],
+        default_source: str,
+        *,
+        mount: str = "/img/",
+        client_hints: bool = False,
     ) -> None:
         """Raises ValueError for source names the grammar does not allow. `mount` begins and ends with a slash."""
         self.settings = settings
+        self.client_hints = client_hints
         self.mount = mount
         self._addresses = Addresses(frozenset(sources), default_source)
 
-    def parse(self, raw_target: str) -> ImageRequest:
+    def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
         target = cut(raw_target, self.settings, mount=self.mount)
         if target.signed:
             raise SignatureRefused("the URL is signed, but this server has no key to check it with")
-        wishes = [read(segment, self.settings) for segment in target.segments]
+        known = hints if self.client_hints else None
+        wishes = [read(segment, self.settings, known) for segment in target.segments]
         for index, wish in enumerate(wishes):
             check(wish, self.settings, first=index == 0)
         whole_url = gather(wishes)
+        check_hinted_width(wishes, whole_url)
         output, terminal = emit_output(whole_url)
         steps = self._limited(_steps(wishes))
         ratio = pixel_ratio(whole_url)
@@ -45,6 +56,7 @@ class NativeDialect:
             plan=Plan(steps if ratio == 1 else fold(steps, ratio), output, terminal),
             attachment=whole_url.flags.get("attachment"),
             mistaken=_mistaken(target),
+            hints=_hints(wishes, whole_url, output, terminal) if self.client_hints else (),
         )
 
     def ref(self, path: str) -> SourceRef:
@@ -100,6 +112,19 @@ def needs_escape(folder: str) -> bool:
 def _steps(wishes: list[Wish]) -> tuple[Step, ...]:
     upright: tuple[Step, ...] = () if wishes and "ignore" in wishes[0].angle else (Orient(),)
     return upright + tuple(step for wish in wishes for step in emit(wish))
+
+
+def _hints(wishes: list[Wish], whole_url: Wish, output: Output, terminal: Terminal) -> tuple[Hint, ...]:
+    """Those that can change the picture: Save-Data only where `q_auto` is written and the format has a quality."""
+    asked: list[Hint] = []
+    if any(is_auto(wish, "w") for wish in wishes):
+        asked.append("width")
+    if is_auto(whole_url, "dpr"):
+        asked.append("pixel_ratio")
+    lossy = output.format not in FORMATS or FORMATS[output.format].lossy
+    if is_auto(whole_url, "q") and lossy and not output.lossless and terminal.kind == "image":
+        asked.append("save_data")
+    return tuple(asked)
 
 
 def _mistaken(target: Target) -> str | None:
