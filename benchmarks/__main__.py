@@ -12,6 +12,7 @@ from benchmarks.hits import measure_contention, measure_hits
 from benchmarks.misses import measure_misses
 from benchmarks.overload import measure_overload, measure_start
 from benchmarks.rivals import measure_rivals
+from benchmarks.uploads import measure_uploads
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "start": measure_start,
@@ -19,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "hits": measure_hits,
     "contention": measure_contention,
     "overload": measure_overload,
+    "uploads": measure_uploads,
     "rivals": measure_rivals,
 }
 PAGE = ROOT / "docs" / "benchmarks.md"

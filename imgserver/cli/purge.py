@@ -26,7 +26,7 @@ TIERS = (("memory", "memory"), ("disk", "disk"), ("redis", "Redis"))
 @click.option(
     "--key",
     envvar="IMGSERVER_ADMIN_KEY",
-    help="A key of scope purge, or admin.key. As an option it shows in the list of processes.  [default: IMGSERVER_ADMIN_KEY]",
+    help="A key of scope purge, or admin.key. It shows in the list of processes.  [default: IMGSERVER_ADMIN_KEY]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the server's own answer.")
 def purge(

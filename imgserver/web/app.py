@@ -165,6 +165,8 @@ def _route_uploads(app: web.Application, settings: Settings, dialect: NativeDial
     )
     handler = boundary.around(upload, "optimize", uploads.METHODS if origin else (hdrs.METH_POST,))
     handler = uploads.allowing(origin, handler) if origin else handler
+    if settings.uploads.access == "open" and not is_local(settings.server):
+        app[AUDIT]("config_weak", reason="uploads_open")
     app.router.add_route("*", uploads.PATH, handler, expect_handler=uploads.expect_nothing)
     app.cleanup_ctx.append(_scratch_kept(scratch))
 
