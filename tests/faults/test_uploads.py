@@ -28,9 +28,8 @@ def scratch(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(scratch) -> Iterator[ServerProcess]:
-    with serving(
-        workers_count=1, uploads_path=scratch, uploads_idle_seconds=1, uploads_body_seconds=3, disk_limit_bytes=0
-    ) as running:
+    limits = {"uploads_idle_seconds": 1, "uploads_body_seconds": 3, "queue_deadline_seconds": 60}
+    with serving(workers_count=1, uploads_path=scratch, disk_limit_bytes=0, **limits) as running:
         # Code and pools of the first upload are no leak of the second.
         running.ask(PATH, "POST", {"Content-Type": "image/png", "Content-Length": "3"}, b"abc")
         yield running
@@ -336,11 +335,11 @@ def test_what_kills_workers_is_set_aside_by_its_bytes(server):
     asking.start()
     deaths = 0
     while deaths < 2:
-        await_that(lambda: answers or hard_at_work(server), "a worker is at it")
+        await_that(lambda: answers or hard_at_work(server), "a worker is at it", seconds=30)
         assert not answers
         hard_at_work(server)[0].kill()
         deaths += 1
-    asking.join(10)
+    asking.join(30)
     again = server.ask(PATH + "?w=9", "POST", fields, data)
 
     assert (answers, again.status) == ([422], 422)
