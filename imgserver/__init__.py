@@ -12,8 +12,9 @@ The floors
 
     0  values and pure rules. plan.py is what a URL asks for; geometry.py and fitting.py compute every size, in
        integers, once; identity.py spells a plan so that equal wishes give equal keys; formats, media (a file's first
-       bytes), negotiation, freshness, ranges and errors are tables and rules; rendition.py is what a render
-       leaves behind; machine.py is what this machine grants, apikeys.py whom a key lets in.
+       bytes), negotiation, freshness, ranges and errors are tables and rules; addresses.py reads and spells those of
+       other servers' pictures; rendition.py is what a render leaves behind; machine.py is what this machine grants,
+       apikeys.py whom a key lets in.
     1  what everybody may report to: metrics.py (each series declared once), tallies.py (the counts that hits pay
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original

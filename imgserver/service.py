@@ -55,10 +55,10 @@ class Edition:
 
     @classmethod
     def of(cls, quality: Quality, tags: Tags = NO_TAGS) -> "Edition":
-        return cls(sha256(repr(quality).encode()).hexdigest()[:8], tags)
+        return cls(sha256(repr(quality).encode()).hexdigest()[: identity.EDITION_DIGITS], tags)
 
     def key(self, ref: SourceRef, plan: Plan) -> str:
-        return f"{self.name}/{identity.key(ref, plan)}"
+        return identity.key(ref, plan, edition=self.name)
 
     def order(self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False) -> Order:
         """What a request asks for, once a client's offers and hints are known."""
@@ -125,7 +125,10 @@ class ImageService:
         if seen is None:
             return None
         rendition = self.cache.at_hand(order.key)
-        if rendition is None or rendition.fingerprint != seen or _is_due(rendition):
+        if rendition is None:
+            return None
+        if rendition.fingerprint != seen or _is_due(rendition):
+            self.cache.take_back()
             return None
         return rendition
 
@@ -198,6 +201,8 @@ class ImageService:
         if not _covers(rendition.marks, order.groups):
             self.cache.drop(order.key)
             return None
+        if self.looks.recall(order.ref) == rendition.fingerprint:
+            return Kept(rendition, tier, current=True)
         try:
             return Kept(rendition, tier, current=await self._look(order) == rendition.fingerprint)
         except ImgserverError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -209,11 +210,34 @@ async def test_a_kept_picture_is_answered_while_its_source_hangs(scene, monkeypa
     assert await asyncio.wait_for(scene.get(), 5) == ("hit", b"1")
 
 
+async def test_an_original_that_was_seen_a_moment_ago_is_not_looked_at_again(scene):
+    await scene.get()
+    assert await scene.get() == ("hit", b"1")
+    assert scene.shelf.looked == 0
+    scene.let_looks_grow_old()
+    assert await scene.get() == ("hit", b"1")
+    assert scene.shelf.looked == 1
+
+
 async def test_a_picture_is_not_looked_up_as_missing_twice(scene):
     assert scene.service.at_hand(ORDER) is None
     await scene.get()
 
     assert scene.service.cache.statistics().memory.misses == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fresh_until": 1.0}, {"fingerprint": Fingerprint("another")}], ids=["stale", "changed"]
+)
+async def test_a_kept_picture_that_is_looked_up_twice_for_one_answer_is_counted_once(scene, changes):
+    await scene.get()
+    kept = scene.service.cache.at_hand(ORDER.key)
+    scene.service.cache.put(ORDER.key, replace(kept, **changes))
+    before = scene.service.cache.statistics().memory.hits
+    assert scene.service.at_hand(ORDER) is None
+    await scene.get()
+
+    assert scene.service.cache.statistics().memory.hits == before + 1
 
 
 async def test_a_purge_during_a_render_wins(scene):

@@ -50,6 +50,11 @@ def source_group(ref: SourceRef) -> str:
     return "s" + source_digest(ref)[:_DIGITS]
 
 
+def source_digits(group: str) -> str:
+    """What the source digest begins with in the keys of this group; "" where keys do not tell it."""
+    return group[1:] if group.startswith("s") else ""
+
+
 def prefix_group(source: str, prefix: str) -> str:
     """All originals of a source below a directory, with or without a slash at its end; "" is the whole source."""
     parts = [part for part in prefix.split("/") if part]

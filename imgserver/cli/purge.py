@@ -1,16 +1,15 @@
 """`imgserver purge`: makes running servers forget pictures, by POST /api/admin/purge."""
 
 import json
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from imgserver.cli.boundary import fail
-from imgserver.cli.remote import ask, detail, server_options
+from imgserver.cli.admin import credentials, key_option, left, refused, removed
+from imgserver.cli.remote import ask, server_options
 
 PATH = "/api/admin/purge"
-TIERS = (("memory", "memory"), ("disk", "disk"), ("redis", "Redis"))
 
 
 @click.command()
@@ -23,11 +22,7 @@ TIERS = (("memory", "memory"), ("disk", "disk"), ("redis", "Redis"))
 @click.option("--group", metavar="GROUP", help="One group, as Cache-Groups names it.")
 @click.option("--all", "everything", is_flag=True, help="Everything of this server's namespace.")
 @server_options
-@click.option(
-    "--key",
-    envvar="IMGSERVER_ADMIN_KEY",
-    help="A key of scope purge, or admin.key. It shows in the list of processes.  [default: IMGSERVER_ADMIN_KEY]",
-)
+@key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the server's own answer.")
 def purge(
     url: str | None,
@@ -67,9 +62,9 @@ def purge(
         group=group,
         all=everything or None,
     )
-    status, answer = ask(server, PATH, timeout=timeout, body=wish, headers=_credentials(key))
+    status, answer = ask(server, PATH, timeout=timeout, body=wish, headers=credentials(key))
     if status != 200 or not isinstance(answer, dict):
-        _refused(server, status, answer)
+        refused(server, PATH, status, answer)
     click.echo(json.dumps(answer, indent=2) if as_json else _sentence(wish, answer))
 
 
@@ -88,32 +83,10 @@ def _target(url: str) -> str:
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
-def _credentials(key: str | None) -> dict[str, bytes]:
-    if not key:
-        raise click.UsageError("no key: --key, or the variable IMGSERVER_ADMIN_KEY")
-    if not key.isprintable():
-        raise click.BadParameter("a key is one line of text", param_hint="--key")
-    return {"Authorization": f"Bearer {key}".encode()}
-
-
-def _refused(server: str, status: int, answer: Any) -> NoReturn:
-    match status:
-        case 401:
-            fail(f"{server}: the key is none of this server's (admin.key, or scope purge in api_keys)")
-        case 404:
-            fail(f"{server}: no purging there: the server has no key for it (admin.key, api_keys), or is no imgserver")
-        case _:
-            fail(f"{server}: {detail(answer) or f'{PATH} answered {status}'}")
-
-
 def _sentence(wish: dict[str, object], answer: dict[str, Any]) -> str:
     (kind, value), *_ = wish.items()
     what = "everything" if kind == "all" else f"{kind} {value}".rstrip()
-    removed = answer["removed"]
-    counts = ", ".join(f"{removed[tier]} from {name}" for tier, name in TIERS)
-    lines = [f"purged {what}: removed {counts}"]
+    lines = [f"purged {what}: {removed(answer)}"]
     if not answer["told"]:
         lines.append("Redis is away: the other servers are told as soon as it is back")
-    if not answer["swept"]:
-        lines.append("not every tier was searched to its end; what is left there is never answered")
-    return "\n".join(lines)
+    return "\n".join(lines + left(answer))

@@ -16,7 +16,6 @@ import orjson
 from aiohttp import web
 
 from imgserver import negotiation
-from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest
@@ -31,21 +30,20 @@ WISHES = ("url", "source", "prefix", "tag", "group", "all")
 
 
 class Purge:
-    def __init__(self, service: ImageService, dialect: NativeDialect, *, door: Door, audit: Audit) -> None:
+    def __init__(self, service: ImageService, dialect: NativeDialect, door: Door) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
         self._door = door
-        self._audit = audit
 
     async def __call__(self, request: web.Request) -> web.Response:
         key = self._door.require(request, "purge")
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._audit("admin_action", reason="purge", wish=next(iter(wish)), key=key, memory=counts.memory)
+        self._door.audit("admin_action", reason="purge", wish=next(iter(wish)), key=key, memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
-        body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept})
+        body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
     def _groups(self, wish: Mapping[str, Any]) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
 from imgserver.web.scratch import Scratch
 from imgserver.web.sources import Sources, make_sources
+from imgserver.web.sweeping import Sweep
 from imgserver.web.tiers import make_cache
 from imgserver.web.tolls import Tolls
 from imgserver.web.uploads import Store, UploadHandler
@@ -137,8 +138,9 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[DOOR])),
     }
     if app[DOOR].keys.grants("purge"):
-        purge = Purge(service, dialect, door=app[DOOR], audit=app[AUDIT])
+        purge, sweep = Purge(service, dialect, app[DOOR]), Sweep(service.cache, app[DOOR])
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
+        app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if settings.uploads.access != "off":
         _route_uploads(app, settings, dialect, boundary)
     if is_gallery_open(settings.server):

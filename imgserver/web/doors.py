@@ -46,7 +46,7 @@ class Door:
 
     def __init__(self, keys: ApiKeys, audit: Audit, failures: Failures | None = None) -> None:
         self.keys = keys
-        self._audit = audit
+        self.audit = audit
         self._failures = failures or Failures()
 
     def require(self, request: web.Request, scope: str) -> str:
@@ -55,13 +55,13 @@ class Door:
         address = _network(request.remote or "")
         left = self._failures.left_seconds(address)
         if left > 0:
-            self._audit("auth_failed", reason="too_many", remote=request.remote)
+            self.audit("auth_failed", reason="too_many", remote=request.remote)
             raise QuotaExceeded("Too many wrong keys from this address", retry_after=max(1, round(left)))
         try:
             return self.keys.check(request.headers.get(hdrs.AUTHORIZATION), scope)
         except (Unauthorized, Forbidden) as error:
             reason = error.facts["reason"]
-            self._audit("auth_failed", reason=reason, remote=request.remote, key=error.facts.get("key"), scope=scope)
+            self.audit("auth_failed", reason=reason, remote=request.remote, key=error.facts.get("key"), scope=scope)
             # Who asks without a key, or with a good one for something else, is not guessing.
             if reason in ("malformed", "unknown_key"):
                 self._failures.note(address)

@@ -90,7 +90,7 @@ def test_a_server_without_a_key_is_told(server):
     result = run(server, "--all")
 
     assert result.exit_code == 1
-    assert "no purging there: the server has no key for it" in result.stderr
+    assert "no admin API there: the server has no key for it" in result.stderr
 
 
 def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():
@@ -104,7 +104,7 @@ def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():
     assert (result.exit_code, first) == (0, "purged everything: removed 1 from memory, 0 from disk, 0 from Redis")
     assert others == [
         "Redis is away: the other servers are told as soon as it is back",
-        "not every tier was searched to its end; what is left there is never answered",
+        "Redis could not be searched to its end; what is left there is never answered",
     ]
     assert left == []
 

@@ -22,6 +22,7 @@ from imgserver.plan import ImageRequest, Plan, SourceRef
 from imgserver.service import Edition, Order
 from imgserver.settings import HttpSettings
 from imgserver.testing import make_rendition
+from imgserver.web import problem
 from imgserver.web.fields import Wardrobe
 from imgserver.web.images import REMEMBERED_CHOICES, ImageHandler
 from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
@@ -146,6 +147,15 @@ def test_every_error_of_a_status_holds_as_long_as_the_table_says(status, expecte
     assert kinds
     assert {kind.cache_seconds for kind in kinds} == expected
     assert error_cache_control(0) == "no-store"
+
+
+@pytest.mark.parametrize("status", KEPT_SECONDS)
+def test_only_those_who_may_come_back_are_told_when(status):
+    for kind in (kind for kind in _tree(ImgserverError) if kind.status == status):
+        answer = problem.answer(kind(), "")
+
+        assert answer.headers["Cache-Control"] == error_cache_control(kind.cache_seconds)
+        assert answer.headers.get("Retry-After") == ("1" if status in (429, 503) else None)
 
 
 def test_the_table_of_errors_is_whole():

@@ -114,6 +114,7 @@ def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone,
         answer = purge(one, **wish)
 
         assert answer.status == 200
+        assert answer.json()["removed"]["redis"] == len(gone)
         in_memory = lambda: two.metric("imgserver_cache_entries", tier="memory")  # noqa: E731
         await_that(lambda: in_memory() == len(kept), "the other has dropped its copies", seconds=1)
         assert all(state(one.ask(target)) != "imgserver; hit" for target in gone)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from imgserver.dialects.native.addresses import RESERVED, Addresses
+from imgserver.addresses import REMOTE
+from imgserver.dialects.native.addresses import RESERVED, Addresses, spell_remote
 from imgserver.dialects.native.emission import emit
 from imgserver.dialects.native.output import emit_output, gather, pixel_ratio
 from imgserver.dialects.native.pixel_ratio import fold
@@ -30,13 +31,17 @@ class NativeDialect:
         default_source: str,
         *,
         mount: str = "/img/",
+        remote: bool = False,
         client_hints: bool = False,
     ) -> None:
-        """Raises ValueError for source names the grammar does not allow. `mount` begins and ends with a slash."""
+        """Raises ValueError for source names the grammar does not allow. `mount` begins and ends with a slash.
+
+        `remote`: a source serves addresses of other hosts.
+        """
         self.settings = settings
         self.client_hints = client_hints
         self.mount = mount
-        self._addresses = Addresses(frozenset(sources), default_source)
+        self._addresses = Addresses(frozenset(sources), default_source, remote)
 
     def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
         target = cut(raw_target, self.settings, mount=self.mount)
@@ -65,18 +70,19 @@ class NativeDialect:
 
     def build(self, ref: SourceRef, options: str = "") -> str:
         """The target that asks for `ref` with these options (segments joined by `/`); raises what `parse` raises."""
-        path = quote_source(ref.path)
-        first = path.partition("/")[0]
-        named = ref.source != self._addresses.default or self._is_taken(first)
-        if named:
-            path = f"{ref.source}/{path}"
-        elif needs_escape(first) and "/" in path:
-            path = f"{END_OF_OPTIONS}/{path}"
+        path = spell_remote(ref.path) if ref.source == REMOTE else self._spell_local(ref)
         head = options.strip("/") + "/" if options.strip("/") else ""
         target = self.mount + head + path
         if self.parse(target).ref != ref:
             raise BadOption(f"{options} does not end where the source begins", value=options)
         return target
+
+    def _spell_local(self, ref: SourceRef) -> str:
+        path = quote_source(ref.path)
+        first = path.partition("/")[0]
+        if ref.source != self._addresses.default or self._is_taken(first):
+            return f"{ref.source}/{path}"
+        return f"{END_OF_OPTIONS}/{path}" if needs_escape(first) and "/" in path else path
 
     def is_spellable(self, ref: SourceRef) -> bool:
         """Whether a URL can ask for it: a file's name may hold what a target may not, such as a backslash."""
