@@ -37,7 +37,7 @@ class Purge:
         self._door = door
 
     async def __call__(self, request: web.Request) -> web.Response:
-        key = self._door.require(request, "purge")
+        key = self._door.require(request, "purge", route="purge")
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)

@@ -165,7 +165,7 @@ def _route_uploads(app: web.Application, settings: Settings, dialect: NativeDial
         store=_store(app[SERVICE], settings.uploads.store, dialect),
         local=is_local(settings.server),
     )
-    handler = boundary.around(upload, "optimize", uploads.METHODS if origin else (hdrs.METH_POST,))
+    handler = boundary.around(upload, uploads.ROUTE, uploads.METHODS if origin else (hdrs.METH_POST,))
     handler = uploads.allowing(origin, handler) if origin else handler
     if settings.uploads.access == "open" and not is_local(settings.server):
         app[AUDIT]("config_weak", reason="uploads_open")
@@ -192,7 +192,7 @@ def _from_here_only(handler: Handler, door: Door) -> Handler:
         if peer is None or not ip_address(peer[0]).is_loopback:
             if hdrs.AUTHORIZATION not in request.headers:
                 raise web.HTTPNotFound()
-            door.require(request, "metrics")
+            door.require(request, "metrics", route="metrics")
         return await handler(request)
 
     return guarded

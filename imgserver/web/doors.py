@@ -49,19 +49,22 @@ class Door:
         self.audit = audit
         self._failures = failures or Failures()
 
-    def require(self, request: web.Request, scope: str) -> str:
-        """The id of the key. Raises Unauthorized, Forbidden; QuotaExceeded, without a look at the key, for an address
-        that keeps sending wrong ones."""
+    def require(self, request: web.Request, scope: str, *, route: str) -> str:
+        """The id of the key; `route` is what the audit is told beside a refusal.
+
+        Raises Unauthorized, Forbidden; QuotaExceeded, without a look at the key, for an address that keeps sending
+        wrong ones.
+        """
         address = _network(request.remote or "")
         left = self._failures.left_seconds(address)
         if left > 0:
-            self.audit("auth_failed", reason="too_many", remote=request.remote)
+            self.audit("auth_failed", reason="too_many", route=route, remote=request.remote)
             raise QuotaExceeded("Too many wrong keys from this address", retry_after=max(1, round(left)))
         try:
             return self.keys.check(request.headers.get(hdrs.AUTHORIZATION), scope)
         except (Unauthorized, Forbidden) as error:
-            reason = error.facts["reason"]
-            self.audit("auth_failed", reason=reason, remote=request.remote, key=error.facts.get("key"), scope=scope)
+            reason, key_id = error.facts["reason"], error.facts.get("key")
+            self.audit("auth_failed", reason=reason, route=route, remote=request.remote, key=key_id, scope=scope)
             # Who asks without a key, or with a good one for something else, is not guessing.
             if reason in ("malformed", "unknown_key"):
                 self._failures.note(address)

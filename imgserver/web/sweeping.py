@@ -16,7 +16,7 @@ class Sweep:
         self._door = door
 
     async def __call__(self, request: web.Request) -> web.Response:
-        key = self._door.require(request, "purge")
+        key = self._door.require(request, "purge", route="sweep")
         counts = await self._cache.sweep(seconds=SWEEP_SECONDS)
         removed = {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}
         self._door.audit("admin_action", reason="sweep", key=key, **removed, left=dict(counts.left))

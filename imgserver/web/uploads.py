@@ -30,6 +30,7 @@ from imgserver.web.wants import Grammar, Wants, query_pairs
 PATH = "/api/image/optimize"
 METHODS = (hdrs.METH_POST, hdrs.METH_OPTIONS)
 SCOPE = "upload"
+ROUTE = "optimize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class UploadHandler:
                 return ""
             case "auto" if self._local and not self._door.keys.grants(SCOPE) and is_from_here(request):
                 return ""
-        return self._door.require(request, SCOPE)
+        return self._door.require(request, SCOPE, route=ROUTE)
 
     def _check_store(self, wants: Wants, request: web.Request, key: str) -> None:
         """Who may have pictures made for nothing may not write for nothing."""
@@ -124,7 +125,7 @@ class UploadHandler:
         if self._store is None:
             raise BadRequest("store: this server keeps no uploads (uploads.store)", argument="store")
         if not key:
-            self._door.require(request, SCOPE)
+            self._door.require(request, SCOPE, route=ROUTE)
         self._store.url(wants.store)
 
     async def _optimised(

@@ -333,12 +333,11 @@ def test_what_kills_workers_is_set_aside_by_its_bytes(server):
     slow = PATH + "?f=webp&fl=lossless"
     asking = threading.Thread(target=lambda: answers.append(server.ask(slow, "POST", fields, data).status))
     asking.start()
-    deaths = 0
-    while deaths < 2:
-        await_that(lambda: answers or hard_at_work(server), "a worker is at it", seconds=30)
+    seen: dict[int, float] = {}
+    for _ in range(2):
+        await_that(lambda: answers or hard_at_work(server, seen), "a worker is at it", seconds=30)
         assert not answers
-        hard_at_work(server)[0].kill()
-        deaths += 1
+        hard_at_work(server, seen)[0].kill()
     asking.join(30)
     again = server.ask(PATH + "?w=9", "POST", fields, data)
 
@@ -346,10 +345,11 @@ def test_what_kills_workers_is_set_aside_by_its_bytes(server):
     assert again.json()["type"] == "urn:imgserver:error:quarantined"
 
 
-def hard_at_work(server: ServerProcess) -> list[psutil.Process]:
-    """Workers that have computed for longer than their own start takes."""
+def hard_at_work(server: ServerProcess, seen: dict[int, float]) -> list[psutil.Process]:
+    """Workers that have computed since they were first looked at, for longer than what is left of a start."""
     found = []
     for worker in server.workers():
         with contextlib.suppress(psutil.Error):
-            found += [worker] * (worker.cpu_times().user > 0.8)
+            spent = worker.cpu_times().user
+            found += [worker] * (spent - seen.setdefault(worker.pid, spent) > 0.5)
     return found

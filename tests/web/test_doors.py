@@ -48,11 +48,11 @@ def door(heard, clock) -> Door:
 def fail(door: Door, times: int, address: str = "192.0.2.1") -> None:
     for _ in range(times):
         with pytest.raises(Unauthorized):
-            door.require(ask("wrong", address), "upload")
+            door.require(ask("wrong", address), "upload", route="optimize")
 
 
 def test_a_good_key_is_told_by_its_id_and_not_audited(door, heard):
-    assert door.require(ask(KEY), "upload") == "ci"
+    assert door.require(ask(KEY), "upload", route="optimize") == "ci"
     assert heard == []
 
 
@@ -63,7 +63,7 @@ def test_every_refusal_is_audited_with_its_reason_and_never_with_the_key(door, h
         (ask(KEY), "purge", Forbidden),
     ):
         with pytest.raises(kind):
-            door.require(request, scope)
+            door.require(request, scope, route="optimize")
 
     assert [(event, reason) for event, reason, _ in heard] == [
         ("auth_failed", "no_key"),
@@ -79,27 +79,27 @@ def test_after_ten_wrong_keys_an_address_is_refused_for_the_rest_of_the_minute(d
     clock.now += WINDOW_SECONDS - 1
 
     with pytest.raises(QuotaExceeded) as caught:
-        door.require(ask(KEY), "upload")
+        door.require(ask(KEY), "upload", route="optimize")
 
     assert caught.value.facts["retry_after"] == 1
     assert heard[-1][:2] == ("auth_failed", "too_many")
     clock.now += 1
-    assert door.require(ask(KEY), "upload") == "ci"
+    assert door.require(ask(KEY), "upload", route="optimize") == "ci"
 
 
 def test_others_are_not_refused_for_it(door):
     fail(door, FAILURES)
 
-    assert door.require(ask(KEY, "192.0.2.2"), "upload") == "ci"
+    assert door.require(ask(KEY, "192.0.2.2"), "upload", route="optimize") == "ci"
 
 
 def test_one_short_of_ten_is_allowed_and_a_missing_key_is_no_guess(door):
     fail(door, FAILURES - 1)
     for _ in range(30):
         with pytest.raises(Unauthorized):
-            door.require(ask(None), "upload")
+            door.require(ask(None), "upload", route="optimize")
 
-    assert door.require(ask(KEY), "upload") == "ci"
+    assert door.require(ask(KEY), "upload", route="optimize") == "ci"
 
 
 def test_an_ipv6_client_is_its_network(door):
@@ -107,8 +107,8 @@ def test_an_ipv6_client_is_its_network(door):
         fail(door, 1, f"2001:db8:0:1::{number}")
 
     with pytest.raises(QuotaExceeded):
-        door.require(ask(KEY, "2001:db8:0:1:ffff::1"), "upload")
-    assert door.require(ask(KEY, "2001:db8:0:2::1"), "upload") == "ci"
+        door.require(ask(KEY, "2001:db8:0:1:ffff::1"), "upload", route="optimize")
+    assert door.require(ask(KEY, "2001:db8:0:2::1"), "upload", route="optimize") == "ci"
 
 
 def test_the_table_of_failures_is_bounded(clock):
