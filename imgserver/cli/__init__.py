@@ -18,6 +18,7 @@ from imgserver.cli.doctor import doctor
 from imgserver.cli.get import get
 from imgserver.cli.health import health
 from imgserver.cli.inspect import inspect
+from imgserver.cli.keys import keys
 from imgserver.cli.optimize import optimize
 from imgserver.cli.purge import purge
 from imgserver.cli.serve import serve
@@ -40,5 +41,5 @@ def main() -> None:
     """
 
 
-for command in (serve, get, url, inspect, optimize, doctor, health, config, api_keys, purge, cache):
+for command in (serve, get, url, inspect, optimize, doctor, health, config, keys, api_keys, purge, cache):
     main.add_command(command)

@@ -20,9 +20,10 @@ from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
 from imgserver.errors import ServerFault
 from imgserver.flights import Flights
-from imgserver.grammar import make_dialect
+from imgserver.grammar import make_dialect, make_owners_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
@@ -34,8 +35,9 @@ from imgserver.uploads import Uploads
 from imgserver.web import admin, images, observation, state, uploads
 from imgserver.web.admin import Purge
 from imgserver.web.connections import Guard
-from imgserver.web.doors import Door
+from imgserver.web.doors import watched, weaknesses
 from imgserver.web.gallery import Gallery
+from imgserver.web.gate import Gate
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
@@ -54,7 +56,7 @@ HEALTH = web.AppKey("health", Health)
 METRICS = web.AppKey("metrics", Metrics)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
-DOOR = web.AppKey("door", Door)
+GATE = web.AppKey("gate", Gate)
 UPLOADS = web.AppKey("uploads", Uploads)
 
 GUARD = web.AppKey("guard", Guard)
@@ -80,10 +82,12 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app = web.Application()
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
     app[AUDIT] = audit.of(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
+    for reason in weaknesses(settings):
+        app[AUDIT]("config_weak", reason=reason)
     app[GUARD] = Guard(settings.server)
-    app[DOOR] = Door(ApiKeys(settings.api_keys, admin_key=settings.admin.key), app[AUDIT])
+    app[GATE] = Gate(ApiKeys(settings.api_keys, admin_key=settings.admin.key), app[AUDIT])
     app[UPLOADS] = Uploads(settings.uploads)
-    _route(app, settings, sources, Boundary(ledger, logger))
+    _route(app, settings, sources, Boundary(ledger, logger, watched(app[AUDIT])))
     app.cleanup_ctx.extend(
         (
             _log_kept(writer),
@@ -118,6 +122,7 @@ def _service(settings: Settings, sources: Sources, metrics: Metrics, logger: Fil
         behind=Behind(),
         edition=Edition.of(settings.quality, Tags.of(settings.tags)),
         refusals=Refusals(),
+        quota=Quota(settings.quota),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )
@@ -135,14 +140,14 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         "/readyz": ("readyz", health.readyz),
         "/api/health": ("health", health.service_health),
         "/api/image/health": ("image_health", health.image_health),
-        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[DOOR])),
+        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[GATE])),
     }
-    if app[DOOR].keys.grants("purge"):
-        purge, sweep = Purge(service, dialect, app[DOOR]), Sweep(service.cache, app[DOOR])
+    if app[GATE].keys.grants("purge"):
+        purge, sweep = Purge(service, make_owners_dialect(settings), app[GATE]), Sweep(service.cache, app[GATE])
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
         app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if settings.uploads.access != "off":
-        _route_uploads(app, settings, dialect, boundary)
+        _route_uploads(app, settings, boundary)
     if is_gallery_open(settings.server):
         routes["/"] = ("gallery", Gallery(sources.folder, dialect, settings.source.name))
     for path, (name, handler) in routes.items():
@@ -150,24 +155,24 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
 
 
-def _route_uploads(app: web.Application, settings: Settings, dialect: NativeDialect, boundary: Boundary) -> None:
+def _route_uploads(app: web.Application, settings: Settings, boundary: Boundary) -> None:
     """Raises ServerFault for a folder that is none, and for a source that cannot be written to."""
     origin = settings.uploads.allow_origin
     scratch = Scratch(settings.uploads.path, app[UPLOADS])
     upload = UploadHandler(
         app[SERVICE],
-        Grammar(settings.native),
+        Grammar(settings.native, settings.presets),
         settings.uploads,
-        door=app[DOOR],
+        gate=app[GATE],
         uploads=app[UPLOADS],
         scratch=scratch,
         tolls=Tolls(app[METRICS], app[AUDIT]),
-        store=_store(app[SERVICE], settings.uploads.store, dialect),
-        local=is_local(settings.server),
+        store=_store(app[SERVICE], settings.uploads.store, make_owners_dialect(settings)),
+        local=settings.server.is_local,
     )
     handler = boundary.around(upload, uploads.ROUTE, uploads.METHODS if origin else (hdrs.METH_POST,))
     handler = uploads.allowing(origin, handler) if origin else handler
-    if settings.uploads.access == "open" and not is_local(settings.server):
+    if settings.uploads.access == "open" and not settings.server.is_local:
         app[AUDIT]("config_weak", reason="uploads_open")
     app.router.add_route("*", uploads.PATH, handler, expect_handler=uploads.expect_nothing)
     app.cleanup_ctx.append(_scratch_kept(scratch))
@@ -183,7 +188,7 @@ def _store(service: ImageService, name: str, dialect: NativeDialect) -> Store | 
     return Store(source, name, dialect)
 
 
-def _from_here_only(handler: Handler, door: Door) -> Handler:
+def _from_here_only(handler: Handler, gate: Gate) -> Handler:
     """For a scraper on the same machine, or behind a proxy of its own, and for keys of scope metrics; to others there
     is no such page."""
 
@@ -192,7 +197,7 @@ def _from_here_only(handler: Handler, door: Door) -> Handler:
         if peer is None or not ip_address(peer[0]).is_loopback:
             if hdrs.AUTHORIZATION not in request.headers:
                 raise web.HTTPNotFound()
-            door.require(request, "metrics", route="metrics")
+            gate.require(request, "metrics", route="metrics")
         return await handler(request)
 
     return guarded
@@ -201,12 +206,8 @@ def _from_here_only(handler: Handler, door: Door) -> Handler:
 def is_gallery_open(settings: ServerSettings) -> bool:
     """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
     if settings.gallery == "auto":
-        return is_local(settings)
+        return settings.is_local
     return settings.gallery == "on"
-
-
-def is_local(settings: ServerSettings) -> bool:
-    return settings.host in ("127.0.0.1", "::1", "localhost")
 
 
 # Contexts are closed in the reverse order: workers first, the log last.

@@ -1,90 +1,43 @@
-"""Doors that a key opens: checks it, counts who tries in vain, and audits every refusal."""
+"""Which refusals, and which settings at the start, are events of the audit. To add a refusal: its error's row here."""
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address, ip_network
+from collections.abc import Iterator
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from imgserver.apikeys import ApiKeys
 from imgserver.audit import Audit
-from imgserver.errors import Forbidden, QuotaExceeded, Unauthorized
+from imgserver.errors import Expired, ImgserverError, QuotaExceeded, SignatureRefused
+from imgserver.settings import Settings
+from imgserver.web.middleware import Watch
 
-FAILURES = 10
-WINDOW_SECONDS = 60.0
-ADDRESSES = 4096
-
-
-class Failures:
-    """Wrong keys by address, in windows of a minute; a bounded table, who failed longest ago gives way."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def note(self, address: str) -> None:
-        count, since = self._of(address)
-        self._counts[address] = count + 1, since
-        self._counts.move_to_end(address)
-        if len(self._counts) > ADDRESSES:
-            self._counts.popitem(last=False)
-
-    def left_seconds(self, address: str) -> float:
-        """How long this address is refused; 0 when it is not."""
-        count, since = self._of(address)
-        return since + WINDOW_SECONDS - self._clock() if count >= FAILURES else 0.0
-
-    def _of(self, address: str) -> tuple[int, float]:
-        now = self._clock()
-        count, since = self._counts.get(address, (0, now))
-        return (count, since) if now - since < WINDOW_SECONDS else (0, now)
+EVENTS: dict[type[ImgserverError], str] = {
+    SignatureRefused: "signature_rejected",
+    Expired: "signature_expired",
+    QuotaExceeded: "quota_exceeded",
+}
+# Names and ids, fit for a log.
+SHOWN = ("key", "source")
 
 
-class Door:
-    """One for the whole server, so that failures at one endpoint count at all."""
+def watched(audit: Audit) -> Watch:
+    """The reason is the error's own word for it, if it has one."""
 
-    def __init__(self, keys: ApiKeys, audit: Audit, failures: Failures | None = None) -> None:
-        self.keys = keys
-        self.audit = audit
-        self._failures = failures or Failures()
+    def watch(request: web.Request, error: ImgserverError, request_id: str) -> None:
+        event = EVENTS.get(type(error))
+        if event is None:
+            return
+        facts = {name: error.facts[name] for name in SHOWN if name in error.facts}
+        audit(
+            event, reason=error.facts.get("reason", error.code), request_id=request_id, remote=request.remote, **facts
+        )
 
-    def require(self, request: web.Request, scope: str, *, route: str) -> str:
-        """The id of the key; `route` is what the audit is told beside a refusal.
-
-        Raises Unauthorized, Forbidden; QuotaExceeded, without a look at the key, for an address that keeps sending
-        wrong ones.
-        """
-        address = _network(request.remote or "")
-        left = self._failures.left_seconds(address)
-        if left > 0:
-            self.audit("auth_failed", reason="too_many", route=route, remote=request.remote)
-            raise QuotaExceeded("Too many wrong keys from this address", retry_after=max(1, round(left)))
-        try:
-            return self.keys.check(request.headers.get(hdrs.AUTHORIZATION), scope)
-        except (Unauthorized, Forbidden) as error:
-            reason, key_id = error.facts["reason"], error.facts.get("key")
-            self.audit("auth_failed", reason=reason, route=route, remote=request.remote, key=key_id, scope=scope)
-            # Who asks without a key, or with a good one for something else, is not guessing.
-            if reason in ("malformed", "unknown_key"):
-                self._failures.note(address)
-            raise
+    return watch
 
 
-def is_from_here(request: web.BaseRequest) -> bool:
-    """Whether this very machine asks, and nobody else through a proxy or a page in the browser on it."""
-    peer = request.transport.get_extra_info("peername") if request.transport else None
-    if peer is None or not ip_address(peer[0]).is_loopback:
-        return False
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        return False
-    return not any(name in request.headers for name in (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.VIA))
-
-
-def _network(address: str) -> str:
-    """IPv6 clients have a whole /64 to come from."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
+def weaknesses(settings: Settings) -> Iterator[str]:
+    """What an owner may have wanted, and should know of."""
+    bounded = settings.native.snap_widths and settings.quota.renditions_per_minute
+    closed = settings.signing.mode == "required" or settings.native.presets_only
+    if not (settings.server.is_local or closed or bounded):
+        yield "unsigned_public"
+    if settings.limits.svg:
+        yield "svg"

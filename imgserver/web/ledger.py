@@ -1,5 +1,6 @@
 """What is written down about each request: one wide event, its counts, and exactly one outcome per picture."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from imgserver.web.answers import Told
 # Probes and scrapes come every few seconds for ever; they are counted, and logged only when something is wrong.
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
+SIGNATURE = re.compile(r"/s--[^/]*--/")
 # Set on a request by a handler that has more to tell: a mapping of facts for its event.
 FACTS: web.RequestKey[Mapping[str, Any]] = web.RequestKey("facts", Mapping[str, Any])
 # What the trade calls the status of an answer that nobody waited for.
@@ -66,7 +68,7 @@ class Ledger:
             {
                 "request_id": request_id,
                 "method": method,
-                "target": cut(request.raw_path),
+                "target": _shown(request.raw_path),
                 "route": route,
                 "status": status,
                 "outcome": outcome or None,
@@ -77,6 +79,11 @@ class Ledger:
                 **more,
             }
         )
+
+
+def _shown(target: str) -> str:
+    """A target as logs may have it: whoever reads them cannot follow signed links."""
+    return cut(SIGNATURE.sub("/s--...--/", target, count=1) if "/s--" in target else target)
 
 
 def _outcome(route: str, status: int) -> str:

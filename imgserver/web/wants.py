@@ -4,7 +4,7 @@
 segment. The rest: `store`, `replace`, `data`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import PurePosixPath
@@ -55,8 +55,8 @@ def query_pairs(raw_query: str) -> Pairs:
 class Grammar:
     """Reads parameters. `dialect` is one of its own: what is uploaded needs no signature, and has no source."""
 
-    def __init__(self, settings: NativeSettings) -> None:
-        self._dialect = NativeDialect(settings, frozenset({UPLOADED.source}), UPLOADED.source)
+    def __init__(self, settings: NativeSettings, presets: Mapping[str, str] | None = None) -> None:
+        self._dialect = NativeDialect(settings, {UPLOADED.source}, UPLOADED.source, presets=presets)
 
     def read(self, pairs: Pairs) -> Wants:
         """Raises BadRequest and its kinds, NotInThisBuild, as for a URL."""

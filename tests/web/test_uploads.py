@@ -360,6 +360,6 @@ def test_without_any_key_only_this_machine_may(access, host, status):
     with serving(workers_count=1, disk_limit_bytes=0, server_host=host, uploads_access=access) as server:
         assert upload(server, query="w=50").status == status
         weak = [one["reason"] for one in server.events() if one["event"] == "security.config_weak"]
-        assert weak == ["uploads_open"] * (access == "open")
+        assert ("uploads_open" in weak) is (access == "open")
         through_a_proxy = upload(server, query="w=50", **{"X-Forwarded-For": "192.0.2.1"}).status
         assert through_a_proxy == (status if access != "auto" else 401)
