@@ -30,7 +30,7 @@ The floors
        upload now.
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
        requests into orders and renditions into answers, dressed by web/fields.py; web/uploads.py takes pictures in,
-       behind web/gate.py; settings.py composes the sections that stand beside their components.
+       behind web/door.py; settings.py composes the sections that stand beside their components.
     5  cli/: the commands.
     testing.py ships the contracts that every source and cache keeps, for those who write another.
 
@@ -59,7 +59,7 @@ The life of a request
        answered to everybody in the flight. If there is none for want of source or capacity, the one of before is.
 
 An upload
-    Key, parameters and declared length are judged first (web/gate.py, web/wants.py, web/body.py), then a place is
+    Key, parameters and declared length are judged first (web/door.py, web/wants.py, web/body.py), then a place is
     taken (uploads.py), and only then is the body asked for. It goes piece by piece into files without a name
     (web/intake.py, web/scratch.py), and from step 6 on it is a picture like any other, of the lowest class and never
     kept; engine/optimise.py sees to it that it does not become larger.

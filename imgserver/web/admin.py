@@ -20,7 +20,7 @@ from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, sour
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest
 from imgserver.service import ImageService
-from imgserver.web.gate import Gate
+from imgserver.web.door import Door
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
@@ -30,18 +30,18 @@ WISHES = ("url", "source", "prefix", "tag", "group", "all")
 
 
 class Purge:
-    def __init__(self, service: ImageService, dialect: NativeDialect, gate: Gate) -> None:
+    def __init__(self, service: ImageService, dialect: NativeDialect, door: Door) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
-        self._gate = gate
+        self._door = door
 
     async def __call__(self, request: web.Request) -> web.Response:
-        key = self._gate.require(request, "purge", route="purge")
+        key = self._door.require(request, "purge", route="purge")
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._gate.audit("admin_action", reason="purge", wish=next(iter(wish)), key=key, memory=counts.memory)
+        self._door.audit("admin_action", reason="purge", wish=next(iter(wish)), key=key, memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})

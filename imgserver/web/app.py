@@ -37,7 +37,7 @@ from imgserver.web.admin import Purge
 from imgserver.web.connections import Guard
 from imgserver.web.doors import watched, weaknesses
 from imgserver.web.gallery import Gallery
-from imgserver.web.gate import Gate
+from imgserver.web.door import Door
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
@@ -56,7 +56,7 @@ HEALTH = web.AppKey("health", Health)
 METRICS = web.AppKey("metrics", Metrics)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
-GATE = web.AppKey("gate", Gate)
+DOOR = web.AppKey("door", Door)
 UPLOADS = web.AppKey("uploads", Uploads)
 
 GUARD = web.AppKey("guard", Guard)
@@ -85,7 +85,7 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     for reason in weaknesses(settings):
         app[AUDIT]("config_weak", reason=reason)
     app[GUARD] = Guard(settings.server)
-    app[GATE] = Gate(ApiKeys(settings.api_keys, admin_key=settings.admin.key), app[AUDIT])
+    app[DOOR] = Door(ApiKeys(settings.api_keys, admin_key=settings.admin.key), app[AUDIT])
     app[UPLOADS] = Uploads(settings.uploads)
     _route(app, settings, sources, Boundary(ledger, logger, watched(app[AUDIT])))
     app.cleanup_ctx.extend(
@@ -140,10 +140,10 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         "/readyz": ("readyz", health.readyz),
         "/api/health": ("health", health.service_health),
         "/api/image/health": ("image_health", health.image_health),
-        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[GATE])),
+        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[DOOR])),
     }
-    if app[GATE].keys.grants("purge"):
-        purge, sweep = Purge(service, make_owners_dialect(settings), app[GATE]), Sweep(service.cache, app[GATE])
+    if app[DOOR].keys.grants("purge"):
+        purge, sweep = Purge(service, make_owners_dialect(settings), app[DOOR]), Sweep(service.cache, app[DOOR])
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
         app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if settings.uploads.access != "off":
@@ -163,7 +163,7 @@ def _route_uploads(app: web.Application, settings: Settings, boundary: Boundary)
         app[SERVICE],
         Grammar(settings.native, settings.presets),
         settings.uploads,
-        gate=app[GATE],
+        door=app[DOOR],
         uploads=app[UPLOADS],
         scratch=scratch,
         tolls=Tolls(app[METRICS], app[AUDIT]),
@@ -188,7 +188,7 @@ def _store(service: ImageService, name: str, dialect: NativeDialect) -> Store | 
     return Store(source, name, dialect)
 
 
-def _from_here_only(handler: Handler, gate: Gate) -> Handler:
+def _from_here_only(handler: Handler, door: Door) -> Handler:
     """For a scraper on the same machine, or behind a proxy of its own, and for keys of scope metrics; to others there
     is no such page."""
 
@@ -197,7 +197,7 @@ def _from_here_only(handler: Handler, gate: Gate) -> Handler:
         if peer is None or not ip_address(peer[0]).is_loopback:
             if hdrs.AUTHORIZATION not in request.headers:
                 raise web.HTTPNotFound()
-            gate.require(request, "metrics", route="metrics")
+            door.require(request, "metrics", route="metrics")
         return await handler(request)
 
     return guarded

@@ -19,7 +19,7 @@ from imgserver.uploads import Uploads, UploadSettings
 from imgserver.web import findings
 from imgserver.web.body import Body
 from imgserver.web.findings import Finding
-from imgserver.web.gate import Gate, is_from_here
+from imgserver.web.door import Door, is_from_here
 from imgserver.web.intake import Intake, Kind, Picture
 from imgserver.web.ledger import FACTS
 from imgserver.web.middleware import Handler
@@ -57,7 +57,7 @@ class UploadHandler:
         grammar: Grammar,
         settings: UploadSettings,
         *,
-        gate: Gate,
+        door: Door,
         uploads: Uploads,
         scratch: Scratch,
         tolls: Tolls,
@@ -67,7 +67,7 @@ class UploadHandler:
         self._service = service
         self._grammar = grammar
         self._settings = settings
-        self._gate = gate
+        self._door = door
         self._uploads = uploads
         self._scratch = scratch
         self._tolls = tolls
@@ -110,13 +110,13 @@ class UploadHandler:
         return findings.picture(only, only.result), found
 
     def _admit(self, request: web.Request) -> str:
-        """The key's id, "" where none is needed. Raises what `Gate.require` raises."""
+        """The key's id, "" where none is needed. Raises what `Door.require` raises."""
         match self._settings.access:
             case "open":
                 return ""
-            case "auto" if self._local and not self._gate.keys.grants(SCOPE) and is_from_here(request):
+            case "auto" if self._local and not self._door.keys.grants(SCOPE) and is_from_here(request):
                 return ""
-        return self._gate.require(request, SCOPE, route=ROUTE)
+        return self._door.require(request, SCOPE, route=ROUTE)
 
     def _check_store(self, wants: Wants, request: web.Request, key: str) -> None:
         """Who may have pictures made for nothing may not write for nothing."""
@@ -125,7 +125,7 @@ class UploadHandler:
         if self._store is None:
             raise BadRequest("store: this server keeps no uploads (uploads.store)", argument="store")
         if not key:
-            self._gate.require(request, SCOPE, route=ROUTE)
+            self._door.require(request, SCOPE, route=ROUTE)
         self._store.url(wants.store)
 
     async def _optimised(
