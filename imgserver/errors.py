@@ -13,6 +13,7 @@ ImgserverError                      500
 │   └── SourceDenied
 ├── NotFound                        404
 ├── BodyTimeout                     408   an upload that does not arrive
+├── Conflict                        409   a file of that name is there already
 ├── Expired                         410
 ├── BodyTooLarge                    413   an upload over a limit
 ├── TargetTooLong                   414
@@ -22,6 +23,7 @@ ImgserverError                      500
 │   ├── ImageOverLimit                    pixels, sides, frames, bytes
 │   └── Quarantined                       killed workers before
 ├── QuotaExceeded                   429   one client asks for more than its share; overload is 503
+│   └── TooManyFailures                   one address keeps sending wrong keys
 ├── ServerFault                     500
 ├── NotInThisBuild                  501
 ├── SourceFailed                    502   the original's server failed, or sent less than it promised
@@ -109,6 +111,10 @@ class BodyTimeout(ImgserverError):
     status, code, title = 408, "body-timeout", "The request's body took too long"
 
 
+class Conflict(ImgserverError):
+    status, code, title = 409, "conflict", "There is a file of that name already"
+
+
 class Expired(ImgserverError):
     status, code, title, cache_seconds = 410, "expired", "The link has expired", 3600
 
@@ -145,6 +151,10 @@ class QuotaExceeded(ImgserverError):
     """facts: retry_after in whole seconds."""
 
     status, code, title = 429, "quota-exceeded", "Too many requests from this client"
+
+
+class TooManyFailures(QuotaExceeded):
+    code, title = "too-many-failures", "Too many wrong keys from this address"
 
 
 class ServerFault(ImgserverError):

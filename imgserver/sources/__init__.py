@@ -6,7 +6,7 @@ and no worker is held while it is fetched.
 """
 
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from imgserver.rendition import Fingerprint, Original
 
@@ -22,3 +22,13 @@ class Source(Protocol):
     def open(self, path: str) -> AbstractAsyncContextManager[Original]: ...
 
     async def fingerprint(self, path: str) -> Fingerprint: ...
+
+
+@runtime_checkable
+class Writable(Protocol):
+    """A source that also keeps what is given to it, whole or not at all: a reader sees the old file or the new one."""
+
+    async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:
+        """Raises NotFound for a path that is none, SourceDenied where writing is not allowed, Conflict when there is
+        such a file and it is not to be replaced, Unavailable when it cannot be written now."""
+        ...
