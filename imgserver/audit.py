@@ -87,7 +87,7 @@ OTHER = "other"
 # So many lines of one event and reason in a second; what comes more is told in one line with its number.
 LINES_PER_SECOND = 10
 PERIOD_SECONDS = 1.0
-# Good news and ordinary work; the rest is a warning.
+# What owners do: every one is told, for information. The rest is a warning.
 ORDINARY: frozenset[Event] = frozenset({"admin_action", "keys_changed", "policy_changed"})
 
 
@@ -125,7 +125,7 @@ class Trail:
     def __call__(self, event: Event, *, reason: str, **facts: Any) -> None:
         known = reason if reason in REASONS.get(event, ()) else OTHER
         self._count(event, known)
-        if self._has_room(event, known):
+        if event in ORDINARY or self._has_room(event, known):
             self._write(event, reason=cut(reason), **_shown(facts))
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ ATTACKS = [
     ("NUL in the path", "GET", "/img/good.png%00.txt", 400, ("path_rejected", "malformed")),
     ("symlink out of the root", "GET", "/img/out.png", 404, ("path_rejected", "outside")),
     ("symlink into a sibling of the same beginning", "GET", "/img/beside.png", 404, ("path_rejected", "outside")),
-    ("admin without a key", "POST", "/api/admin/purge", 403, ("auth_failed", "admin_key")),
+    ("admin without a key", "POST", "/api/admin/purge", 401, ("auth_failed", "no_key")),
 ]
 
 
