@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from imgserver import shards
 from imgserver.caches import shelf
 from imgserver.caches.disk import CALLS, DiskCache, DiskSettings
-from imgserver.caches.shelf import BLOCK_BYTES
+from imgserver.shards import BLOCK_BYTES
 from imgserver.testing import TierContract, make_rendition
 from tests.waiting import eventually
 
@@ -194,7 +195,7 @@ async def test_a_disk_that_refuses_is_read_but_not_written_for_a_minute(tmp_path
         tries.append(file.write(data[:10]))
         raise OSError(fault, os.strerror(fault))
 
-    monkeypatch.setattr(shelf, "_write_all", refuse)
+    monkeypatch.setattr(shards, "write_all", refuse)
     answers = [await cache.put(key, make_rendition(BODY)) for key in "bcd"]
 
     assert answers == [False] * 3
@@ -214,7 +215,7 @@ async def test_too_many_open_files_is_no_reason_to_pause(tmp_path, cache, monkey
     def refuse(file, data):
         raise OSError(errno.EMFILE, "too many")
 
-    monkeypatch.setattr(shelf, "_write_all", refuse)
+    monkeypatch.setattr(shards, "write_all", refuse)
 
     assert not await cache.put("a", make_rendition(BODY))
     assert not cache.statistics().writes_paused
@@ -356,5 +357,5 @@ async def test_a_closed_cache_misses(tmp_path):
 
 
 def _file_of(cache: DiskCache, path: Path, key: str) -> Path:
-    name = shelf._name(key)
+    name = shards.name_of(key)
     return path.rglob(name[4:]).__next__()
