@@ -1,11 +1,8 @@
 """A folder of pictures on this machine, read and never written."""
 
-import asyncio
 import errno
 import os
-import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
@@ -13,8 +10,9 @@ from typing import TypeVar
 
 from imgserver.errors import NotFound, ServerFault, Unavailable
 from imgserver.formats import FORMAT_OF_SUFFIX, READABLE
-from imgserver.media import HEAD_BYTES
 from imgserver.rendition import Fingerprint, Original
+from imgserver.sources.descriptors import LINUX_FDS, head_of, open_regular, worker_path
+from imgserver.sources.threads import Threads
 
 T = TypeVar("T")
 
@@ -22,12 +20,6 @@ THREADS = 4
 PICTURE_SUFFIXES = tuple(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name in READABLE - {"svg"})
 # A folder may hold millions of files; who shows some of its pictures looks at the first of them.
 LOOKED_AT = 2_000
-
-# O_NONBLOCK: opening a FIFO must not wait for its writer. O_NOFOLLOW: the path is resolved already, so a symlink at its
-# end has just been put there.
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_LINUX_FDS = Path("/proc/self/fd")
 
 
 class Folder:
@@ -41,7 +33,7 @@ class Folder:
         self.root = root.resolve()
         if not self.root.is_dir():
             raise ServerFault(f"{root} is not a folder")
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="folder")
+        self._threads = Threads(THREADS, "folder")
 
     @asynccontextmanager
     async def open(self, path: str) -> AsyncIterator[Original]:
@@ -59,16 +51,11 @@ class Folder:
         return await self._in_thread(lambda: list(islice(pictures_in(self.root), limit)))
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def _in_thread(self, work: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
-        """`undo` takes back what a thread has done for a caller who left meanwhile."""
-        future = self._threads.submit(work)
         try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(lambda done: _undo(done, undo))
-            raise
+            return await self._threads.run(work, undo=undo)
         except OSError as error:
             raise _translated(error) from error
         except ValueError as error:  # an embedded NUL, which no file name has
@@ -76,9 +63,9 @@ class Folder:
 
     def _opened(self, path: str) -> tuple[int, Original]:
         resolved = self._resolved(path)
-        descriptor = os.open(resolved, _FLAGS)
+        descriptor, facts = open_regular(resolved)
         try:
-            return descriptor, self._checked(descriptor, resolved)
+            return descriptor, self._original(descriptor, facts, resolved)
         except BaseException:
             os.close(descriptor)
             raise
@@ -92,24 +79,16 @@ class Folder:
             raise NotFound()
         return resolved
 
-    def _checked(self, descriptor: int, resolved: Path) -> Original:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
+    def _original(self, descriptor: int, facts: os.stat_result, resolved: Path) -> Original:
+        if LINUX_FDS.exists() and not (LINUX_FDS / str(descriptor)).readlink().is_relative_to(self.root):
             raise NotFound()
         return Original(
-            path=self._worker_path(descriptor, resolved),
-            head=os.pread(descriptor, HEAD_BYTES, 0),
+            path=worker_path(descriptor, resolved),
+            head=head_of(descriptor),
             fingerprint=_fingerprint(facts),
             size_bytes=facts.st_size,
             modified=facts.st_mtime_ns // 1_000_000_000,
         )
-
-    def _worker_path(self, descriptor: int, resolved: Path) -> str:
-        if not _LINUX_FDS.exists():
-            return str(resolved)
-        if not (_LINUX_FDS / str(descriptor)).readlink().is_relative_to(self.root):
-            raise NotFound()
-        return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def pictures_in(root: Path) -> Iterator[str]:
@@ -124,11 +103,6 @@ def _visible_files(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
-
-
-def _undo(done: Future[T], undo: Callable[[T], None] | None) -> None:
-    if undo is not None and not done.cancelled() and done.exception() is None:
-        undo(done.result())
 
 
 def _fingerprint(facts: os.stat_result) -> Fingerprint:
