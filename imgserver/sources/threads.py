@@ -5,18 +5,23 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from imgserver.errors import Unavailable
+
 T = TypeVar("T")
 
 
 class Threads:
-    """A few threads with a name. What they raise is raised in the caller."""
+    """A few threads with a name. What they raise is raised in the caller; Unavailable when they are closed."""
 
     def __init__(self, count: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, work: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
         """`undo` takes back what a thread has done for a caller who left meanwhile."""
-        future = self._pool.submit(work)
+        try:
+            future = self._pool.submit(work)
+        except RuntimeError as closed:
+            raise Unavailable("The server is closing", reason="drain", retry_after=1) from closed
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
