@@ -20,13 +20,14 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from types import MappingProxyType
 from typing import Annotated, Self
 
 from annotated_types import Interval
 
 from imgserver import machine
+from imgserver.backlog import Backlog, left_to_do
+from imgserver.backlog import Criticality as Criticality
 from imgserver.cost import Cost, Pace
 from imgserver.errors import DeadlineExceeded, Overloaded
 
@@ -37,15 +38,6 @@ RETRY_JITTER = 0.2
 RESERVE = 10
 LOW_SHARE = 0.5
 STANDING_SHARE = 0.25
-
-
-class Criticality(IntEnum):
-    """Who is served first and shed last. URGENT is near the viewport; REFRESH renews behind a stale answer."""
-
-    URGENT = 0
-    NORMAL = 1
-    LOW = 2
-    REFRESH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +131,7 @@ class Admission:
         self._slots = slots
         self._clock = clock
         self._budget = settings.decoded_bytes or machine.memory_bytes() // 4
-        self._tickets: dict[Ticket, None] = {}
+        self._backlog = Backlog[Ticket]()
         self._shed: Counter[str] = Counter()
         self._admitted = 0
         self._draining = False
@@ -150,8 +142,8 @@ class Admission:
 
     def __repr__(self) -> str:
         state = " draining" * self._draining + " standing" * self._is_standing(self._clock())
-        running = len(self._running())
-        waiting = f"waiting {len(self._tickets) - running}/{self._settings.room}"
+        running = len(self._backlog.running)
+        waiting = f"waiting {len(self._backlog) - running}/{self._settings.room}"
         return f"<Admission{state} {waiting}, running {running}/{self._slots}, shed {self._shed.total()}>"
 
     def enter(self, criticality: Criticality = Criticality.NORMAL) -> Ticket:
@@ -163,7 +155,7 @@ class Admission:
         if reason is not None:
             raise self._refusal(reason)
         ticket = Ticket(self, criticality=criticality, entered=now, deadline=now + self._settings.deadline_seconds)
-        self._tickets[ticket] = None
+        self._backlog.enter(ticket)
         self._admitted += 1
         return ticket
 
@@ -177,12 +169,12 @@ class Admission:
 
     def statistics(self) -> AdmissionStatistics:
         now = self._clock()
-        waiting = [ticket for ticket in self._tickets if ticket.started is None]
+        waiting = [*self._backlog.fetching, *self._backlog.queued]
         classes = Counter(ticket.criticality.name.lower() for ticket in waiting)
         return AdmissionStatistics(
             waiting=len(waiting),
             waiting_by_class=MappingProxyType({kind.name.lower(): classes[kind.name.lower()] for kind in Criticality}),
-            running=len(self._running()),
+            running=len(self._backlog.running),
             slots=self._slots,
             limit=self._settings.room,
             predicted_wait_seconds=self.predicted_wait(),
@@ -200,12 +192,17 @@ class Admission:
 
         `before`: count only what is ahead of this ticket.
         """
-        ahead = [ticket for ticket in self._tickets if ticket.criticality <= criticality or ticket.started is not None]
-        if before is not None:
-            ahead = [ticket for ticket in ahead if ticket.started is not None or _precedes(ticket, before)]
-        if len(ahead) < self._slots:
-            return 0.0
-        return sum(map(self._left_to_do, ahead)) / self._slots
+        now = self._clock()
+        if before is None:
+            count, seconds = self._backlog.ahead(criticality, self._pace, now)
+        else:
+            count, seconds = self._ahead_of(before, now)
+        return seconds / self._slots if count >= self._slots else 0.0
+
+    def _ahead_of(self, ticket: Ticket, now: float) -> tuple[int, float]:
+        running = self._backlog.running
+        ahead = [*running, *(other for other in self._backlog.queued if _precedes(other, ticket))]
+        return len(ahead), sum(left_to_do(other, self._pace, now) for other in ahead)
 
     def waited(self, ticket: Ticket) -> float:
         if ticket.asked is None:
@@ -218,6 +215,7 @@ class Admission:
         if left <= 0:
             raise DeadlineExceeded("Fetching the source took all the time there was")
         ticket.cost, ticket.asked, ticket.number = cost, self._clock(), next(self._numbers)
+        self._backlog.ask(ticket)
         wait = self.predicted_wait(ticket.criticality, before=ticket)
         if wait > 0 and wait + self._pace.seconds(cost) > left:
             self.leave(ticket)
@@ -240,7 +238,7 @@ class Admission:
         self.leave(ticket)
 
     def leave(self, ticket: Ticket) -> None:
-        if self._tickets.pop(ticket, self) is None:
+        if self._backlog.leave(ticket):
             self._dispatch()
 
     # Decisions
@@ -249,9 +247,9 @@ class Admission:
         if self._draining:
             return "drain"
         if criticality is Criticality.REFRESH:
-            return "full" if len(self._tickets) >= self._slots else None
+            return "full" if len(self._backlog) >= self._slots else None
         share = LOW_SHARE if criticality is Criticality.LOW else 1.0
-        if len(self._tickets) >= self._slots + self._settings.room * share:
+        if len(self._backlog) >= self._slots + self._settings.room * share:
             return "full"
         share *= STANDING_SHARE if self._is_standing(self._clock()) else 1.0
         wait = self.predicted_wait(criticality)
@@ -274,7 +272,7 @@ class Admission:
         self._note_relief(now)
         self._let_hopeless_go(now)
         for ticket in self._in_turn(now):
-            if len(self._running()) >= self._open_to(ticket.criticality):
+            if len(self._backlog.running) >= self._open_to(ticket.criticality):
                 return
             if self._fits(ticket):
                 self._start(ticket, now)
@@ -283,6 +281,7 @@ class Admission:
 
     def _start(self, ticket: Ticket, now: float) -> None:
         ticket.started, ticket.short_of_memory = now, False
+        self._backlog.start(ticket)
         assert ticket.turn is not None
         ticket.turn.set_result(None)
 
@@ -311,13 +310,13 @@ class Admission:
                 self._let_go(ticket, "memory" if ticket.short_of_memory else "deadline")
 
     def _let_go(self, ticket: Ticket, reason: str) -> None:
-        del self._tickets[ticket]
+        self._backlog.leave(ticket)
         if ticket.turn is not None:
             ticket.turn.set_exception(self._refusal(reason))
             ticket.turn.exception()  # its owner may be leaving in this very tick, and never read it
 
     def _is_standing(self, now: float) -> bool:
-        return now - self._relaxed_at > self._settings.standing_seconds and bool(self._queued())
+        return now - self._relaxed_at > self._settings.standing_seconds and bool(self._backlog.queued)
 
     def _note_relief(self, now: float) -> None:
         """The queue is no standing one as long as its oldest entry has waited no longer than a median render."""
@@ -332,18 +331,12 @@ class Admission:
 
     # Sums over the tickets
 
-    def _left_to_do(self, ticket: Ticket) -> float:
-        seconds = self._pace.typical_seconds() if ticket.cost is None else self._pace.seconds(ticket.cost)
-        return seconds if ticket.started is None else max(0.0, seconds - (self._clock() - ticket.started))
-
     def _queued(self) -> list[Ticket]:
-        return [ticket for ticket in self._tickets if ticket.started is None and ticket.turn and not ticket.turn.done()]
-
-    def _running(self) -> list[Ticket]:
-        return [ticket for ticket in self._tickets if ticket.started is not None]
+        """Without those that are leaving in this very tick."""
+        return [ticket for ticket in self._backlog.queued if ticket.turn and not ticket.turn.done()]
 
     def _bytes_in_flight(self) -> int:
-        return sum(ticket.cost.decoded_bytes for ticket in self._running() if ticket.cost)
+        return sum(ticket.cost.decoded_bytes for ticket in self._backlog.running if ticket.cost)
 
 
 def _precedes(ticket: Ticket, other: Ticket) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -85,7 +85,7 @@ class ImageService:
     that was purged, is never answered.
     """
 
-    sources: dict[str, Source]
+    sources: Mapping[str, Source]
     cache: Tiered
     looks: RecentLooks
     flights: Flights[Rendition]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from imgserver import __version__
 from imgserver.cli import main
 from imgserver.cli.reference import MEANINGS, SECTIONS, markdown, sample
-from imgserver.settings import Settings, hints, values
+from imgserver.settings import Settings, hints, patterns, values, variable
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -105,17 +105,18 @@ def test_the_settings_page_is_the_one_the_command_prints() -> None:
 
 
 def test_every_setting_and_section_is_told_and_no_other() -> None:
-    assert set(hints()) == set(MEANINGS)
-    assert {name.partition(".")[0] for name in hints()} == set(SECTIONS)
-    assert set(values(Settings())) == set(MEANINGS)
+    assert {*hints(), *patterns()} == set(MEANINGS)
+    assert {name.partition(".")[0] for name in MEANINGS} == set(SECTIONS)
+    assert set(values(Settings())) == set(hints())
 
 
 def test_every_variable_of_the_documents_exists() -> None:
-    known = {"IMGSERVER_" + name.replace(".", "_").upper() for name in hints()} | {"IMGSERVER_CONFIG"}
+    known = {variable(name) for name in hints()} | {"IMGSERVER_CONFIG"}
+    tables = {variable(name).partition("<NAME>")[0].rstrip("_") for name in patterns()}
 
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         named = set(re.findall(r"\bIMGSERVER_[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
-        assert named <= known | {"IMGSERVER_"}, page
+        assert all(name in {*known, "IMGSERVER_"} or name.startswith(tuple(tables)) for name in named), page
 
 
 def test_the_changelog_tells_this_version() -> None:

@@ -5,19 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.settings import (
-    BadSettings,
-    Loaded,
-    Origin,
-    Settings,
-    allowed,
-    hints,
-    load,
-    parse_size,
-    spell_size,
-    values,
-    variable,
-)
+from imgserver.loading import BadSettings, Loaded, Origin, load
+from imgserver.settings import NAME_RULE, Settings, hints, values, variable
+from imgserver.spelling import allowed, parse_size, spell_size
 
 
 @pytest.fixture
@@ -139,3 +129,26 @@ def test_a_spelt_size_reads_back(count: int) -> None:
 
 def test_a_path_stays_as_written() -> None:
     assert load(None, {"IMGSERVER_SOURCE_ROOT": "photos"}, {}).settings.source.root == Path("photos")
+
+
+def test_tables_of_own_names_come_from_file_and_variables(toml: Path) -> None:
+    toml.write_text('[sources.shop]\nroot = "wares"\n[sources.press]\nroot = "press"')
+    environ = {"IMGSERVER_SOURCES_PRESS_ROOT": "elsewhere", "IMGSERVER_SOURCES_OLD_SHOP_ROOT": "old"}
+
+    loaded = load(toml, environ, {})
+
+    roots = {name: str(source.root) for name, source in loaded.settings.sources.items()}
+    assert roots == {"shop": "wares", "press": "elsewhere", "old-shop": "old"}
+    assert str(loaded.origins["sources.press.root"]) == "env IMGSERVER_SOURCES_PRESS_ROOT"
+    assert values(loaded.settings)["sources.shop.root"] == Path("wares")
+
+
+def test_faults_in_tables_of_own_names_are_told(toml: Path) -> None:
+    toml.write_text('[sources]\nplain = "x"\n[sources.Shop]\nroot = "a"\n[sources.shop]\nrot = "a"')
+
+    assert faults_of(toml, {"IMGSERVER_SOURCES_SHOP_ROT": "a"}) == (
+        f"{toml}: sources.plain: 'x' is not allowed; a table [sources.plain] with names and values",
+        f"{toml}: sources.Shop: {NAME_RULE}",
+        f"{toml}: no setting sources.shop.rot; nearest: sources.shop.root",
+        "IMGSERVER_SOURCES_SHOP_ROT: no such setting; nearest: IMGSERVER_SOURCE_ROOT",
+    )

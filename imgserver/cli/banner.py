@@ -6,9 +6,9 @@ from itertools import cycle, islice
 from pathlib import Path
 from threading import Thread
 
-from imgserver.cli.dialect import SOURCE, make_dialect, make_target
-from imgserver.dialects.native import NativeSettings
+from imgserver.grammar import make_dialect
 from imgserver.plan import SourceRef
+from imgserver.settings import Settings
 from imgserver.sources.folder import pictures_in
 
 SHOWN = (
@@ -30,9 +30,9 @@ class Banner:
     open_browser: bool = False
 
     @classmethod
-    def of(cls, root: Path, *, gallery: bool = False, open_browser: bool = False) -> "Banner":
+    def of(cls, settings: Settings, *, gallery: bool = False, open_browser: bool = False) -> "Banner":
         front = (("/", "all pictures of the folder"),) if gallery else ()
-        return cls(root, (*front, *examples(root)), open_browser)
+        return cls(settings.source.root, (*front, *examples(settings)), open_browser)
 
     def __call__(self, base: str) -> None:
         from rich.console import Console
@@ -53,13 +53,14 @@ class Banner:
             Thread(target=webbrowser.open, args=(base + self.targets[0][0],), daemon=True).start()
 
 
-def examples(root: Path) -> list[tuple[str, str]]:
+def examples(settings: Settings) -> list[tuple[str, str]]:
     """Targets with their meanings: each transformation on another picture while there are some, and the health page."""
-    dialect = make_dialect(NativeSettings())
-    spellable = (path for path in pictures_in(root) if dialect.is_spellable(SourceRef(SOURCE, path)))
+    dialect = make_dialect(settings)
+    root = settings.source.root
+    spellable = (path for path in pictures_in(root) if dialect.is_spellable(SourceRef(settings.source.name, path)))
     pictures = list(islice(spellable, len(SHOWN)))
     shown = [
-        (make_target(dialect, name, options), meaning)
+        (dialect.build(SourceRef(settings.source.name, name), options), meaning)
         for (options, meaning), name in zip(SHOWN, cycle(pictures), strict=False)
     ]
     hint = [] if pictures else [("/img/w_400/<file>", f"no pictures in {root} yet; put some there")]

@@ -18,7 +18,8 @@ from imgserver.engine.job import Job, Limits
 from imgserver.errors import ImgserverError
 from imgserver.formats import FORMATS, WRITABLE
 from imgserver.plan import Fit, Output, Plan, Px
-from imgserver.settings import Settings, spell_size
+from imgserver.settings import Settings
+from imgserver.spelling import spell_size
 
 PYTHON_FLOOR = (3, 11)
 # Beside its connections the server holds log, listener, workers' pipes and originals being read.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from imgserver.settings import Loaded
+    from imgserver.loading import Loaded
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,7 +23,7 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_settings(config: Path | None, **options: object) -> "Loaded":
     """Settings of the file, this process's environment and those options that were given (not None)."""
-    from imgserver.settings import load
+    from imgserver.loading import load
 
     return load(config, os.environ, {name: value for name, value in options.items() if value is not None})
 
@@ -83,7 +83,7 @@ def check(file: Path) -> None:
     Example:
       imgserver config check imgserver.toml
     """
-    from imgserver.settings import load
+    from imgserver.loading import load
 
     loaded = load(file, {}, {})
     count = sum(origin.kind == "file" for origin in loaded.origins.values())

@@ -44,10 +44,10 @@ def get(target: str, *, output: Path | None, root: Path | None, accept: str | No
     """
     import asyncio
 
-    from imgserver.cli.dialect import make_dialect
+    from imgserver.grammar import make_dialect
 
     settings = read_settings(config, **{"source.root": root}).settings
-    request = make_dialect(settings.native).parse(_path(target))
+    request = make_dialect(settings).parse(_path(target))
     request = _negotiated(request, accept, output)
     if output is None and request.plan.terminal.kind == "image" and sys.stdout.isatty():
         raise click.UsageError("a picture is not for the terminal; give -o FILE")
@@ -87,7 +87,8 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
     from imgserver.sources.folder import Folder
 
     open_engine(svg=settings.limits.svg)
-    folder = Folder(settings.source.root)
+    named = settings.sources.get(request.ref.source, settings.source)
+    folder = Folder(named.root)
     try:
         async with folder.open(request.ref.path) as original:
             return render(Job(original.path, request.plan, settings.limits, settings.quality))

@@ -6,11 +6,13 @@ A test compares both with the files in the repository, so a setting without its 
 from collections.abc import Iterator
 from itertools import groupby
 
-from imgserver.settings import Settings, allowed, spell_size, values, variable
+from imgserver.settings import Settings, members, named, values, variable
+from imgserver.spelling import allowed, spell_size
 
 SECTIONS = {
     "server": "The listening side.",
     "source": "Where originals come from.",
+    "sources": "Further sources, by names of your choice: `/img/w_400/NAME/path`.",
     "workers": "Processes that run libvips; each one renders one picture at a time and can be killed alone.",
     "queue": "Who waits for a worker, and for how long; the rest is refused at once with 503 and Retry-After.",
     "limits": "What is refused before any decoding (source) or any work (output).",
@@ -35,6 +37,8 @@ MEANINGS = {
     "server.drain_seconds": "how long SIGTERM waits for open requests",
     "server.gallery": "the front page that lists the folder; auto: only while host is this machine's own address",
     "source.root": "the folder with the originals",
+    "source.name": "its name: what comes first in a path that must not be taken for another source's",
+    "sources.*.root": "the folder with its originals",
     "workers.count": "worker processes; 0 counts the CPUs this process may use",
     "workers.memory_bytes": "address space of one worker",
     "workers.nice": "how far workers stand behind the server for CPU time",
@@ -98,20 +102,26 @@ def sample() -> str:
         '# Names that end in bytes take plain bytes or text such as "64MiB".',
     ]
     for section, rows in _sections():
-        lines += ["", f"# {SECTIONS[section]}", f"[{section}]"]
+        lines += ["", f"# {SECTIONS[section]}", *(_named_lines(section) if section in named() else [f"[{section}]"])]
         for name, default in rows:
-            lines += [f"# {MEANINGS[name]} ({allowed(name)})", f"#{name.partition('.')[2]} = {_toml(name, default)}"]
+            told = [f"# {MEANINGS[name]} ({allowed(name)})", f"#{name.rpartition('.')[2]} = {_toml(name, default)}"]
+            lines += [f"# {line}" for line in told] if section in named() else told
     return "\n".join(lines) + "\n"
+
+
+def _named_lines(section: str) -> list[str]:
+    """An example, whole in comments: a table of one's own names has no default."""
+    return [f"# [{section}]"] if "" in members(named()[section]) else [f"# [{section}.NAME]"]
 
 
 def markdown() -> str:
     """The reference page, a table per section."""
     lines = [PROSE]
     for section, rows in _sections():
-        lines += [f"## [{section}]", "", SECTIONS[section], ""]
+        lines += [f"## [{section}{'.NAME' * (section in named())}]", "", SECTIONS[section], ""]
         lines += ["| setting | default | takes | what it is |", "|---|---|---|---|"]
         lines += [
-            f"| `{name.partition('.')[2]}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} "
+            f"| `{name.rpartition('.')[2]}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} "
             f"| {MEANINGS[name]} |"
             for name, default in rows
         ]
@@ -125,7 +135,18 @@ def spell(name: str, value: object) -> str:
 
 
 def _sections() -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
-    return groupby(values(Settings()).items(), key=lambda row: row[0].partition(".")[0])
+    """In the order of `SECTIONS`, each setting by its dotted name with its default."""
+    return groupby(_rows(), key=lambda row: row[0].partition(".")[0])
+
+
+def _rows() -> Iterator[tuple[str, object]]:
+    defaults = values(Settings())
+    for section in SECTIONS:
+        if section in named():
+            made = named()[section]()
+            yield from ((f"{section}.*.{name}", getattr(made, name)) for name in members(named()[section]))
+        else:
+            yield from (row for row in defaults.items() if row[0].startswith(f"{section}."))
 
 
 def _toml(name: str, value: object) -> str:

@@ -9,7 +9,7 @@ from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.settings import Loaded
+    from imgserver.loading import Loaded
 
 
 @click.command()
@@ -44,19 +44,18 @@ def serve(
     """
     given = {"source.root": folder, "server.host": host, "server.port": port, "workers.count": workers}
     loaded = read_settings(config, **given)
-    root = _folder(loaded)
+    _refuse_missing_folder(loaded)
     from imgserver.cli.banner import Banner
     from imgserver.web.app import is_gallery_open
     from imgserver.web.server import serve as run
 
     gallery = is_gallery_open(loaded.settings.server)
-    run(loaded.settings, Banner.of(root, gallery=gallery, open_browser=open_browser))
+    run(loaded.settings, Banner.of(loaded.settings, gallery=gallery, open_browser=open_browser))
 
 
-def _folder(loaded: "Loaded") -> Path:
+def _refuse_missing_folder(loaded: "Loaded") -> None:
     """Refused before anything starts: a mistyped folder would be a server of 404s."""
     root = loaded.settings.source.root
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         fail(f"{root} {what} (source.root, from {loaded.origins['source.root']}); name the folder with the pictures")
-    return root

@@ -51,12 +51,13 @@ def url(
     """
     if srcset and keys["w"]:
         raise click.UsageError("--srcset gives the widths; leave out --w")
-    from imgserver.cli.dialect import make_dialect, make_target
+    from imgserver.grammar import make_dialect
 
-    dialect = make_dialect(read_settings(config).settings.native)
+    dialect = make_dialect(read_settings(config).settings)
+    ref = dialect.ref(source)
 
     def made(width: str | None) -> str:
-        return base.rstrip("/") + make_target(dialect, source, spell({**keys, "w": width}, others))
+        return base.rstrip("/") + dialect.build(ref, spell({**keys, "w": width}, others))
 
     if srcset is None:
         click.echo(made(keys["w"]))

@@ -4,10 +4,10 @@ import math
 import os
 import stat
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
+from imgserver.engine import blocks, sheets
 from imgserver.engine.job import Limits
-from imgserver.engine.sheets import is_whole
 from imgserver.engine.vips import LOADERS, Image, codecs, reading
 from imgserver.errors import BadRequest, BrokenImage, ImageOverLimit, NotFound, UnsupportedImage
 from imgserver.media import HEAD_BYTES, format_of
@@ -91,11 +91,18 @@ def _file(path: str, limits: Limits) -> tuple[int, bytes]:
             raise over("source bytes", status.st_size, limits.source_bytes)
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        if format_of(head) == "tiff" and not is_whole(file, status.st_size):
+        if not _is_whole(file, format_of(head), status.st_size):
             raise BrokenImage("the source is truncated")
     if not head:
         raise BrokenImage("the source is empty")
     return status.st_size, head
+
+
+def _is_whole(file: BinaryIO, name: str, size: int) -> bool:
+    """By our own look, for the two formats whose loaders do not mind what is missing."""
+    if name == "tiff":
+        return sheets.is_whole(file, size)
+    return name != "gif" or blocks.is_whole(file)
 
 
 def _svg_scale(path: str, limits: Limits) -> float:

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +27,8 @@ LOOKED_AT = 2_000
 class Folder:
     """Serves regular files below `root`. Symlinks may point about inside the folder, never out of it.
 
+    A folder that is away (moved, or its file system unmounted) makes nothing absent: that is told apart by its device.
+
     On Linux a worker is given the opened file itself (by way of /proc), so that a file replaced or swapped for a
     symlink after the check is still read as the one that was checked.
     """
@@ -33,6 +37,7 @@ class Folder:
         self.root = root.resolve()
         if not self.root.is_dir():
             raise ServerFault(f"{root} is not a folder")
+        self._device = self.root.stat().st_dev
         self._threads = Threads(THREADS, "folder")
 
     @asynccontextmanager
@@ -55,11 +60,27 @@ class Folder:
 
     async def _in_thread(self, work: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
         try:
-            return await self._threads.run(work, undo=undo)
+            return await self._threads.run(partial(self._while_there, work), undo=undo)
         except OSError as error:
             raise _translated(error) from error
         except ValueError as error:  # an embedded NUL, which no file name has
             raise NotFound() from error
+
+    def _while_there(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except (OSError, NotFound):
+            if not self._is_there():
+                raise Unavailable("The folder with the originals is away", reason="source", retry_after=5) from None
+            raise
+
+    def _is_there(self) -> bool:
+        """An unmounted file system leaves an empty folder of another device."""
+        try:
+            facts = self.root.stat()
+        except OSError:
+            return False
+        return stat.S_ISDIR(facts.st_mode) and facts.st_dev == self._device
 
     def _opened(self, path: str) -> tuple[int, Original]:
         resolved = self._resolved(path)

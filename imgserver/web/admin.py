@@ -16,9 +16,8 @@ from aiohttp import web
 
 from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, key_group, prefix_group, source_group
-from imgserver.dialects import Dialect
+from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, Forbidden
-from imgserver.plan import SourceRef
 from imgserver.service import ImageService
 
 METHODS = ("POST",)
@@ -29,11 +28,10 @@ WISHES = ("url", "source", "prefix", "all")
 
 
 class Purge:
-    def __init__(self, service: ImageService, dialect: Dialect, *, source: str, key: str, audit: Audit) -> None:
+    def __init__(self, service: ImageService, dialect: NativeDialect, *, key: str, audit: Audit) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
-        self._source = source
         self._key = key.encode()
         self._audit = audit
 
@@ -59,13 +57,18 @@ class Purge:
             case {"all": True}:
                 return (ALL,)
             case {"source": str(path)} if path:
-                return (source_group(SourceRef(self._source, path.strip("/"))),)
+                return (source_group(self._dialect.ref(path.strip("/"))),)
             case {"prefix": str(prefix)}:
-                return (prefix_group(self._source, prefix),)
+                return (self._prefix_group(prefix.strip("/")),)
             case {"url": str(target)}:
                 request = self._dialect.parse(target)
                 return tuple(dict.fromkeys(key_group(self._edition.order(request, offers).key) for offers in OFFERS))
         raise BadRequest('purge: text for "url", "source" or "prefix", or "all": true')
+
+    def _prefix_group(self, prefix: str) -> str:
+        """Of a directory, or of a whole source when its name is all there is."""
+        below = self._dialect.ref(f"{prefix}/_" if prefix else "_")
+        return prefix_group(below.source, below.path.rpartition("/")[0])
 
 
 async def _wish(request: web.Request) -> Mapping[str, Any]:

@@ -15,15 +15,14 @@ from imgserver import __version__, audit
 from imgserver.admission import Admission
 from imgserver.behind import Behind
 from imgserver.cost import CostModel
-from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
 from imgserver.flights import Flights
+from imgserver.grammar import make_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
-from imgserver.sources.folder import Folder
 from imgserver.sources.looks import RecentLooks
 from imgserver.web import admin, images, observation, state
 from imgserver.web.admin import Purge
@@ -33,6 +32,7 @@ from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
+from imgserver.web.sources import Sources, make_sources
 from imgserver.web.tiers import make_cache
 from imgserver.workers import Workers
 
@@ -46,8 +46,6 @@ GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
 
 MOUNT = "/img/"
-
-DEFAULT_SOURCE = "photos"
 LAG_PROBE_SECONDS = 0.5
 
 
@@ -58,8 +56,8 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     """
     metrics = Metrics()
     logger, writer = make_logger(settings.log, log_stream)
-    folder = Folder(settings.source.root)
-    service = _service(settings, folder, metrics, logger)
+    sources = make_sources(settings)
+    service = _service(settings, sources, metrics, logger)
     health = Health(service)
 
     ledger = Ledger(make_request_log(settings.log, logger, writer))
@@ -68,11 +66,11 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
     app[AUDIT] = audit.of(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
     app[GUARD] = Guard(settings.server)
-    _route(app, settings, folder, Boundary(ledger, logger))
+    _route(app, settings, sources, Boundary(ledger, logger))
     app.cleanup_ctx.extend(
         (
             _log_kept(writer),
-            _folder_kept(folder),
+            _sources_kept(sources),
             _cache_kept(service),
             _workers_kept(settings, service, metrics),
             _lag_probed(metrics),
@@ -84,12 +82,12 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     return app
 
 
-def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: FilteringBoundLogger) -> ImageService:
+def _service(settings: Settings, sources: Sources, metrics: Metrics, logger: FilteringBoundLogger) -> ImageService:
     opener = partial(child.open_engine, svg=settings.limits.svg)
     workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger))
     return ImageService(
-        sources={DEFAULT_SOURCE: folder},
-        cache=make_cache(settings, folder.root, metrics),
+        sources=sources.by_name,
+        cache=make_cache(settings, metrics),
         looks=RecentLooks(),
         flights=Flights[Rendition](),
         admission=Admission(settings.queue, slots=workers.count),
@@ -105,9 +103,9 @@ def _service(settings: Settings, folder: Folder, metrics: Metrics, logger: Filte
     )
 
 
-def _route(app: web.Application, settings: Settings, folder: Folder, boundary: Boundary) -> None:
+def _route(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
     service, health = app[SERVICE], app[HEALTH]
-    dialect = NativeDialect(settings.native, sources=frozenset({DEFAULT_SOURCE}), default_source=DEFAULT_SOURCE)
+    dialect = make_dialect(settings)
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
     app[PICTURES] = boundary.around(ImageHandler(dialect, service, settings.http), IMAGE_ROUTE, images.METHODS)
     # With plain `.*` a path that holds an encoded line break would never reach the handler.
@@ -120,10 +118,10 @@ def _route(app: web.Application, settings: Settings, folder: Folder, boundary: B
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
-        purge = Purge(service, dialect, source=DEFAULT_SOURCE, key=settings.admin.key, audit=app[AUDIT])
+        purge = Purge(service, dialect, key=settings.admin.key, audit=app[AUDIT])
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
     if is_gallery_open(settings.server):
-        routes["/"] = ("gallery", Gallery(folder, dialect, DEFAULT_SOURCE))
+        routes["/"] = ("gallery", Gallery(sources.folder, dialect, settings.source.name))
     for path, (name, handler) in routes.items():
         app.router.add_route("*", path, boundary.around(handler, name))
     app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
@@ -160,10 +158,10 @@ def _log_kept(writer: LogWriter) -> Context:
     return context
 
 
-def _folder_kept(folder: Folder) -> Context:
+def _sources_kept(sources: Sources) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
-        folder.close()
+        sources.close()
 
     return context
 

@@ -12,11 +12,11 @@ from imgserver.metrics import Metrics
 from imgserver.settings import Settings
 
 
-def make_cache(settings: Settings, root: Path, metrics: Metrics) -> Tiered:
+def make_cache(settings: Settings, metrics: Metrics) -> Tiered:
     """Not started. Raises ServerFault for a Redis URL that cannot be used."""
     disk = settings.disk
     if disk.path == Path():
-        disk = replace(disk, path=_own_folder(root))
+        disk = replace(disk, path=_own_folder(settings.source.root.resolve()))
     try:
         return assemble(
             settings.cache,

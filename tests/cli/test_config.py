@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from imgserver.cli import main
-from imgserver.settings import Settings, hints, load, values
+from imgserver.loading import load
+from imgserver.settings import Settings, hints, values
 
 
 def run(*arguments: str, **environ: str) -> str:

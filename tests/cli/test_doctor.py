@@ -12,7 +12,8 @@ from imgserver.cli.checks import Check
 from imgserver.engine.job import Job
 from imgserver.errors import NotInThisBuild
 from imgserver.formats import WRITABLE
-from imgserver.settings import Settings, load
+from imgserver.loading import load
+from imgserver.settings import Settings
 
 
 def named(name: str, settings: Settings) -> Check:

@@ -7,7 +7,12 @@ from click.testing import CliRunner
 
 from imgserver.cli import main
 from imgserver.cli.banner import Banner, examples
+from imgserver.settings import DefaultSource, Settings
 from tests.serving import SAMPLES
+
+
+def of(root: Path) -> Settings:
+    return Settings(source=DefaultSource(root))
 
 
 def test_a_missing_folder_is_told_before_anything_starts(tmp_path: Path) -> None:
@@ -34,7 +39,7 @@ def test_bad_options_are_told_together() -> None:
 
 
 def test_the_banner_has_four_to_eight_urls_of_real_pictures() -> None:
-    shown = examples(SAMPLES)
+    shown = examples(of(SAMPLES))
 
     assert 4 <= len(shown) <= 8
     assert shown[-1][0] == "/api/health"
@@ -47,7 +52,7 @@ def test_few_pictures_are_shown_in_turn_and_odd_names_are_escaped(tmp_path: Path
     for name in ("a b#1.jpg", "w_5/100%.png", "notes.txt", ".hidden.jpg", "back\\slash.jpg"):
         (tmp_path / name).touch()
 
-    targets = [target for target, _ in examples(tmp_path)]
+    targets = [target for target, _ in examples(of(tmp_path))]
 
     assert targets[0] == "/img/w_400/a%20b%231.jpg"
     assert targets[1].endswith("/_/w_5/100%25.png")
@@ -55,14 +60,14 @@ def test_few_pictures_are_shown_in_turn_and_odd_names_are_escaped(tmp_path: Path
 
 
 def test_an_empty_folder_still_gets_a_hint_and_the_health_page(tmp_path: Path) -> None:
-    assert [target for target, _ in examples(tmp_path)] == ["/img/w_400/<file>", "/api/health"]
+    assert [target for target, _ in examples(of(tmp_path))] == ["/img/w_400/<file>", "/api/health"]
 
 
 def test_urls_are_printed_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     name = "a-very-long-name-" * 10 + ".jpg"
     (tmp_path / name).touch()
 
-    Banner.of(tmp_path)("http://127.0.0.1:8080")
+    Banner.of(of(tmp_path))("http://127.0.0.1:8080")
 
     assert f" http://127.0.0.1:8080/img/w_400/{name}\n" in capsys.readouterr().out
 
@@ -72,7 +77,7 @@ def test_the_brackets_of_an_ipv6_address_are_printed_as_they_are(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
 
-    Banner.of(SAMPLES / "[odd]")("http://[::1]:8080")
+    Banner.of(of(SAMPLES / "[odd]"))("http://[::1]:8080")
 
     printed = capsys.readouterr().out
     assert "serves " + str(SAMPLES / "[odd]") + " at http://[::1]:8080;" in printed

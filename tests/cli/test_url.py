@@ -4,9 +4,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgserver.cli import main
-from imgserver.cli.dialect import SOURCE, make_dialect
-from imgserver.dialects.native import NativeSettings
+from imgserver.grammar import make_dialect
 from imgserver.plan import SourceRef
+from imgserver.settings import Settings
 
 
 def run(*arguments: str, **environ: str) -> Result:
@@ -35,7 +35,7 @@ def test_what_is_built(arguments: list[str], url: str) -> None:
 def test_the_server_reads_the_path_that_was_meant(path: str) -> None:
     target = run(path, "--w", "5").stdout.strip()
 
-    assert make_dialect(NativeSettings()).parse(target).ref == SourceRef(SOURCE, path)
+    assert make_dialect(Settings()).parse(target).ref == SourceRef("photos", path)
 
 
 def test_bad_options_are_refused_in_the_parsers_words() -> None:
@@ -52,9 +52,3 @@ def test_the_configured_limits_hold() -> None:
 @pytest.mark.parametrize("arguments", [["a.jpg", "--srcset", "1,x"], ["a.jpg", "--w", "1", "--srcset", "2"], []])
 def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
-
-
-def test_the_command_line_and_the_server_name_the_folder_alike() -> None:
-    from imgserver.web.app import DEFAULT_SOURCE
-
-    assert SOURCE == DEFAULT_SOURCE

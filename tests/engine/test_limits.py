@@ -192,6 +192,24 @@ def test_a_truncated_original_is_422_or_a_whole_picture(draw: Renderer, name: st
         assert difference(shown, whole, side=8) < 12, f"half a picture at {tenth}/10"
 
 
+@pytest.mark.parametrize("name", ["animated gif", "animated webp"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9, 0.99])
+def test_an_animation_that_was_cut_is_broken_whichever_frame_is_shown(draw: Renderer, name: str, share: float) -> None:
+    data = ORIGINALS[name][: int(len(ORIGINALS[name]) * share)]
+
+    for frames in ("all", "first"):
+        with pytest.raises(BrokenImage):
+            draw(data, Fit(Px(100)), format="webp", frames=frames)
+
+
+def test_a_gif_without_its_trailer_is_shown(draw: Renderer) -> None:
+    """Sloppy writers leave it out, and nothing of the picture is missing."""
+    data = ORIGINALS["animated gif"]
+    assert data[-1:] == b";"
+
+    assert draw(data[:-1], format="webp", frames="all").size.frames == 3
+
+
 @pytest.mark.parametrize("name", list(ORIGINALS))
 def test_flipped_bits_are_never_our_own_fault(draw: Renderer, name: str) -> None:
     dice = random.Random(name)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.errors import NotFound, ServerFault
+from imgserver.errors import NotFound, ServerFault, Unavailable
 from imgserver.sources.folder import Folder
 from imgserver.testing import SourceContract
 
@@ -33,6 +33,30 @@ class TestContract(SourceContract):
         folder = Folder(root)
         yield folder
         folder.close()
+
+
+async def test_a_folder_that_is_away_makes_nothing_absent(source: Folder, root: Path) -> None:
+    root.rename(root.with_name("elsewhere"))
+
+    with pytest.raises(Unavailable):
+        await source.fingerprint("folder/present.jpg")
+    with pytest.raises(Unavailable):
+        await opened(source, "folder/present.jpg")
+    root.with_name("elsewhere").rename(root)
+    assert await source.fingerprint("folder/present.jpg")
+
+
+async def test_an_unmounted_folder_is_away(source: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mount point is still there, empty, on another device."""
+    monkeypatch.setattr(source, "_device", source._device + 1)
+
+    with pytest.raises(Unavailable):
+        await source.fingerprint("folder/absent.jpg")
+
+
+async def opened(source: Folder, path: str) -> None:
+    async with source.open(path):
+        pass
 
 
 async def refused(source: Folder, path: str) -> str:

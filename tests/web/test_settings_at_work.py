@@ -1,16 +1,19 @@
 """Settings of the listening side and of answers, seen from outside; the rest is tested beside its component."""
 
 import http.client
+import shutil
 import signal
 from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from click.testing import CliRunner
 
+from imgserver.cli import main
 from imgserver.settings import ServerSettings
 from imgserver.web.app import _from_here_only, is_gallery_open
-from tests.serving import ServerProcess, await_that, serving
+from tests.serving import SAMPLES, ServerProcess, await_that, serving
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +103,36 @@ async def test_private_metrics_are_there_for_this_machine_only(peer, is_shown):
     else:
         with pytest.raises(web.HTTPNotFound):
             await _from_here_only(page)(request)
+
+
+def test_further_sources_are_reached_by_their_names_and_purged_by_them(tmp_path):
+    for folder, sample in (("photos", "cat.png"), ("wares", "coffee.png")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(SAMPLES / sample, tmp_path / folder / "one.png")
+    settings = {"workers_count": 1, "sources_shop_root": tmp_path / "wares", "admin_key": "a key of sixteen characters"}
+    with serving(tmp_path / "photos", **settings) as server:
+        ours, wares = server.ask("/img/w_40/one.png"), server.ask("/img/w_40/shop/one.png")
+        purged = server.post("/api/admin/purge", {"prefix": "shop"}, key="a key of sixteen characters").json()
+        states = [
+            server.ask(target).headers["Cache-Status"] for target in ("/img/w_40/one.png", "/img/w_40/shop/one.png")
+        ]
+
+    assert (ours.status, wares.status) == (200, 200)
+    assert ours.body != wares.body
+    assert purged["removed"]["memory"] == 1
+    assert [state.partition(";")[2].strip() for state in states] == ["hit", "fwd=uri-miss; stored"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"IMGSERVER_SOURCES_TEXT_ROOT": "."}, "text"),
+        ({"IMGSERVER_SOURCES_PHOTOS_ROOT": "."}, "two sources are called 'photos'"),
+        ({"IMGSERVER_SOURCES_SHOP_ROOT": "/nowhere"}, "/nowhere is not a folder"),
+    ],
+)
+def test_a_source_that_cannot_be_stops_the_server_at_its_start(variables, told):
+    result = CliRunner().invoke(main, ["serve", str(SAMPLES), "--port", "0"], env=variables)
+
+    assert result.exit_code == 1
+    assert told in result.stderr

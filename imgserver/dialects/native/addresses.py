@@ -43,6 +43,13 @@ class Addresses:
         except Undecodable as error:
             raise BadSourcePath(f"the source path holds {error}") from None
 
+    def named(self, path: str) -> SourceRef:
+        """A path as people write it, unchecked: its first name may be another source's, never the default's own."""
+        first, slash, rest = path.partition("/")
+        if slash and first in self.sources and first != self.default:
+            return SourceRef(first, rest)
+        return SourceRef(self.default, path)
+
     def _local(self, path: str) -> SourceRef:
         if REMOTE.match(path):
             raise _denied()

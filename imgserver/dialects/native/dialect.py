@@ -47,6 +47,10 @@ class NativeDialect:
             mistaken=_mistaken(target),
         )
 
+    def ref(self, path: str) -> SourceRef:
+        """What a path as people write it means, unchecked: `shop/mug.jpg` is of the source shop, if there is one."""
+        return self._addresses.named(path)
+
     def build(self, ref: SourceRef, options: str = "") -> str:
         """The target that asks for `ref` with these options (segments joined by `/`); raises what `parse` raises."""
         path = quote_source(ref.path)

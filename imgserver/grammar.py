@@ -1,0 +1,16 @@
+"""The native dialect of a configuration, for the server and for commands that read or write URLs."""
+
+from imgserver.dialects.native import NativeDialect
+from imgserver.errors import ServerFault
+from imgserver.settings import Settings
+
+
+def make_dialect(settings: Settings) -> NativeDialect:
+    """ServerFault: a source has a name that the grammar keeps for itself."""
+    default = settings.source.name
+    if default in settings.sources:
+        raise ServerFault(f"source.name: two sources are called {default!r}")
+    try:
+        return NativeDialect(settings.native, sources={default, *settings.sources}, default_source=default)
+    except ValueError as error:
+        raise ServerFault(str(error)) from error

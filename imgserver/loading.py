@@ -1,0 +1,241 @@
+"""Settings read from one TOML file, the environment and options, checked, and composed into one frozen value.
+
+Precedence: option > `IMGSERVER_<SECTION>_<NAME>` > TOML `[section] name` > `PORT` (for server.port) > default.
+"""
+
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from imgserver.errors import ImgserverError
+from imgserver.settings import (
+    NAME,
+    NAME_RULE,
+    PREFIX,
+    Settings,
+    hint_of,
+    hints,
+    members,
+    named,
+    patterns,
+    values,
+    variable,
+)
+from imgserver.spelling import allowed, alternatives, parse_size
+
+CONFIG_VARIABLE = "IMGSERVER_CONFIG"
+PLATFORM = {"PORT": "server.port", "REDIS_URL": "redis.url"}
+# How the command line spells the settings it can give; the origin of a value and its faults are told in these words.
+OPTIONS = {"server.host": "--host", "server.port": "--port", "workers.count": "--workers", "source.root": "DIR"}
+
+
+class BadSettings(ImgserverError):
+    """All faults of one load; facts: faults, a tuple of sentences. Raised at boot, never while serving."""
+
+    code: ClassVar[str] = "bad-settings"
+    title: ClassVar[str] = "The settings are wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value came from; `name` is the file, the variable or the option."""
+
+    kind: Literal["default", "file", "env", "option"]
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and the origin of each by its dotted name (`server.port`)."""
+
+    settings: Settings
+    origins: Mapping[str, Origin]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One value somebody wrote. `label` is how they spelt its name."""
+
+    name: str
+    value: object
+    origin: Origin
+    label: str
+
+
+def load(toml_path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Loaded:
+    """Reads, validates and composes. `overrides` maps dotted names to values of the command line.
+
+    Without `toml_path` the variable IMGSERVER_CONFIG may name the file. Raises BadSettings with every fault found: a
+    value that a later origin replaces is checked as well.
+    """
+    faults: list[str] = []
+    path = toml_path or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    given = [
+        *_from_platform(environ),
+        *(_from_file(path, faults) if path else ()),
+        *_from_environment(environ, faults),
+        *_from_options(overrides, faults),
+    ]
+    chosen = {one.name: (value, one.origin) for one in given for value in _valid(one, faults)}
+    settings = _compose({name: value for name, (value, _) in chosen.items()}, faults)
+    if faults:
+        raise BadSettings("\n".join(faults), faults=tuple(faults))
+    origins = {name: chosen[name][1] if name in chosen else Origin("default") for name in values(settings)}
+    return Loaded(settings, origins)
+
+
+def _from_platform(environ: Mapping[str, str]) -> Iterator[_Given]:
+    """Platforms export PORT and REDIS_URL; anything said to imgserver itself is stronger."""
+    for key, name in PLATFORM.items():
+        if environ.get(key):
+            yield _Given(name, environ[key], Origin("env", key), key)
+
+
+def _from_file(path: Path, faults: list[str]) -> Iterator[_Given]:
+    sections = {section.name for section in fields(Settings)}
+    for section, table in _read(path, faults).items():
+        if section not in sections:
+            faults.append(f"{path}: no section [{section}]{_nearest(section, sections)}")
+        elif not isinstance(table, dict):
+            faults.append(f"{path}: {section}: {table!r} is not allowed; a table [{section}] with names and values")
+        elif section in named():
+            yield from _from_named(path, section, table, faults)
+        else:
+            yield from _from_table(path, section, table, faults)
+
+
+def _from_named(path: Path, section: str, table: dict[str, Any], faults: list[str]) -> Iterator[_Given]:
+    for name, inside in table.items():
+        full = f"{section}.{name}"
+        if not NAME.fullmatch(name):
+            faults.append(f"{path}: {full}: {NAME_RULE}")
+        elif not is_dataclass(named()[section]):
+            yield _Given(full, inside, Origin("file", str(path)), f"{path}: {full}")
+        elif isinstance(inside, dict):
+            yield from _frommembers(path, full, inside, faults)
+        else:
+            faults.append(f"{path}: {full}: {inside!r} is not allowed; a table [{full}] with names and values")
+
+
+def _frommembers(path: Path, full: str, table: dict[str, Any], faults: list[str]) -> Iterator[_Given]:
+    known = set(members(named()[full.partition(".")[0]]))
+    for key, value in table.items():
+        if key in known:
+            yield _Given(f"{full}.{key}", value, Origin("file", str(path)), f"{path}: {full}.{key}")
+        else:
+            faults.append(f"{path}: no setting {full}.{key}{_nearest(key, known, before=full + '.')}")
+
+
+def _from_table(path: Path, section: str, table: dict[str, Any], faults: list[str]) -> Iterator[_Given]:
+    known = {name.partition(".")[2] for name in hints() if name.startswith(f"{section}.")}
+    for key, value in table.items():
+        if key in known:
+            yield _Given(f"{section}.{key}", value, Origin("file", str(path)), f"{path}: {section}.{key}")
+        else:
+            faults.append(f"{path}: no setting {section}.{key}{_nearest(key, known, before=section + '.')}")
+
+
+def _read(path: Path, faults: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as fault:
+        faults.append(f"{path}: cannot be read: {fault.strerror}")
+    except ValueError as fault:  # broken TOML, or not UTF-8
+        faults.append(f"{path}: not valid TOML: {fault}")
+    return {}
+
+
+def _from_environment(environ: Mapping[str, str], faults: list[str]) -> Iterator[_Given]:
+    known = {variable(name): name for name in hints()}
+    for key in sorted(key for key in environ if key.startswith(PREFIX) and key != CONFIG_VARIABLE):
+        name = known.get(key) or _named_by(key)
+        if name:
+            yield _Given(name, environ[key], Origin("env", key), key)
+        else:
+            faults.append(f"{key}: no such setting{_nearest(key, {*known, CONFIG_VARIABLE})}")
+
+
+def _named_by(variable_name: str) -> str | None:
+    """`IMGSERVER_SOURCES_MY_SHOP_ROOT` -> `sources.my-shop.root`; None: no table's."""
+    for pattern in patterns():
+        before, after = (variable(part) for part in pattern.split("*"))
+        found = re.fullmatch(f"{before}([A-Z0-9_]+){after.removeprefix(PREFIX)}", variable_name)
+        name = found[1].lower().replace("_", "-") if found else ""
+        if NAME.fullmatch(name):
+            return pattern.replace("*", name)
+    return None
+
+
+def _from_options(overrides: Mapping[str, object], faults: list[str]) -> Iterator[_Given]:
+    known = set(hints())
+    for name, value in overrides.items():
+        if name in known:
+            label = OPTIONS.get(name, name)
+            yield _Given(name, value, Origin("option", label), label)
+        else:
+            faults.append(f"{name}: no such setting{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: set[str], *, before: str = "") -> str:
+    found = get_close_matches(name, sorted(known), n=1)
+    return f"; nearest: {before}{found[0]}" if found else f"; known: {', '.join(sorted(known))}" * (len(known) <= 12)
+
+
+def _valid(given: _Given, faults: list[str]) -> Iterator[object]:
+    """The value as its type, or nothing and a fault."""
+    hint = hint_of(given.name)
+    try:
+        yield _converted(given, hint)
+    except (ValidationError, ValueError):
+        faults.append(f'{given.label}: "{given.value}" is not allowed; {allowed(given.name)}')
+
+
+def _converted(given: _Given, hint: Any) -> object:
+    value = given.value
+    if isinstance(value, bool) and bool not in alternatives(hint):  # TOML's true would pass for a 1
+        raise ValueError(value)
+    if given.name.endswith("bytes") and isinstance(value, str):
+        value = parse_size(value)
+    return TypeAdapter(hint).validate_python(value)
+
+
+def _compose(chosen: Mapping[str, object], faults: list[str]) -> Settings:
+    parts: dict[str, Any] = {}
+    for section, kind in typing.get_type_hints(Settings).items():
+        own = {name.partition(".")[2]: value for name, value in chosen.items() if name.startswith(f"{section}.")}
+        composed = (
+            _composed_by_name(section, own, faults) if section in named() else _composed(section, kind, own, faults)
+        )
+        if composed is not None:
+            parts[section] = composed
+    return Settings(**parts)
+
+
+def _composed_by_name(section: str, own: Mapping[str, object], faults: list[str]) -> Mapping[str, Any]:
+    kind = named()[section]
+    if not is_dataclass(kind):
+        return own
+    made = {}
+    for name in dict.fromkeys(full.partition(".")[0] for full in own):
+        inside = {full.partition(".")[2]: value for full, value in own.items() if full.startswith(f"{name}.")}
+        made[name] = _composed(f"{section}.{name}", kind, inside, faults)
+    return made
+
+
+def _composed(name: str, kind: Any, own: Mapping[str, object], faults: list[str]) -> Any:
+    """None, and a fault, where its component finds that its values do not go together."""
+    try:
+        return kind(**own)
+    except ValueError as fault:
+        faults.append(f"{name}: {fault}")
+        return None

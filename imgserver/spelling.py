@@ -1,0 +1,69 @@
+"""How settings are spelt for people: sizes with a unit, and what a setting takes, in words."""
+
+import re
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from annotated_types import Ge, GroupedMetadata, Gt, Le
+
+from imgserver.settings import hint_of
+
+# pydantic's own ByteSize reads the beginning of "3 MB or so" and drops the rest.
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `4096`, `64MiB`, `1.5 GB`, `512k` (without the i: powers of 1000). Raises ValueError."""
+    found = _SIZE.fullmatch(text.strip().replace("_", ""))
+    if not found:
+        raise ValueError(f"not a size: {text}")
+    number, prefix, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index((prefix or " ").lower()))
+
+
+def spell_size(count: int) -> str:
+    """The shortest exact spelling: 67108864 -> `64MiB`."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count and count % 1024**power == 0:
+            return f"{count // 1024**power}{unit}"
+    return str(count)
+
+
+def allowed(name: str) -> str:
+    """What a setting takes, in words: `a whole number 0-65535`."""
+    hint = hint_of(name)
+    words = " or ".join(_word(kind) for kind in alternatives(hint))
+    size = name.endswith("bytes")
+    ranges = _range(getattr(hint, "__metadata__", ()), spell_size if size else str)
+    return words + ranges + (', in bytes or as text like "64MiB"' if size else "")
+
+
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    kind = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+
+
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+
+
+def _word(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return ", ".join(map(str, typing.get_args(kind)))
+    return "nothing" if kind is type(None) else _WORDS.get(kind, str(kind))
+
+
+def _range(metadata: tuple[Any, ...], spell: Callable[[Any], str]) -> str:
+    low, above, high = _bound(metadata, Ge), _bound(metadata, Gt), _bound(metadata, Le)
+    if low is not None and high is not None:
+        return f" {spell(low)}-{spell(high)}"
+    words = (("above", above), ("from", low), ("up to", high))
+    return "".join(f" {word} {spell(bound)}" for word, bound in words if bound is not None)
+
+
+def _bound(metadata: tuple[Any, ...], kind: type[Ge | Gt | Le]) -> Any:
+    """The bound of that kind, also one inside an Interval."""
+    rules = [rule for part in metadata for rule in (part if isinstance(part, GroupedMetadata) else (part,))]
+    return next((getattr(rule, kind.__name__.lower()) for rule in rules if isinstance(rule, kind)), None)
