@@ -12,6 +12,7 @@ ImgserverError                      500
 │   └── SourceDenied
 ├── NotFound                        404
 ├── BodyTimeout                     408   an upload that does not arrive
+├── Conflict                        409   a file of that name is there already
 ├── Expired                         410
 ├── BodyTooLarge                    413   an upload over a limit
 ├── TargetTooLong                   414
@@ -102,6 +103,10 @@ class NotFound(ImgserverError):
 
 class BodyTimeout(ImgserverError):
     status, code, title = 408, "body-timeout", "The request's body took too long"
+
+
+class Conflict(ImgserverError):
+    status, code, title = 409, "conflict", "There is a file of that name already"
 
 
 class Expired(ImgserverError):

@@ -1,12 +1,15 @@
 """Sources: where originals come from.
 
-To write another: a class with the two methods of `Source`, errors of `imgserver.errors`, and the shipped contract in
+To write another: a class with the methods of `Source`, errors of `imgserver.errors`, and the shipped contract in
 its tests. A source gives local paths, never open connections: a worker must be able to read the original by itself,
 and no worker is held while it is fetched.
+
+What is far away is an `Origin` (origin.py), which only answers; a `Spool` (spool.py) in front makes it a source. To
+write an origin: three methods, and the contract of origins.
 """
 
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from imgserver.rendition import Fingerprint, Original
 
@@ -22,3 +25,13 @@ class Source(Protocol):
     def open(self, path: str) -> AbstractAsyncContextManager[Original]: ...
 
     async def fingerprint(self, path: str) -> Fingerprint: ...
+
+
+@runtime_checkable
+class Writable(Protocol):
+    """A source that also keeps what is given to it, whole or not at all: a reader sees the old file or the new one."""
+
+    async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:
+        """Raises NotFound for a path that is none, SourceDenied where writing is not allowed, Conflict when there is
+        such a file and it is not to be replaced, Unavailable when it cannot be written now."""
+        ...

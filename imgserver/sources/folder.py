@@ -1,4 +1,4 @@
-"""A folder of pictures on this machine, read and never written."""
+"""A folder of pictures on this machine: read, and written only when that is asked for."""
 
 import errno
 import os
@@ -10,10 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from imgserver.errors import NotFound, ServerFault, Unavailable
+from imgserver.errors import NotFound, ServerFault, SourceDenied, Unavailable
 from imgserver.formats import FORMAT_OF_SUFFIX, READABLE
 from imgserver.rendition import Fingerprint, Original
 from imgserver.sources.descriptors import LINUX_FDS, head_of, open_regular, worker_path
+from imgserver.sources.filing import file
 from imgserver.sources.threads import Threads
 
 T = TypeVar("T")
@@ -33,8 +34,9 @@ class Folder:
     symlink after the check is still read as the one that was checked.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, writable: bool = False) -> None:
         self.root = root.resolve()
+        self._writable = writable
         if not self.root.is_dir():
             raise ServerFault(f"{root} is not a folder")
         self._device = self.root.stat().st_dev
@@ -50,6 +52,12 @@ class Folder:
 
     async def fingerprint(self, path: str) -> Fingerprint:
         return await self._in_thread(lambda: _fingerprint(self._resolved(path).stat()))
+
+    async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:
+        """As in `Writable`. Names that begin with a dot are not written: they are for those who run the folder."""
+        if not self._writable:
+            raise SourceDenied("This source is only read")
+        await self._in_thread(lambda: self._stored(path, body, replace=replace))
 
     async def pictures(self, limit: int) -> list[str]:
         """The first `limit` of `pictures_in` the folder."""
@@ -90,6 +98,15 @@ class Folder:
         except BaseException:
             os.close(descriptor)
             raise
+
+    def _stored(self, path: str, body: bytes, *, replace: bool) -> None:
+        names = path.split("/")
+        if any(not name or name.startswith(".") for name in names):
+            raise NotFound()
+        folder = self.root.joinpath(*names[:-1]).resolve()
+        if not folder.is_relative_to(self.root):
+            raise NotFound()
+        file(folder / names[-1], body, replace=replace)
 
     def _resolved(self, path: str) -> Path:
         try:
