@@ -24,11 +24,13 @@ from imgserver.errors import (
     DeadlineExceeded,
     ImageOverLimit,
     NotFound,
+    SourceDenied,
     SourceFailed,
     Unavailable,
 )
 from imgserver.flights import Flights
 from imgserver.rendition import Fingerprint, Original
+from imgserver.sources import Writable
 from imgserver.sources.descriptors import head_of, worker_path
 from imgserver.sources.draft import Draft
 from imgserver.sources.facts import Age, Facts, age_of, learnt, state_of
@@ -80,7 +82,6 @@ class Spool:
         self._lifetimes = settings.lifetimes
         self._name = name
         self._prefix = f"{identity or name}\n"
-        self._observe = observe
         self._clock = clock
         self._stock = Stock(settings.path, limit_bytes=settings.limit_bytes)
         self._threads = Threads(THREADS, "spool")
@@ -144,6 +145,13 @@ class Spool:
     async def bring(self, path: str) -> None:
         """Returns when `open` need not wait for the origin."""
         await self._current(path, await self._kept(path), "fetch")
+
+    async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:
+        """As in `Writable`; SourceDenied where the origin is not."""
+        if not isinstance(self._origin, Writable):
+            raise SourceDenied("This source is only read")
+        await self._origin.store(path, body, replace=replace)
+        await self.forget(path)
 
     async def forget(self, path: str) -> None:
         """For a purge: the original is downloaded again, whatever its origin said of its age."""
