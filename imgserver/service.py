@@ -16,7 +16,7 @@ from imgserver.caches.groups import groups_of
 from imgserver.caches.tiered import Tiered
 from imgserver.cost import CostModel, Work
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
-from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, Unavailable
+from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, SourceFailed, Unavailable
 from imgserver.estimate import foresee
 from imgserver.flights import Flights
 from imgserver.plan import ImageRequest, Plan, SourceRef
@@ -133,7 +133,7 @@ class ImageService:
         try:
             if await self._look(order) == rendition.fingerprint:
                 return rendition
-        except (Unavailable, DeadlineExceeded):
+        except (Unavailable, DeadlineExceeded, SourceFailed):
             return rendition
         self.cache.drop(order.key)
         return None
@@ -166,7 +166,9 @@ class ImageService:
             await lock.release(order.key, turn)
 
     async def _make(self, order: Order, criticality: Criticality) -> Rendition:
-        with self.admission.enter(criticality) as ticket:
+        began = time.monotonic()
+        await self._bring(order, criticality)
+        with self.admission.enter(criticality, began=began) as ticket:
             marks = await self.cache.marks.note(order.groups)
             async with AsyncExitStack() as held:
                 # Before the ticket's deadline, which the worker's kill timer then keeps.
@@ -176,6 +178,13 @@ class ImageService:
                 rendition = self._aged(await self._render(order, original, ticket), marks)
         self.cache.put(order.key, rendition)
         return rendition
+
+    async def _bring(self, order: Order, criticality: Criticality) -> None:
+        """A far original is waited for outside the waiting room, or a slow origin would fill it and those who need only
+        a worker were refused. The source bounds who waits here. For whom the room has no place, nothing is fetched."""
+        self.admission.knock(criticality)
+        async with _at_most(self.admission.deadline_seconds):
+            await self._source(order.ref).bring(order.ref.path)
 
     def _aged(self, rendition: Rendition, marks: Marks) -> Rendition:
         ends = freshness.lifetime(

@@ -149,6 +149,11 @@ class SourceContract:
         async with source.open(self.present) as original:
             assert original.fingerprint == await source.fingerprint(self.present)
 
+    async def test_what_was_brought_can_be_opened(self, source: Source) -> None:
+        await source.bring(self.present)
+        async with source.open(self.present) as original:
+            assert original.head == self.PICTURE
+
     async def test_what_is_absent_is_not_found(self, source: Source) -> None:
         with pytest.raises(NotFound):
             await source.fingerprint(self.absent)

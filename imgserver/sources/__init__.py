@@ -17,7 +17,11 @@ from imgserver.rendition import Fingerprint, Original
 class Source(Protocol):
     """`open` yields the original and keeps it readable inside the `async with`; `fingerprint` only looks.
 
-    Both raise NotFound for whatever is absent, outside, or no regular file (one text for all: a stranger learns
+    `bring` is called before `open`, by whoever holds nothing that others need: it returns when the original is on this
+    machine, so that `open` need not wait for anything far away. What is here already is brought at once. A source
+    bounds how many wait in it, and refuses the others with Unavailable.
+
+    All raise NotFound for whatever is absent, outside, or no regular file (one text for all: a stranger learns
     nothing from it), and Unavailable when the source itself cannot be reached. Paths arrive decoded, without empty or
     dot segments.
     """
@@ -25,6 +29,8 @@ class Source(Protocol):
     def open(self, path: str) -> AbstractAsyncContextManager[Original]: ...
 
     async def fingerprint(self, path: str) -> Fingerprint: ...
+
+    async def bring(self, path: str) -> None: ...
 
 
 @runtime_checkable

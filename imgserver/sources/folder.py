@@ -53,6 +53,9 @@ class Folder:
     async def fingerprint(self, path: str) -> Fingerprint:
         return await self._in_thread(lambda: _fingerprint(self._resolved(path).stat()))
 
+    async def bring(self, path: str) -> None:
+        """It is here."""
+
     async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:
         """As in `Writable`. Names that begin with a dot are not written: they are for those who run the folder."""
         if not self._writable:
