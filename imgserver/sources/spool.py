@@ -50,6 +50,8 @@ LONG_AGO = 0.0
 
 # The origin, or the way to it, has failed; what is kept may serve meanwhile.
 _TROUBLE = (SourceFailed, DeadlineExceeded, Unavailable)
+# Reasons of Unavailable for which the origin is not to blame.
+_OURS = frozenset({"disk", "spool", "drain"})
 
 T = TypeVar("T")
 
@@ -81,6 +83,7 @@ class Spool:
         self._settings = settings
         self._lifetimes = settings.lifetimes
         self._name = name
+        self._pause_seconds = max(1, round(settings.pause_seconds))
         self._prefix = f"{identity or name}\n"
         self._clock = clock
         self._stock = Stock(settings.path, limit_bytes=settings.limit_bytes)
@@ -202,12 +205,17 @@ class Spool:
 
     async def _current(self, path: str, known: Facts | None, question: Question) -> Facts:
         """What is known, if it may be used, or else what the origin says now."""
+        if known is None and self._absent.recall(path):
+            raise NotFound()
         age = Age.OVER if known is None else self._age(known)
-        if known is not None and age is not Age.FRESH and not self._troubled.recall(path):
-            # Not by this request alone: an origin too slow for a look would never be heard to the end.
+        troubled = self._troubled.recall(path) is not None
+        if age is not Age.FRESH and not troubled and (known is not None or question == "look"):
+            # Not by this request alone: an origin too slow for a hit's patience would never be heard to the end.
             await self._behind.start(f"{question} {path}", lambda: self._join(question, path))
-        if known is not None and (age in (Age.FRESH, Age.USABLE) or (age is Age.OLD and self._troubled.recall(path))):
+        if known is not None and (age in (Age.FRESH, Age.USABLE) or (age is Age.OLD and troubled)):
             return known
+        if question == "look" and troubled:
+            raise Unavailable("The source has just failed", reason="origin", retry_after=self._pause_seconds)
         try:
             return await self._wait(question, path)
         except _TROUBLE:
@@ -245,8 +253,6 @@ class Spool:
     # Asking the origin
 
     async def _wait(self, question: Question, path: str) -> Facts:
-        if self._absent.recall(path):
-            raise NotFound()
         with self._questions.place(question):
             return await self._join(question, path)
 
@@ -311,8 +317,9 @@ class Spool:
             self._looked.forget(path)
             await self._in_thread(lambda: self._stock.remove(self._key(path)))
             raise
-        except _TROUBLE:
-            self._troubled.note(path, True)
+        except _TROUBLE as error:
+            if error.facts.get("reason") not in _OURS:
+                self._troubled.note(path, True)
             raise
         self._troubled.forget(path)
         return answer

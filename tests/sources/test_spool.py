@@ -469,6 +469,30 @@ async def test_a_slow_origin_is_heard_to_the_end_though_the_one_who_asked_has_le
     assert await scene.read() == DOG
 
 
+async def test_a_look_at_a_failing_origin_is_not_repeated_by_every_hit(scene):
+    scene.origin.fault = SourceFailed()
+    with pytest.raises(SourceFailed):
+        await scene.spool.fingerprint(PATH)
+    for _ in range(10):
+        with pytest.raises(Unavailable):
+            await scene.spool.fingerprint(PATH)
+
+    assert len(scene.origin.looks) == 1
+    with pytest.raises(SourceFailed):
+        await scene.read()
+
+
+async def test_a_slow_look_is_heard_to_the_end_though_the_hit_has_gone_on(scene):
+    scene.origin.held = asyncio.Event()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(scene.spool.fingerprint(PATH), 0.05)
+    scene.origin.held.set()
+
+    await eventually(lambda: scene.spool.statistics().looks == 1)
+    await scene.spool.fingerprint(PATH)
+    assert len(scene.origin.looks) == 1
+
+
 async def test_an_original_that_changes_all_the_time_is_never_given_under_anothers_fingerprint(make):
     scene = await make(least_seconds=0, silent_seconds=0, renew_seconds=1e6)
     seen: dict[str, bytes] = {}
