@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import subprocess
+import threading
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
@@ -129,6 +130,24 @@ async def test_all_sizes_asked_for_at_once_come_from_one_download(scene):
     assert await asyncio.gather(*readers) == [CAT] * 12
     assert scene.origin.fetches == [PATH]
     assert scene.spool.statistics().joined == 11
+
+
+async def test_who_looked_just_before_it_came_does_not_download_it_again(scene, monkeypatch):
+    """The look is a thread's; when it is done, the download that it did not see may have landed."""
+    facts, landed = scene.spool._stock.facts, threading.Event()
+
+    def slow_look(key: str) -> None:
+        monkeypatch.setattr(scene.spool._stock, "facts", facts)
+        assert landed.wait(10)
+
+    monkeypatch.setattr(scene.spool._stock, "facts", slow_look)
+    slow = asyncio.create_task(scene.read())
+    await eventually(lambda: scene.spool._stock.facts == facts)
+    await scene.read()
+    landed.set()
+
+    assert await slow == CAT
+    assert scene.origin.fetches == [PATH]
 
 
 async def test_what_is_kept_is_opened_without_asking(scene):
@@ -590,6 +609,8 @@ async def test_an_opened_original_is_not_put_out_and_what_finds_no_room_is_refus
         assert Path(first.path).read_bytes() == b"a" * 16 * KIB
         assert Path(second.path).read_bytes() == b"b" * 16 * KIB
     assert not scene.coming()
+    assert await scene.read("a") == b"a" * 16 * KIB
+    assert scene.origin.fetches.count("a") == 1
 
     assert await scene.read("c") == b"c" * 16 * KIB
 
@@ -821,6 +842,18 @@ async def test_who_asks_after_a_purge_never_gets_what_was_coming_before_it(scene
 
     await before
     assert await after == DOG
+    assert await scene.read() == DOG
+
+
+async def test_what_was_coming_during_a_purge_is_asked_for_again_by_the_next(scene):
+    scene.origin.held = asyncio.Event()
+    before = asyncio.create_task(scene.read())
+    await eventually(lambda: scene.origin.asking == 1)
+    scene.origin.files[PATH] = DOG
+    await scene.spool.forget(PATH)
+    scene.origin.held.set()
+    assert await before == CAT
+
     assert await scene.read() == DOG
 
 
