@@ -45,6 +45,8 @@ THREADS = 4
 # An original may be put out or replaced between the look at its facts and the opening of its bytes.
 ATTEMPTS = 3
 WARNING_SECONDS = 60.0
+# How long close() waits for what was coming to be removed.
+SETTLE_SECONDS = 2.0
 # When a forgotten original was checked: whoever asked for it before has it, and who comes after asks the origin.
 LONG_AGO = 0.0
 
@@ -125,6 +127,7 @@ class Spool:
         await self._behind.close()
         await self._flights.close()
         await self._origin.close()
+        await self._threads.settle(SETTLE_SECONDS)
         self._threads.close()
         self._walker.close()
 
@@ -271,7 +274,7 @@ class Spool:
         try:
             return await self._fetched(path, kept, draft)
         finally:
-            await asyncio.shield(self._threads.run(draft.abandon))
+            await self._threads.see_through(draft.abandon)
 
     async def _fetched(self, path: str, kept: Facts | None, draft: Draft) -> Facts:
         forgotten, checked = self._forgotten, self._clock()

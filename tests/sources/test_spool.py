@@ -22,7 +22,7 @@ from imgserver.errors import (
 from imgserver.shards import BLOCK_BYTES
 from imgserver.sources import stock
 from imgserver.sources.questions import Asked
-from imgserver.sources.spool import Spool
+from imgserver.sources.spool import THREADS, Spool
 from imgserver.sources.terms import SpoolSettings
 from imgserver.testing import FakeOrigin, SourceContract
 from tests.waiting import eventually
@@ -586,9 +586,10 @@ async def test_the_order_of_use_survives_a_restart(make):
     scene.origin.files = {str(number): bytes([number]) * 16 * KIB for number in range(6)}
     for path in "0123":
         await scene.read(path)
-    for number, path in enumerate("1023"):
+    for number, path in enumerate("0123"):
         kept = next(file for file in scene.files() if f'\\n{path}"'.encode() in file.read_bytes())
         os.utime(kept, (number, number))
+    await scene.read("0")
     await scene.restart()
     await scene.read("4")
     await scene.read("5")
@@ -891,3 +892,21 @@ def test_settings_that_cannot_work_are_refused():
         SpoolSettings(limit_bytes=KIB)
     with pytest.raises(ValueError, match="most_seconds"):
         SpoolSettings(least_seconds=10, most_seconds=5)
+
+
+async def test_a_download_called_off_twice_leaves_nothing(scene):
+    """The second time while what had come is being removed."""
+    scene.origin.held = asyncio.Event()
+    reader = asyncio.create_task(scene.read())
+    await eventually(scene.coming)
+    busy = threading.Event()
+    blockers = [scene.spool._threads._submit(lambda: busy.wait(10)) for _ in range(THREADS)]
+    reader.cancel()
+    await asyncio.wait([reader])
+    closing = asyncio.create_task(scene.spool.close())
+    await eventually(lambda: scene.origin.closed)
+    busy.set()
+    await closing
+
+    assert not scene.coming()
+    assert all(blocker.done() for blocker in blockers)
