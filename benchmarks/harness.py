@@ -138,7 +138,14 @@ def wait_until(reached: Callable[[], bool], *, what: str) -> None:
         time.sleep(0.05)
 
 
-def wrk(url: str, *, seconds: float, connections: int = 16, script: Path | None = None) -> Load:
+def wrk(
+    url: str,
+    *,
+    seconds: float,
+    connections: int = 16,
+    script: Path | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Load:
     """Closed-loop load from one thread of wrk. Raises FileNotFoundError where wrk is not installed."""
     program = shutil.which("wrk")
     if program is None:
@@ -150,6 +157,7 @@ def wrk(url: str, *, seconds: float, connections: int = 16, script: Path | None 
         f"-d{seconds:g}s",
         "--latency",
         *(["-s", str(script)] if script else []),
+        *(part for name, value in (headers or {}).items() for part in ("-H", f"{name}: {value}")),
     ]
     output = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     return Load(

@@ -12,8 +12,8 @@ The floors
 
     0  values and pure rules. plan.py is what a URL asks for; geometry.py and fitting.py compute every size, in
        integers, once; identity.py spells a plan so that equal wishes give equal keys; formats, media (a file's first
-       bytes), negotiation, freshness, ranges and errors are tables and rules; rendition.py is what a render
-       leaves behind; machine.py is what this machine grants.
+       bytes), negotiation, freshness, ranges and errors are tables and rules; addresses.py reads and spells those of
+       other servers' pictures; rendition.py is what a render leaves behind; machine.py is what this machine grants.
     1  what everybody may report to: metrics.py (each series declared once), tallies.py (the counts that hits pay
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
@@ -23,25 +23,29 @@ The floors
     3  who does what, when. service.py tells the story of one picture in words of this floor: flights.py (one render
        per key), admission.py (waiting room, slots, deadlines) with cost.py and estimate.py (what a render will take),
        workers.py (slots) over crew.py (a fixed number of processes kept alive) over worker.py (one process), and
-       quarantine.py (originals that killed); behind.py renews stale pictures behind their answers.
+       quarantine.py (originals that killed); behind.py renews stale pictures behind their answers, refusals.py
+       remembers what cannot be answered.
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
-       requests into orders and renditions into answers; settings.py composes the sections that stand beside their
-       components.
+       requests into orders and renditions into answers, dressed by web/fields.py; settings.py composes the sections
+       that stand beside their components.
     5  cli/: the commands.
     testing.py ships the contracts that every source and cache keeps, for those who write another.
 
 The life of a request
     1. web/connections.py: a bounded number of connections, a timer on each header; pictures pass by the router.
     2. web/middleware.py: request id, methods; at the end errors into problem+json, one log event, one outcome.
-    3. web/images.py: the dialect parses the raw target (4xx before any I/O), Accept decides what `auto` means, and
-       plan and source path give the key. Parsed targets are remembered, so a hit does not parse.
+    3. web/images.py: the dialect parses the raw target (4xx before any I/O), Accept decides what `auto` means (and
+       client hints, where a URL asks for them), and plan and source path give the key. Parsed targets are remembered,
+       so a hit does not parse.
     4. service.at_hand: a kept picture whose original was looked at within the last second is answered without
        awaiting anything, with 304 if the client has it already. Otherwise service.get asks disk and Redis and looks
-       at the original again; a stale picture is answered as it is and renewed behind.
+       at the original again; a stale picture is answered as it is and renewed behind. What was refused a moment ago is
+       refused again at once.
     5. flights.join: one making per key and purge marks, in a task of its own; of several servers on one Redis, one.
        It is called off when the last who waits has left.
     6. admission.enter: a place in the waiting room at once, or 503 with Retry-After at once. The deadline starts.
-    7. source.open: the original, before any CPU is taken; its head tells what the render will cost.
+    7. source.open: the original, before any CPU is taken; its head tells what the render will cost. One that is
+       written over meanwhile is found out when the render has ended.
     8. ticket.slot: a turn by class, cost and memory. Who cannot be ready in time is refused instead of kept waiting.
     9. workers.render: an idle worker, or the spare. A slot is free when its worker has answered or is dead, never
        because somebody lost interest; at the deadline the worker is killed, and another is already warm. A death
@@ -49,7 +53,7 @@ The life of a request
     10. In the worker: limits by the header before decoding, the decoder's own reduction, the steps, the encoder; bytes
        and timings come back.
     11. The rendition is kept in memory, and in the other tiers behind the answer, unless it was purged meanwhile; it is
-       answered to everybody in the flight.
+       answered to everybody in the flight. If there is none for want of source or capacity, the one of before is.
 
 SIGTERM: not ready, no new tickets, open requests are finished, workers end; the log is closed last. SIGKILL: the kernel
 kills the workers with their parent.

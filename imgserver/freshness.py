@@ -1,4 +1,4 @@
-"""Validators and lifetimes: pure functions of header texts and settings (RFC 9110, 9111, 5861)."""
+"""Validators and lifetimes: pure functions of header texts and settings (RFC 9110, 9111, 5861, 8246, 9213)."""
 
 import math
 import re
@@ -13,27 +13,81 @@ KEPT_FACTOR = 2.5
 # Records made together must not end together.
 JITTER = 0.1
 
+YEAR_SECONDS = 31_536_000
+# What is stale is being made anew meanwhile: others should soon ask again.
+STALE_SECONDS = 10
+
+_PARAMETER = re.compile(r"[A-Za-z0-9._~-]*")
 _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 
 @dataclass(frozen=True, slots=True)
 class FreshnessSettings:
-    """How long others may keep an answer: `max_age` for everybody, the stale-* grace for caches that know RFC 5861."""
+    """How long others may keep an answer: `max_age` for everybody, `cdn_max_age` for shared caches that know RFC 9213
+    (0: the same), the stale-* grace for caches that know RFC 5861.
+
+    A URL with a non-empty `version_parameter` in its query changes with its picture, and is kept for good.
+    """
 
     max_age_seconds: Annotated[int, Ge(0)] = 300
+    cdn_max_age_seconds: Annotated[int, Ge(0)] = 0
     stale_while_revalidate_seconds: Annotated[int, Ge(0)] = 86_400
     stale_if_error_seconds: Annotated[int, Ge(0)] = 86_400
+    version_parameter: str = "v"
+
+    def __post_init__(self) -> None:
+        if not _PARAMETER.fullmatch(self.version_parameter):
+            raise ValueError(
+                f"http.version_parameter {self.version_parameter!r} has more than letters, digits and ._~-"
+            )
 
 
-def cache_control(settings: FreshnessSettings) -> str:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an answer's lifetimes depend on. `useful_seconds`: None for the picture as it should be; of a stale or
+    degraded one, how long it is still of any use. `source_seconds`: how long the source itself says it holds."""
+
+    versioned: bool = False
+    useful_seconds: int | None = None
+    source_seconds: int | None = None
+
+
+PLAIN = Terms()
+
+
+def is_versioned(target: str, parameter: str) -> bool:
+    """Whether the target's query has `parameter` with a value: `?v=2`."""
+    query = target.partition("?")[2]
+    if not query or not parameter:
+        return False
+    return any(name == parameter and value for name, _, value in (part.partition("=") for part in query.split("&")))
+
+
+def cache_control(settings: FreshnessSettings, terms: Terms = PLAIN) -> str:
     """The Cache-Control of a picture. No `public` and no `must-revalidate`: the first says nothing, the second forbids
     the stale use that the grace is for."""
-    fields = [f"max-age={settings.max_age_seconds}"]
-    if settings.stale_while_revalidate_seconds:
-        fields.append(f"stale-while-revalidate={settings.stale_while_revalidate_seconds}")
-    if settings.stale_if_error_seconds:
-        fields.append(f"stale-if-error={settings.stale_if_error_seconds}")
-    return ", ".join(fields)
+    return _directives(settings, terms, settings.max_age_seconds)
+
+
+def cdn_cache_control(settings: FreshnessSettings, terms: Terms = PLAIN) -> str | None:
+    """The same for the CDN alone (RFC 9213), where it is configured."""
+    return _directives(settings, terms, settings.cdn_max_age_seconds) if settings.cdn_max_age_seconds else None
+
+
+def _directives(settings: FreshnessSettings, terms: Terms, seconds: int) -> str:
+    graces = settings.stale_while_revalidate_seconds, settings.stale_if_error_seconds
+    if terms.useful_seconds is not None:
+        # Nobody is to keep it for longer than this server would answer it.
+        useful = max(0, terms.useful_seconds)
+        seconds, graces = min(seconds, STALE_SECONDS, useful), (min(graces[0], useful), min(graces[1], useful))
+    elif terms.versioned:
+        seconds = max(seconds, YEAR_SECONDS)
+    if terms.source_seconds is not None:
+        seconds = min(seconds, terms.source_seconds)
+    if seconds >= YEAR_SECONDS and terms.versioned:
+        return f"max-age={seconds}, immutable"
+    named = zip(("stale-while-revalidate", "stale-if-error"), graces, strict=True)
+    return ", ".join([f"max-age={seconds}", *(f"{name}={grace}" for name, grace in named if grace)])
 
 
 def error_cache_control(cache_seconds: int) -> str:

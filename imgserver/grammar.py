@@ -11,6 +11,11 @@ def make_dialect(settings: Settings) -> NativeDialect:
     if default in settings.sources:
         raise ServerFault(f"source.name: two sources are called {default!r}")
     try:
-        return NativeDialect(settings.native, sources={default, *settings.sources}, default_source=default)
+        return NativeDialect(
+            settings.native,
+            sources={default, *settings.sources},
+            default_source=default,
+            client_hints=settings.http.client_hints,
+        )
     except ValueError as error:
         raise ServerFault(str(error)) from error

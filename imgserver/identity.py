@@ -55,6 +55,12 @@ MATRICES = {
     8: (0, 1, -1, 0),
 }
 MOTIONS = {matrix: motion for motion, matrix in MATRICES.items()}
+# How a server makes pictures, as the first part of every key; this one stands for no particular way.
+EDITION_DIGITS = 8
+EDITION = "0" * EDITION_DIGITS
+DIGEST_DIGITS = 32
+_HEX = "[0-9a-f]"
+
 QUARTERS = {0: 1, 90: 6, 180: 3, 270: 8}
 
 
@@ -87,9 +93,16 @@ def source_digest(ref: SourceRef) -> str:
     return _digest(ref.source, ref.path)
 
 
-def key(ref: SourceRef, plan: Plan) -> str:
-    """`<version>/<source digest>/<plan digest>`: what a rendition is stored under, so that a purge is a prefix."""
-    return f"{PLAN_VERSION}/{source_digest(ref)}/{plan_digest(plan)}"
+def key(ref: SourceRef, plan: Plan, *, edition: str = EDITION) -> str:
+    """`<edition>/<version>/<source digest>/<plan digest>`: what a rendition is stored under."""
+    return f"{edition}/{PLAN_VERSION}/{source_digest(ref)}/{plan_digest(plan)}"
+
+
+def key_pattern(source_digits: str = "") -> str:
+    """A glob of all keys, whatever edition and version, or of those whose source digest begins so. It fits nothing that
+    has another form, so that a search finds neither locks nor marks nor what somebody else put beside the keys."""
+    source = source_digits + _HEX * (DIGEST_DIGITS - len(source_digits))
+    return "/".join((_HEX * EDITION_DIGITS, "[0-9]*", source, _HEX * DIGEST_DIGITS))
 
 
 def _digest(*texts: str) -> str:
@@ -98,7 +111,7 @@ def _digest(*texts: str) -> str:
     for text in texts:
         data = text.encode()
         hasher.update(len(data).to_bytes(4, "big") + data)
-    return hasher.hexdigest()[:32]
+    return hasher.hexdigest()[:DIGEST_DIGITS]
 
 
 def join_motions(first: int, second: int) -> int:

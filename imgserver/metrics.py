@@ -17,6 +17,7 @@ PREFIX = "imgserver_"
 
 # 2 and 5 seconds are alert thresholds, so they are exact.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+BYTES = tuple(4.0**power for power in range(5, 13))  # 1 kB to 16 MB
 
 # The creation-time twin of every series doubles a scrape and tells nothing that a restart counter does not.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -51,6 +52,9 @@ class Metrics:
         self.queue_wait = seconds("queue_wait_seconds", "Wait for a worker's slot", "queue")
         self.worker_start = seconds("worker_start_seconds", "From a worker's creation to its first answer")
         self.redis_command = seconds("redis_command_seconds", "Answered Redis commands", "op")
+        self.cache_value = Histogram(
+            PREFIX + "cache_value_bytes", "Bodies of the pictures kept", registry=registry, buckets=BYTES
+        )
         self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
         self.security = counter("security_events_total", "What was refused or changed at the doors", "event", "reason")
         self.queue_wait.labels("render")
@@ -91,17 +95,21 @@ STATE = (
     Series("worker_restarts_total", "Workers replaced", ("reason",), "counter"),
     Series("worker_rss_bytes", "Resident memory of a worker after its last render", ("slot",)),
     Series("quarantined_keys", "Pictures set aside because they killed workers"),
-    Series("cache_requests_total", "Look-ups by tier and result", ("tier", "result"), "counter"),
+    Series("refusals_remembered", "Refused pictures and absent originals that are remembered"),
+    Series("refusals_repeated_total", "Requests refused again without a look or a render", (), "counter"),
+    Series("cache_requests_total", "Look-ups by tier and result, each in one", ("tier", "result"), "counter"),
     Series("cache_evictions_total", "Entries dropped for room", ("tier",), "counter"),
     Series("cache_entries", "Entries kept", ("tier",)),
     Series("cache_size_bytes", "Bytes kept", ("tier",)),
     Series("cache_limit_bytes", "Bytes allowed", ("tier",)),
     Series("cache_corrupt_total", "Records that were not what was put", ("tier", "reason"), "counter"),
     Series("cache_dropped_writes_total", "Records not written", ("tier", "reason"), "counter"),
-    Series("cache_stale_total", "Records found that were purged or over", (), "counter"),
     Series("cache_purges_total", "Purges asked of this server", (), "counter"),
+    Series("cache_disk_free_bytes", "Room left in the disk tier's file system; absent while it is not known"),
+    Series("cache_disk_size_bytes", "Size of the disk tier's file system; absent while it is not known"),
     Series("redis_up", "1 when Redis is connected; absent when none is configured"),
     Series("redis_breaker_state", "1 while the breaker is open", ("side",)),
+    Series("redis_pool_connections", "Connections that requests use for Redis", ("state",)),
     Series("log_lines_dropped_total", "Log lines dropped because their reader was too slow", (), "counter"),
 )
 

@@ -237,14 +237,20 @@ class SourceRef:
     path: str
 
 
+# What a client may say about itself that a URL can ask for.
+Hint = Literal["width", "pixel_ratio", "save_data"]
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
     """What a dialect makes of a URL. `attachment` is None, or the file name wish ("" keeps the source's name).
 
     `mistaken` is the 404's hint when a first folder reads like a misspelt option: what it may have been meant as.
+    `hints` are the client's that the plan depends on; the plan is the one for those that the dialect was given.
     """
 
     ref: SourceRef
     plan: Plan
     attachment: str | None = None
     mistaken: str | None = None
+    hints: tuple[Hint, ...] = ()

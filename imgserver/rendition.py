@@ -1,6 +1,6 @@
 """What a source gives and what a render makes: originals and renditions, as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from imgserver.plan import Dims
@@ -26,6 +26,17 @@ class Original:
     max_age_seconds: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Wall seconds of what was done for a picture, from its turn to its bytes."""
+
+    queue_seconds: float
+    fetch_seconds: float
+    decode_seconds: float
+    transform_seconds: float
+    encode_seconds: float
+
+
 # Purge marks as they were when the original was opened: (group, token) pairs; the empty token is "never purged".
 Marks = tuple[tuple[str, str], ...]
 
@@ -37,6 +48,7 @@ class Rendition:
     `created` is wall-clock seconds of the epoch; `render_seconds` is what making it cost. It is fresh before
     `fresh_until` and of no use to anybody from `expires` on (both of the same clock; None is no bound).
     `max_age_seconds` is the source's own word on how long it may be kept.
+    `stages` are for whoever waited for it; no record keeps them.
     """
 
     body: bytes
@@ -52,3 +64,4 @@ class Rendition:
     expires: float | None = None
     max_age_seconds: int | None = None
     marks: Marks = ()
+    stages: Stages | None = field(default=None, compare=False)

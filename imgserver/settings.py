@@ -2,8 +2,8 @@
 
 Nothing imports a settings object from here: whoever needs a section is given it. Ranges stand beside their component
 as `annotated_types` metadata; a setting's unit is the end of its name, and one that ends in `bytes` also takes
-"64MiB". Some sections are tables of the owner's own names: `[sources.NAME]` with settings below each, `[presets]` with
-a text for each. In `patterns` such a name is an asterisk.
+"64MiB". Some sections are tables of the owner's own names: `[sources.NAME]` with settings below each, `[tags]` with a
+text for each. In `patterns` such a name is an asterisk.
 """
 
 import re
@@ -81,8 +81,16 @@ class CacheSettings(MemorySettings):
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings(FreshnessSettings):
-    """What clients and CDNs are told, and whether /metrics answers everybody."""
+    """What clients and CDNs are told, and whether /metrics answers everybody.
 
+    `surrogate_key` and `cache_tag` repeat Cache-Groups in the words of CDNs; `server_timing` tells everybody what took
+    how long, and which tier had it; `client_hints` lets URLs ask for `w_auto` and `dpr_auto`, and Save-Data count.
+    """
+
+    surrogate_key: bool = False
+    cache_tag: bool = False
+    server_timing: bool = False
+    client_hints: bool = False
     metrics_public: bool = True
 
 
@@ -113,6 +121,7 @@ class Settings:
     disk: DiskSettings = field(default_factory=DiskSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     tiers: TieredSettings = field(default_factory=TieredSettings)
+    tags: Mapping[str, str] = field(default_factory=dict)
     admin: AdminSettings = field(default_factory=AdminSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -33,15 +33,27 @@ def weight(size: int) -> int:
 
 def walk(root: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     """Every file with the name that its place spells: `ab/cd/ef` is `abcdef`. What cannot be read is passed over."""
-    for entry in paced(_entries(root)):
-        yield "".join(entry.path.rsplit("/", 3)[1:]), entry
+    for outer in _folders(str(root)):
+        for inner in _folders(outer):
+            with suppress(OSError), os.scandir(inner) as entries:
+                for entry in entries:
+                    yield "".join(entry.path.rsplit("/", 3)[1:]), entry
 
 
-def paced(items: Iterable[T]) -> Iterator[T]:
-    for number, item in enumerate(items, start=1):
-        yield item
-        if number % BATCH == 0:
-            time.sleep(PAUSE_SECONDS)
+class Pace:
+    """Of long walks in threads: they give way as they go, and end when they are told to, for the interpreter waits for
+    its threads before it ends."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def of(self, items: Iterable[T]) -> Iterator[T]:
+        for number, item in enumerate(items, start=1):
+            if self.stopped:
+                return
+            yield item
+            if number % BATCH == 0:
+                time.sleep(PAUSE_SECONDS)
 
 
 def create(path: Path) -> BinaryIO:
@@ -67,13 +79,6 @@ def read(path: Path, limit: int) -> bytes:
         return os.read(descriptor, min(os.fstat(descriptor).st_size, limit))
     finally:
         os.close(descriptor)
-
-
-def _entries(root: Path) -> Iterator["os.DirEntry[str]"]:
-    for outer in _folders(str(root)):
-        for inner in _folders(outer):
-            with suppress(OSError), os.scandir(inner) as entries:
-                yield from entries
 
 
 def _folders(path: str) -> list[str]:

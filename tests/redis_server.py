@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.retry import Retry
 
 
 def binary() -> str | None:
@@ -39,7 +41,8 @@ class RedisServer:
         self.port = free_port()
         self.socket = folder / "redis.sock"
         self.url = f"redis://127.0.0.1:{self.port}"
-        self.admin = Redis(host="127.0.0.1", port=self.port, socket_timeout=5)
+        # One retry for a connection that Redis has closed; the library's own ten would wait until a dataset is loaded.
+        self.admin = Redis(host="127.0.0.1", port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 1))
         self.folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +72,7 @@ class RedisServer:
     def _answers(self) -> bool:
         try:
             self.admin.ping()
-        except AuthenticationError:
+        except (AuthenticationError, BusyLoadingError):
             return True
         except RedisError:
             return False

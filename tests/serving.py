@@ -3,19 +3,22 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.ledger import balance
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
@@ -32,12 +35,17 @@ class Answer:
     def json(self) -> Any:
         return json.loads(self.body)
 
+    @property
+    def cache_status(self) -> str:
+        """Cache-Status without its `ttl`, which changes from second to second."""
+        return re.sub(r"; ttl=-?\d+", "", self.headers["Cache-Status"])
+
 
 @dataclass(frozen=True, slots=True)
-class ServerProcess:
+class Peer:
+    """Whoever speaks HTTP on a port of this machine: the server, or a cache in front of it."""
+
     port: int
-    process: subprocess.Popen[bytes]
-    log: Path
 
     def ask(
         self, target: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
@@ -55,16 +63,8 @@ class ServerProcess:
         finally:
             connection.close()
 
-    def post(self, target: str, body: object, *, key: str | None = None) -> Answer:
-        """JSON, with `key` as Bearer token."""
-        data = json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(data))}
-        if key is not None:
-            headers["Authorization"] = f"Bearer {key}"
-        return self.ask(target, "POST", headers, data)
-
     def send(self, data: bytes, *, patience: float = 5.0) -> bytes:
-        """Raw bytes in, all that comes back until the server closes or `patience` seconds pass without a byte."""
+        """Raw bytes in, all that comes back until the other side closes or `patience` seconds pass without a byte."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=patience) as connection:
             received = b""
             try:
@@ -74,6 +74,20 @@ class ServerProcess:
             except (TimeoutError, ConnectionError):
                 return received
             return received
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess(Peer):
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def post(self, target: str, body: object, *, key: str | None = None) -> Answer:
+        """JSON, with `key` as Bearer token."""
+        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        return self.ask(target, "POST", headers, data)
 
     def metric(self, name: str, **labels: str) -> float:
         """One sample of /metrics; 0 when it is not there."""
@@ -112,15 +126,23 @@ def is_worker(process: psutil.Process) -> bool:
 
 @contextmanager
 def serving(
-    folder: Path = SAMPLES, *, variables: Mapping[str, str] | None = None, **settings: object
+    folder: Path = SAMPLES,
+    *,
+    variables: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
+    **settings: object,
 ) -> Iterator[ServerProcess]:
-    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are."""
+    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are.
+
+    `under` is a command that replaces itself by the server, such as `prlimit --nofile=64`. Whatever was done to it, a
+    server that still listens at the end must have a balanced ledger.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "imgserver", "serve", str(folder), "--port", str(port)],
+                [*under, sys.executable, "-m", "imgserver", "serve", str(folder), "--port", str(port)],
                 env={**environment(), "XDG_CACHE_HOME": scratch, **named(settings), **(variables or {})},
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
@@ -130,8 +152,18 @@ def serving(
         try:
             await_that(lambda: _is_up(server), "the server answers", seconds=START_SECONDS)
             yield server
+            if is_listening(server) and (faults := balance(server.ask("/metrics").body.decode())):
+                raise AssertionError(f"the ledger does not balance: {faults}")
         finally:
             end(server)
+
+
+def is_listening(server: ServerProcess) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def named(settings: Mapping[str, object]) -> dict[str, str]:

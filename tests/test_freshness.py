@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver import freshness
-from imgserver.freshness import FreshnessSettings
+from imgserver.freshness import FreshnessSettings, Terms
 
 MODIFIED = 1_700_000_000
 DATE = freshness.http_date(MODIFIED)
@@ -54,7 +54,70 @@ def test_cache_control_names_the_graces_that_are_on():
     assert freshness.cache_control(FreshnessSettings()) == (
         "max-age=300, stale-while-revalidate=86400, stale-if-error=86400"
     )
-    assert freshness.cache_control(FreshnessSettings(10, 0, 0)) == "max-age=10"
+    assert freshness.cache_control(FreshnessSettings(10, 0, 0, 0)) == "max-age=10"
+
+
+GRACES = "stale-while-revalidate=86400, stale-if-error=86400"
+FOR_GOOD = "max-age=31536000, immutable"
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        (Terms(versioned=True), FOR_GOOD),
+        (Terms(source_seconds=60), f"max-age=60, {GRACES}"),
+        (Terms(source_seconds=9999), f"max-age=300, {GRACES}"),
+        (Terms(source_seconds=0), f"max-age=0, {GRACES}"),
+        (Terms(versioned=True, source_seconds=60), f"max-age=60, {GRACES}"),
+        (Terms(useful_seconds=10**6), f"max-age=10, {GRACES}"),
+        (Terms(useful_seconds=90), "max-age=10, stale-while-revalidate=90, stale-if-error=90"),
+        (Terms(useful_seconds=7), "max-age=7, stale-while-revalidate=7, stale-if-error=7"),
+        (Terms(useful_seconds=-3), "max-age=0"),
+        (Terms(versioned=True, useful_seconds=10**9), f"max-age=10, {GRACES}"),
+        (Terms(useful_seconds=90, source_seconds=5), "max-age=5, stale-while-revalidate=90, stale-if-error=90"),
+    ],
+)
+def test_an_answer_holds_as_long_as_its_terms_allow(terms, expected):
+    assert freshness.cache_control(FreshnessSettings(), terms) == expected
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        (Terms(), f"max-age=7200, {GRACES}"),
+        (Terms(versioned=True), FOR_GOOD),
+        (Terms(source_seconds=60), f"max-age=60, {GRACES}"),
+        (Terms(useful_seconds=7), "max-age=7, stale-while-revalidate=7, stale-if-error=7"),
+    ],
+)
+def test_cdns_are_told_of_their_own_only_where_it_is_configured(terms, expected):
+    assert freshness.cdn_cache_control(FreshnessSettings(), terms) is None
+    assert freshness.cdn_cache_control(FreshnessSettings(cdn_max_age_seconds=7200), terms) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/img/cat.png", False),
+        ("/img/cat.png?", False),
+        ("/img/cat.png?v", False),
+        ("/img/cat.png?v=", False),
+        ("/img/cat.png?v=1", True),
+        ("/img/cat.png?v=&v=2", True),
+        ("/img/cat.png?a=b&v=2", True),
+        ("/img/cat.png?V=2", False),
+        ("/img/cat.png?ver=2", False),
+        ("/img/v=1/cat.png", False),
+    ],
+)
+def test_a_url_is_versioned_by_its_query(target, expected):
+    assert freshness.is_versioned(target, "v") is expected
+    assert not freshness.is_versioned(target, "")
+
+
+def test_a_version_parameter_that_no_query_spells_like_that_is_refused():
+    with pytest.raises(ValueError, match=r"http\.version_parameter"):
+        FreshnessSettings(version_parameter="a=b")
 
 
 def test_errors_say_how_long_they_hold():

@@ -1,6 +1,7 @@
 """Equal pictures have one key; unequal ones do not."""
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from hashlib import sha256
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.geometry import bind_plan
-from imgserver.identity import canonical, join_motions, key, normalise, plan_digest, source_digest
+from imgserver.identity import EDITION, canonical, join_motions, key, key_pattern, normalise, plan_digest, source_digest
 from imgserver.plan import (
     PLAN_VERSION,
     TRANSPARENT,
@@ -232,10 +233,20 @@ def test_turns_are_joined_across_neutral_steps_but_not_across_others() -> None:
 
 def test_the_key_begins_with_what_a_purge_names() -> None:
     ref = SourceRef("photos", "cat.jpg")
-    version, source, plan = key(ref, Plan()).split("/")
+    _, version, source, plan = key(ref, Plan()).split("/")
 
     assert (version, source, plan) == (str(PLAN_VERSION), source_digest(ref), plan_digest(Plan()))
     assert len(source) == len(plan) == 32
+
+
+def test_the_pattern_of_keys_fits_every_key_and_nothing_of_another_form() -> None:
+    ref = SourceRef("photos", "cat.jpg")
+    keys = [key(ref, Plan(), edition=edition) for edition in ("00000000", "9abcdef0", "ffffffff")]
+    others = [f"lock:{keys[0]}", "mark:a", "mark:s0123456789abcdef", "probe", "purges", "queue/1/a/b", keys[0][:-1]]
+
+    for pattern in (key_pattern(), key_pattern(source_digest(ref)[:16]), key_pattern(source_digest(ref))):
+        assert [one for one in (*keys, *others) if fnmatchcase(one, pattern)] == keys
+    assert not fnmatchcase(keys[0], key_pattern(source_digest(SourceRef("photos", "dog.jpg"))[:16]))
 
 
 def test_the_digest_is_over_length_prefixed_fields() -> None:
@@ -293,7 +304,7 @@ def test_a_new_version_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("imgserver.identity.PLAN_VERSION", PLAN_VERSION + 1)
 
     assert plan_digest(Plan()) != before
-    assert key(SourceRef("a", "b"), Plan()).startswith(f"{PLAN_VERSION + 1}/")
+    assert key(SourceRef("a", "b"), Plan()).startswith(f"{EDITION}/{PLAN_VERSION + 1}/")
 
 
 def test_order_matters() -> None:

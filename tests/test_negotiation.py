@@ -1,14 +1,26 @@
 """Accept in, one of three choices out."""
 
 import random
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.identity import plan_digest
-from imgserver.negotiation import is_negotiated, negotiate, offers
-from imgserver.plan import Output, Plan, Terminal
+from imgserver.negotiation import (
+    EVERY_HINT,
+    HINT_FIELDS,
+    NO_HINTS,
+    Hints,
+    is_negotiated,
+    negotiate,
+    offers,
+    read_hints,
+    variants,
+    vary,
+)
+from imgserver.plan import ImageRequest, Output, Plan, SourceRef, Terminal
 
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 SAFARI = "image/webp,image/avif,image/jxl,image/heic,image/heic-sequence,video/*;q=0.8,image/png,*/*;q=0.5"
@@ -97,3 +109,54 @@ def test_vary_is_due_for_auto_alone() -> None:
     assert not is_negotiated(Plan(output=Output("webp")))
     assert not is_negotiated(Plan())
     assert not is_negotiated(Plan(output=Output("auto"), terminal=Terminal("info")))
+
+
+def test_vary_names_exactly_what_a_url_asks_for() -> None:
+    ref, auto, plain = SourceRef("photos", "a.jpg"), Plan(output=Output("auto")), Plan()
+
+    assert vary(ImageRequest(ref, plain)) == ""
+    assert vary(ImageRequest(ref, auto)) == "Accept"
+    assert vary(ImageRequest(ref, plain, hints=("width",))) == "Sec-CH-Width, Width"
+    assert vary(ImageRequest(ref, auto, hints=("pixel_ratio", "save_data"))) == "Accept, Sec-CH-DPR, DPR, Save-Data"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, NO_HINTS),
+        ({"Sec-CH-Width": "500"}, Hints(width=640)),
+        ({"Width": "500"}, Hints(width=640)),
+        ({"Sec-CH-Width": "640", "Width": "100"}, Hints(width=640)),
+        ({"Sec-CH-Width": "0"}, Hints(width=160)),
+        ({"Sec-CH-Width": "999999"}, Hints(width=3840)),
+        ({"Sec-CH-DPR": "1.1"}, Hints(pixel_ratio=Fraction(3, 2))),
+        ({"Sec-CH-DPR": "2"}, Hints(pixel_ratio=Fraction(2))),
+        ({"DPR": "99.5"}, Hints(pixel_ratio=Fraction(3))),
+        ({"Save-Data": "on"}, Hints(save_data=True)),
+        ({"Save-Data": "off"}, NO_HINTS),
+        *(
+            ({"Sec-CH-Width": text, "Sec-CH-DPR": text}, NO_HINTS)
+            for text in ("", "-1", "1e3", "a", "1, 2", "\u0663", "9" * 99)
+        ),
+    ],
+)
+def test_a_hint_is_rounded_up_to_a_rung_and_nonsense_counts_as_unsent(headers: dict[str, str], expected: Hints) -> None:
+    assert read_hints(headers, EVERY_HINT) == expected
+
+
+def test_hints_that_a_url_does_not_ask_for_do_not_count() -> None:
+    headers = {"Sec-CH-Width": "500", "Sec-CH-DPR": "2", "Save-Data": "on"}
+
+    assert read_hints(headers, ()) == NO_HINTS
+    assert read_hints(headers, ("save_data",)) == Hints(save_data=True)
+
+
+def test_whatever_clients_hint_at_a_url_has_few_variants_and_all_are_known() -> None:
+    made = random.Random(7)
+    texts = [str(made.uniform(0, 10_000))[: made.randint(1, 7)] for _ in range(3000)]
+
+    for hint in EVERY_HINT:
+        found = {read_hints(dict.fromkeys(HINT_FIELDS[hint], text), (hint,)) for text in texts}
+        assert found <= set(variants((hint,)))
+    assert len(set(variants(("width", "save_data")))) == 24
+    assert list(variants(())) == [NO_HINTS]

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -14,9 +15,21 @@ from imgserver.caches.memory import MemorySettings
 from imgserver.caches.tiered import assemble
 from imgserver.cost import CostModel
 from imgserver.engine.job import Limits, Quality, RenderResult, Timings
-from imgserver.errors import BrokenImage, DeadlineExceeded, NotFound, Overloaded, SourceFailed, Unavailable
+from imgserver.errors import (
+    BrokenImage,
+    DeadlineExceeded,
+    ImgserverError,
+    NotFound,
+    NotInThisBuild,
+    Overloaded,
+    ServerFault,
+    SourceFailed,
+    Unavailable,
+    WorkerLost,
+)
 from imgserver.flights import Flights
 from imgserver.plan import Dims, Plan, SourceRef
+from imgserver.refusals import Refusals
 from imgserver.rendition import Fingerprint, Original
 from imgserver.service import Edition, ImageService, Order
 from imgserver.sources.looks import TRUST_SECONDS, RecentLooks
@@ -109,13 +122,23 @@ class Scene:
             fresh_seconds=3600.0,
             behind=Behind(),
             edition=Edition.of(Quality()),
+            refusals=Refusals(lambda: self.now),
             observe=self.seen.append,
             observe_failure=lambda work, error: self.failed.append(error),
         )
 
-    async def get(self) -> tuple[str, bytes]:
-        served = await self.service.get(ORDER)
+    async def get(self, order: Order = ORDER) -> tuple[str, bytes]:
+        served = await self.service.get(order)
         return served.outcome, served.rendition.body
+
+    async def refused(self, order: Order = ORDER) -> ImgserverError:
+        with pytest.raises(ImgserverError) as caught:
+            await self.service.get(order)
+        return caught.value
+
+    async def put_stale(self) -> None:
+        seen = await self.shelf.fingerprint("cat.png")
+        self.service.cache.put(ORDER.key, make_rendition(b"old", fingerprint=seen, fresh_until=1.0))
 
     def let_looks_grow_old(self) -> None:
         self.now += TRUST_SECONDS + 0.1
@@ -168,9 +191,9 @@ async def test_visitors_of_one_cold_picture_join(scene):
     assert scene.hands.renders == 1
 
 
-async def test_a_failure_is_not_remembered_and_gives_back_place_and_slot(scene):
-    scene.hands.fault = BrokenImage()
-    with pytest.raises(BrokenImage):
+async def test_a_failure_of_ours_is_not_remembered_and_gives_back_place_and_slot(scene):
+    scene.hands.fault = WorkerLost()
+    with pytest.raises(WorkerLost):
         await scene.get()
     scene.hands.fault = None
 
@@ -198,11 +221,34 @@ async def test_a_kept_picture_is_answered_while_its_source_hangs(scene, monkeypa
     assert await asyncio.wait_for(scene.get(), 5) == ("hit", b"1")
 
 
+async def test_an_original_that_was_seen_a_moment_ago_is_not_looked_at_again(scene):
+    await scene.get()
+    assert await scene.get() == ("hit", b"1")
+    assert scene.shelf.looked == 0
+    scene.let_looks_grow_old()
+    assert await scene.get() == ("hit", b"1")
+    assert scene.shelf.looked == 1
+
+
 async def test_a_picture_is_not_looked_up_as_missing_twice(scene):
     assert scene.service.at_hand(ORDER) is None
     await scene.get()
 
     assert scene.service.cache.statistics().memory.misses == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fresh_until": 1.0}, {"fingerprint": Fingerprint("another")}], ids=["stale", "changed"]
+)
+async def test_a_kept_picture_that_is_looked_up_twice_for_one_answer_is_counted_once(scene, changes):
+    await scene.get()
+    kept = scene.service.cache.at_hand(ORDER.key)
+    scene.service.cache.put(ORDER.key, replace(kept, **changes))
+    before = scene.service.cache.statistics().memory.hits
+    assert scene.service.at_hand(ORDER) is None
+    await scene.get()
+
+    assert scene.service.cache.statistics().memory.hits == before + 1
 
 
 async def test_a_purge_during_a_render_wins(scene):
@@ -233,6 +279,190 @@ async def test_a_key_tells_how_pictures_are_made():
 
     assert Edition.of(Quality()).key(ref, plan) == Edition.of(Quality()).key(ref, plan)
     assert Edition.of(Quality()).key(ref, plan) != Edition.of(Quality(linear=True)).key(ref, plan)
+
+
+async def test_a_flood_of_a_broken_picture_costs_one_render(scene):
+    scene.hands.fault = BrokenImage("torn")
+
+    faults = [await scene.refused() for _ in range(50)]
+
+    assert {(type(fault), fault.detail) for fault in faults} == {(BrokenImage, "torn")}
+    assert (scene.hands.renders, scene.shelf.opened, scene.shelf.looked) == (1, 1, 0)
+    assert scene.service.refusals.statistics().repeated == 49
+
+
+async def test_a_flood_of_an_absent_original_costs_one_look_whatever_is_asked_of_it(scene):
+    scene.shelf.state = None
+
+    for number in range(50):
+        assert isinstance(await scene.refused(Order(f"key {number}", ORDER.ref, ORDER.plan)), NotFound)
+
+    assert scene.shelf.opened + scene.shelf.looked == 1
+
+
+async def test_what_appears_is_seen_after_a_second(scene):
+    scene.shelf.state = None
+    await scene.refused()
+    scene.shelf.state = 1
+    scene.now += 1.0
+
+    assert await scene.get() == ("rendered", b"1")
+
+
+async def test_an_absence_holds_no_longer_for_being_asked_after_again(scene):
+    scene.shelf.state = None
+    for _ in range(5):
+        await scene.refused()
+        scene.now += 1.0
+    scene.shelf.state = 1
+
+    assert await scene.get() == ("rendered", b"1")
+
+
+async def test_a_repaired_original_is_rendered_within_a_second_however_often_it_had_failed(scene):
+    scene.hands.fault = BrokenImage()
+    for _ in range(6):
+        await scene.refused()
+        scene.now += 40.0
+    await scene.refused()
+    scene.hands.fault, scene.shelf.state = None, 2
+    assert isinstance(await scene.refused(), BrokenImage)
+    scene.let_looks_grow_old()
+
+    assert (await scene.get())[0] == "rendered"
+
+
+async def test_a_broken_picture_is_tried_again_ever_more_rarely(scene):
+    scene.hands.fault = BrokenImage()
+    for _ in range(600):
+        await scene.refused()
+        scene.now += 1.0
+
+    # After 0, 1, 3, 7 ... 511 seconds.
+    assert scene.hands.renders == 10
+
+
+@pytest.mark.parametrize("fault", [ServerFault(), Unavailable(), Overloaded(), DeadlineExceeded(), NotInThisBuild()])
+async def test_our_own_faults_are_never_remembered(scene, fault):
+    scene.hands.fault = fault
+    await scene.refused()
+    await scene.refused()
+
+    assert scene.hands.renders == 2
+    assert scene.service.refusals.statistics().remembered == 0
+
+
+@pytest.mark.parametrize("state", [1, None])
+async def test_a_purge_makes_a_refusal_void(scene, state):
+    order = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
+    scene.hands.fault, scene.shelf.state = BrokenImage(), state
+    await scene.refused(order)
+    scene.hands.fault, scene.shelf.state = None, 1
+    await scene.service.cache.purge([source_group(order.ref)])
+
+    assert (await scene.get(order))[0] == "rendered"
+
+
+async def test_a_known_refusal_is_repeated_while_the_source_is_away(scene):
+    scene.hands.fault = BrokenImage()
+    await scene.refused()
+    scene.now += 1.0
+    await scene.refused()
+    scene.now += 1.5
+    scene.shelf.fault = Unavailable()
+
+    assert isinstance(await scene.refused(), BrokenImage)
+
+
+@pytest.mark.parametrize("fault", [Overloaded(), WorkerLost(), DeadlineExceeded()])
+async def test_a_stale_picture_is_answered_while_nothing_can_be_rendered(scene, fault):
+    await scene.put_stale()
+    scene.hands.fault = fault
+
+    for _ in range(3):
+        assert await scene.get() == ("stale", b"old")
+
+
+async def test_a_stale_picture_is_answered_while_the_waiting_room_is_closed(scene):
+    await scene.put_stale()
+    scene.service.admission.drain()
+
+    assert await scene.get() == ("stale", b"old")
+
+
+@pytest.mark.parametrize("fault", [Unavailable(), SourceFailed(), DeadlineExceeded()])
+async def test_a_stale_picture_is_answered_while_its_source_is_away(scene, fault):
+    await scene.put_stale()
+    scene.shelf.fault = fault
+    scene.let_looks_grow_old()
+
+    assert await scene.get() == ("stale", b"old")
+
+
+@pytest.mark.parametrize("fault", [Overloaded(), WorkerLost(), SourceFailed(), DeadlineExceeded()])
+async def test_the_picture_of_before_is_answered_while_the_new_one_cannot_be_made(scene, fault):
+    await scene.get()
+    scene.shelf.state, scene.hands.fault = 2, fault
+    scene.let_looks_grow_old()
+
+    assert await scene.get() == ("stale", b"1")
+    assert scene.service.at_hand(ORDER) is None
+    scene.hands.fault = None
+    assert await scene.get() == ("rendered", b"3")
+    assert await scene.get() == ("hit", b"3")
+
+
+@pytest.mark.parametrize("fault", [BrokenImage(), ServerFault()])
+async def test_other_faults_of_a_changed_original_are_told(scene, fault):
+    await scene.get()
+    scene.shelf.state, scene.hands.fault = 2, fault
+    scene.let_looks_grow_old()
+
+    assert type(await scene.refused()) is type(fault)
+
+
+async def test_a_purged_picture_is_not_answered_though_nothing_can_be_rendered(scene):
+    order = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
+    await scene.get(order)
+    scene.shelf.state, scene.hands.fault, scene.hands.held = 2, WorkerLost(), asyncio.Event()
+    scene.hands.begun.clear()
+    scene.let_looks_grow_old()
+    asking = asyncio.create_task(scene.service.get(order))
+    await asyncio.wait_for(scene.hands.begun.wait(), 5)
+    await scene.service.cache.purge([source_group(order.ref)])
+    scene.hands.held.set()
+
+    with pytest.raises(WorkerLost):
+        await asking
+
+
+async def test_a_stale_picture_that_cannot_be_renewed_is_not_tried_at_each_request(scene):
+    await scene.put_stale()
+    scene.hands.fault = BrokenImage()
+    await scene.get()
+    await eventually(lambda: scene.service.behind.statistics().failed == 1)
+    for _ in range(5):
+        assert await scene.get() == ("stale", b"old")
+
+    assert scene.service.behind.statistics().started == 1
+
+
+async def test_a_record_from_before_a_tags_rule_is_made_anew(scene):
+    untagged = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
+    tagged = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key, tags=["summer"]))
+    await scene.get(untagged)
+    scene.let_looks_grow_old()
+
+    assert await scene.get(tagged) == ("rendered", b"2")
+    assert await scene.get(tagged) == ("hit", b"2")
+
+
+async def test_who_waited_for_a_picture_is_told_its_stages_and_who_hits_its_tier(scene):
+    made = await scene.service.get(ORDER)
+    hit = await scene.service.get(ORDER)
+
+    assert made.rendition.stages is not None
+    assert (made.tier, hit.tier) == ("", "memory")
 
 
 # Far originals

@@ -127,6 +127,17 @@ def test_a_spelt_size_reads_back(count: int) -> None:
     assert parse_size(spell_size(count)) == count
 
 
+def test_a_table_of_own_names_may_have_a_text_for_each(toml: Path) -> None:
+    toml.write_text('[tags]\nsummer = "a/ *.png"')
+
+    loaded = load(toml, {"IMGSERVER_TAGS_OLD_SHOP": "shop/"}, {})
+
+    assert loaded.settings.tags == {"summer": "a/ *.png", "old-shop": "shop/"}
+    assert values(loaded.settings)["tags.summer"] == "a/ *.png"
+    toml.write_text("[tags]\nsummer = 1\nSummer = 'a'")
+    assert faults_of(toml) == (f"{toml}: tags.Summer: {NAME_RULE}", f'{toml}: tags.summer: "1" is not allowed; text')
+
+
 def test_a_path_stays_as_written() -> None:
     assert load(None, {"IMGSERVER_SOURCE_ROOT": "photos"}, {}).settings.source.root == Path("photos")
 

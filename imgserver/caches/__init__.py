@@ -5,7 +5,8 @@ miss. Keys come from `identity.key`.
 
 Memory stands in front (`memory.py`); disk (`shelf.py`, `disk.py`) and Redis (`redis.py`, guarded by `breaker.py`) keep
 records (`record.py`) behind it, and `tiered.py` is all of them as one. What was purged is told by marks (`marks.py`),
-of the groups in `groups.py`. To write another tier, keep to `Tier` and run `imgserver.testing.TierContract` on it.
+of the groups in `groups.py`, and removed behind the answer (`sweeps.py`). To write another tier, keep to `Tier` and run
+`imgserver.testing.TierContract` on it.
 """
 
 from typing import Protocol

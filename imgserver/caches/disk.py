@@ -3,11 +3,13 @@
 import asyncio
 import errno
 import logging
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -16,6 +18,7 @@ from annotated_types import Ge, Gt, Le
 
 from imgserver.caches.record import Corrupt
 from imgserver.caches.shelf import Shelf
+from imgserver.caches.sweeps import Swept
 from imgserver.rendition import Marks, Rendition
 
 GIB = 1 << 30
@@ -51,7 +54,12 @@ class DiskSettings:
 
 @dataclass(frozen=True, slots=True)
 class DiskStatistics:
-    """Totals count since the start; `corrupt` by the record's reason, `dropped_writes` by why nothing was written."""
+    """Totals count since the start; `corrupt` by the record's reason, `dropped_writes` by why nothing was written.
+
+    A look-up is one of hit, miss (a corrupt record, too), `stale` (purged or over), error (the disk failed or was too
+    slow) and `bypassed` (too many calls wait for it already). `timeouts` are of all calls. `free_bytes` and
+    `size_bytes` are those of the file system; None: not known.
+    """
 
     entries: int
     bytes: int
@@ -60,11 +68,15 @@ class DiskStatistics:
     writes_paused: bool
     hits: int
     misses: int
+    stale: int
     errors: int
+    bypassed: int
     timeouts: int
     evictions: int
     corrupt: Mapping[str, int]
     dropped_writes: Mapping[str, int]
+    free_bytes: int | None
+    size_bytes: int | None
 
 
 class _Busy(Exception):
@@ -83,7 +95,8 @@ class DiskCache:
         self._places = threading.BoundedSemaphore(CALLS)
         self._scan: Future[None] | None = None
         self._paused_until = -1.0
-        self._hits = self._misses = self._errors = self._timeouts = 0
+        self._hits = self._misses = self._stale = self._errors = self._bypassed = self._timeouts = 0
+        self._room: os.statvfs_result | None = None
         self._corrupt: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
 
@@ -99,22 +112,30 @@ class DiskCache:
 
     async def close(self) -> None:
         """Drops what waits for a thread, and does not wait for a disk that has stopped."""
+        self._shelf.stop()
         for threads in (self._threads, self._walker):
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, key: str) -> Rendition | None:
-        rendition = None
         try:
             rendition = await self._call(lambda: self._shelf.load(key))
         except Corrupt as corrupt:
             self._corrupt[corrupt.reason] += 1
-        except (OSError, _Busy) as error:
-            self._count(error)
-        if rendition is None:
-            self._misses += 1
-        else:
-            self._hits += 1
+            rendition = None
+        except _Busy:
+            self._bypassed += 1
+            return None
+        except OSError:
+            self._errors += 1
+            return None
+        self._hits += rendition is not None
+        self._misses += rendition is None
         return rendition
+
+    def note_stale(self) -> None:
+        """What was got last cannot be used, says its owner."""
+        self._hits -= 1
+        self._stale += 1
 
     async def put(self, key: str, rendition: Rendition) -> bool:
         if self._clock() < self._paused_until:
@@ -123,7 +144,6 @@ class DiskCache:
         try:
             kept = await self._call(lambda: self._shelf.store(key, rendition))
         except (OSError, _Busy, ValueError) as error:
-            self._count(error)
             self._dropped["error"] += 1
             self._pause(error)
             return False
@@ -132,19 +152,25 @@ class DiskCache:
         return kept
 
     async def drop(self, key: str) -> None:
-        try:
+        with suppress(OSError, _Busy):
             await self._call(lambda: self._shelf.remove(key))
-        except (OSError, _Busy) as error:
-            self._count(error)
 
-    async def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> int:
-        """Removes every record whose (expires, marks) are not kept; how many. Reads each file's head: minutes, not
-        milliseconds, of a large folder, in a thread that gives way."""
+    async def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> Swept:
+        """Removes every record whose (expires, marks) are not kept. Reads each file's head: minutes, not milliseconds,
+        of a large folder, in a thread that gives way."""
         try:
-            return await asyncio.wrap_future(self._walker.submit(self._shelf.sweep, keeps))
+            removed, unread = await asyncio.wrap_future(self._walker.submit(self._shelf.sweep, keeps))
         except (OSError, RuntimeError):
-            self._errors += 1
-            return 0
+            return Swept(left="failed")
+        # The walker has ended its scan, or could not.
+        return Swept(removed, "failed" if unread or not self._shelf.scanned else "")
+
+    async def measure(self) -> None:
+        """Looks how full the file system is; for the statistics."""
+        try:
+            self._room = await self._call(lambda: os.statvfs(self._settings.path))
+        except (OSError, _Busy):
+            self._room = None
 
     def statistics(self) -> DiskStatistics:
         return DiskStatistics(
@@ -155,11 +181,15 @@ class DiskCache:
             writes_paused=self._clock() < self._paused_until,
             hits=self._hits,
             misses=self._misses,
+            stale=self._stale,
             errors=self._errors,
+            bypassed=self._bypassed,
             timeouts=self._timeouts,
             evictions=self._shelf.evictions,
             corrupt=dict(self._corrupt),
             dropped_writes=dict(self._dropped),
+            free_bytes=self._room and self._room.f_bavail * self._room.f_frsize,
+            size_bytes=self._room and self._room.f_blocks * self._room.f_frsize,
         )
 
     async def _call(self, work: Callable[[], T]) -> T:
@@ -175,14 +205,12 @@ class DiskCache:
             self._places.release()
             raise _Busy from closed
         future.add_done_callback(lambda _: self._places.release())
-        async with asyncio.timeout(self._settings.call_seconds):
-            return await asyncio.wrap_future(future)
-
-    def _count(self, error: Exception) -> None:
-        if isinstance(error, TimeoutError):
+        try:
+            async with asyncio.timeout(self._settings.call_seconds):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
             self._timeouts += 1
-        else:
-            self._errors += 1
+            raise
 
     def _pause(self, error: Exception) -> None:
         if not isinstance(error, OSError) or isinstance(error, TimeoutError) or error.errno in _PASSING:

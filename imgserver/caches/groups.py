@@ -4,6 +4,7 @@ Every record belongs to everything, its source's original, each directory above 
 first letter tells the kind: `a`, `s`, `d`, `k`, `t`.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
@@ -16,6 +17,11 @@ ALL = "a"
 # Directories below this depth are purged with their ancestor of this depth: too much goes, never too little.
 DEPTH_LIMIT = 32
 TAGS_LIMIT = 16
+# More are not told to others: caches need not take them (RFC 9875), and header fields have limits.
+TOLD_LIMIT = 16
+# What is told when there are too many: the widest and the narrowest, tags, then folders from the top.
+_TOLD_FIRST = "astd"
+_GROUP = re.compile(r"a|[sdkt][0-9a-f]{16}")
 _DIGITS = 16
 
 
@@ -27,9 +33,26 @@ def groups_of(ref: SourceRef, *, key: str | None = None, tags: Iterable[str] = (
     return groups + tuple(tag_group(tag) for tag in tuple(tags)[:TAGS_LIMIT])
 
 
+def told(groups: Iterable[str]) -> tuple[str, ...]:
+    """Those that header fields name, in their order: not the picture's own, and at most 16."""
+    shared = [group for group in groups if group[0] in _TOLD_FIRST]
+    chosen = set(sorted(shared, key=lambda group: _TOLD_FIRST.index(group[0]))[:TOLD_LIMIT])
+    return tuple(group for group in shared if group in chosen)
+
+
+def is_group(text: str) -> bool:
+    """Whether it is spelt like a group."""
+    return _GROUP.fullmatch(text) is not None
+
+
 def source_group(ref: SourceRef) -> str:
     """All renditions of one original; its digits begin the source digest of their keys."""
     return "s" + source_digest(ref)[:_DIGITS]
+
+
+def source_digits(group: str) -> str:
+    """What the source digest begins with in the keys of this group; "" where keys do not tell it."""
+    return group[1:] if group.startswith("s") else ""
 
 
 def prefix_group(source: str, prefix: str) -> str:

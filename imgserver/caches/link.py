@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import aiojobs
@@ -19,14 +20,13 @@ from annotated_types import Ge, Gt, Le
 from redis import exceptions as faults
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
+from imgserver.caches.address import address_of
 from imgserver.caches.breaker import Breaker
 
-SCHEMES = ("redis", "rediss", "unix")
 # What no user waits for (probes, purges, the subscription) has time, and connections of its own.
 PATIENT_SECONDS = 1.0
 PATIENT_CONNECTIONS = 4
@@ -64,12 +64,6 @@ WRITE_FAULTS = frozenset({"oom", "misconf", "readonly"})
 SERVER_FAULTS = frozenset({"loading", "auth", "clients", "masterdown"})
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# What a URL's query may not change: the code here depends on it.
-_OURS = frozenset(
-    {"protocol", "decode_responses", "encoding", "encoding_errors", "max_connections", "timeout", "retry"}
-    | {"socket_timeout", "socket_connect_timeout", "retry_on_timeout", "retry_on_error", "health_check_interval"}
-)
-
 MIB = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -81,9 +75,13 @@ class RedisSettings:
 
     Sentinel and Cluster have no URL form here and are refused: give the address of a primary or of a proxy. Every key
     begins with `namespace`, lives `ttl_seconds` at most (±10 %), and a larger body than `item_bytes` is not kept.
+
+    With TLS the certificate must be valid for the URL's host, by an authority that the system knows or that stands in
+    `ca_file` (PEM).
     """
 
     url: str = ""
+    ca_file: Path = Path()
     namespace: str = "imgserver"
     timeout_seconds: Annotated[float, Gt(0), Le(5)] = 0.05
     connections: Annotated[int, Ge(1), Le(1000)] = 16
@@ -93,7 +91,10 @@ class RedisSettings:
 
 @dataclass(frozen=True, slots=True)
 class LinkStatistics:
-    """Totals since the start: `faults` by kind, probes' included; `bypassed` commands met an open breaker."""
+    """Totals since the start: `faults` by kind, probes' included; `bypassed` commands met an open breaker.
+
+    `connections` are those that requests use, by state (`idle`, `used`).
+    """
 
     connected: bool
     read_breaker: str
@@ -102,6 +103,7 @@ class LinkStatistics:
     timeouts: int
     bypassed: int
     faults: Mapping[str, int]
+    connections: Mapping[str, int]
 
 
 Fill = Callable[[Pipeline], object]
@@ -110,14 +112,15 @@ Fill = Callable[[Pipeline], object]
 class Link:
     """Clients, breakers and probes of one Redis. `observe(op, seconds)` is told of every answered command.
 
-    ValueError: a URL of another kind, or a namespace with other than letters, digits, `.`, `_` and `-`.
+    ValueError: a URL of another kind, a CA file that cannot be used, or a namespace with other than letters, digits,
+    `.`, `_` and `-`.
     """
 
     def __init__(self, settings: RedisSettings, *, observe: Callable[[str, float], None] = lambda *_: None) -> None:
         self.settings = settings
         if not _NAMESPACE.fullmatch(settings.namespace):
             raise ValueError("redis.namespace may have letters, digits, '.', '_' and '-' only")
-        options = _address(settings.url)
+        options = address_of(settings.url, settings.ca_file)
         quick = settings.timeout_seconds
         self._quick = _client(options, seconds=quick, connections=settings.connections)
         self.patient = _client(options, seconds=PATIENT_SECONDS, connections=PATIENT_CONNECTIONS)
@@ -178,6 +181,10 @@ class Link:
             timeouts=self._timeouts,
             bypassed=self._bypassed,
             faults=dict(self._faults),
+            connections={
+                told["db.client.connection.state"]: count
+                for count, told in self._quick.connection_pool.get_connection_count()
+            },
         )
 
     async def _run(self, op: str, fill: Fill, side: "_Side") -> list[Any] | None:
@@ -233,6 +240,7 @@ class Link:
             try:
                 seconds = await self._probe(side)
             except Exception as error:
+                side.tell(error)
                 self._faults[_fault(error)] += 1
                 cheaply = type(error) is faults.ConnectionError and time.monotonic() - begun < CHEAP_SECONDS
                 side.breaker.refuse(cheaply=cheaply)
@@ -266,12 +274,20 @@ class _Side:
         self.wake.set()
         self.probed = asyncio.Event()
         self.breaker = Breaker(budget_seconds=budget_seconds, on_open=self._opened)
+        self._told = False
+
+    def tell(self, error: Exception) -> None:
+        """Once per absence: why a probe failed. A breaker that never closed has told nothing yet."""
+        if not self._told:
+            self._told = True
+            log.warning("Redis does not answer a %s: %s", self.name, str(error) or type(error).__name__)
 
     def answered(self, seconds: float) -> None:
         if not self.breaker.is_within_budget(seconds):
             self.breaker.refuse(cheaply=False)
             return
         self.wake.clear()
+        self._told = False
         self.breaker.close()
         log.info("Redis is used again for every %s", self.name)
 
@@ -283,6 +299,8 @@ class _Side:
 def _fault(error: Exception) -> str:
     """One of a few words, fit for a metric's label."""
     text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "certificate"
     for start, fault in _TEXTS.items():
         if text.startswith(start):
             return fault
@@ -290,18 +308,6 @@ def _fault(error: Exception) -> str:
         if isinstance(error, kind):
             return fault
     return "other"
-
-
-def _address(url: str) -> dict[str, Any]:
-    """What the URL says of where and who; how we speak is ours to say."""
-    scheme = url.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise ValueError(
-            f"redis.url begins with redis://, rediss:// or unix://, not {scheme!r}; Sentinel and Cluster are not"
-            " supported: give the address of a primary or of a proxy"
-        )
-    told = dict(parse_url(url))
-    return {name: value for name, value in told.items() if name not in _OURS}
 
 
 def _client(address: Mapping[str, Any], *, seconds: float, connections: int) -> Redis:

@@ -25,13 +25,17 @@ class MemorySettings:
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatistics:
-    """Bytes include an estimate of what an entry costs beside its body; the totals count since the start."""
+    """Bytes include an estimate of what an entry costs beside its body; the totals count since the start.
+
+    A look-up is a hit, a miss or `stale` (purged or over), and counted once.
+    """
 
     entries: int
     bytes: int
     limit_bytes: int
     hits: int
     misses: int
+    stale: int
     evictions: int
 
 
@@ -42,7 +46,7 @@ class MemoryCache:
         self._settings = settings
         self._entries: OrderedDict[str, Rendition] = OrderedDict()
         self._bytes = 0
-        self._hits = self._misses = self._evictions = 0
+        self._hits = self._misses = self._stale = self._evictions = 0
 
     def get(self, key: str) -> Rendition | None:
         rendition = self._entries.get(key)
@@ -55,6 +59,15 @@ class MemoryCache:
     def note_miss(self) -> None:
         """For the owner, who may look twice for one request."""
         self._misses += 1
+
+    def note_stale(self) -> None:
+        """What was got last cannot be used, says its owner."""
+        self._hits -= 1
+        self._stale += 1
+
+    def take_back(self) -> None:
+        """What was got last was not used: its owner will look again."""
+        self._hits -= 1
 
     def put(self, key: str, rendition: Rendition) -> bool:
         weight = _weight(rendition)
@@ -86,6 +99,7 @@ class MemoryCache:
             limit_bytes=self._settings.memory_bytes,
             hits=self._hits,
             misses=self._misses,
+            stale=self._stale,
             evictions=self._evictions,
         )
 

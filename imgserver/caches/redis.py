@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from imgserver import identity
 from imgserver.caches.board import token_of
+from imgserver.caches.groups import source_digits
 from imgserver.caches.link import Link
 from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
 from imgserver.freshness import jittered
@@ -19,11 +21,17 @@ SWEEP_KEYS = 200
 
 @dataclass(frozen=True, slots=True)
 class RedisStatistics:
-    """Totals since the start; `corrupt` by the record's reason, `dropped_writes` by why nothing was written."""
+    """Totals since the start; `corrupt` by the record's reason, `dropped_writes` by why nothing was written.
+
+    A look-up is one of hit, miss (a corrupt record, too), `stale` (purged or over), error (no answer in time, or a
+    refusal) and `bypassed` (the breaker was open, so Redis was not asked).
+    """
 
     hits: int
     misses: int
+    stale: int
     errors: int
+    bypassed: int
     corrupt: Mapping[str, int]
     dropped_writes: Mapping[str, int]
 
@@ -37,7 +45,7 @@ class RedisCache:
     def __init__(self, link: Link, learn: Callable[[Mapping[str, str]], None] = lambda _: None) -> None:
         self._link = link
         self._learn = learn
-        self._hits = self._misses = self._errors = 0
+        self._hits = self._misses = self._stale = self._errors = self._bypassed = 0
         self._corrupt: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
 
@@ -53,16 +61,22 @@ class RedisCache:
             if groups:
                 pipe.mget([self._link.name("mark", group) for group in groups])
 
+        asked = self._link.connected
         replies = await self._link.read("get", fill)
-        rendition = None
-        if replies is None:
-            self._errors += 1
-        else:
-            self._learn_marks(groups, replies[2:])
-            rendition = await self._opened(key, replies[0], replies[1])
+        if replies is None or _is_refusal(replies[1]):
+            self._errors += asked
+            self._bypassed += not asked
+            return None
+        self._learn_marks(groups, replies[2:])
+        rendition = await self._opened(key, replies[0], replies[1])
         self._hits += rendition is not None
         self._misses += rendition is None
         return rendition
+
+    def note_stale(self) -> None:
+        """What was got last cannot be used, says its owner."""
+        self._hits -= 1
+        self._stale += 1
 
     async def put(self, key: str, rendition: Rendition) -> bool:
         milliseconds = self._milliseconds(rendition)
@@ -98,7 +112,9 @@ class RedisCache:
         return RedisStatistics(
             hits=self._hits,
             misses=self._misses,
+            stale=self._stale,
             errors=self._errors,
+            bypassed=self._bypassed,
             corrupt=dict(self._corrupt),
             dropped_writes=dict(self._dropped),
         )
@@ -111,7 +127,7 @@ class RedisCache:
             except Corrupt as corrupt:
                 self._corrupt[corrupt.reason] += 1
                 await self._link.later(lambda: self.drop(key))
-        elif isinstance(data, Exception) and str(data).startswith("WRONGTYPE"):
+        elif isinstance(data, Exception):
             self._corrupt["type"] += 1
             await self._link.later(lambda: self.drop(key))
         return None
@@ -127,11 +143,10 @@ class RedisCache:
         return int(1000 * left * jittered(random.random()))  # noqa: S311
 
     def _patterns(self, groups: Sequence[str]) -> Iterator[str]:
-        """Keys are `<version>/<source digest>/<plan digest>`: only an original's group can be told from them."""
-        if groups and all(group.startswith("s") for group in groups):
-            yield from (self._link.name(f"[0-9]*/{group[1:]}*/*") for group in groups)
-        else:
-            yield self._link.name("[0-9]*/*/*")
+        """Only an original's group can be told from a key."""
+        digits = {source_digits(group) for group in groups} or {""}
+        for one in {""} if "" in digits else digits:
+            yield self._link.name(identity.key_pattern(one))
 
     async def _sweep_some(self, names: list[bytes], keeps: Callable[[float | None, Marks], bool]) -> int:
         pipe = self._link.patient.pipeline(transaction=False)
@@ -140,6 +155,11 @@ class RedisCache:
         heads = await pipe.execute(raise_on_error=False)
         gone = [name for name, head in zip(names, heads, strict=True) if not _is_kept(head, keeps)]
         return int(await self._link.patient.unlink(*gone)) if gone else 0
+
+
+def _is_refusal(reply: object) -> bool:
+    """An error that says nothing about the key: another type of value there is the key's own fault."""
+    return isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE")
 
 
 def _is_kept(head: object, keeps: Callable[[float | None, Marks], bool]) -> bool:

@@ -7,13 +7,14 @@ finds what a power cut tore, so nothing is synced.
 
 import os
 import stat
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 from imgserver import shards
 from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
@@ -44,6 +45,7 @@ class Shelf:
         self.bytes = 0
         self.evictions = 0
         self.scanned = False
+        self._pace = shards.Pace()
 
     @property
     def entries(self) -> int:
@@ -73,18 +75,30 @@ class Shelf:
         name, weight = shards.name_of(key), shards.weight(len(data))
         if weight > self._limit_bytes:
             return False
+        # Counted before it is there, so that the cap holds at every moment; and again with the file: an eviction or a
+        # removal may have come between.
         self._admit(name, weight)
+        temporary = self._temporary(name)
         try:
-            self._write(name, data)
+            with shards.create(temporary) as file:
+                shards.write_all(file, data)
+            with self._lock:
+                temporary.replace(self._path(name))
+                self._add(name, weight)
+                self._evict()
         except BaseException:
-            self._forget(name)
+            self._discard(name)
+            with suppress(OSError):
+                temporary.unlink()
             raise
-        # A remove or an eviction may have come between, and found no file yet.
-        self._admit(name, weight)
         return True
 
     def remove(self, key: str) -> None:
         self._discard(shards.name_of(key))
+
+    def stop(self) -> None:
+        """Ends the walk under way, and every later one: the interpreter waits for its thread before it ends."""
+        self._pace.stopped = True
 
     def scan(self) -> None:
         """Builds the index and removes what writers left half-done. OSError: the folder cannot be had."""
@@ -94,29 +108,37 @@ class Shelf:
             for file in found:
                 self._add(file.name, shards.weight(file.bytes))
             self.scanned = True
-        self._make_room()
+        # One by one, for there may be many, and look-ups take the same lock.
+        while self._is_over() and not self._pace.stopped:
+            with self._lock:
+                if self._is_over():
+                    self._evict_one()
 
-    def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> int:
-        """Removes the records whose (expires, marks) are not kept, and odd files. How many went."""
+    def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> tuple[int, int]:
+        """Removes the records whose (expires, marks) are not kept, and odd files. How many went, and how many could not
+        be read."""
         with self._lock:
             names = [name.hex() for name in self._index]
-        return sum(self._sweep_one(name, keeps) for name in shards.paced(names))
+        judged = Counter(self._sweep_one(name, keeps) for name in self._pace.of(names))
+        return judged["gone"], judged["unread"]
 
-    def _sweep_one(self, name: str, keeps: Callable[[float | None, Marks], bool]) -> bool:
+    def _sweep_one(self, name: str, keeps: Callable[[float | None, Marks], bool]) -> Literal["kept", "gone", "unread"]:
         try:
             _, expires, marks = peek(self._read(name, HEAD_BYTES))
             kept = keeps(expires, marks)
         except Corrupt:
             kept = False
-        except OSError:
+        except FileNotFoundError:
             self._forget(name)
-            return False
+            return "kept"
+        except OSError:
+            return "unread"
         if not kept:
             self._discard(name)
-        return not kept
+        return "kept" if kept else "gone"
 
     def _walk(self) -> Iterator[_File]:
-        for name, entry in shards.walk(self._root):
+        for name, entry in self._pace.of(shards.walk(self._root)):
             if name.endswith(TEMPORARY):
                 with suppress(OSError):
                     Path(entry.path).unlink()
@@ -129,42 +151,36 @@ class Shelf:
     def _read(self, name: str, limit: int) -> bytes:
         return shards.read(self._path(name), limit)
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _temporary(self, name: str) -> Path:
         path = self._path(name)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}-{next(self._numbers)}{TEMPORARY}")
-        try:
-            with shards.create(temporary) as file:
-                shards.write_all(file, data)
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        return path.with_name(f"{path.name}.{os.getpid()}-{next(self._numbers)}{TEMPORARY}")
 
     def _path(self, name: str) -> Path:
         return shards.place(self._root, name)
 
     def _admit(self, name: str, weight: int) -> None:
-        """Counts the file before it is there, so that the cap holds at every moment."""
         with self._lock:
             self._add(name, weight)
-        self._make_room()
+            self._evict()
 
     def _add(self, name: str, weight: int) -> None:
         digest = bytes.fromhex(name)
         self.bytes += weight - self._index.pop(digest, 0)
         self._index[digest] = weight
 
-    def _make_room(self) -> None:
-        with self._lock:
-            victims = []
-            while self.bytes > self._limit_bytes and self._index:
-                digest, weight = self._index.popitem(last=False)
-                self.bytes -= weight
-                self.evictions += 1
-                victims.append(digest.hex())
-        for name in victims:
-            self._unlink(name)
+    def _evict(self) -> None:
+        while self._is_over():
+            self._evict_one()
+
+    def _is_over(self) -> bool:
+        return self.bytes > self._limit_bytes and bool(self._index)
+
+    def _evict_one(self) -> None:
+        """Under the lock, as is every other change of a file and its count: else one would be without the other."""
+        digest, weight = self._index.popitem(last=False)
+        self.bytes -= weight
+        self.evictions += 1
+        self._unlink(digest.hex())
 
     def _touch(self, name: str) -> None:
         with suppress(OSError):
@@ -174,11 +190,15 @@ class Shelf:
 
     def _forget(self, name: str) -> None:
         with self._lock:
-            self.bytes -= self._index.pop(bytes.fromhex(name), 0)
+            self._uncount(name)
 
     def _discard(self, name: str) -> None:
-        self._forget(name)
-        self._unlink(name)
+        with self._lock:
+            self._uncount(name)
+            self._unlink(name)
+
+    def _uncount(self, name: str) -> None:
+        self.bytes -= self._index.pop(bytes.fromhex(name), 0)
 
     def _unlink(self, name: str) -> None:
         with suppress(OSError):

@@ -4,7 +4,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +14,6 @@ import aiojobs
 from annotated_types import Ge, Le
 from redis.exceptions import RedisError
 
-from imgserver.caches import Tier
 from imgserver.caches.board import Board
 from imgserver.caches.disk import DiskCache, DiskSettings, DiskStatistics
 from imgserver.caches.link import Link, LinkStatistics, RedisSettings
@@ -20,17 +21,24 @@ from imgserver.caches.lock import RenderLock
 from imgserver.caches.marks import PurgeMarks
 from imgserver.caches.memory import MemoryCache, MemorySettings, MemoryStatistics
 from imgserver.caches.redis import RedisCache, RedisStatistics
+from imgserver.caches.sweeps import Sweeps, Swept
 from imgserver.caches.writes import Wish, Writes
 from imgserver.rendition import Marks, Rendition
 
 MIB = 1 << 20
 MARKS_FILE = "marks.json"
 
+TierName = Literal["memory", "disk", "redis"]
+
 # How often what is left to do (marks to post or to save, disks to sweep) is looked at.
 TEND_SECONDS = 1.0
 # A disk of 100,000 records takes seconds of one thread to sweep: purges of others are gathered meanwhile.
 SWEEP_PAUSE = 5
+# A purge is done when it is told; how much room it gave back is told as well if that is known so soon.
+PURGE_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
+# Disks fill up in minutes.
+MEASURE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +57,7 @@ class TieredSettings:
 
 @dataclass(frozen=True, slots=True)
 class TieredStatistics:
-    """`stale` records were found and were purged or over; `dropped_writes` by why. None: there is no such tier.
+    """`dropped_writes` by why. None: there is no such tier.
 
     `listening`: purges elsewhere are heard of at once. Without it, memory may serve what was purged elsewhere.
     """
@@ -59,7 +67,6 @@ class TieredStatistics:
     redis: RedisStatistics | None
     link: LinkStatistics | None
     listening: bool
-    stale: int
     purges: int
     writes: int
     write_bytes: int
@@ -69,13 +76,19 @@ class TieredStatistics:
 @dataclass(frozen=True, slots=True)
 class PurgeCounts:
     """Records removed here and from Redis. `told`: the other replicas know; else they will when Redis is back.
-    `swept`: every tier was searched to its end. What was not swept is void all the same."""
+
+    `left` names the tiers that were not searched to their end, and why (see `Swept`). What is left there is void, too.
+    """
 
     memory: int
     disk: int
     redis: int
     told: bool
-    swept: bool
+    left: Mapping[str, str]
+
+    @property
+    def swept(self) -> bool:
+        return not self.left
 
 
 class Tiered:
@@ -94,6 +107,7 @@ class Tiered:
         link: Link | None = None,
         board: Board | None = None,
         settings: TieredSettings = TieredSettings(),
+        observe_value: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.memory = memory
@@ -104,25 +118,35 @@ class Tiered:
         self._link = link
         self._board = board
         self._settings = settings
+        self._observe_value = observe_value
         self._clock = clock
-        tiers: list[Tier | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
+        tiers: list[DiskCache | RedisCache | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
         self._tiers = [tier for tier in tiers if tier is not None]
         self._writes = Writes(self._carry_out, limit_bytes=settings.write_bytes)
         self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=CLOSE_SECONDS)
-        self._to_sweep: dict[str, str] = {}
-        self._stale = self._void = self._purges = 0
+        self._sweeps: dict[str, Sweeps] = {}
+        if disk is not None:
+            self._sweeps["disk"] = Sweeps(partial(self._sweep_disk, disk))
+        if redis is not None:
+            self._sweeps["redis"] = Sweeps(partial(self._sweep_redis, redis))
+        # A purge of another replica, who sweeps Redis; the disk here is still to be swept.
+        self._heard = False
+        self._void = self._purges = 0
 
     async def start(self) -> None:
         """Does not wait for the disk's scan, and 0.25 s at most for Redis."""
         await self.marks.load()
         if self.disk is not None:
             await self.disk.start()
+            await self._scheduler.spawn(_measure(self.disk))
         if self._link is not None:
             await self._link.start()
         if self._board is not None:
             await self._scheduler.spawn(self._board.listen(on_news=self._hear, on_gap=self._doubt))
         for _ in range(self._settings.writers):
             await self._scheduler.spawn(self._writes.work())
+        for sweeps in self._sweeps.values():
+            await self._scheduler.spawn(sweeps.work())
         await self._scheduler.spawn(self._tend())
 
     async def close(self) -> None:
@@ -138,20 +162,25 @@ class Tiered:
     def at_hand(self, key: str) -> Rendition | None:
         """What memory has, at once: for the hot path."""
         rendition = self.memory.get(key)
-        if rendition is None:
-            return None
-        if self._is_over(rendition) or not self.marks.are_current(rendition.marks):
-            self.memory.drop(key)
-            self._stale += 1
+        if rendition is not None and not self._is_usable(rendition):
+            self.take_back()
             return None
         return rendition
 
+    def take_back(self) -> None:
+        """What was at hand is not used, and looked up again by `get`: then it is counted."""
+        self.memory.take_back()
+
     async def get(self, key: str, groups: Sequence[str] = ()) -> Rendition | None:
         """What any tier has, kept in memory from then on. With the key's `groups`, Redis needs one round trip."""
-        rendition = self.at_hand(key)
+        found = await self.find(key, groups)
+        return found[0] if found is not None else None
+
+    async def find(self, key: str, groups: Sequence[str] = ()) -> tuple[Rendition, TierName] | None:
+        """The same, and which tier had it."""
+        rendition = self._in_memory(key)
         if rendition is not None:
-            return rendition
-        self.memory.note_miss()
+            return rendition, "memory"
         if self._writes.is_going(key):
             return None
         for tier in self._tiers:
@@ -160,16 +189,27 @@ class Tiered:
                 continue
             if not self._is_over(rendition) and await self.marks.confirm(rendition.marks):
                 self.memory.put(key, rendition)
-                return rendition
-            self._stale += 1
+                return rendition, "redis" if tier is self.redis else "disk"
+            tier.note_stale()
             self.drop(key)
         return None
+
+    def _in_memory(self, key: str) -> Rendition | None:
+        rendition = self.memory.get(key)
+        if rendition is None:
+            self.memory.note_miss()
+        elif not self._is_usable(rendition):
+            self.memory.note_stale()
+            self.memory.drop(key)
+            return None
+        return rendition
 
     def put(self, key: str, rendition: Rendition) -> bool:
         """Into memory at once, and into the others behind the caller's back. False: it was purged while it was made."""
         if not self.marks.are_current(rendition.marks):
             self._void += 1
             return False
+        self._observe_value(len(rendition.body))
         self.memory.put(key, rendition)
         if self._tiers:
             self._writes.wish(key, rendition)
@@ -192,20 +232,24 @@ class Tiered:
         """
         self._purges += 1
         told = await self.marks.renew(groups)
-        tokens = dict(self.marks.at(groups))
         memory = self.memory.sweep(lambda rendition: self.marks.are_current(rendition.marks))
-        redis = await self._sweep_redis(tokens)
-        disk = await self.disk.sweep(self._keeper(tokens)) if self.disk is not None else 0
-        swept = redis is not None and (self.disk is None or self.disk.statistics().scanned)
-        return PurgeCounts(memory=memory, disk=disk, redis=redis or 0, told=told, swept=swept)
+        return await self._swept(memory, groups, told=told, seconds=PURGE_SECONDS)
 
-    async def sweep(self) -> PurgeCounts:
-        """Removes what is over or void anyway, for the room it takes."""
-        tokens = self.marks.known()
-        memory = self.memory.sweep(lambda rendition: not self._is_over(rendition))
-        redis = await self._sweep_redis(tokens)
-        disk = await self.disk.sweep(self._keeper(tokens)) if self.disk is not None else 0
-        return PurgeCounts(memory=memory, disk=disk, redis=redis or 0, told=True, swept=redis is not None)
+    async def sweep(self, *, seconds: float) -> PurgeCounts:
+        """Removes what is over or void anyway, for the room it takes. Waits so long for the end of it."""
+        memory = self.memory.sweep(self._is_usable)
+        return await self._swept(memory, (), told=True, seconds=seconds)
+
+    async def _swept(self, memory: int, groups: Sequence[str], *, told: bool, seconds: float) -> PurgeCounts:
+        found = await asyncio.gather(*(sweeps.ask(groups, seconds=seconds) for sweeps in self._sweeps.values()))
+        by_tier = dict(zip(self._sweeps, found, strict=True))
+        return PurgeCounts(
+            memory=memory,
+            disk=by_tier.get("disk", Swept()).removed,
+            redis=by_tier.get("redis", Swept()).removed,
+            told=told,
+            left={name: swept.left for name, swept in by_tier.items() if swept.left},
+        )
 
     def statistics(self) -> TieredStatistics:
         return TieredStatistics(
@@ -214,12 +258,14 @@ class Tiered:
             redis=self.redis.statistics() if self.redis is not None else None,
             link=self._link.statistics() if self._link is not None else None,
             listening=self._board is not None and self._board.listening,
-            stale=self._stale,
             purges=self._purges,
             writes=len(self._writes),
             write_bytes=self._writes.bytes,
             dropped_writes={"budget": self._writes.dropped, "purged": self._void},
         )
+
+    def _is_usable(self, rendition: Rendition) -> bool:
+        return not self._is_over(rendition) and self.marks.are_current(rendition.marks)
 
     def _is_over(self, rendition: Rendition) -> bool:
         return rendition.expires is not None and rendition.expires <= self._clock()
@@ -234,15 +280,17 @@ class Tiered:
             else:
                 await tier.put(key, wish)
 
-    async def _sweep_redis(self, tokens: Mapping[str, str]) -> int | None:
-        """None: Redis was away, at once or in the middle."""
-        if self.redis is None:
-            return 0
+    async def _sweep_disk(self, disk: DiskCache, _: frozenset[str]) -> Swept:
+        """For everything that is known to be void: whoever reads a file's head may as well."""
+        return await disk.sweep(self._keeper(self.marks.known()))
+
+    async def _sweep_redis(self, redis: RedisCache, groups: frozenset[str]) -> Swept:
+        tokens = dict(self.marks.at(groups)) if groups else self.marks.known()
         try:
-            return await self.redis.sweep(self._keeper(tokens), tuple(tokens))
+            return Swept(await redis.sweep(self._keeper(tokens), tuple(groups)))
         except (RedisError, OSError) as error:
             log.warning("The sweep of Redis did not come to its end: %s", error)
-            return None
+            return Swept(left="failed")
 
     def _keeper(self, tokens: Mapping[str, str]) -> Callable[[float | None, Marks], bool]:
         """Judges by these tokens alone: of other groups this process may not know the marks."""
@@ -261,8 +309,7 @@ class Tiered:
             return
         self.marks.learn(tokens)
         self.memory.sweep(lambda rendition: self.marks.are_current(rendition.marks))
-        if self.disk is not None:
-            self._to_sweep |= tokens
+        self._heard = True
 
     def _doubt(self) -> None:
         """A purge may have been missed while the subscription was away."""
@@ -276,10 +323,18 @@ class Tiered:
             begun = time.monotonic()
             await self.marks.post()
             await self.marks.save()
-            tokens, self._to_sweep = self._to_sweep, {}
-            if tokens and self.disk is not None:
-                await self.disk.sweep(self._keeper(tokens))
+            if self._heard and "disk" in self._sweeps:
+                self._heard = False
+                await self._sweeps["disk"].ask((), seconds=None)
             pause = max(TEND_SECONDS, SWEEP_PAUSE * (time.monotonic() - begun))
+
+
+async def _measure(disk: DiskCache) -> None:
+    with suppress(OSError):
+        await disk.scanned()
+    while True:
+        await disk.measure()
+        await asyncio.sleep(MEASURE_SECONDS)
 
 
 def assemble(
@@ -289,8 +344,10 @@ def assemble(
     redis: RedisSettings | None = None,
     settings: TieredSettings = TieredSettings(),
     observe: Callable[[str, float], None] = lambda *_: None,
+    observe_value: Callable[[int], None] = lambda _: None,
 ) -> Tiered:
-    """The tiers of a configuration, not started. `observe(op, seconds)` is told of every answered Redis command.
+    """The tiers of a configuration, not started. `observe(op, seconds)` is told of every answered Redis command,
+    `observe_value(bytes)` of every body that is kept.
 
     ValueError: `redis.url` or its namespace cannot be used.
     """
@@ -306,4 +363,5 @@ def assemble(
         link=link,
         board=board,
         settings=settings,
+        observe_value=observe_value,
     )

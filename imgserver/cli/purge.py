@@ -1,16 +1,15 @@
 """`imgserver purge`: makes running servers forget pictures, by POST /api/admin/purge."""
 
 import json
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from imgserver.cli.boundary import fail
-from imgserver.cli.remote import ask, detail, server_options
+from imgserver.cli.admin import credentials, key_option, left, refused, removed
+from imgserver.cli.remote import ask, server_options
 
 PATH = "/api/admin/purge"
-TIERS = (("memory", "memory"), ("disk", "disk"), ("redis", "Redis"))
 
 
 @click.command()
@@ -19,26 +18,27 @@ TIERS = (("memory", "memory"), ("disk", "disk"), ("redis", "Redis"))
 @click.option(
     "--prefix", metavar="PATH", help='All renditions of all originals below a folder; "" is the whole source.'
 )
+@click.option("--tag", metavar="NAME", help="All renditions of all originals with this tag.")
+@click.option("--group", metavar="GROUP", help="One group, as Cache-Groups names it.")
 @click.option("--all", "everything", is_flag=True, help="Everything of this server's namespace.")
 @server_options
-@click.option(
-    "--key",
-    envvar="IMGSERVER_ADMIN_KEY",
-    help="The server's admin.key. As an option it shows in the list of processes.  [default: IMGSERVER_ADMIN_KEY]",
-)
+@key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the server's own answer.")
 def purge(
     url: str | None,
     *,
     source: str | None,
     prefix: str | None,
+    tag: str | None,
+    group: str | None,
     everything: bool,
     server: str,
     timeout: float,
     key: str | None,
     as_json: bool,
 ) -> None:
-    """Make a running server, and all others on its Redis, forget pictures: one URL, one original, a folder, or all.
+    """Make a running server, and all others on its Redis, forget pictures: one URL, one original, a folder, a tag,
+    or all.
 
     URL is a path such as /img/w_400/cat.png or a whole address; all its negotiated formats go.
     Browsers and CDNs keep the copies they have: purge the CDN after this.
@@ -48,28 +48,30 @@ def purge(
       imgserver purge /img/w_400/cat.png
       imgserver purge --source team/cat.png --server http://10.0.0.5:8080
       imgserver purge --prefix team/
+      imgserver purge --tag summer
       imgserver purge --all --json
 
     \b
     Exit codes: 0 purged, 1 refused or no answer, 2 wrong command line.
     """
-    wish = _wish(url, source, prefix, everything)
-    status, answer = ask(server, PATH, timeout=timeout, body=wish, headers=_credentials(key))
+    wish = _wish(
+        url=None if url is None else _target(url),
+        source=source,
+        prefix=prefix,
+        tag=tag,
+        group=group,
+        all=everything or None,
+    )
+    status, answer = ask(server, PATH, timeout=timeout, body=wish, headers=credentials(key))
     if status != 200 or not isinstance(answer, dict):
-        _refused(server, status, answer)
+        refused(server, PATH, status, answer)
     click.echo(json.dumps(answer, indent=2) if as_json else _sentence(wish, answer))
 
 
-def _wish(url: str | None, source: str | None, prefix: str | None, everything: bool) -> dict[str, object]:
-    given: dict[str, object] = {
-        "url": None if url is None else _target(url),
-        "source": source,
-        "prefix": prefix,
-        "all": everything or None,
-    }
+def _wish(**given: object) -> dict[str, object]:
     wish = {name: value for name, value in given.items() if value is not None}
     if len(wish) != 1:
-        raise click.UsageError("exactly one of URL, --source, --prefix and --all")
+        raise click.UsageError("exactly one of URL, --source, --prefix, --tag, --group and --all")
     return wish
 
 
@@ -81,32 +83,10 @@ def _target(url: str) -> str:
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
-def _credentials(key: str | None) -> dict[str, bytes]:
-    if not key:
-        raise click.UsageError("no admin key: --key, or the variable IMGSERVER_ADMIN_KEY")
-    if not key.isprintable():
-        raise click.BadParameter("a key is one line of text", param_hint="--key")
-    return {"Authorization": f"Bearer {key}".encode()}
-
-
-def _refused(server: str, status: int, answer: Any) -> NoReturn:
-    match status:
-        case 403:
-            fail(f"{server}: the admin key is not this server's (admin.key)")
-        case 404:
-            fail(f"{server}: no purging there: the server has no admin.key, or is no imgserver")
-        case _:
-            fail(f"{server}: {detail(answer) or f'{PATH} answered {status}'}")
-
-
 def _sentence(wish: dict[str, object], answer: dict[str, Any]) -> str:
     (kind, value), *_ = wish.items()
     what = "everything" if kind == "all" else f"{kind} {value}".rstrip()
-    removed = answer["removed"]
-    counts = ", ".join(f"{removed[tier]} from {name}" for tier, name in TIERS)
-    lines = [f"purged {what}: removed {counts}"]
+    lines = [f"purged {what}: {removed(answer)}"]
     if not answer["told"]:
         lines.append("Redis is away: the other servers are told as soon as it is back")
-    if not answer["swept"]:
-        lines.append("not every tier was searched to its end; what is left there is never answered")
-    return "\n".join(lines)
+    return "\n".join(lines + left(answer))

@@ -22,6 +22,7 @@ SECTIONS = {
     "disk": "Finished pictures kept on disk: they survive a restart.",
     "redis": "Finished pictures shared by all servers on one Redis; whatever Redis does, pictures are answered.",
     "tiers": "How disk and Redis are written, behind the answers.",
+    "tags": "Originals that are purged together, by names of your choice.",
     "admin": "Purging over HTTP.",
     "http": "What clients and CDNs are told.",
     "log": "One event per line on standard error.",
@@ -76,6 +77,7 @@ MEANINGS = {
     "disk.call_seconds": "a look-up that takes longer is a miss",
     "disk.pause_seconds": "how long nothing is written after the disk refused a write",
     "redis.url": "redis://, rediss:// or unix://; empty is none; REDIS_URL is obeyed when nothing here says otherwise",
+    "redis.ca_file": "authorities' certificates (PEM) trusted for rediss:// besides the system's; empty: none",
     "redis.namespace": "what every key begins with",
     "redis.timeout_seconds": "longest time a request waits for Redis",
     "redis.connections": "connections to Redis",
@@ -84,10 +86,17 @@ MEANINGS = {
     "tiers.write_bytes": "memory for pictures that wait to be written; over it, they are not",
     "tiers.writers": "pictures written at the same time",
     "tiers.first": "which of disk and Redis is asked first",
+    "tags.*": "patterns of their paths, parted by blanks; one that ends in / is a folder, * is any text",
     "admin.key": "the key that POST /api/admin/... asks for as Bearer token, 16 characters or more; empty: no such API",
     "http.max_age_seconds": "Cache-Control max-age of pictures",
+    "http.cdn_max_age_seconds": "max-age for CDNs alone, in CDN-Cache-Control; 0 does not send it",
     "http.stale_while_revalidate_seconds": "how long caches may show an old picture while they fetch a new one",
     "http.stale_if_error_seconds": "how long caches may show an old picture while the server fails",
+    "http.version_parameter": "query parameter of URLs that change with their picture: kept a year; empty: none",
+    "http.surrogate_key": "whether Surrogate-Key repeats Cache-Groups (Fastly)",
+    "http.cache_tag": "whether Cache-Tag repeats Cache-Groups (Cloudflare)",
+    "http.server_timing": "whether every picture tells what took how long (Server-Timing), and the tier that had it",
+    "http.client_hints": "whether w_auto and dpr_auto are allowed, and Save-Data counts for q_auto",
     "http.metrics_public": "whether /metrics answers everybody, or only this machine",
     "log.level": "least important level that is written",
     "log.format": "json for machines, console for people; auto is console at a terminal, else json",
@@ -102,27 +111,30 @@ def sample() -> str:
         '# Names that end in bytes take plain bytes or text such as "64MiB".',
     ]
     for section, rows in _sections():
-        lines += ["", f"# {SECTIONS[section]}", *(_named_lines(section) if section in named() else [f"[{section}]"])]
+        lines += ["", f"# {SECTIONS[section]}", f"{'# ' * (section in named())}{_heading(section)}"]
         for name, default in rows:
-            told = [f"# {MEANINGS[name]} ({allowed(name)})", f"#{name.rpartition('.')[2]} = {_toml(name, default)}"]
+            told = [f"# {MEANINGS[name]} ({allowed(name)})", f"#{_key(name)} = {_toml(name, default)}"]
             lines += [f"# {line}" for line in told] if section in named() else told
     return "\n".join(lines) + "\n"
 
 
-def _named_lines(section: str) -> list[str]:
-    """An example, whole in comments: a table of one's own names has no default."""
-    return [f"# [{section}]"] if "" in members(named()[section]) else [f"# [{section}.NAME]"]
+def _heading(section: str) -> str:
+    """Of an example, where it is a table of one's own names, which has no default."""
+    return f"[{section}.NAME]" if section in named() and "" not in members(named()[section]) else f"[{section}]"
+
+
+def _key(name: str) -> str:
+    return name.rpartition(".")[2].replace("*", "NAME")
 
 
 def markdown() -> str:
     """The reference page, a table per section."""
     lines = [PROSE]
     for section, rows in _sections():
-        lines += [f"## [{section}{'.NAME' * (section in named())}]", "", SECTIONS[section], ""]
+        lines += [f"## {_heading(section)}", "", SECTIONS[section], ""]
         lines += ["| setting | default | takes | what it is |", "|---|---|---|---|"]
         lines += [
-            f"| `{name.rpartition('.')[2]}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} "
-            f"| {MEANINGS[name]} |"
+            f"| `{_key(name)}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} | {MEANINGS[name]} |"
             for name, default in rows
         ]
         lines.append("")
@@ -142,7 +154,9 @@ def _sections() -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
 def _rows() -> Iterator[tuple[str, object]]:
     defaults = values(Settings())
     for section in SECTIONS:
-        if section in named():
+        if section in named() and "" in members(named()[section]):
+            yield f"{section}.*", named()[section]()
+        elif section in named():
             made = named()[section]()
             yield from ((f"{section}.*.{name}", getattr(made, name)) for name in members(named()[section]))
         else:

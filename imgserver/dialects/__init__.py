@@ -6,14 +6,15 @@ the order that dialect promises. Nothing below knows its name, and nothing after
 
 from typing import Protocol
 
+from imgserver.negotiation import NO_HINTS, Hints
 from imgserver.plan import ImageRequest
 
 
 class Dialect(Protocol):
     """Pure: no I/O, no clock, no state. Called once per request, before anything else is decided."""
 
-    def parse(self, raw_target: str) -> ImageRequest:
-        """The request a target means.
+    def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
+        """The request a target means to a client with these hints; `ImageRequest.hints` tells which of them count.
 
         `raw_target` is the request target exactly as received, query included: nothing decoded, nothing repaired.
         Raises errors of `errors.py` and no others, whatever the text: NotFound outside this dialect's mount,

@@ -22,8 +22,8 @@ class Source(Protocol):
     bounds how many wait in it, and refuses the others with Unavailable.
 
     All raise NotFound for whatever is absent, outside, or no regular file (one text for all: a stranger learns
-    nothing from it), and Unavailable when the source itself cannot be reached. Paths arrive decoded, without empty or
-    dot segments.
+    nothing from it), and Unavailable when the source itself cannot be reached; `open` raises it at its end as well, if
+    the original was written over while it was read. Paths arrive decoded, without empty or dot segments.
     """
 
     def open(self, path: str) -> AbstractAsyncContextManager[Original]: ...

@@ -1,5 +1,6 @@
 """A folder of pictures on this machine: read, and written only when that is asked for."""
 
+import asyncio
 import errno
 import os
 import stat
@@ -10,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from imgserver.errors import NotFound, ServerFault, SourceDenied, Unavailable
+from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied, Unavailable
 from imgserver.formats import FORMAT_OF_SUFFIX, READABLE
 from imgserver.rendition import Fingerprint, Original
 from imgserver.sources.descriptors import LINUX_FDS, head_of, open_regular, worker_path
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 THREADS = 4
 PICTURE_SUFFIXES = tuple(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name in READABLE - {"svg"})
+# How long the look at a file that was read may take; it is one system call, on a file system that may hang.
+LAST_LOOK_SECONDS = 2.0
 # A folder may hold millions of files; who shows some of its pictures looks at the first of them.
 LOOKED_AT = 2_000
 
@@ -31,7 +34,8 @@ class Folder:
     A folder that is away (moved, or its file system unmounted) makes nothing absent: that is told apart by its device.
 
     On Linux a worker is given the opened file itself (by way of /proc), so that a file replaced or swapped for a
-    symlink after the check is still read as the one that was checked.
+    symlink after the check is still read as the one that was checked. A file that is written over while it is read is
+    found out afterwards: what old and new bytes make together is no picture of either.
     """
 
     def __init__(self, root: Path, *, writable: bool = False) -> None:
@@ -46,7 +50,12 @@ class Folder:
     async def open(self, path: str) -> AsyncIterator[Original]:
         descriptor, original = await self._in_thread(lambda: self._opened(path), undo=lambda done: os.close(done[0]))
         try:
-            yield original
+            try:
+                yield original
+            except ImgserverError:
+                await self._refuse_changed(descriptor, original.fingerprint)
+                raise
+            await self._refuse_changed(descriptor, original.fingerprint)
         finally:
             os.close(descriptor)
 
@@ -92,6 +101,17 @@ class Folder:
         except OSError:
             return False
         return stat.S_ISDIR(facts.st_mode) and facts.st_dev == self._device
+
+    async def _refuse_changed(self, descriptor: int, seen: Fingerprint) -> None:
+        """Raises Unavailable when the file is not as it was `seen`: in a moment it will be whole, and cached nowhere as
+        broken. A name that leads elsewhere by now changes nothing."""
+        try:
+            async with asyncio.timeout(LAST_LOOK_SECONDS):
+                now = await self._in_thread(lambda: _fingerprint(os.fstat(descriptor)))
+        except TimeoutError as error:
+            raise Unavailable("The source does not answer", reason="source", retry_after=1) from error
+        if now != seen:
+            raise Unavailable("The source was changed while it was read", reason="changed", retry_after=1)
 
     def _opened(self, path: str) -> tuple[int, Original]:
         resolved = self._resolved(path)

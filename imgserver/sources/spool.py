@@ -128,6 +128,7 @@ class Spool:
         await self._flights.close()
         await self._origin.close()
         await self._threads.settle(SETTLE_SECONDS)
+        self._stock.stop()
         self._threads.close()
         self._walker.close()
 

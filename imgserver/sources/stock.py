@@ -65,6 +65,7 @@ class Stock:
         self.evictions = 0
         self.corrupt = 0
         self.scanned = False
+        self._pace = shards.Pace()
 
     @property
     def entries(self) -> int:
@@ -133,7 +134,7 @@ class Stock:
         """Removes what is kept of every key that matches."""
         with self._lock:
             names = list(self._index)
-        for name in shards.paced(names):
+        for name in self._pace.of(names):
             with suppress(OSError):
                 facts = self._read(name)
                 if facts is None or matches(facts.key):
@@ -155,15 +156,20 @@ class Stock:
     def scan(self) -> None:
         """Counts what the last server left; what is no whole pair of bytes and facts is removed."""
         found: dict[str, list[os.DirEntry[str]]] = {}
-        for name, entry in shards.walk(self._root):
+        for name, entry in self._pace.of(shards.walk(self._root)):
             if _OURS.fullmatch(name):
                 found.setdefault(name[: shards.NAME_LENGTH], []).append(entry)
         # By the time of the last use, which is that of the facts.
-        for name in shards.paced(sorted(found, key=lambda name: _used(found[name]))):
+        for name in self._pace.of(sorted(found, key=lambda name: _used(found[name]))):
             with self._lock:
                 self._take_in(name, found[name])
-        self.scanned = True
-        self.make_room(0)
+        if not self._pace.stopped:
+            self.scanned = True
+            self.make_room(0)
+
+    def stop(self) -> None:
+        """Ends the walk under way, and every later one."""
+        self._pace.stopped = True
 
     def reserve(self, wanted: int) -> None:
         """Counts bytes before they are written. Unavailable: all the room is taken by what is coming or being read."""

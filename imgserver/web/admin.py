@@ -4,53 +4,47 @@ The body is JSON with exactly one of these:
   {"url": "/img/w_400/cat.png"}    one picture, in all its negotiated formats
   {"source": "cat.png"}            all renditions of one original
   {"prefix": "team/"}              of all originals below a directory
+  {"tag": "summer"}                of all originals with this tag
+  {"group": "s57862b9718b7cf50"}   of one group, as Cache-Groups names it
   {"all": true}                    everything of this namespace; other keys in Redis survive
 """
 
-import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from imgserver.audit import Audit
-from imgserver.caches.groups import ALL, key_group, prefix_group, source_group
+from imgserver import negotiation
+from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
-from imgserver.errors import BadRequest, Forbidden
+from imgserver.errors import BadRequest
 from imgserver.service import ImageService
+from imgserver.web.admin_key import AdminKey
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
 # Every choice that negotiation can make of one URL.
 OFFERS: tuple[tuple[str, ...], ...] = ((), ("webp",), ("avif", "webp"))
-WISHES = ("url", "source", "prefix", "all")
+WISHES = ("url", "source", "prefix", "tag", "group", "all")
 
 
 class Purge:
-    def __init__(self, service: ImageService, dialect: NativeDialect, *, key: str, audit: Audit) -> None:
+    def __init__(self, service: ImageService, dialect: NativeDialect, key: AdminKey) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
-        self._key = key.encode()
-        self._audit = audit
+        self._key = key
 
     async def __call__(self, request: web.Request) -> web.Response:
-        self._require_key(request)
+        self._key.require(request, route="purge")
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._audit("admin_action", reason="purge", wish=next(iter(wish)), memory=counts.memory)
+        self._key.audit("admin_action", reason="purge", wish=next(iter(wish)), memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
-        body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept})
+        body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
-
-    def _require_key(self, request: web.Request) -> None:
-        kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._key):
-            return
-        self._audit("auth_failed", reason="admin_key", remote=request.remote)
-        raise Forbidden("This needs the admin key: Authorization: Bearer <key>")
 
     def _groups(self, wish: Mapping[str, Any]) -> tuple[str, ...]:
         match wish:
@@ -60,10 +54,26 @@ class Purge:
                 return (source_group(self._dialect.ref(path.strip("/"))),)
             case {"prefix": str(prefix)}:
                 return (self._prefix_group(prefix.strip("/")),)
+            case {"tag": str(tag)}:
+                return (self._tag_group(tag),)
+            case {"group": str(group)} if is_group(group):
+                return (group,)
             case {"url": str(target)}:
-                request = self._dialect.parse(target)
-                return tuple(dict.fromkeys(key_group(self._edition.order(request, offers).key) for offers in OFFERS))
-        raise BadRequest('purge: text for "url", "source" or "prefix", or "all": true')
+                return tuple(dict.fromkeys(self._key_groups(target)))
+        raise BadRequest('purge: text for "url", "source", "prefix", "tag" or "group", or "all": true')
+
+    def _tag_group(self, tag: str) -> str:
+        """A misspelt tag would purge nothing, and say so with success."""
+        if tag not in self._edition.tags.names:
+            raise BadRequest(f"purge: there is no tag {tag}", value=tag)
+        return tag_group(tag)
+
+    def _key_groups(self, target: str) -> Iterator[str]:
+        asked = self._dialect.parse(target).hints
+        for hints in negotiation.variants(asked):
+            request = self._dialect.parse(target, hints)
+            for offers in OFFERS:
+                yield key_group(self._edition.order(request, offers, save_data=hints.save_data).key)
 
     def _prefix_group(self, prefix: str) -> str:
         """Of a directory, or of a whole source when its name is all there is."""

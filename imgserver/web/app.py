@@ -20,12 +20,15 @@ from imgserver.flights import Flights
 from imgserver.grammar import make_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
 from imgserver.sources.looks import RecentLooks
+from imgserver.tags import Tags
 from imgserver.web import admin, images, observation, state
 from imgserver.web.admin import Purge
+from imgserver.web.admin_key import AdminKey
 from imgserver.web.connections import Guard
 from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
@@ -33,6 +36,7 @@ from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
 from imgserver.web.sources import Sources, make_sources
+from imgserver.web.sweeping import Sweep
 from imgserver.web.tiers import make_cache
 from imgserver.workers import Workers
 
@@ -97,7 +101,8 @@ def _service(settings: Settings, sources: Sources, metrics: Metrics, logger: Fil
         quality=settings.quality,
         fresh_seconds=settings.cache.fresh_seconds,
         behind=Behind(),
-        edition=Edition.of(settings.quality),
+        edition=Edition.of(settings.quality, Tags.of(settings.tags)),
+        refusals=Refusals(),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )
@@ -118,8 +123,10 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
-        purge = Purge(service, dialect, key=settings.admin.key, audit=app[AUDIT])
+        key = AdminKey(settings.admin.key, app[AUDIT])
+        purge, sweep = Purge(service, dialect, key), Sweep(service.cache, key)
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
+        app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if is_gallery_open(settings.server):
         routes["/"] = ("gallery", Gallery(sources.folder, dialect, settings.source.name))
     for path, (name, handler) in routes.items():

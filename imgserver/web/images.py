@@ -1,83 +1,123 @@
 """HTTP to picture and back: GET and HEAD, negotiation, validators, cache fields."""
 
 import re
+import time
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Final
-from urllib.parse import quote
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict
 
 from imgserver import freshness, negotiation, ranges
 from imgserver.admission import Criticality
-from imgserver.caches.groups import groups_of
 from imgserver.dialects import Dialect
 from imgserver.errors import NotFound
-from imgserver.formats import FORMATS
-from imgserver.freshness import FreshnessSettings
+from imgserver.freshness import Terms
+from imgserver.negotiation import NO_HINTS, Hints
 from imgserver.plan import ImageRequest
 from imgserver.rendition import Rendition
 from imgserver.service import ImageService, Order, Served
-from imgserver.web.ledger import Picture
-from imgserver.web.middleware import EMBEDDING, NEGOTIATED, SECURITY
+from imgserver.settings import HttpSettings
+from imgserver.web.answers import Picture, Ready, date_line, is_plain, spell
+from imgserver.web.fields import CACHE_STATUS, CDN_CACHE_CONTROL, MADE, Wardrobe, hit_status, stale_status
+from imgserver.web.middleware import VARY, is_preflight
 
 # Parsed targets are kept so that a hit does not parse: at most so many, and none longer than this.
 REMEMBERED_TARGETS: Final = 8192
 REMEMBERED_LENGTH: Final = 512
+# A URL that leaves all to the client has 72 choices; real visitors bring a handful.
+REMEMBERED_CHOICES: Final = 8
 
 METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
+ALLOW = ", ".join(METHODS)
 _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
-
-CACHE_STATUS = istr("Cache-Status")
-STATUS_OF = {
-    "hit": "imgserver; hit",
-    "stale": "imgserver; hit; detail=stale",
-    "joined": "imgserver; fwd=uri-miss; collapsed",
-    "rendered": "imgserver; fwd=uri-miss; stored",
-}
 
 
 @dataclass(slots=True)
 class Choice:
-    """One concrete order of a wish, with the header fields of the rendition it last gave and what these depend on."""
+    """One concrete order of a wish, with the header fields of the rendition it last gave and what these depend on.
+
+    `head` and `unmodified` are the fields spelled for 200 and 304, but for Cache-Status: that is in `passing`, the
+    fields of the second of the epoch that is in `second`.
+    """
 
     order: Order
-    of: tuple[str, int | None] | None = None
+    of: tuple[str, int | None, float | None] | None = None
     fields: CIMultiDict[str] = field(default_factory=CIMultiDict)
+    head: bytes = b""
+    unmodified: bytes = b""
+    second: int = 0
+    passing: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A parsed target, with a choice per negotiated offer (just one for what is not negotiated)."""
+    """A parsed target, with a choice per offer and hints (just one where nothing varies)."""
 
     request: ImageRequest
     negotiated: bool
-    choices: dict[tuple[str, ...], Choice]
+    vary: str
+    terms: Terms
+    choices: dict[Hashable, Choice]
 
 
 class ImageHandler:
     """Answers `/img/...`. What can be answered from memory never awaits anything."""
 
-    def __init__(self, dialect: Dialect, service: ImageService, settings: FreshnessSettings) -> None:
+    def __init__(self, dialect: Dialect, service: ImageService, settings: HttpSettings) -> None:
         self._dialect = dialect
         self._service = service
-        self._cache_control = freshness.cache_control(settings)
+        self._wardrobe = Wardrobe(settings)
+        self._version_parameter = settings.version_parameter
+        self._timed = settings.server_timing
         self._wishes: OrderedDict[str, Wish] = OrderedDict()
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS:
-            return _preflight()
+            return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})
+        begun = time.perf_counter() if self._timed else 0.0
         wish = self._wish(request.raw_path)
         choice = self._choice(wish, request)
-        rendition, outcome = self._service.at_hand(choice.order), "hit"
+        rendition, served = self._service.at_hand(choice.order), None
         if rendition is None:
             served = await self._get(wish, choice.order, request)
-            rendition, outcome = served.rendition, served.outcome
-        if choice.of != (rendition.etag, rendition.modified):
-            choice.of, choice.fields = (rendition.etag, rendition.modified), self._fields(wish, rendition)
-        return _answer(request, rendition, choice.fields, outcome)
+            rendition = served.rendition
+        now = int(time.time())
+        of = rendition.etag, rendition.modified, rendition.fresh_until
+        if choice.second != now or choice.of != of:
+            self._dress(choice, wish, rendition, now)
+        if served is None and not self._timed and is_plain(request):
+            return _ready(request, choice, rendition)
+        headers, outcome = choice.fields.copy(), "hit"
+        if served is not None and served.outcome != "hit":
+            outcome = served.outcome
+            self._tell(headers, served, now)
+        if self._timed:
+            self._wardrobe.time(headers, served, seconds=time.perf_counter() - begun)
+        return _answer(request, rendition, headers, outcome)
+
+    def _dress(self, choice: Choice, wish: Wish, rendition: Rendition, now: int) -> None:
+        of = rendition.etag, rendition.modified, rendition.fresh_until
+        if choice.of != of:
+            fields = self._wardrobe.dress(wish.request, choice.order, rendition, wish.terms)
+            choice.head = spell(200, [*fields.items(), (hdrs.CONTENT_LENGTH, str(len(rendition.body)))])
+            choice.unmodified = spell(
+                304, ((name, value) for name, value in fields.items() if name != hdrs.CONTENT_TYPE)
+            )
+            choice.fields = fields
+        status = choice.fields[CACHE_STATUS] = hit_status(rendition, now)
+        choice.passing = f"{CACHE_STATUS}: {status}\r\n".encode() + date_line(now)
+        choice.of, choice.second = of, now
+
+    def _tell(self, headers: CIMultiDict[str], served: Served, now: int) -> None:
+        """Of what is no plain hit."""
+        if served.outcome == "stale":
+            headers[CACHE_STATUS] = stale_status(served.rendition, now)
+            self._wardrobe.outdate(headers, served.rendition, now=now)
+        else:
+            headers[CACHE_STATUS] = MADE[served.outcome]
 
     def _wish(self, target: str) -> Wish:
         wish = self._wishes.get(target)
@@ -89,7 +129,8 @@ class ImageHandler:
 
     def _parse(self, target: str) -> Wish:
         request = self._dialect.parse(target)
-        return Wish(request, negotiation.is_negotiated(request.plan), {})
+        terms = Terms(versioned=freshness.is_versioned(target, self._version_parameter))
+        return Wish(request, negotiation.is_negotiated(request.plan), negotiation.vary(request), terms, {})
 
     def _remember(self, target: str, wish: Wish) -> None:
         self._wishes[target] = wish
@@ -98,13 +139,26 @@ class ImageHandler:
 
     def _choice(self, wish: Wish, request: web.Request) -> Choice:
         offers: tuple[str, ...] = ()
-        if wish.negotiated:
-            request[NEGOTIATED] = True
-            offers = negotiation.offers(request.headers.get(hdrs.ACCEPT))
-        choice = wish.choices.get(offers)
+        hints = NO_HINTS
+        if wish.vary:
+            request[VARY] = wish.vary
+            if wish.negotiated:
+                offers = negotiation.offers(request.headers.get(hdrs.ACCEPT))
+            if wish.request.hints:
+                hints = negotiation.read_hints(request.headers, wish.request.hints)
+        # Tuples of words are found faster than hints, which most URLs do not ask for.
+        key: Hashable = offers if hints is NO_HINTS else (offers, hints)
+        choice = wish.choices.get(key)
         if choice is None:
-            choice = wish.choices[offers] = Choice(self._service.edition.order(wish.request, offers))
+            if len(wish.choices) >= REMEMBERED_CHOICES:
+                wish.choices.clear()
+            choice = wish.choices[key] = Choice(self._order(wish, request.raw_path, offers, hints))
         return choice
+
+    def _order(self, wish: Wish, target: str, offers: tuple[str, ...], hints: Hints) -> Order:
+        """Read again with the hints, where a number of the plan stands for them."""
+        asked = wish.request if hints == NO_HINTS else self._dialect.parse(target, hints)
+        return self._service.edition.order(asked, offers, save_data=hints.save_data)
 
     async def _get(self, wish: Wish, order: Order, request: web.Request) -> Served:
         try:
@@ -114,36 +168,26 @@ class ImageHandler:
                 raise
             raise NotFound(f"{error.detail}; {wish.request.mistaken}") from error
 
-    def _fields(self, wish: Wish, rendition: Rendition) -> CIMultiDict[str]:
-        headers = CIMultiDict({**SECURITY, **EMBEDDING})
-        headers[hdrs.CONTENT_TYPE] = rendition.media_type
-        headers[CACHE_STATUS] = STATUS_OF["hit"]
-        headers[hdrs.ACCEPT_RANGES] = "bytes"
-        headers["Cache-Groups"] = ", ".join(f'"{group}"' for group in groups_of(wish.request.ref))
-        headers["ETag"] = f'"{rendition.etag}"'
-        headers["Cache-Control"] = self._cache_control
-        if rendition.modified is not None:
-            headers["Last-Modified"] = freshness.http_date(rendition.modified)
-        if wish.negotiated:
-            headers["Vary"] = "Accept"
-        if wish.request.attachment is not None:
-            headers["Content-Disposition"] = disposition(wish.request, rendition)
-        return headers
+
+def _ready(request: web.Request, choice: Choice, rendition: Rendition) -> Ready:
+    if _is_not_modified(request, rendition):
+        return Ready("not_modified", head=choice.unmodified, passing=choice.passing, body=b"", status=304)
+    return Ready("hit", head=choice.head, passing=choice.passing, body=rendition.body)
 
 
-def _answer(request: web.Request, rendition: Rendition, fields: CIMultiDict[str], outcome: str) -> Picture:
-    """`fields` are those of a hit, dressed once and copied per answer."""
-    headers = fields.copy()
-    if outcome != "hit":
-        headers[CACHE_STATUS] = STATUS_OF[outcome]
+def _is_not_modified(request: web.Request, rendition: Rendition) -> bool:
     asked = request.headers
     none_match, modified_since = asked.get(hdrs.IF_NONE_MATCH), asked.get(hdrs.IF_MODIFIED_SINCE)
-    if (none_match or modified_since) and freshness.is_not_modified(
+    return bool(none_match or modified_since) and freshness.is_not_modified(
         none_match=none_match, modified_since=modified_since, etag=rendition.etag, modified=rendition.modified
-    ):
+    )
+
+
+def _answer(request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str) -> Picture:
+    if _is_not_modified(request, rendition):
         del headers[hdrs.CONTENT_TYPE]
         return _picture("not_modified", headers, b"", status=304)
-    if hdrs.RANGE in asked and request.method == hdrs.METH_GET:
+    if hdrs.RANGE in request.headers and request.method == hdrs.METH_GET:
         return _ranged(request, rendition, headers, outcome)
     return _picture(outcome, headers, rendition.body)
 
@@ -157,6 +201,7 @@ def _ranged(request: web.Request, rendition: Rendition, headers: CIMultiDict[str
     headers[hdrs.CONTENT_RANGE] = span.content_range(length)
     if span.is_empty:
         headers[hdrs.CACHE_CONTROL] = "no-store"
+        headers.popall(CDN_CACHE_CONTROL, None)
         del headers[hdrs.CONTENT_TYPE]
         return _picture("refused", headers, b"", status=416)
     return _picture(outcome, headers, rendition.body[span.start : span.stop], status=206)
@@ -169,10 +214,10 @@ def _picture(outcome: str, headers: CIMultiDict[str], body: bytes, *, status: in
 
 
 def _preflight() -> web.Response:
-    """The answer to OPTIONS: anybody may embed pictures, and ask again tomorrow (Fetch, CORS preflight)."""
+    """Anybody may embed pictures, and ask again tomorrow (Fetch, CORS preflight)."""
     headers = {
-        "Allow": ", ".join(METHODS),
-        "Access-Control-Allow-Methods": ", ".join(METHODS),
+        "Allow": ALLOW,
+        "Access-Control-Allow-Methods": ALLOW,
         "Access-Control-Allow-Headers": "*",
         "Access-Control-Max-Age": "86400",
         "Cache-Control": "max-age=86400",
@@ -188,19 +233,3 @@ def criticality_of(request: web.Request) -> Criticality:
     if urgency is None or urgency[1] == "3":
         return Criticality.NORMAL
     return Criticality.URGENT if urgency[1] < "3" else Criticality.LOW
-
-
-def disposition(request: ImageRequest, rendition: Rendition) -> str:
-    """Content-Disposition for `fl_attachment`: the name asked for, or the source's, with the format's own suffix.
-
-    Non-ASCII names go in the extended form (RFC 8187) beside an ASCII fallback.
-    """
-    stem = request.attachment or PurePosixPath(request.ref.path).stem
-    name = stem + suffix_of(rendition.media_type)
-    plain = re.sub(r'[^ -~]|["\\%]', "_", name)
-    extended = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
-    return f'attachment; filename="{plain}"{extended}'
-
-
-def suffix_of(media_type: str) -> str:
-    return next((row.suffix for row in FORMATS.values() if row.media_type == media_type), "")

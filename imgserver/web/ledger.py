@@ -6,19 +6,13 @@ from imgserver.logs import RequestLog, cut
 from imgserver.metrics import IMAGE_ROUTE
 from imgserver.tallies import Tallies
 from imgserver.web import problem
+from imgserver.web.answers import Told
 
 # Probes and scrapes come every few seconds for ever; they are counted, and logged only when something is wrong.
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
 # What the trade calls the status of an answer that nobody waited for.
 CLIENT_LEFT = 499
-
-
-class Picture(web.Response):
-    """The answer of the image handler: fully dressed, and telling what became of the request."""
-
-    outcome: str = ""
-    length: int = 0
 
 
 class Ledger:
@@ -33,7 +27,7 @@ class Ledger:
     def answered(
         self, request: web.Request, response: web.StreamResponse, *, route: str, request_id: str, seconds: float
     ) -> None:
-        if isinstance(response, Picture):
+        if isinstance(response, Told):
             outcome, length, error = response.outcome, response.length, None
         else:
             outcome, length = _outcome(route, response.status), response.content_length or 0

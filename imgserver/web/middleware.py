@@ -18,14 +18,15 @@ from structlog.typing import FilteringBoundLogger
 from imgserver.errors import ImgserverError, ServerFault
 from imgserver.metrics import IMAGE_ROUTE
 from imgserver.web import problem
-from imgserver.web.ledger import Ledger, Picture
+from imgserver.web.answers import Picture, Ready
+from imgserver.web.ledger import Ledger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 REQUEST_ID = istr("X-Request-Id")
-# Set on the request once it is known that its answer, error or not, depends on Accept.
-NEGOTIATED = "imgserver.negotiated"
+# Set on the request once it is known on which fields of it the answer, error or not, depends.
+VARY = web.RequestKey("vary", str)
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -81,9 +82,12 @@ class Boundary:
                 response = self._answer(error, request_id)
             finally:
                 ledger.in_progress -= 1
-            response.headers[REQUEST_ID] = request_id
-            if not isinstance(response, Picture):
-                _dress(request, response, route)
+            if isinstance(response, Ready):
+                response.request_id = request_id
+            else:
+                response.headers[REQUEST_ID] = request_id
+                if not isinstance(response, Picture):
+                    _dress(request, response, route)
             seconds = time.perf_counter() - begun
             ledger.answered(request, response, route=route, request_id=request_id, seconds=seconds)
             return response
@@ -109,7 +113,12 @@ def _dress(request: web.Request, response: web.StreamResponse, route: str) -> No
         response.headers.setdefault(name, value)
     # Without the field caches guess.
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
-    if route == IMAGE_ROUTE:
+    if route == IMAGE_ROUTE and (request.method != hdrs.METH_OPTIONS or is_preflight(request)):
         response.headers.update(EMBEDDING)
-        if NEGOTIATED in request:
-            response.headers["Vary"] = "Accept"
+        if VARY in request:
+            response.headers["Vary"] = request[VARY]
+
+
+def is_preflight(request: web.Request) -> bool:
+    """A browser's question before it asks another site (Fetch); any other OPTIONS has nothing to do with CORS."""
+    return hdrs.ORIGIN in request.headers and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers

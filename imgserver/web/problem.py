@@ -19,10 +19,10 @@ CODE = "X-Imgserver-Error"
 def answer(error: ImgserverError, request_id: str) -> web.Response:
     """The answer to an error of ours; `request_id` is "" where there is no request.
 
-    503 always says when to come back (RFC 9110, 10.2.3: whole seconds).
+    429 and 503 always say when to come back (RFC 9110, 10.2.3: whole seconds).
     """
     headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), CODE: error.code})
-    if error.status == 503:
+    if error.status in (429, 503):
         headers["Retry-After"] = str(error.facts.get("retry_after", 1))
     facts = {name: fact for name, fact in error.facts.items() if name in PUBLIC_FACTS and fact is not None}
     return _response(error.status, error.code, error.title, error.detail, request_id, facts, headers)

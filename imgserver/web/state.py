@@ -21,6 +21,8 @@ def read(service: ImageService, guard: Guard, ledger: Ledger, *, ready: bool, dr
         "client_disconnects_total": ledger.disconnects,
         "http_malformed_total": guard.malformed,
         "log_lines_dropped_total": dropped_lines,
+        "refusals_remembered": service.refusals.statistics().remembered,
+        "refusals_repeated_total": service.refusals.statistics().repeated,
         "coalesced_total": service.flights.statistics().coalesced,
         **_queue(service),
         **_workers(service),
@@ -71,7 +73,9 @@ def _cache(service: ImageService) -> dict[str, Any]:
         "cache_requests_total": {
             **{(name, "hit"): tier.hits for name, tier in tiers.items()},
             **{(name, "miss"): tier.misses for name, tier in tiers.items()},
+            **{(name, "stale"): tier.stale for name, tier in tiers.items()},
             **{(name, "error"): tier.errors for name, tier in slow.items()},
+            **{(name, "bypass"): tier.bypassed for name, tier in slow.items()},
         },
         "cache_evictions_total": {name: tier.evictions for name, tier in bounded.items()},
         "cache_entries": {name: tier.entries for name, tier in bounded.items()},
@@ -82,17 +86,24 @@ def _cache(service: ImageService) -> dict[str, Any]:
             **{(name, why): n for name, tier in slow.items() for why, n in tier.dropped_writes.items()},
             **{("all", why): n for why, n in cache.dropped_writes.items()},
         },
-        "cache_stale_total": cache.stale,
         "cache_purges_total": cache.purges,
+        **_room(cache.disk),
         **_redis(cache.link),
     }
 
 
+def _room(disk: DiskStatistics | None) -> dict[str, Any]:
+    if disk is None or disk.free_bytes is None or disk.size_bytes is None:
+        return {"cache_disk_free_bytes": {}, "cache_disk_size_bytes": {}}
+    return {"cache_disk_free_bytes": disk.free_bytes, "cache_disk_size_bytes": disk.size_bytes}
+
+
 def _redis(link: LinkStatistics | None) -> dict[str, Any]:
     if link is None:
-        return {"redis_up": {}, "redis_breaker_state": {}}
+        return {"redis_up": {}, "redis_breaker_state": {}, "redis_pool_connections": {}}
     sides = {"read": link.read_breaker, "write": link.write_breaker}
     return {
         "redis_up": float(link.connected),
         "redis_breaker_state": {side: float(state == "open") for side, state in sides.items()},
+        "redis_pool_connections": link.connections,
     }

@@ -24,6 +24,7 @@ def make_cache(settings: Settings, metrics: Metrics) -> Tiered:
             redis=settings.redis,
             settings=settings.tiers,
             observe=lambda operation, seconds: metrics.redis_command.labels(operation).observe(seconds),
+            observe_value=metrics.cache_value.observe,
         )
     except ValueError as error:
         raise ServerFault(str(error)) from error

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from imgserver import shards
 from imgserver.caches import shelf
 from imgserver.caches.disk import CALLS, DiskCache, DiskSettings
+from imgserver.caches.sweeps import Swept
 from imgserver.shards import BLOCK_BYTES
 from imgserver.testing import TierContract, make_rendition
 from tests.waiting import eventually
@@ -329,12 +332,46 @@ async def test_a_sweep_removes_what_is_not_kept_and_nothing_else(tmp_path, cache
     _file_of(cache, tmp_path, "odd").write_bytes(b"odd")
     gone = await cache.sweep(lambda expires, marks: expires > 100 and marks == (("a", "new"),))
 
-    assert gone == 3
+    assert gone == Swept(3)
     assert len(files(tmp_path)) == 1
     assert await cache.get("keep") is not None
 
 
-async def test_many_writers_at_once_keep_the_cap_and_the_count(tmp_path):
+async def test_a_sweep_tells_that_it_could_not_read_a_file_and_goes_on(tmp_path, cache):
+    await cache.put("unread", make_rendition(BODY))
+    await cache.put("gone", make_rendition(BODY))
+    file = _file_of(cache, tmp_path, "unread")
+    file.unlink()
+    file.mkdir()
+
+    assert await cache.sweep(lambda expires, marks: False) == Swept(1, "failed")
+
+
+async def test_a_write_that_fails_leaves_no_file_that_is_not_counted(tmp_path, cache, monkeypatch):
+    await cache.put("a", make_rendition(BODY))
+    monkeypatch.setattr(shards, "write_all", Mock(side_effect=OSError(errno.EIO, "broken")))
+    await cache.put("a", make_rendition(BODY))
+
+    assert (cache.statistics().entries, files(tmp_path)) == (0, [])
+
+
+async def test_a_sweep_under_way_does_not_outlive_the_cache(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(shards, "BATCH", 1)
+    monkeypatch.setattr(shards, "PAUSE_SECONDS", 0.05)
+    for number in range(100):
+        await cache.put(str(number), make_rendition(BODY))
+    begun = threading.Event()
+    sweeping = asyncio.create_task(cache.sweep(lambda expires, marks: begun.set() or True))
+    await eventually(begun.is_set)
+    await cache.close()
+
+    await asyncio.wait_for(sweeping, 1)
+
+
+@pytest.mark.parametrize("unlink_seconds", [0, 0.001])
+async def test_many_writers_at_once_keep_the_cap_and_the_count(tmp_path, monkeypatch, unlink_seconds):
+    unlink = shelf.Shelf._unlink
+    monkeypatch.setattr(shelf.Shelf, "_unlink", lambda self, name: time.sleep(unlink_seconds) or unlink(self, name))
     cache = await opened(tmp_path, limit_bytes=20 * FILE_BYTES)
     for _ in range(5):
         await asyncio.gather(*(cache.put(str(number % 40), make_rendition(BODY)) for number in range(CALLS)))
@@ -353,7 +390,7 @@ async def test_a_closed_cache_misses(tmp_path):
 
     assert await cache.get("a") is None
     assert not await cache.put("a", make_rendition(BODY))
-    assert await cache.sweep(lambda expires, marks: True) == 0
+    assert await cache.sweep(lambda expires, marks: True) == Swept(left="failed")
 
 
 def _file_of(cache: DiskCache, path: Path, key: str) -> Path:

@@ -5,11 +5,14 @@ from imgserver import identity
 from imgserver.caches.groups import (
     ALL,
     DEPTH_LIMIT,
+    TOLD_LIMIT,
     groups_of,
+    is_group,
     key_group,
     prefix_group,
     source_group,
     tag_group,
+    told,
 )
 from imgserver.plan import SourceRef
 
@@ -61,3 +64,24 @@ def test_a_purge_of_too_deep_a_directory_takes_its_ancestor(depth):
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_name_has_a_group(name, other):
     assert (tag_group(name) == tag_group(other)) == (name == other)
+
+
+def test_others_are_told_all_but_the_pictures_own_group():
+    groups = groups_of(REF, key="1/x/y", tags=("red",))
+
+    assert told(groups) == groups_of(REF, tags=("red",))
+
+
+def test_of_too_many_groups_the_deep_folders_are_left_out():
+    ref = SourceRef("folder", "/".join("abcdefghijklmnopqrstuvwxyz") + ".jpg")
+    groups = told(groups_of(ref, key="1/x/y", tags=("red", "blue")))
+
+    assert len(groups) == TOLD_LIMIT
+    assert {ALL, source_group(ref), tag_group("red"), tag_group("blue"), prefix_group("folder", "")} <= set(groups)
+    assert prefix_group("folder", "a/b/c") in groups
+    assert prefix_group("folder", "/".join("abcdefghijklmnopqrstuvwxy")) not in groups
+
+
+def test_a_group_is_known_by_its_spelling():
+    assert all(is_group(group) for group in groups_of(REF, key="1/x/y", tags=("red",)))
+    assert not any(map(is_group, ("", "b", "a0", "s123", "S57862b9718b7cf50", "x57862b9718b7cf50", ALL + "\n")))

@@ -9,9 +9,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from imgserver import identity
+from imgserver.caches.groups import source_group
 from imgserver.caches.link import Link, RedisSettings
 from imgserver.caches.record import encode
 from imgserver.caches.redis import RedisCache
+from imgserver.plan import Output, Plan, SourceRef
 from imgserver.testing import TierContract, make_rendition
 from tests.fault_proxy import proxied
 from tests.redis_server import RedisServer, in_thread, running
@@ -449,27 +452,48 @@ async def test_a_crowd_waits_for_a_connection_no_longer_than_its_time(redis_serv
 # Sweeps.
 
 
+# Editions as servers have them: some begin with a digit, some with a letter.
+EDITIONS = ("00000000", "9f00ba44", "a1b2c3d4", "ffffffff")
+
+
+def key_of(path: str, edition: str = EDITIONS[0]) -> str:
+    return identity.key(SourceRef("folder", path), Plan(), edition=edition)
+
+
 async def test_a_sweep_unlinks_what_is_not_kept_and_leaves_every_other_key(redis_server, cache):
-    await cache.put("1/a/keep", make_rendition(marks=(("a", "new"),)))
-    await cache.put("1/a/gone", make_rendition(marks=(("a", "old"),)))
-    redis_server.admin.set("imgserver:1/a/odd", "odd")
-    others = ("imgserver:mark:a", "imgserver:lock:1/a/b", "imgserver2:1/a/b", "session:1/a/b", "1/a/b")
+    for edition in EDITIONS:
+        await cache.put(key_of("keep", edition), make_rendition(marks=(("a", "new"),)))
+        await cache.put(key_of("gone", edition), make_rendition(marks=(("a", "old"),)))
+    redis_server.admin.set(f"imgserver:{key_of('odd')}", "odd")
+    others = (
+        "imgserver:mark:a",
+        f"imgserver:lock:{key_of('gone')}",
+        f"imgserver:lock:{key_of('gone', 'ffffffff')}",
+        f"imgserver2:{key_of('gone')}",
+        key_of("gone"),
+        "imgserver:queue/1/a/b",
+        "session:1/a/b",
+    )
     for name in others:
         redis_server.admin.set(name, "other")
     gone = await cache.sweep(lambda expires, marks: marks == (("a", "new"),))
 
-    assert gone == 2
-    assert set(redis_server.admin.keys()) == {b"imgserver:1/a/keep", b"imgserver:probe", *map(str.encode, others)}
+    assert gone == len(EDITIONS) + 1
+    kept = {f"imgserver:{key_of('keep', edition)}" for edition in EDITIONS}
+    assert set(redis_server.admin.keys()) == {name.encode() for name in {*kept, *others, "imgserver:probe"}}
 
 
-async def test_a_sweep_of_an_originals_group_looks_at_its_keys_only(redis_server, cache):
-    for source in ("0123456789abcdef" + "0" * 16, "f" * 32):
-        for number in range(300):
-            await cache.put(f"1/{source}/{number}", make_rendition())
-    gone = await cache.sweep(lambda expires, marks: False, ("s0123456789abcdef",))
+async def test_a_sweep_of_an_originals_group_finds_its_keys_of_every_edition_and_looks_at_no_other(redis_server, cache):
+    plans = [Plan(output=Output(quality=quality)) for quality in range(1, 91)]
+    for path in ("cat.png", "dog.png"):
+        for edition in EDITIONS:
+            for plan in plans:
+                key = identity.key(SourceRef("folder", path), plan, edition=edition)
+                await cache.put(key, make_rendition())
+    gone = await cache.sweep(lambda expires, marks: False, (source_group(SourceRef("folder", "cat.png")),))
 
-    assert gone == 300
-    assert len(redis_server.admin.keys("imgserver:1/f*")) == 300
+    assert gone == len(EDITIONS) * len(plans)
+    assert len(redis_server.admin.keys("imgserver:*/*")) == gone
 
 
 # Figures.

@@ -1,6 +1,8 @@
 """All tiers as one, with real folders and a real Redis; two `Tiered` are two replicas."""
 
 import asyncio
+import shutil
+import threading
 import timeit
 from contextlib import AsyncExitStack
 
@@ -114,7 +116,9 @@ async def test_a_record_that_is_over_is_a_miss_in_every_tier(opened, tiers):
 
     assert tiered.at_hand(KEY) is None
     assert await tiered.get(KEY) is None
-    assert tiered.statistics().stale >= 2
+    told = tiered.statistics()
+    assert [told.memory.stale, *(tier.statistics().stale for tier in tiered._tiers)] == [1] * (1 + len(tiered._tiers))
+    assert told.memory.hits == 1
 
 
 @pytest.mark.parametrize(
@@ -277,9 +281,94 @@ async def test_a_sweep_gives_back_the_room_of_what_is_over(opened, tiers):
     await rendered(tiered, expires=now + 100)
     await rendered(tiered, OTHER, expires=now + 300)
     tiered._clock = lambda: now + 200
-    counts = await tiered.sweep()
+    counts = await tiered.sweep(seconds=10)
 
     assert (counts.memory, counts.disk, counts.redis) == (1, int("disk" in tiers), int("redis" in tiers))
+
+
+async def test_a_sweep_finds_what_is_over_also_when_only_single_originals_were_purged(opened, redis_server):
+    tiered = await opened(redis=redis_server.url)
+    await tiered.purge([source_group(REF)])
+    now = tiered._clock()
+    await rendered(tiered, OTHER, expires=now + 100)
+    tiered._clock = lambda: now + 200
+
+    assert (await tiered.sweep(seconds=10)).redis == 1
+
+
+async def test_a_purge_does_not_wait_for_the_sweep_of_a_large_disk(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr("imgserver.caches.tiered.PURGE_SECONDS", 0.05)
+    tiered = await opened(disk=tmp_path)
+    await rendered(tiered)
+    gate, sweep = threading.Event(), tiered.disk._shelf.sweep
+    monkeypatch.setattr(tiered.disk._shelf, "sweep", lambda keeps: gate.wait(10) and sweep(keeps))
+    counts = await tiered.purge([source_group(REF)])
+
+    assert (counts.told, counts.swept, counts.left) == (True, False, {"disk": "going"})
+    assert await tiered.get(KEY) is None
+    assert await rendered(tiered)
+    gate.set()
+    assert (await tiered.sweep(seconds=10)).swept
+    assert (await tiered.get(KEY)).body == BODY
+
+
+async def test_a_tier_that_cannot_be_searched_is_named(opened, redis_server, tmp_path):
+    (tmp_path / "no-folder").write_text("")
+    tiered = assemble(
+        MemorySettings(), disk=DiskSettings(path=tmp_path / "no-folder"), redis=RedisSettings(url=redis_server.url)
+    )
+    await tiered.start()
+    redis_server.kill()
+    counts = await tiered.sweep(seconds=10)
+    await tiered.close()
+
+    assert counts.left == {"disk": "failed", "redis": "failed"}
+
+
+async def test_every_look_up_has_one_result_in_each_tier_it_reaches(opened, redis_server, tmp_path):
+    tiered = await opened(redis=redis_server.url, disk=tmp_path)
+    for ref in (REF, OTHER):
+        await rendered(tiered, ref)
+    asked = 0
+    for spoil in (lambda: None, redis_server.freeze, lambda: shutil.rmtree(tmp_path), lambda: None):
+        spoil()
+        for number in range(20):
+            key = (KEY, "1/a/b", KEY, "1/c/d")[number % 4]
+            tiered.memory.drop(key)
+            await tiered.get(key, groups_of(REF))
+            asked += 1
+            if tiered.at_hand(key) is not None:
+                asked += 1
+    redis_server.thaw()
+    told = tiered.statistics()
+
+    memory = told.memory.hits + told.memory.misses + told.memory.stale
+    disk, redis = (
+        tier.hits + tier.misses + tier.stale + tier.errors + tier.bypassed for tier in (told.disk, told.redis)
+    )
+    assert memory == asked
+    assert disk == memory - told.memory.hits
+    assert redis == disk - told.disk.hits
+    assert told.redis.errors == 5
+    assert told.redis.bypassed > 10
+
+
+async def test_what_is_kept_is_told_with_its_size(opened):
+    seen = []
+    tiered = await opened()
+    tiered._observe_value = seen.append
+    await rendered(tiered)
+
+    assert seen == [len(BODY)]
+
+
+async def test_the_room_of_the_disks_file_system_is_told(opened, tmp_path):
+    tiered = await opened(disk=tmp_path / "cache")
+    await eventually(lambda: tiered.disk.statistics().size_bytes)
+    told, real = tiered.disk.statistics(), shutil.disk_usage(tmp_path)
+
+    assert told.size_bytes == real.total
+    assert abs(told.free_bytes - real.free) < real.total / 10
 
 
 async def test_a_hit_at_hand_costs_a_microsecond_or_two_more_than_memory(opened):

@@ -86,3 +86,65 @@ def test_what_is_no_imgserver_is_told(three_tiers):
 
     assert result.exit_code == 1
     assert "is it an imgserver?" in result.stderr
+
+
+KEY = "a key of sixteen characters"
+
+
+def swept(server: ServerProcess, *arguments: str, key: str = KEY) -> Result:
+    address = f"http://127.0.0.1:{server.port}"
+    return CliRunner().invoke(main, ["cache", "sweep", *arguments, "--server", address, "--key", key])
+
+
+def test_a_sweep_removes_what_is_over_from_every_tier_and_nothing_else(tmp_path):
+    with (
+        running(tmp_path) as redis,
+        serving(
+            workers_count=1, redis_url=redis.url, cache_fresh_seconds=1, admin_key=KEY, disk_path=tmp_path / "cache"
+        ) as server,
+    ):
+        await_that(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
+        server.ask("/img/w_44/cat.png")
+        await_that(lambda: redis.admin.keys("imgserver:*/*"), "it is written")
+        # Redis lets go of what is over by itself, up to a tenth of its time later.
+        for name in redis.admin.keys("imgserver:*/*"):
+            redis.admin.persist(name)
+        told: list[str] = []
+        await_that(lambda: told.append(swept(server).stdout) or "0 from memory" not in told[-1], "it is over")
+        left = [server.metric("imgserver_cache_entries", tier=tier) for tier in ("memory", "disk")]
+        names = redis.admin.keys("imgserver:*/*")
+        await_that(lambda: audited(server)[-1:] and audited(server)[-1]["disk"] == 1, "it is audited")
+
+    assert told[-1] == "swept: removed 1 from memory, 1 from disk, 1 from Redis\n"
+    assert (left, names) == ([0, 0], [])
+
+
+def audited(server: ServerProcess) -> list[dict]:
+    events = [event for event in server.events() if event["event"] == "security.admin_action"]
+    return [event for event in events if event["reason"] == "sweep"]
+
+
+def test_a_sweep_tells_which_tier_could_not_be_searched(tmp_path):
+    (tmp_path / "no-folder").write_text("")
+    away = f"redis://127.0.0.1:{free_port()}"
+    with serving(workers_count=1, admin_key=KEY, redis_url=away, disk_path=tmp_path / "no-folder") as server:
+        result = swept(server)
+        answer = json.loads(swept(server, "--json").stdout)
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "swept: removed 0 from memory, 0 from disk, 0 from Redis",
+        "disk could not be searched to its end; what is left there is never answered",
+        "Redis could not be searched to its end; what is left there is never answered",
+    ]
+    assert (answer["swept"], answer["left"]) == (False, {"disk": "failed", "redis": "failed"})
+
+
+def test_a_sweep_without_the_key_is_refused_and_logged():
+    with serving(workers_count=1, disk_limit_bytes=0, admin_key=KEY) as server:
+        result = swept(server, key="not the key of this server")
+        server.stop()
+        events = [event for event in server.events() if event["event"] == "security.auth_failed"]
+
+    assert (result.exit_code, [event["route"] for event in events]) == (1, ["sweep"])
+    assert "the admin key is not this server's" in result.stderr

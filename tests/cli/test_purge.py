@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
+from imgserver.caches.groups import tag_group
 from imgserver.cli import main
 from tests.serving import ServerProcess, free_port, serving
 
@@ -18,7 +19,7 @@ PICTURES = ("/img/w_40/cat.png", "/img/w_41/cat.png", "/img/w_40/coffee.png")
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[ServerProcess]:
     """A server with an admin key."""
-    with serving(workers_count=1, disk_limit_bytes=0, admin_key=KEY) as running:
+    with serving(workers_count=1, disk_limit_bytes=0, admin_key=KEY, tags_cats="cat*") as running:
         yield running
 
 
@@ -33,7 +34,7 @@ def address(server: ServerProcess) -> str:
 
 def kept(server: ServerProcess) -> list[str]:
     """Those that are answered from the cache."""
-    return [target for target in PICTURES if server.ask(target).headers["Cache-Status"] == "imgserver; hit"]
+    return [target for target in PICTURES if server.ask(target).cache_status == "imgserver; hit"]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,8 @@ def kept(server: ServerProcess) -> list[str]:
         (["/img/w_40/cat.png"], "purged url /img/w_40/cat.png: removed 1", PICTURES[1:]),
         (["https://cdn.example/img/w_40/cat.png"], "purged url /img/w_40/cat.png: removed 1", PICTURES[1:]),
         (["--source", "cat.png"], "purged source cat.png: removed 2", PICTURES[2:]),
+        (["--tag", "cats"], "purged tag cats: removed 2", PICTURES[2:]),
+        (["--group", tag_group("cats")], f"purged group {tag_group('cats')}: removed 2", PICTURES[2:]),
         (["--prefix", ""], "purged prefix: removed 3", ()),
         (["--prefix", "elsewhere"], "purged prefix elsewhere: removed 0", PICTURES),
         (["--all"], "purged everything: removed 3", ()),
@@ -84,7 +87,7 @@ def test_a_server_without_a_key_is_told(server):
     result = run(server, "--all")
 
     assert result.exit_code == 1
-    assert "no purging there: the server has no admin.key" in result.stderr
+    assert "no admin API there: the server has no admin.key" in result.stderr
 
 
 def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():
@@ -98,7 +101,7 @@ def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():
     assert (result.exit_code, first) == (0, "purged everything: removed 1 from memory, 0 from disk, 0 from Redis")
     assert others == [
         "Redis is away: the other servers are told as soon as it is back",
-        "not every tier was searched to its end; what is left there is never answered",
+        "Redis could not be searched to its end; what is left there is never answered",
     ]
     assert left == []
 
@@ -108,6 +111,13 @@ def test_the_servers_own_words_tell_a_wrong_url(guarded):
 
     assert result.exit_code == 1
     assert 'w: "x" is not allowed' in result.stderr
+
+
+def test_a_tag_that_no_rule_gives_is_told(guarded):
+    result = run(guarded, "--tag", "dogs")
+
+    assert result.exit_code == 1
+    assert "there is no tag dogs" in result.stderr
 
 
 def test_no_server_is_exit_code_1_and_a_hint():
@@ -125,6 +135,7 @@ def test_no_server_is_exit_code_1_and_a_hint():
         ["--key", KEY],
         ["/img/cat.png", "--all", "--key", KEY],
         ["--source", "a", "--prefix", "b", "--key", KEY],
+        ["--tag", "a", "--group", "b", "--key", KEY],
         ["--all"],
         ["--all", "--key", "two\nlines"],
         ["--all", "--key", KEY, "--server", "ftp://127.0.0.1"],

@@ -2,13 +2,14 @@ import asyncio
 import errno
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
-from imgserver.errors import Conflict, NotFound, ServerFault, SourceDenied, Unavailable
+from imgserver.errors import BrokenImage, Conflict, NotFound, ServerFault, SourceDenied, Unavailable
 from imgserver.sources import Writable, filing
-from imgserver.sources.folder import Folder
+from imgserver.sources.folder import THREADS, Folder
 from imgserver.testing import SourceContract
 
 
@@ -146,6 +147,31 @@ async def test_no_descriptor_is_left_open(source):
 def test_a_root_that_is_no_folder_fails_at_once(tmp_path):
     with pytest.raises(ServerFault, match="is not a folder"):
         Folder(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("fault", [None, BrokenImage()])
+async def test_a_file_written_over_while_it_is_open_is_told_whatever_was_made_of_it(source, root, fault):
+    with pytest.raises(Unavailable):
+        async with source.open("folder/present.jpg"):
+            (root / "folder" / "present.jpg").write_bytes(b"other bytes")
+            if fault is not None:
+                raise fault
+
+
+async def test_a_fault_of_an_unchanged_file_stays_as_it_is(source):
+    with pytest.raises(BrokenImage):
+        async with source.open("folder/present.jpg"):
+            raise BrokenImage()
+
+
+async def test_a_file_system_that_hangs_after_a_read_is_waited_for_a_moment_only(source, monkeypatch):
+    monkeypatch.setattr("imgserver.sources.folder.LAST_LOOK_SECONDS", 0.05)
+    hangs = threading.Event()
+    with pytest.raises(Unavailable):
+        async with source.open("folder/present.jpg"):
+            for _ in range(THREADS):
+                source._threads._submit(hangs.wait)
+    hangs.set()
 
 
 # Writing

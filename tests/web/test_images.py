@@ -64,15 +64,15 @@ def test_a_second_request_is_a_hit_with_the_same_bytes(server):
     second = server.ask("/img/w_401/coffee.png")
 
     assert first.headers["Cache-Status"] == "imgserver; fwd=uri-miss; stored"
-    assert second.headers["Cache-Status"] == "imgserver; hit"
+    assert second.cache_status == "imgserver; hit"
     assert second.body == first.body
 
 
 def test_another_spelling_of_the_same_wish_is_a_hit(server):
     server.ask("/img/w_402,q_80,f_jpg/autumn.jpg")
 
-    assert server.ask("/img/f_jpg,q_80,w_402/autumn.jpg").headers["Cache-Status"] == "imgserver; hit"
-    assert server.ask("/img/w_402/f_jpg/q_auto:good/%61utumn.jpg").headers["Cache-Status"] == "imgserver; hit"
+    assert server.ask("/img/f_jpg,q_80,w_402/autumn.jpg").cache_status == "imgserver; hit"
+    assert server.ask("/img/w_402/f_jpg/q_auto:good/%61utumn.jpg").cache_status == "imgserver; hit"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter
 
-from tests.serving import SAMPLES, Answer, ServerProcess, serving
+from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
 
 KEY = "a key of sixteen characters"
 PICTURE = "/img/w_50/cat.png"
@@ -38,7 +38,9 @@ KINDS = (
     Asked(200, "/img/w_50,f_avif/cat.png", allowed=frozenset({"CONTENT_TYPE_MISMATCH"})),
     Asked(200, "/img/w_50,fl_attachment/cat.png"),
     Asked(200, "/img/f_info/cat.png"),
+    Asked(200, f"{PICTURE}?v=1"),
     Asked(204, PICTURE, "OPTIONS", PREFLIGHT),
+    Asked(204, PICTURE, "OPTIONS"),
     Asked(206, PICTURE, headers={"Range": "bytes=0-9"}),
     Asked(304, PICTURE, headers={"If-None-Match": "*"}),
     Asked(304, "/img/w_50,f_auto/cat.png", headers={"If-None-Match": "*"}),
@@ -47,6 +49,8 @@ KINDS = (
     Asked(403, "/api/admin/purge", "POST", {"Content-Length": "0"}),
     Asked(404, "/img/w_50/nosuch.png"),
     Asked(404, "/img/w_50,f_auto/nosuch.png"),
+    # The same, out of the server's memory.
+    Asked(404, "/img/w_51/nosuch.png"),
     Asked(404, "/nosuch"),
     Asked(405, PICTURE, "DELETE"),
     # The same, and here it calls that bad.
@@ -54,12 +58,39 @@ KINDS = (
     Asked(415, "/img/w_50/text.jpg"),
     Asked(416, PICTURE, headers={"Range": "bytes=9999999-"}),
     Asked(422, "/img/w_50/torn.png"),
+    Asked(422, "/img/w_50/torn.png", headers={"Origin": "https://shop.example"}),
+    Asked(501, "/img/t_card/cat.png"),
+    Asked(403, "/img/s--abcdefghijklmnopqrstuv--/cat.png"),
+    Asked(405, "/livez", "POST", {"Content-Length": "0"}),
     Asked(200, "/livez"),
     Asked(200, "/readyz"),
     Asked(200, "/api/health"),
     Asked(200, "/api/image/health"),
     Asked(200, "/metrics"),
     Asked(200, "/"),
+)
+
+# With all that can be switched on.
+DRESSED = (
+    Asked(200, PICTURE),
+    Asked(200, PICTURE, "HEAD"),
+    Asked(200, f"{PICTURE}?v=1"),
+    Asked(206, f"{PICTURE}?v=1", headers={"Range": "bytes=0-9"}),
+    Asked(304, PICTURE, headers={"If-None-Match": "*"}),
+    Asked(304, f"{PICTURE}?v=1", headers={"If-None-Match": "*"}),
+    Asked(416, PICTURE, headers={"Range": "bytes=9999999-"}),
+    # Each of these fields can change this picture; who asks for all of them is told so in the documentation.
+    Asked(
+        200,
+        "/img/w_auto,f_auto,q_auto/cat.png",
+        headers={"Sec-CH-Width": "300", "Save-Data": "on"},
+        allowed=frozenset({"VARY_COMPLEX"}),
+    ),
+    Asked(200, "/img/w_50,dpr_auto/cat.png", headers={"Sec-CH-DPR": "2"}),
+    Asked(304, "/img/w_auto/cat.png", headers={"If-None-Match": "*"}),
+    Asked(404, "/img/w_auto/nosuch.png"),
+    Asked(204, PICTURE, "OPTIONS", PREFLIGHT),
+    Asked(204, PICTURE, "OPTIONS"),
 )
 
 
@@ -69,6 +100,21 @@ def judged(tmp_path_factory) -> Iterator[ServerProcess]:
     shutil.copy(SAMPLES / "cat.png", folder)
     _spoil(folder)
     with serving(folder, workers_count=1, disk_limit_bytes=0, admin_key=KEY) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def dressed() -> Iterator[ServerProcess]:
+    with serving(
+        workers_count=1,
+        disk_limit_bytes=0,
+        tags_cats="cat*",
+        http_cdn_max_age_seconds=7200,
+        http_surrogate_key="true",
+        http_cache_tag="true",
+        http_server_timing="true",
+        http_client_hints="true",
+    ) as running:
         yield running
 
 
@@ -83,6 +129,23 @@ def test_an_answer_has_no_fault_that_is_not_written_down_here(judged, asked):
 
     assert answer.status == asked.status
     assert {name for _, name in lint(asked, answer, judged.port)} == asked.allowed
+
+
+@pytest.mark.parametrize("asked", DRESSED, ids=str)
+def test_nothing_that_is_switched_on_is_a_fault(dressed, asked):
+    answer = dressed.ask(asked.target, asked.method, asked.headers)
+
+    assert answer.status == asked.status
+    assert {name for _, name in lint(asked, answer, dressed.port)} == asked.allowed
+
+
+def test_a_stale_answer_has_no_fault():
+    asked = Asked(200, PICTURE)
+    with serving(workers_count=1, disk_limit_bytes=0, cache_fresh_seconds=1, http_server_timing="true") as server:
+        seen = [server.ask(PICTURE)]
+        await_that(lambda: seen.append(server.ask(PICTURE)) or "stale" in seen[-1].cache_status, "a stale one")
+
+        assert lint(asked, seen[-1], server.port) == set()
 
 
 def test_the_judge_finds_what_is_wrong(judged):

@@ -113,9 +113,7 @@ def test_further_sources_are_reached_by_their_names_and_purged_by_them(tmp_path)
     with serving(tmp_path / "photos", **settings) as server:
         ours, wares = server.ask("/img/w_40/one.png"), server.ask("/img/w_40/shop/one.png")
         purged = server.post("/api/admin/purge", {"prefix": "shop"}, key="a key of sixteen characters").json()
-        states = [
-            server.ask(target).headers["Cache-Status"] for target in ("/img/w_40/one.png", "/img/w_40/shop/one.png")
-        ]
+        states = [server.ask(target).cache_status for target in ("/img/w_40/one.png", "/img/w_40/shop/one.png")]
 
     assert (ours.status, wares.status) == (200, 200)
     assert ours.body != wares.body

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imgserver.caches.groups import tag_group
 from imgserver.caches.shelf import TEMPORARY
 from tests.redis_server import RedisServer, running
 from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
@@ -30,7 +31,7 @@ def records(folder: Path) -> list[Path]:
 
 
 def state(answer: Answer) -> str:
-    return answer.headers["Cache-Status"]
+    return answer.cache_status
 
 
 def test_a_picture_survives_a_restart_on_disk(tmp_path):
@@ -88,6 +89,8 @@ def both_up(*servers: ServerProcess) -> bool:
     [
         ({"url": "/img/w_130/cat.png"}, ["/img/w_130/cat.png"], ["/img/w_131/cat.png", "/img/w_130/coffee.png"]),
         ({"source": "cat.png"}, ["/img/w_130/cat.png", "/img/w_131/cat.png"], ["/img/w_130/coffee.png"]),
+        ({"tag": "cats"}, ["/img/w_130/cat.png", "/img/w_131/cat.png"], ["/img/w_130/coffee.png"]),
+        ({"group": tag_group("cats")}, ["/img/w_130/cat.png"], ["/img/w_130/coffee.png"]),
         ({"prefix": ""}, ["/img/w_130/cat.png", "/img/w_130/coffee.png"], []),
         ({"all": True}, ["/img/w_130/cat.png", "/img/w_130/coffee.png"], []),
     ],
@@ -99,6 +102,8 @@ def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone,
         "redis_url": redis.url,
         "redis_namespace": f"purge-{next(iter(wish))}",
         "admin_key": KEY,
+        "tags_cats": "cat*",
+        "tags_drinks": "coffee*",
     }
     redis.admin.set("stranger", "stays")
     with serving(**settings) as one, serving(**settings) as two:
@@ -109,6 +114,7 @@ def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone,
         answer = purge(one, **wish)
 
         assert answer.status == 200
+        assert answer.json()["removed"]["redis"] == len(gone)
         in_memory = lambda: two.metric("imgserver_cache_entries", tier="memory")  # noqa: E731
         await_that(lambda: in_memory() == len(kept), "the other has dropped its copies", seconds=1)
         assert all(state(one.ask(target)) != "imgserver; hit" for target in gone)
@@ -126,6 +132,8 @@ def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone,
         ({"url": "/img/w_x/cat.png"}, KEY, 400),
         ({"url": "a", "all": True}, KEY, 400),
         ("no object", KEY, 400),
+        ({"tag": "unknown"}, KEY, 400),
+        ({"group": "all"}, KEY, 400),
     ],
 )
 def test_a_purge_without_the_key_or_a_clear_wish_is_refused(body, key, status):
@@ -134,6 +142,25 @@ def test_a_purge_without_the_key_or_a_clear_wish_is_refused(body, key, status):
 
         assert server.post("/api/admin/purge", body, key=key).status == status
         assert state(server.ask("/img/w_50/cat.png")) == "imgserver; hit"
+
+
+def test_a_purge_by_tag_reaches_what_was_kept_before_the_rule(redis):
+    settings = {
+        "workers_count": 1,
+        "disk_limit_bytes": 0,
+        "redis_url": redis.url,
+        "redis_namespace": "before-the-rule",
+        "admin_key": KEY,
+    }
+    with serving(**settings) as one, serving(**settings, tags_cats="cat*") as two:
+        await_that(lambda: both_up(one, two), "both are connected")
+        one.ask("/img/w_130/cat.png")
+        await_that(lambda: redis.admin.keys("before-the-rule:*"), "it is in Redis")
+
+        assert "hit" not in state(two.ask("/img/w_130/cat.png"))
+        assert state(two.ask("/img/w_130/cat.png")) == "imgserver; hit"
+        assert purge(two, tag="cats").json()["removed"]["memory"] == 1
+        assert "hit" not in state(two.ask("/img/w_130/cat.png"))
 
 
 def test_without_a_key_there_is_no_admin_api(server: ServerProcess):

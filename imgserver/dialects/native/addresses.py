@@ -1,26 +1,29 @@
 """Reading what remains behind the options: which source, and which path in it."""
 
 import re
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 
+from imgserver.addresses import REMOTE, is_address, parse
 from imgserver.dialects.native.target import CONTROL, Target, Undecodable, decode
 from imgserver.errors import BadSourcePath, SourceDenied
 from imgserver.plan import SourceRef
 
 SOURCE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 RESERVED = frozenset({"b64", "text"})
-# One slash is enough: proxies merge two.
-REMOTE = re.compile(r"https?:/", re.IGNORECASE)
 BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The configured sources' names; `default` serves what names none."""
+    """The configured sources' names; `default` serves what names none. `remote`: addresses are read, too.
+
+    Which hosts are allowed is the remote source's business.
+    """
 
     sources: frozenset[str]
     default: str
+    remote: bool = False
 
     def __post_init__(self) -> None:
         bad = sorted(name for name in self.sources if not SOURCE_NAME.fullmatch(name) or name in RESERVED)
@@ -30,29 +33,41 @@ class Addresses:
             )
 
     def read(self, target: Target) -> SourceRef:
-        """Raises BadSourcePath for a path that is not well formed, SourceDenied for an address of another host."""
+        """Raises BadSourcePath for what is not well formed, SourceDenied for an address without a remote source."""
         raw = target.source
-        if REMOTE.match(raw):
+        if is_address(raw):
+            # As it stands: `%20` is a part of it, and so is `%3F`, which is no `?` there.
             if target.query:
-                raise BadSourcePath("a query behind an address: write its ? as %3F")
-            raise _denied()
+                raise BadSourcePath("a query behind an address: percent-encode the whole address, or write it as b64/")
+            return self._remote(raw)
         if raw.startswith("b64/"):
-            return self._local(_base64(raw.removeprefix("b64/")))
+            return self._decoded(_base64(raw.removeprefix("b64/")))
         try:
-            return self._local(decode(raw))
+            return self._decoded(decode(raw))
         except Undecodable as error:
             raise BadSourcePath(f"the source path holds {error}") from None
 
+    def _decoded(self, text: str) -> SourceRef:
+        return self._remote(text) if is_address(text) else self._local(text)
+
+    def _remote(self, address: str) -> SourceRef:
+        if not self.remote:
+            raise SourceDenied("addresses of other hosts are not served: no remote source is configured")
+        return SourceRef(REMOTE, str(parse(address)))
+
     def named(self, path: str) -> SourceRef:
-        """A path as people write it, unchecked: its first name may be another source's, never the default's own."""
+        """A path as people write it, unchecked: its first name may be another source's, never the default's own.
+
+        An address is read, where addresses are served. Raises BadSourcePath for one that is not well formed.
+        """
+        if self.remote and is_address(path):
+            return self._remote(path)
         first, slash, rest = path.partition("/")
         if slash and first in self.sources and first != self.default:
             return SourceRef(first, rest)
         return SourceRef(self.default, path)
 
     def _local(self, path: str) -> SourceRef:
-        if REMOTE.match(path):
-            raise _denied()
         if "\\" in path:
             raise BadSourcePath("the source path holds a backslash")
         names = path.split("/")
@@ -79,5 +94,6 @@ def _base64(raw: str) -> str:
     return path
 
 
-def _denied() -> SourceDenied:
-    return SourceDenied("addresses of other hosts are not served: no remote source is configured")
+def spell_remote(address: str) -> str:
+    """The one of the three spellings that no proxy rewrites."""
+    return "b64/" + urlsafe_b64encode(address.encode()).decode().rstrip("=")

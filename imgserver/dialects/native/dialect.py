@@ -3,16 +3,19 @@
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from imgserver.dialects.native.addresses import RESERVED, Addresses
+from imgserver.addresses import REMOTE
+from imgserver.dialects.native.addresses import RESERVED, Addresses, spell_remote
 from imgserver.dialects.native.emission import emit
 from imgserver.dialects.native.output import emit_output, gather, pixel_ratio
 from imgserver.dialects.native.pixel_ratio import fold
-from imgserver.dialects.native.rules import check
+from imgserver.dialects.native.rules import check, check_hinted_width
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options
-from imgserver.dialects.native.wish import Wish, meant, read
+from imgserver.dialects.native.wish import Wish, is_auto, meant, read
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, SignatureRefused
-from imgserver.plan import ImageRequest, Orient, Plan, SourceRef, Step
+from imgserver.formats import FORMATS
+from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.plan import Hint, ImageRequest, Orient, Output, Plan, SourceRef, Step, Terminal
 
 # What a path segment may hold as it is (RFC 3986 3.3), but for the comma, which parts options.
 UNQUOTED = "/-._~!$'()*+;=:@&"
@@ -22,21 +25,34 @@ class NativeDialect:
     """`/img/w_800,q_80/photo.jpg`; the grammar is told in docs/urls.md. Satisfies `dialects.Dialect`."""
 
     def __init__(
-        self, settings: NativeSettings, sources: Iterable[str], default_source: str, *, mount: str = "/img/"
+        self,
+        settings: NativeSettings,
+        sources: Iterable[str],
+        default_source: str,
+        *,
+        mount: str = "/img/",
+        remote: bool = False,
+        client_hints: bool = False,
     ) -> None:
-        """Raises ValueError for source names the grammar does not allow. `mount` begins and ends with a slash."""
-        self.settings = settings
-        self.mount = mount
-        self._addresses = Addresses(frozenset(sources), default_source)
+        """Raises ValueError for source names the grammar does not allow. `mount` begins and ends with a slash.
 
-    def parse(self, raw_target: str) -> ImageRequest:
+        `remote`: a source serves addresses of other hosts.
+        """
+        self.settings = settings
+        self.client_hints = client_hints
+        self.mount = mount
+        self._addresses = Addresses(frozenset(sources), default_source, remote)
+
+    def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
         target = cut(raw_target, self.settings, mount=self.mount)
         if target.signed:
             raise SignatureRefused("the URL is signed, but this server has no key to check it with")
-        wishes = [read(segment, self.settings) for segment in target.segments]
+        known = hints if self.client_hints else None
+        wishes = [read(segment, self.settings, known) for segment in target.segments]
         for index, wish in enumerate(wishes):
             check(wish, self.settings, first=index == 0)
         whole_url = gather(wishes)
+        check_hinted_width(wishes, whole_url)
         output, terminal = emit_output(whole_url)
         steps = self._limited(_steps(wishes))
         ratio = pixel_ratio(whole_url)
@@ -45,6 +61,7 @@ class NativeDialect:
             plan=Plan(steps if ratio == 1 else fold(steps, ratio), output, terminal),
             attachment=whole_url.flags.get("attachment"),
             mistaken=_mistaken(target),
+            hints=_hints(wishes, whole_url, output, terminal) if self.client_hints else (),
         )
 
     def ref(self, path: str) -> SourceRef:
@@ -53,18 +70,19 @@ class NativeDialect:
 
     def build(self, ref: SourceRef, options: str = "") -> str:
         """The target that asks for `ref` with these options (segments joined by `/`); raises what `parse` raises."""
-        path = quote_source(ref.path)
-        first = path.partition("/")[0]
-        named = ref.source != self._addresses.default or self._is_taken(first)
-        if named:
-            path = f"{ref.source}/{path}"
-        elif needs_escape(first) and "/" in path:
-            path = f"{END_OF_OPTIONS}/{path}"
+        path = spell_remote(ref.path) if ref.source == REMOTE else self._spell_local(ref)
         head = options.strip("/") + "/" if options.strip("/") else ""
         target = self.mount + head + path
         if self.parse(target).ref != ref:
             raise BadOption(f"{options} does not end where the source begins", value=options)
         return target
+
+    def _spell_local(self, ref: SourceRef) -> str:
+        path = quote_source(ref.path)
+        first = path.partition("/")[0]
+        if ref.source != self._addresses.default or self._is_taken(first):
+            return f"{ref.source}/{path}"
+        return f"{END_OF_OPTIONS}/{path}" if needs_escape(first) and "/" in path else path
 
     def is_spellable(self, ref: SourceRef) -> bool:
         """Whether a URL can ask for it: a file's name may hold what a target may not, such as a backslash."""
@@ -100,6 +118,19 @@ def needs_escape(folder: str) -> bool:
 def _steps(wishes: list[Wish]) -> tuple[Step, ...]:
     upright: tuple[Step, ...] = () if wishes and "ignore" in wishes[0].angle else (Orient(),)
     return upright + tuple(step for wish in wishes for step in emit(wish))
+
+
+def _hints(wishes: list[Wish], whole_url: Wish, output: Output, terminal: Terminal) -> tuple[Hint, ...]:
+    """Those that can change the picture: Save-Data only where `q_auto` is written and the format has a quality."""
+    asked: list[Hint] = []
+    if any(is_auto(wish, "w") for wish in wishes):
+        asked.append("width")
+    if is_auto(whole_url, "dpr"):
+        asked.append("pixel_ratio")
+    lossy = output.format not in FORMATS or FORMATS[output.format].lossy
+    if is_auto(whole_url, "q") and lossy and not output.lossless and terminal.kind == "image":
+        asked.append("save_data")
+    return tuple(asked)
 
 
 def _mistaken(target: Target) -> str | None:

@@ -12,7 +12,9 @@ from imgserver.dialects.native.effects import EFFECTS, read_effect
 from imgserver.dialects.native.flags import FLAGS, read_flags
 from imgserver.dialects.native.modes import GRAVITIES, MODES
 from imgserver.dialects.native.refusals import Misread
-from imgserver.plan import BLACK, Colour, Level, Terminal
+from imgserver.dialects.native.settings import NativeSettings
+from imgserver.negotiation import USUAL_RATIO, USUAL_WIDTH, Hints
+from imgserver.plan import BLACK, Colour, Level, Px, Terminal
 
 COLOUR_WORDS = "a CSS colour name or 3, 4, 6 or 8 hex digits"
 IMAGE_FORMATS = ("auto", "source", "jpg", "png", "webp", "avif", "gif", "jxl", "tiff")
@@ -25,7 +27,7 @@ class Option:
     """`read` makes a value of the decoded text or raises Misread. `allowed` may hold `{max_side}`.
 
     `scope`: of its segment, or of the whole URL, where the last one counts. `adds`: may be repeated in one segment.
-    `later`: known, and refused until a build has it; `reserved`: the same of single values.
+    `later`: known, and refused until a build has it. `hinted` reads the value `auto`, where client hints are on.
     """
 
     key: str
@@ -37,7 +39,7 @@ class Option:
     words: tuple[str, ...] = ()
     adds: bool = False
     later: str = ""
-    reserved: tuple[str, ...] = ()
+    hinted: Callable[[Hints, NativeSettings], Any] | None = None
 
 
 def _word(rows: dict[str, Any] | tuple[str, ...]) -> Callable[[str], str]:
@@ -55,6 +57,14 @@ def _zoom(text: str) -> Fraction:
 
 def _pixel_ratio(text: str) -> Fraction:
     return Fraction(values.number(text, Fraction(1, 2), Fraction(4)))
+
+
+def _hinted_width(hints: Hints, settings: NativeSettings) -> Px:
+    return Px(min(hints.width or USUAL_WIDTH, settings.max_side))
+
+
+def _hinted_ratio(hints: Hints, _: NativeSettings) -> Fraction:
+    return hints.pixel_ratio or USUAL_RATIO
 
 
 def _turns(text: str) -> tuple[str | int, ...]:
@@ -125,7 +135,7 @@ _OFFSET = f"whole pixels ±{values.WIDEST} or a share ±1.0 with a point"
 OPTIONS: dict[str, Option] = {
     row.key: row
     for row in (
-        Option("w", "width", _SIDE, "width of the box", values.side, reserved=("auto",)),
+        Option("w", "width", _SIDE, "width of the box", values.side, hinted=_hinted_width),
         Option("h", "height", _SIDE, "height of the box", values.side),
         Option(
             "ar",
@@ -231,7 +241,7 @@ OPTIONS: dict[str, Option] = {
             "multiplies pixel lengths of the first resize and all after it",
             _pixel_ratio,
             "url",
-            reserved=("auto",),
+            hinted=_hinted_ratio,
         ),
         Option(
             "pg",

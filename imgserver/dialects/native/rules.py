@@ -1,10 +1,12 @@
 """Which options can stand together. No option is ignored silently: one that could have no effect is refused."""
 
+from collections.abc import Iterable
+
 from imgserver.dialects.native.modes import COMPASS, FACES, MODES, SMART, Mode
 from imgserver.dialects.native.options import OPTIONS
 from imgserver.dialects.native.refusals import bad_rule, bad_value
 from imgserver.dialects.native.settings import NativeSettings
-from imgserver.dialects.native.wish import Wish
+from imgserver.dialects.native.wish import Wish, is_auto
 from imgserver.errors import NotInThisBuild
 from imgserver.plan import Px, Rel
 
@@ -26,6 +28,12 @@ def check(wish: Wish, settings: NativeSettings, *, first: bool) -> None:
     _check_angle(wish, first)
     if isinstance(wish.background, str) and not (mode.pads and wish.has_side):
         raise bad_rule(wish.written["b"], f"{wish.written['b'].text} is for the pad modes: pad lpad mpad rpad")
+
+
+def check_hinted_width(wishes: Iterable[Wish], whole_url: Wish) -> None:
+    """The width that a client hints at is in its screen's own pixels: a pixel ratio would count them twice."""
+    if "dpr" in whole_url.written and any(is_auto(wish, "w") for wish in wishes):
+        raise bad_rule(whole_url.written["dpr"], "w_auto already counts the pixels of the client's screen")
 
 
 def _check_sides(wish: Wish, mode: Mode) -> None:

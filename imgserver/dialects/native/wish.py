@@ -11,6 +11,7 @@ from imgserver.dialects.native.refusals import Misread, Written, bad_rule, bad_v
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.target import OPTION_SHAPED, Segment, Undecodable, decode
 from imgserver.errors import BadOption, NotInThisBuild
+from imgserver.negotiation import Hints
 from imgserver.plan import Colour, Length, Level, Step, Terminal
 
 KEYS_BY_NAME = {row.name: key for key, row in OPTIONS.items()} | {key: key for key in OPTIONS}
@@ -50,8 +51,11 @@ class Wish:
         return self.width is not None or self.height is not None or self.aspect_ratio is not None
 
 
-def read(segment: Segment, settings: NativeSettings) -> Wish:
-    """Each option by itself. Raises BadOption, and NotInThisBuild for options of later builds."""
+def read(segment: Segment, settings: NativeSettings, hints: Hints | None = None) -> Wish:
+    """Each option by itself; `hints` are what `auto` means, None where client hints are off.
+
+    Raises BadOption, and NotInThisBuild for options of later builds.
+    """
     values: dict[str, Any] = {}
     written: dict[str, Written] = {}
     at = segment.at
@@ -59,7 +63,7 @@ def read(segment: Segment, settings: NativeSettings) -> Wish:
         row, option = _option(part, at, segment.text)
         if row.key in written and not row.adds:
             raise bad_rule(option, "written twice in one segment")
-        value = _value(row, option, settings)
+        value = _value(row, option, settings, hints)
         if row.adds:
             value = _added(values.get(row.name), value, option)
         values[row.name] = value
@@ -81,9 +85,16 @@ def _option(part: str, at: int, segment: str) -> tuple[Option, Written]:
         raise bad_rule(Written(key, raw, part, at), str(error)) from None
 
 
-def _value(row: Option, option: Written, settings: NativeSettings) -> Any:
-    if option.text in row.reserved:
-        raise bad_rule(option, f"{option.text} is reserved for a later version")
+def is_auto(wish: Wish, key: str) -> bool:
+    """Whether this option is left to the client."""
+    return key in wish.written and wish.written[key].text == "auto"
+
+
+def _value(row: Option, option: Written, settings: NativeSettings, hints: Hints | None) -> Any:
+    if row.hinted is not None and option.text == "auto":
+        if hints is None:
+            raise bad_rule(option, "auto is for client hints, which are off here")
+        return row.hinted(hints, settings)
     try:
         return row.read(option.text)
     except Misread as misread:

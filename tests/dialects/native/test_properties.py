@@ -174,3 +174,27 @@ def test_building_escapes_whatever_a_path_holds(path: str) -> None:
 
     assert target.isascii()
     assert not set("?# \\") & set(target)
+
+
+def test_twenty_thousand_urls_share_a_key_exactly_when_they_mean_the_same() -> None:
+    """Each wish is spelled in two ways, and all wishes are compared by their keys."""
+    made = random.Random(1)
+    wish_of: dict[str, dict[str, str]] = {}
+    for seed in range(10_000):
+        wish = _drawn(made)
+        one, other = (DIALECT.parse(target) for target in (url(wish), url(wish, seed)))
+        spelled = key(one.ref, one.plan)
+
+        assert key(other.ref, other.plan) == spelled
+        assert _distinct(wish_of.setdefault(spelled, wish)) == _distinct(wish)
+    assert len(wish_of) > 5_000
+
+
+def _drawn(made: random.Random) -> dict[str, str]:
+    return {name: made.choice(values) for name, values in CHOICES.items() if name in "wh" or made.random() < 0.5}
+
+
+def _distinct(wish: dict[str, str]) -> dict[str, str]:
+    """Without what may make the same picture in spite of another value; see the test of other meanings above."""
+    alike = {"c", "dpr"} | ({"fl"} if wish.get("f") == "jpg" else set())
+    return {name: value for name, value in wish.items() if name not in alike}

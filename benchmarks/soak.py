@@ -1,0 +1,170 @@
+"""A day's worth of mixed requests against one server with small caches: what must not grow does not grow."""
+
+import asyncio
+import random
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import uvloop
+
+from benchmarks.harness import MEGABYTE, Row, Server, imgserver
+
+REQUESTS = 200_000
+CLIENTS = 16
+SAMPLES = 20
+LIMIT_SECONDS = 900.0
+# The first part fills caches, pools and the interpreter's own free lists.
+WARM_SHARE = 0.2
+FD_ALLOWANCE = 8
+SERVER_BYTES = 120 * MEGABYTE
+WORKER_BYTES = 200 * MEGABYTE
+
+HOT = [f"/img/w_{width},q_70/{name}" for width in range(100, 110) for name in ("cat.png", "coffee.png", "dogs.jpg")]
+# More than the caches below hold, so that they are evicted and made again.
+COLD = [f"/img/w_{width},f_webp/cat.png" for width in range(30, 630)]
+WRONG = {"/img/w_x/cat.png": 400, "/img/w_50/none.png": 404, "/img/w_50/ATTRIBUTION.md": 415, "/nowhere": 404}
+CACHES = {"cache_memory_bytes": 2 << 20, "disk_limit_bytes": 8 << 20, "tiers_write_bytes": 1 << 20}
+
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The process tree at one moment."""
+
+    fds: int
+    rss_bytes: int
+    worker_rss_bytes: int
+    processes: int
+    zombies: int
+
+
+def measure_soak(advance: Callable[[float], None] = lambda _: None) -> list[Row]:
+    """`advance` is told the share that is done."""
+    with tempfile.TemporaryDirectory() as folder, imgserver(**{**CACHES, "disk_path": folder}) as server:
+        begun, cpu = time.monotonic(), server.cpu_seconds()
+        soak = Soak(server, advance)
+        uvloop.run(soak.run())
+        seconds, cpu = time.monotonic() - begun, server.cpu_seconds() - cpu
+    warm = soak.samples[int(WARM_SHARE * len(soak.samples)) :]
+    grown = max(sample.fds for sample in warm) - warm[0].fds
+    rss, worker = (max(getattr(sample, name) for sample in warm) for name in ("rss_bytes", "worker_rss_bytes"))
+    zombies = max(sample.zombies for sample in warm)
+    done = sum(soak.seen.values())
+    raw: dict[str, Any] = {
+        "seen": dict(soak.seen),
+        "columns": "fds, rss, largest worker's rss, processes, zombies",
+        "samples": [(one.fds, one.rss_bytes, one.worker_rss_bytes, one.processes, one.zombies) for one in soak.samples],
+    }
+    wrong = done - soak.seen["right"]
+    return [
+        Row(
+            f"soak: {REQUESTS:,} mixed requests, wrong or failed",
+            f"{wrong} of {done:,}",
+            "0",
+            wrong == 0 and done == REQUESTS,
+            raw,
+        ),
+        Row("soak: requests per second, CPU per request", f"{done / seconds:,.0f}, {1000 * cpu / done:.2f} ms"),
+        Row(
+            "soak: descriptors of the server after its warm-up",
+            f"{warm[0].fds} +{grown}",
+            f"+{FD_ALLOWANCE} at most",
+            grown <= FD_ALLOWANCE,
+        ),
+        Row(
+            "soak: largest RSS of the server, and of a worker",
+            f"{rss / MEGABYTE:.0f} / {worker / MEGABYTE:.0f} MB",
+            "< 120 / < 200 MB",
+            rss < SERVER_BYTES and worker < WORKER_BYTES,
+        ),
+        Row(
+            "soak: RSS of the server after its warm-up, and at the end",
+            f"{warm[0].rss_bytes / MEGABYTE:.0f} / {warm[-1].rss_bytes / MEGABYTE:.0f} MB",
+        ),
+        Row("soak: zombies", str(zombies), "0", zombies == 0),
+    ]
+
+
+class Soak:
+    def __init__(self, server: Server, advance: Callable[[float], None]) -> None:
+        self._server = server
+        self._advance = advance
+        self._address = urlsplit(server.url)
+        self._draw = random.Random(38)
+        self._known: dict[str, tuple[bytes, str]] = {}
+        self._left = REQUESTS
+        self.seen: Counter[str] = Counter()
+        self.samples: list[Sample] = []
+
+    async def run(self) -> None:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await asyncio.gather(*(self._client() for _ in range(CLIENTS)))
+
+    async def _client(self) -> None:
+        reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port)
+        try:
+            while self._left:
+                self._left -= 1
+                if self._left % (REQUESTS // SAMPLES) == 0:
+                    self._look()
+                self.seen[await self._one(reader, writer)] += 1
+        finally:
+            writer.close()
+
+    def _look(self) -> None:
+        self._advance(1 - self._left / REQUESTS)
+        self.samples.append(sample(self._server.process))
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        """ "right", or what was wrong."""
+        kind = self._draw.choices(("hot", "304", "range", "wrong", "cold"), (60, 18, 8, 12, 2))[0]
+        target = self._draw.choice({"wrong": list(WRONG), "cold": COLD}.get(kind, HOT))
+        body, etag = self._known.get(target, (b"", ""))
+        if kind in ("304", "range") and not etag:
+            kind = "hot"
+        header = {"304": f"If-None-Match: {etag}\r\n", "range": "Range: bytes=100-199\r\n"}.get(kind, "")
+        status, found, told = await ask(reader, writer, target, header)
+        match kind:
+            case "304":
+                return "right" if (status, found) == (304, b"") else f"{status} for 304"
+            case "range":
+                return "right" if (status, found) == (206, body[100:200]) else f"{status} for a range"
+            case "wrong":
+                return "right" if status == WRONG[target] else f"{status} for {WRONG[target]}"
+        if status != 200:
+            return f"{status} for 200"
+        # A picture that is made again has the same bytes; its ETag is a digest of them.
+        self._known.setdefault(target, (found, told))
+        return "right" if self._known[target] == (found, told) else "another picture"
+
+
+async def ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, header: str
+) -> tuple[int, bytes, str]:
+    """Status, body and ETag of one answer on a kept connection."""
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: a\r\n{header}\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    status, length = int(head[9:12]), _LENGTH.search(head)
+    body = await reader.readexactly(int(length[1])) if length is not None and status != 304 else b""
+    etag = re.search(rb"(?i)\r\netag: (\S+)\r\n", head)
+    return status, body, etag[1].decode() if etag else ""
+
+
+def sample(process: psutil.Process) -> Sample:
+    children = [(child, child.status()) for child in process.children(recursive=True) if child.is_running()]
+    living = [child for child, status in children if status != psutil.STATUS_ZOMBIE]
+    return Sample(
+        fds=process.num_fds(),
+        rss_bytes=process.memory_info().rss,
+        worker_rss_bytes=max((child.memory_info().rss for child in living), default=0),
+        processes=len(living),
+        zombies=len(children) - len(living),
+    )

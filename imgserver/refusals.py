@@ -1,0 +1,82 @@
+"""What was refused a moment ago: the same answer without another look or another render."""
+
+import copy
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from imgserver.errors import ImgserverError
+from imgserver.rendition import Fingerprint, Marks
+
+LIMIT = 4096
+FIRST_SECONDS = 1.0
+GROWTH = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalStatistics:
+    """`repeated`: answers given out of memory since the start."""
+
+    remembered: int
+    repeated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`state`: of which original it holds (None: there was none); `marks`: a purge after it makes it void.
+
+    After `until` it is tried again; `seconds` is how long it held, and grows when that fails too.
+    """
+
+    error: ImgserverError
+    state: Fingerprint | None
+    marks: Marks
+    seconds: float
+    until: float
+
+
+class Refusals:
+    """A bounded table; the refusal noted longest ago gives way. Use from one event loop.
+
+    The server's own faults (5xx) are never remembered, nor what its error forbids to keep.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._table: OrderedDict[Hashable, Refusal] = OrderedDict()
+        self._repeated = 0
+
+    def recall(self, key: Hashable, marks: Marks) -> Refusal | None:
+        """What holds now."""
+        refusal = self._table.get(key)
+        if refusal is None or refusal.until <= self._clock() or refusal.marks != marks:
+            return None
+        return refusal
+
+    def repeat(self, refusal: Refusal) -> ImgserverError:
+        """The error to raise: a copy, because an exception that is raised again grows by each traceback."""
+        self._repeated += 1
+        return copy.copy(refusal.error)
+
+    def note(
+        self, key: Hashable, error: ImgserverError, *, state: Fingerprint | None, marks: Marks, grows: bool = True
+    ) -> None:
+        """Holds for a second; the next time, of the same original, for two, and so on up to what caches are told."""
+        if error.status >= 500 or not error.cache_seconds:
+            return
+        before = self._table.pop(key, None)
+        seconds = FIRST_SECONDS
+        if grows and before is not None and (before.state, before.marks) == (state, marks):
+            seconds = min(before.seconds * GROWTH, error.cache_seconds)
+        # Without its traceback, which holds the frames of a whole request.
+        kept = copy.copy(error)
+        self._table[key] = Refusal(kept, state, marks, seconds, self._clock() + seconds)
+        if len(self._table) > LIMIT:
+            self._table.popitem(last=False)
+
+    def forget(self, key: Hashable) -> None:
+        self._table.pop(key, None)
+
+    def statistics(self) -> RefusalStatistics:
+        return RefusalStatistics(len(self._table), self._repeated)

@@ -1,0 +1,114 @@
+"""Which IP addresses may be dialled: globally routable unicast, and what the settings except.
+
+An IPv4 address may hide in an IPv6 address, and a translator on the way, or this machine's own kernel, takes it out
+again. So every address that is in an address is judged, beside the outer one. The tables are ours: `ipaddress` calls
+loopback inside NAT64, 6to4 or the compatible form global, multicast too, and changes with Python's version.
+"""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+# By the registries of special-purpose addresses (RFC 6890 and its successors). The names are the audit's reasons.
+_REFUSED_4: dict[str, tuple[str, ...]] = {
+    "unspecified": ("0.0.0.0/8",),
+    "loopback": ("127.0.0.0/8",),
+    "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
+    "link_local": ("169.254.0.0/16",),
+    "carrier_nat": ("100.64.0.0/10",),
+    "benchmarking": ("198.18.0.0/15",),
+    "documentation": ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"),
+    "multicast": ("224.0.0.0/4",),
+    # A cloud's own services at an address that looks public: https://learn.microsoft.com/azure/virtual-network
+    "cloud": ("168.63.129.16/32",),
+    "reserved": ("192.0.0.0/24", "192.88.99.0/24", "240.0.0.0/4"),
+}
+_REFUSED_6: dict[str, tuple[str, ...]] = {
+    "unspecified": ("::/128",),
+    "loopback": ("::1/128",),
+    "link_local": ("fe80::/10",),
+    "site_local": ("fec0::/10",),
+    "unique_local": ("fc00::/7",),
+    "multicast": ("ff00::/8",),
+    "benchmarking": ("2001:2::/48",),
+    "documentation": ("2001:db8::/32", "3fff::/20"),
+    # Teredo is in it.
+    "reserved": ("2001::/23",),
+}
+# Everything else of version 6 is reserved, whatever may be assigned there one day.
+_UNICAST_6 = (IPv6Network("2000::/3"), IPv6Network("64:ff9b::/96"))
+
+_COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
+_MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291, 2.5.5.2
+_TRANSLATED = IPv6Network("::ffff:0:0:0/96")  # SIIT, RFC 2765
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
+_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")  # RFC 8215
+_SIX_TO_FOUR = IPv6Network("2002::/16")  # RFC 3056
+_TEREDO = IPv6Network("2001::/32")  # RFC 4380
+_ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")  # RFC 5214
+
+
+def _tables(*tables: dict[str, tuple[str, ...]]) -> tuple[tuple[str, IPNetwork], ...]:
+    return tuple((kind, ip_network(cidr)) for table in tables for kind, cidrs in table.items() for cidr in cidrs)
+
+
+_REFUSED = _tables(_REFUSED_4, _REFUSED_6)
+KINDS = frozenset(kind for kind, _ in _REFUSED)
+
+
+class Networks:
+    """The policy of one source. `exceptions` are CIDRs: each opens its addresses, but nothing hidden in them."""
+
+    def __init__(self, exceptions: Iterable[str] = ()) -> None:
+        """Raises ValueError for what is no network."""
+        self._exceptions = tuple(ip_network(cidr) for cidr in exceptions)
+
+    def refusal(self, text: str) -> str | None:
+        """Why this IP address must not be dialled, as one of KINDS; None: it may. A scope (`%eth0`) changes nothing."""
+        try:
+            address = ip_address(text.partition("%")[0])
+        except ValueError:
+            return "reserved"
+        for part in unwrapped(address):
+            if not any(part in network for network in self._exceptions) and (kind := _kind(part)):
+                return kind
+        return None
+
+
+def unwrapped(address: IPAddress) -> tuple[IPAddress, ...]:
+    """The addresses to judge: those of version 4 inside, then the address itself.
+
+    Of a mapped address only the inner one: it is what the kernel dials.
+    """
+    if isinstance(address, IPv4Address):
+        return (address,)
+    inner = tuple(_inside(address))
+    return inner if address in _MAPPED else (*inner, address)
+
+
+def _inside(address: IPv6Address) -> Iterator[IPv4Address]:
+    data = address.packed
+    in_the_end = address in _COMPATIBLE and int(address) > 1  # `::` and `::1` are themselves
+    if in_the_end or any(address in network for network in (_MAPPED, _TRANSLATED, _NAT64)):
+        yield IPv4Address(data[12:])
+    if address in _NAT64_LOCAL:
+        # Of a prefix that is used in its full length the address stands around a byte, and zeros follow it.
+        yield IPv4Address(data[12:] if any(data[11:]) else data[6:8] + data[9:11])
+    if address in _SIX_TO_FOUR:
+        yield IPv4Address(data[2:6])
+    if address in _TEREDO:
+        yield IPv4Address(data[4:8])
+        yield IPv4Address(bytes(byte ^ 0xFF for byte in data[12:]))
+    if data[8:12] in _ISATAP:
+        yield IPv4Address(data[12:])
+
+
+def _kind(address: IPAddress) -> str | None:
+    for kind, network in _REFUSED:
+        if address in network:
+            return kind
+    if isinstance(address, IPv6Address) and not any(address in network for network in _UNICAST_6):
+        return "reserved"
+    return None

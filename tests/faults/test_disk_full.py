@@ -1,0 +1,110 @@
+"""A disk that is full, and one that may only be read, under everything that the server writes: the disk tier, workers'
+private folders, the log. A real, small disk."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from imgserver.caches.shelf import TEMPORARY
+from tests.serving import Answer, ServerProcess, await_that, serving
+
+FORMATS = ("jpg", "webp", "png", "avif", "gif", "tiff")
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        (mount / "tmp").mkdir()
+        yield mount
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
+
+
+def settings(disk: Path) -> dict[str, object]:
+    """Nothing in memory, so that every hit is read from the disk."""
+    own = {"disk_path": disk / "cache", "disk_pause_seconds": 0.5, "cache_memory_bytes": 0, "workers_count": 2}
+    return {**own, "variables": {"TMPDIR": str(disk / "tmp")}}
+
+
+@pytest.fixture
+def own(disk) -> Iterator[ServerProcess]:
+    with serving(**settings(disk)) as running:
+        yield running
+
+
+def fill(disk: Path) -> Path:
+    """Up to the last block."""
+    filler = disk / "filler"
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+def ask_for_all(server: ServerProcess) -> list[Answer]:
+    """New pictures in every format."""
+    return [server.ask(f"/img/w_{width},f_{format}/cat.png") for width in (60, 61, 62) for format in FORMATS]
+
+
+def remount(disk: Path, mode: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{mode}", disk], check=True)
+
+
+def records(disk: Path) -> int:
+    return sum(path.suffix != TEMPORARY for path in (disk / "cache").glob("??/??/*"))
+
+
+@pytest.fixture
+def own_with_log(disk) -> Iterator[ServerProcess]:
+    with serving(**settings(disk), under=("sh", "-c", f'exec "$0" "$@" 2>>{disk}/log')) as running:
+        yield running
+
+
+def test_a_full_disk_costs_no_request_and_is_written_again_when_it_has_room(own_with_log, disk):
+    own = own_with_log
+    own.ask("/img/w_50/cat.png")
+    await_that(lambda: records(disk) == 1, "it is on disk")
+    filler = fill(disk)
+    answers = ask_for_all(own)
+    kept = own.ask("/img/w_50/cat.png")
+
+    assert {answer.status for answer in answers} == {200}
+    assert kept.cache_status == "imgserver; hit"
+    assert own.metric("imgserver_cache_dropped_writes_total", tier="disk", reason="error") >= 1
+    assert own.metric("imgserver_cache_dropped_writes_total", tier="disk", reason="paused") >= 1
+    filler.unlink()
+    numbers = iter(range(100, 1000))
+    await_that(lambda: own.ask(f"/img/w_{next(numbers)}/cat.png").status == 200 and records(disk) > 1, "it is written")
+
+
+def test_a_disk_that_may_only_be_read_is_read_and_costs_no_request(own, disk):
+    own.ask("/img/w_50/cat.png")
+    await_that(lambda: records(disk) == 1, "it is on disk")
+    remount(disk, "ro")
+    answers = ask_for_all(own)
+    kept = own.ask("/img/w_50/cat.png")
+    remount(disk, "rw")
+
+    assert {answer.status for answer in answers} == {200}
+    assert kept.cache_status == "imgserver; hit"
+
+
+def test_workers_that_die_while_nothing_can_be_written_come_back_afterwards(own, disk):
+    await_that(lambda: len(own.workers()) == 3, "all workers are up")
+    remount(disk, "ro")
+    for worker in own.workers():
+        worker.kill()
+    await_that(lambda: own.ask("/readyz").status == 503, "no worker is left")
+    refused = own.ask("/img/w_51/cat.png")
+    remount(disk, "rw")
+
+    assert (refused.status, own.ask("/livez").status) == (503, 200)
+    await_that(lambda: own.ask("/img/w_52/cat.png").status == 200, "pictures again", seconds=15)

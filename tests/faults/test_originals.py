@@ -1,0 +1,146 @@
+"""Originals that change under the server: while a worker reads them, and between two requests. Real processes."""
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
+
+OLD, NEW = SAMPLES / "dogs.jpg", SAMPLES / "autumn.jpg"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    shutil.copy(OLD, folder / "old.jpg")
+    shutil.copy(NEW, folder / "new.jpg")
+    (folder.parent / "secret.jpg").write_bytes((SAMPLES / "sunset.jpg").read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(folder) -> ServerProcess:
+    """Root may read everything; without these two capabilities it may read what its mode allows, like anybody."""
+    mortal = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    with serving(folder, workers_count=1, under=mortal) as running:
+        yield running
+
+
+def replace(path: Path) -> None:
+    shutil.copy(NEW, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def swap_for_symlink(path: Path) -> None:
+    path.with_suffix(".link").symlink_to(path.parent.parent / "secret.jpg")
+    path.with_suffix(".link").replace(path)
+
+
+def swap_for_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def swap_for_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def write_over(path: Path) -> None:
+    path.write_bytes(NEW.read_bytes())
+
+
+def write_half_over(path: Path) -> None:
+    """Without changing its size: the head of one photograph, the rest of another."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(NEW.read_bytes()[: path.stat().st_size // 2])
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 100_000)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize(
+    ("deed", "then"),
+    [(replace, 200), (Path.unlink, 404), (swap_for_symlink, 404), (swap_for_fifo, 404), (swap_for_folder, 404)],
+)
+def test_a_name_that_changes_while_it_is_read_gives_the_picture_it_had(own, folder, deed, then):
+    during, after = changed_while_read(own, folder, deed)
+
+    assert (during.status, during.body) == (200, own.ask("/img/w_80/old.jpg").body)
+    assert after.status == then
+    assert after.status == 404 or after.body == own.ask("/img/w_81/new.jpg").body
+
+
+@pytest.mark.parametrize(
+    ("deed", "then"), [(write_over, {200}), (write_half_over, {200, 422}), (truncate, {422}), (empty, {422})]
+)
+def test_a_file_written_over_while_it_is_read_is_no_picture_and_no_verdict(own, folder, deed, then):
+    """Neither what the old and the new bytes make together nor that they cannot be read: it is over in a moment, and a
+    cache must keep neither."""
+    during, after = changed_while_read(own, folder, deed)
+
+    assert (during.status, during.headers["Cache-Control"]) == (503, "no-store")
+    assert int(during.headers["Retry-After"]) >= 1
+    assert after.status in then
+    assert deed is not write_over or after.body == own.ask("/img/w_81/new.jpg").body
+
+
+def changed_while_read(server: ServerProcess, folder: Path, deed) -> tuple[Answer, Answer]:
+    """The answer to a request whose original changed after it was opened and before it was read, and a later answer."""
+    path = folder / f"{deed.__name__}.jpg"
+    shutil.copy(OLD, path)
+    for worker in server.workers():
+        worker.suspend()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.ask, f"/img/w_80/{path.name}")
+        await_that(lambda: server.image_health()["workers"]["busy"] == 1, "a stopped worker has it")
+        deed(path)
+        for worker in server.workers():
+            worker.resume()
+        during = asked.result()
+    return during, server.ask(f"/img/w_81/{path.name}")
+
+
+@pytest.mark.parametrize(
+    ("deed", "status"),
+    [(truncate, 422), (empty, 422), (swap_for_symlink, 404), (swap_for_fifo, 404), (Path.unlink, 404)],
+)
+def test_a_kept_picture_follows_its_original(own, folder, deed, status):
+    path = folder / f"kept-{deed.__name__}.jpg"
+    shutil.copy(OLD, path)
+    assert own.ask(f"/img/w_82/{path.name}").status == 200
+    deed(path)
+
+    await_that(lambda: own.ask(f"/img/w_82/{path.name}").status != 200, "it is noticed", seconds=3)
+    assert own.ask(f"/img/w_82/{path.name}").status == status
+
+
+def test_a_file_that_may_not_be_read_is_told_as_absent(own, folder):
+    shutil.copy(OLD, folder / "forbidden.jpg")
+    (folder / "forbidden.jpg").chmod(0)
+
+    assert own.ask("/img/w_82/forbidden.jpg").status == 404
+
+
+def test_no_descriptor_is_left_after_all_of_it(own, folder):
+    assert own.ask("/img/w_83/old.jpg").status == 200
+
+    await_that(lambda: not opened_below(folder, own.process.pid), "all originals are closed")
+
+
+def opened_below(folder: Path, pid: int) -> list[Path]:
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(link.readlink())
+    return [path for path in found if path.is_relative_to(folder)]

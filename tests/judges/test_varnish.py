@@ -1,0 +1,17 @@
+"""What docs/caching.md says of Varnish alone."""
+
+from tests.judges.test_fronts import BROWSERS
+from tests.judges.varnish import needs_varnish, varnish
+
+pytestmark = needs_varnish
+
+
+def test_a_negotiated_url_has_three_copies_at_most(origin, tmp_path):
+    with varnish(tmp_path, origin) as front:
+        before = front.counter("MAIN.n_object")
+        for number in range(50):
+            for accept, _ in BROWSERS.values():
+                front.ask("/img/w_80,f_auto/dogs.jpg", headers={"Accept": f"{accept},x/{number}", "Cookie": "a=b"})
+
+        assert front.counter("MAIN.n_object") - before <= 3
+        assert front.counter("MAIN.s_fetch") <= 10

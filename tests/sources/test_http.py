@@ -1,0 +1,602 @@
+"""Originals by HTTP, from servers that do right and servers that do not."""
+
+import asyncio
+import errno
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trustme
+from stamina.instrumentation import get_on_retry_hooks
+
+from imgserver.errors import (
+    DeadlineExceeded,
+    ImageOverLimit,
+    ImgserverError,
+    NotFound,
+    SourceDenied,
+    SourceFailed,
+    Unavailable,
+)
+from imgserver.sources import http
+from imgserver.sources.http import HttpOrigin
+from imgserver.sources.origin import Told, Validators
+from imgserver.sources.sites import HttpSourceSettings, Named
+from tests.sources.origin_server import (
+    BODY,
+    Names,
+    OriginServer,
+    body,
+    cut,
+    endless,
+    head,
+    in_turn,
+    origin_server,
+    redirect,
+    reset,
+    stalled,
+    status,
+)
+from tests.waiting import eventually
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+DATE = "Tue, 24 Nov 2026 06:00:00 GMT"
+PATH = "a.jpg"
+TARGET = "/assets/a.jpg"
+
+
+class Sink:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    async def __call__(self, chunk: bytes) -> None:
+        self.data += chunk
+
+
+def no_audit(event: str, *, reason: str, **facts: object) -> None:
+    raise AssertionError(event, reason, facts)
+
+
+@asynccontextmanager
+async def origin_of(
+    server: OriginServer, *, scheme: str = "http", audit=no_audit, tls=None, resolver=None, host="127.0.0.1", **changes
+) -> AsyncIterator[HttpOrigin]:
+    plain = {"base": f"{scheme}://{host}:{server.port}/assets/", "networks": LOOPBACK}
+    settings = HttpSourceSettings(**plain | changes)
+    origin = HttpOrigin("shop", settings, Named(settings), audit=audit, tls=tls, resolver=resolver)
+    try:
+        yield origin
+    finally:
+        await origin.close()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[OriginServer]:
+    async with origin_server() as running:
+        yield running
+
+
+@pytest.fixture
+async def origin(server: OriginServer) -> AsyncIterator[HttpOrigin]:
+    async with origin_of(server) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(http, "JITTER_SECONDS", 0.001)
+
+
+async def fetched(origin: HttpOrigin, known: Validators | None = None) -> tuple[Told | None, bytes]:
+    sink = Sink()
+    said = await origin.fetch(PATH, sink, known=known)
+    return said, bytes(sink.data)
+
+
+async def failure(origin: HttpOrigin, sink: Sink | None = None) -> ImgserverError:
+    with pytest.raises(ImgserverError) as caught:
+        await origin.fetch(PATH, sink or Sink())
+    return caught.value
+
+
+# What comes of an orderly answer.
+
+
+async def test_a_body_comes_whole_with_what_the_server_tells_of_it(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = body(ETag='"one"', Last_Modified=DATE, Cache_Control="max-age=60", Age=10)
+    told = Told(Validators('"one"', 1_795_500_000, len(BODY)), 50)
+
+    assert await fetched(origin) == (told, BODY)
+    assert await origin.look(PATH) == told
+    assert [asked.method for asked in server.asked] == ["GET", "HEAD"]
+
+
+async def test_a_server_that_tells_nothing_is_believed(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = cut(BODY)
+
+    assert await fetched(origin) == (Told(Validators()), BODY)
+
+
+async def test_a_body_in_chunks_comes_whole(server: OriginServer, origin: HttpOrigin) -> None:
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (BODY[:5], BODY[5:])) + b"0\r\n\r\n"
+    server.answers[TARGET] = cut(chunks, Transfer_Encoding="chunked")
+
+    assert (await fetched(origin))[1] == BODY
+
+
+async def test_an_empty_body_is_a_body(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = body(b"")
+
+    assert await fetched(origin) == (Told(Validators(size_bytes=0)), b"")
+
+
+async def test_the_sink_sees_a_body_before_it_is_over(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = stalled(head(200, Content_Length=100) + b"begun")
+    sink = Sink()
+
+    fetching = asyncio.create_task(origin.fetch(PATH, sink))
+    await eventually(lambda: sink.data == b"begun")
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+
+
+async def test_a_request_asks_for_plain_bytes_and_tells_nothing_of_anybody(server: OriginServer) -> None:
+    server.answers[TARGET] = body(Set_Cookie="a=b; Path=/")
+    secret = ("Authorization: Bearer secret",)
+    async with origin_of(server, host="cdn.example.com", resolver=names(), headers=secret) as origin:
+        await fetched(origin)
+        await fetched(origin)
+
+    fields = server.asked[1].fields
+    assert fields["accept-encoding"] == "identity"
+    assert fields["authorization"] == "Bearer secret"
+    assert fields["host"] == f"cdn.example.com:{server.port}"
+    assert set(fields) == {"host", "accept", "accept-encoding", "user-agent", "authorization"}
+
+
+async def test_connections_are_kept(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = body()
+    for _ in range(3):
+        await fetched(origin)
+
+    assert server.connects == 1
+
+
+async def test_a_name_is_percent_encoded_once(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers["/assets/a%20b%3F%25/%C3%A4.jpg"] = body(b"found")
+    sink = Sink()
+
+    await origin.fetch("a b?%/ä.jpg", sink)
+    assert sink.data == b"found"
+
+
+# Conditions.
+
+
+async def test_what_is_unchanged_is_not_sent_again(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = status(304)
+
+    assert await fetched(origin, Validators('"one"', 1_795_500_000, 5)) == (None, b"")
+    assert server.asked[0].fields["if-none-match"] == '"one"'
+    assert server.asked[0].fields["if-modified-since"] == DATE
+
+
+async def test_what_is_changed_is_sent(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = body(b"new", ETag='"two"')
+
+    assert await fetched(origin, Validators('"one"')) == (Told(Validators('"two"', None, 3)), b"new")
+
+
+@pytest.mark.parametrize("known", [None, Validators(size_bytes=5)])
+async def test_unchanged_since_nothing_is_no_answer(
+    server: OriginServer, origin: HttpOrigin, known: Validators | None
+) -> None:
+    server.answers[TARGET] = status(304)
+
+    with pytest.raises(SourceFailed):
+        await fetched(origin, known)
+
+
+# Statuses.
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "attempts"),
+    [(404, NotFound, 1), (410, NotFound, 1), (403, NotFound, 1), (451, NotFound, 1)]
+    + [(code, SourceFailed, 1) for code in (201, 204, 206, 300, 305, 400, 401, 405, 407, 416, 418, 429, 501, 505, 599)]
+    + [(code, SourceFailed, 3) for code in (500, 502, 503, 504)],
+)
+async def test_a_status_that_brings_no_body(
+    server: OriginServer, origin: HttpOrigin, code: int, kind: type[ImgserverError], attempts: int
+) -> None:
+    server.answers[TARGET] = body(b"some text", code)
+
+    sink = Sink()
+    assert type(await failure(origin, sink)) is kind
+    assert sink.data == b""
+    assert len(server.asked) == attempts
+    server.asked.clear()
+    with pytest.raises(kind):
+        await origin.look(PATH)
+    asked_again = (400 <= code < 500 and code not in (404, 410, 429)) or code == 501
+    assert server.asked[-1].method == ("GET" if asked_again else "HEAD")
+
+
+async def test_absent_says_nothing_more_than_absent(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = status(403)
+
+    error = await failure(origin)
+    assert (error.detail, error.facts) == (NotFound().detail, {})
+
+
+# Second attempts.
+
+
+@pytest.mark.parametrize("fault", [status(503), reset(), reset(b"HTTP/1.1 200"), cut(b"", Content_Length=5)])
+async def test_a_failure_that_passes_is_not_noticed(server: OriginServer, origin: HttpOrigin, fault) -> None:
+    server.answers[TARGET] = in_turn(fault, fault, body())
+
+    assert (await fetched(origin))[1] == BODY
+    assert len(server.asked) == 3
+
+
+async def test_a_look_is_repeated_too(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = in_turn(status(502), body())
+
+    assert await origin.look(PATH) == Told(Validators(size_bytes=len(BODY)))
+
+
+async def test_attempts_are_counted(server: OriginServer) -> None:
+    server.answers[TARGET] = status(503)
+    async with origin_of(server, attempts=1) as origin:
+        assert type(await failure(origin)) is SourceFailed
+
+    assert len(server.asked) == 1
+
+
+def test_attempts_are_nobody_elses_log() -> None:
+    """The library's own hooks would write addresses into it."""
+    assert get_on_retry_hooks() == ()
+
+
+async def test_nothing_is_sent_twice_once_the_sink_has_a_byte(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = reset(head(200, Content_Length=100) + b"begun")
+    sink = Sink()
+
+    assert type(await failure(origin, sink)) is SourceFailed
+    assert (sink.data, len(server.asked)) == (b"begun", 1)
+
+
+async def test_nobody_listening_is_a_failure_of_the_source(server: OriginServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    async with origin_of(server, base=f"http://127.0.0.1:{port}/") as origin:
+        assert type(await failure(origin)) is SourceFailed
+
+
+async def test_attempts_end_with_the_time_for_all_of_them(
+    server: OriginServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "WAIT_SECONDS", 1.0)
+    server.answers[TARGET] = status(503)
+    begun = time.monotonic()
+    async with origin_of(server, attempts=5, total_seconds=0.3) as origin:
+        assert type(await failure(origin)) in (SourceFailed, DeadlineExceeded)
+
+    assert time.monotonic() - begun < 0.9
+
+
+# Bodies that are not what was promised.
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        cut(b"half", Content_Length=8),
+        cut(b"4\r\nhalf\r\n", Transfer_Encoding="chunked"),
+        cut(b"9\r\nhalf", Transfer_Encoding="chunked"),
+        cut(b"zz\r\nhalf\r\n0\r\n\r\n", Transfer_Encoding="chunked"),
+    ],
+)
+async def test_a_body_that_ends_early_is_a_failure(server: OriginServer, origin: HttpOrigin, answer) -> None:
+    server.answers[TARGET] = answer
+
+    assert type(await failure(origin)) is SourceFailed
+
+
+async def test_nothing_behind_the_promised_length_is_taken(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = cut(b"wholeand more", Content_Length=5)
+    sink = Sink()
+
+    # The parser sees it in the same packet, and no longer trusts the connection.
+    assert type(await failure(origin, sink)) is SourceFailed
+    assert sink.data in (b"", b"whole")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate", "identity, gzip", "zstd"])
+async def test_a_compressed_body_is_refused_unread(server: OriginServer, origin: HttpOrigin, encoding: str) -> None:
+    server.answers[TARGET] = body(Content_Encoding=encoding)
+    sink = Sink()
+
+    assert "compressed" in (await failure(origin, sink)).detail
+    assert (sink.data, len(server.asked)) == (b"", 1)
+
+
+async def test_identity_is_no_compression(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = body(Content_Encoding="identity")
+
+    assert (await fetched(origin))[1] == BODY
+
+
+@pytest.mark.parametrize("answer", [cut(b""), b"not http at all\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000])
+async def test_what_is_no_http_is_a_failure(server: OriginServer, origin: HttpOrigin, answer) -> None:
+    async def raw(_, writer) -> None:
+        writer.write(answer)
+        writer.write(b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server.answers[TARGET] = raw if isinstance(answer, bytes) else cut(b"", Content_Length="many")
+
+    assert type(await failure(origin)) is SourceFailed
+
+
+# Bounds.
+
+
+async def test_a_body_promised_over_the_limit_is_not_read(server: OriginServer) -> None:
+    server.answers[TARGET] = stalled(head(200, Content_Length=10_001))
+    sink = Sink()
+    async with origin_of(server, max_bytes=10_000) as origin:
+        error = await failure(origin, sink)
+        await eventually(lambda: not server.open)
+
+    assert type(error) is ImageOverLimit
+    assert (sink.data, error.facts["allowed"]) == (b"", 10_000)
+
+
+@pytest.mark.parametrize("promise", [{}, {"Transfer_Encoding": "chunked"}])
+async def test_an_endless_body_is_cut_at_the_limit(server: OriginServer, promise: dict[str, object]) -> None:
+    server.answers[TARGET] = endless(b"ff\r\n" + bytes(255) + b"\r\n" if promise else bytes(4096), **promise)
+    sink = Sink()
+    async with origin_of(server, max_bytes=1 << 20) as origin:
+        assert type(await failure(origin, sink)) is ImageOverLimit
+        await eventually(lambda: not server.open)
+
+    assert len(sink.data) <= 1 << 20
+    assert len(server.asked) == 1
+
+
+async def test_a_body_as_large_as_the_limit_passes(server: OriginServer) -> None:
+    server.answers[TARGET] = body()
+    async with origin_of(server, max_bytes=len(BODY)) as origin:
+        assert (await fetched(origin))[1] == BODY
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"HTTP/1.1 200 OK\r\nContent-", head(200, Content_Length=9), head(200) + b"half"]
+)
+async def test_a_server_that_falls_silent_is_left(server: OriginServer, begun: bytes) -> None:
+    server.answers[TARGET] = stalled(begun)
+    before = time.monotonic()
+    async with origin_of(server, idle_seconds=0.1) as origin:
+        assert type(await failure(origin)) is DeadlineExceeded
+        await eventually(lambda: not server.open)
+
+    assert time.monotonic() - before < 4
+    assert len(server.asked) == 1
+
+
+async def test_a_trickle_ends_with_the_total(server: OriginServer) -> None:
+    server.answers[TARGET] = endless(b"x", pause_seconds=0.05, Content_Length=10_000)
+    before = time.monotonic()
+    async with origin_of(server, idle_seconds=5, total_seconds=0.4) as origin:
+        assert type(await failure(origin)) is DeadlineExceeded
+        await eventually(lambda: not server.open)
+
+    assert 0.35 < time.monotonic() - before < 4
+
+
+async def test_a_connection_that_does_not_come_about_ends_with_its_own_time(server: OriginServer) -> None:
+    class Silence(Names):
+        async def resolve(self, host: str, port: int = 0, family: int = 0):
+            self.asked.append(host)
+            await asyncio.Event().wait()
+
+    names = Silence({})
+    before = time.monotonic()
+    async with origin_of(server, base="http://a.example/", connect_seconds=0.1, attempts=2, resolver=names) as origin:
+        assert type(await failure(origin)) is DeadlineExceeded
+
+    assert 0.15 < time.monotonic() - before < 4
+
+
+async def test_a_silent_handshake_ends_with_the_time_to_connect(server: OriginServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        base = f"https://127.0.0.1:{mute.getsockname()[1]}/"
+        async with origin_of(server, base=base, connect_seconds=0.1, attempts=1) as origin:
+            assert type(await failure(origin)) is DeadlineExceeded
+
+
+async def test_connections_have_a_bound_and_waiting_for_one_has_the_time_to_connect(server: OriginServer) -> None:
+    server.answers[TARGET] = stalled()
+    async with origin_of(server, connections=2, connect_seconds=0.1, attempts=1, idle_seconds=0.5) as origin:
+        begun = [asyncio.create_task(origin.fetch(PATH, Sink())) for _ in range(2)]
+        await eventually(lambda: len(server.asked) == 2)
+        assert type(await failure(origin)) is DeadlineExceeded
+        assert not any(task.done() for task in begun)
+        await asyncio.wait(begun)
+        assert [type(task.exception()) for task in begun] == [DeadlineExceeded] * 2
+
+    assert server.connects == 2
+
+
+async def test_who_leaves_closes_the_connection(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = stalled()
+    fetching = asyncio.create_task(origin.fetch(PATH, Sink()))
+    await eventually(lambda: server.asked)
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+
+    await eventually(lambda: not server.open)
+
+
+@pytest.mark.parametrize("fault", [ImageOverLimit(), OSError(errno.ENOSPC, "full"), TimeoutError(), ValueError()])
+async def test_what_the_sink_raises_passes_through(server: OriginServer, origin: HttpOrigin, fault: Exception) -> None:
+    server.answers[TARGET] = body()
+
+    async def sink(_: bytes) -> None:
+        raise fault
+
+    with pytest.raises(type(fault)) as caught:
+        await origin.fetch(PATH, sink)
+    assert caught.value is fault
+    assert len(server.asked) == 1
+
+
+async def test_no_socket_left_is_our_own_trouble(
+    server: OriginServer, origin: HttpOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(http.socket, "socket", none_left)
+
+    error = await failure(origin)
+    assert type(error) is Unavailable
+    assert error.facts == {"reason": "memory", "retry_after": 1}
+
+
+# Looks.
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 405, 501])
+async def test_where_head_is_refused_a_get_is_looked_at_but_not_read(
+    server: OriginServer, origin: HttpOrigin, code: int
+) -> None:
+    async def answer(asked, writer) -> None:
+        await (status(code) if asked.method == "HEAD" else endless(ETag='"one"'))(asked, writer)
+
+    server.answers[TARGET] = answer
+
+    assert await origin.look(PATH) == Told(Validators('"one"'))
+    await eventually(lambda: not server.open)
+
+
+# Redirects.
+
+
+async def test_redirects_are_followed_by_hand(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = redirect("b.jpg")
+    server.answers["/assets/b.jpg"] = redirect("/assets/c.jpg?v=1#piece", 301)
+    server.answers["/assets/c.jpg?v=1"] = redirect("../assets/./x/../d%20e.jpg", 308)
+    server.answers["/assets/d%20e.jpg"] = body(ETag='"one"')
+
+    assert (await fetched(origin))[1] == BODY
+    assert (await origin.look(PATH)).validators.etag == '"one"'
+    assert [asked.method for asked in server.asked] == ["GET"] * 4 + ["HEAD"] * 4
+    assert not any("referer" in asked.fields for asked in server.asked)
+
+
+async def test_more_redirects_than_allowed_are_a_failure(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = redirect(TARGET)
+
+    assert type(await failure(origin)) is SourceFailed
+    assert len(server.asked) == 4
+
+
+async def test_no_redirects_can_be_wished(server: OriginServer) -> None:
+    server.answers[TARGET] = redirect("b.jpg")
+    async with origin_of(server, redirects=0) as origin:
+        assert type(await failure(origin)) is SourceFailed
+
+
+async def test_a_redirect_to_nowhere_is_a_failure(server: OriginServer, origin: HttpOrigin) -> None:
+    server.answers[TARGET] = status(302)
+
+    assert type(await failure(origin)) is SourceFailed
+
+
+async def test_secrets_are_not_carried_to_another_server(server: OriginServer) -> None:
+    async with origin_server() as other:
+        there = f"http://127.0.0.1:{other.port}/"
+        server.answers[TARGET] = redirect(there + "a.jpg")
+        other.answers["/a.jpg"] = body()
+        async with origin_of(server, headers=("Authorization: Bearer secret",), allowed=(there,)) as origin:
+            await fetched(origin)
+
+        assert "authorization" in server.asked[0].fields
+        assert "authorization" not in other.asked[0].fields
+
+
+# TLS.
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+async def secure(authority: trustme.CA) -> AsyncIterator[OriginServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("cdn.example.com").configure_cert(context)
+    async with origin_server(tls=context) as running:
+        running.answers[TARGET] = body()
+        yield running
+
+
+@pytest.fixture
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def names() -> Names:
+    return Names({"cdn.example.com": [["127.0.0.1"]], "other.example.com": [["127.0.0.1"]]})
+
+
+async def test_https_is_spoken(secure: OriginServer, trusting: ssl.SSLContext) -> None:
+    async with origin_of(secure, scheme="https", host="cdn.example.com", tls=trusting, resolver=names()) as origin:
+        assert (await fetched(origin))[1] == BODY
+
+
+async def test_a_certificate_for_another_name_is_refused(secure: OriginServer, trusting: ssl.SSLContext) -> None:
+    async with origin_of(secure, scheme="https", host="other.example.com", tls=trusting, resolver=names()) as origin:
+        assert type(await failure(origin)) is SourceFailed
+
+    assert secure.asked == []
+
+
+async def test_a_certificate_of_an_unknown_authority_is_refused_by_default(secure: OriginServer) -> None:
+    async with origin_of(secure, scheme="https", host="cdn.example.com", resolver=names()) as origin:
+        assert type(await failure(origin)) is SourceFailed
+
+    assert secure.asked == []
+
+
+async def test_https_never_leads_to_http(secure: OriginServer, server: OriginServer, trusting: ssl.SSLContext) -> None:
+    events: list[tuple[str, str]] = []
+    secure.answers[TARGET] = redirect(f"http://127.0.0.1:{server.port}/a.jpg")
+    async with origin_of(
+        secure,
+        scheme="https",
+        host="cdn.example.com",
+        tls=trusting,
+        resolver=names(),
+        allowed=(f"http://127.0.0.1:{server.port}/",),
+        audit=lambda event, *, reason, **_: events.append((event, reason)),
+    ) as origin:
+        assert type(await failure(origin)) is SourceDenied
+
+    assert events == [("redirect_denied", "downgrade")]
+    assert server.connects == 0

@@ -1,0 +1,314 @@
+"""No request leads to where it must not: by literal, by name, by redirect, by a name that changes its mind.
+
+The listener stands on loopback, at 127.0.0.1 and ::1, and must see no connection. Other refused addresses have no
+listener here: for them no socket may be made at all.
+"""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from types import SimpleNamespace
+
+import pytest
+
+from imgserver.addresses import parse
+from imgserver.errors import ImgserverError, NotFound, SourceDenied, SourceFailed
+from imgserver.sources import http
+from imgserver.sources.http import HttpOrigin
+from imgserver.sources.sites import HttpSourceSettings, Named, Remote
+from tests.sources.origin_server import Names, OriginServer, body, origin_server, redirect
+from tests.sources.test_networks import REFUSED_4, REFUSED_6, WRAPPINGS, samples
+
+TWO = "127.0.0.2"  # stands for a public address: it alone is excepted from the policy
+
+
+class Events:
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.facts: list[dict[str, object]] = []
+
+    def __call__(self, event: str, *, reason: str, **facts: object) -> None:
+        self.seen.append((event, reason))
+        self.facts.append(facts)
+
+
+@pytest.fixture
+async def listener() -> AsyncIterator[OriginServer]:
+    async with origin_server("127.0.0.1", "::1") as running:
+        running.answers["/a.jpg"] = body(b"secret")
+        yield running
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every socket that the origin makes."""
+    made: list[object] = []
+
+    def noted(*arguments: int) -> socket.socket:
+        made.append(arguments)
+        return socket.socket(*arguments)
+
+    monkeypatch.setattr(http, "socket", SimpleNamespace(socket=noted, gaierror=socket.gaierror))
+    return made
+
+
+@asynccontextmanager
+async def remote(events: Events, *addresses: str, resolver=None, **changes) -> AsyncIterator[HttpOrigin]:
+    """A remote source on whose list all the addresses are, so that the networks alone can refuse."""
+    allowed = tuple({f"{one.scheme}://{host(one.host)}:{one.port}/" for one in map(parse, addresses)})
+    settings = HttpSourceSettings(**{"allowed": allowed, **changes})
+    origin = HttpOrigin("remote:", settings, Remote(settings, audit=events), audit=events, resolver=resolver)
+    try:
+        yield origin
+    finally:
+        await origin.close()
+
+
+def host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+async def refusal(origin: HttpOrigin, address: str) -> ImgserverError:
+    async def sink(chunk: bytes) -> None:
+        raise AssertionError(chunk)
+
+    with pytest.raises(ImgserverError) as caught:
+        await origin.fetch(address, sink)
+    with pytest.raises(type(caught.value)):
+        await origin.look(address)
+    return caught.value
+
+
+REFUSED = [
+    (kind, wrapping, WRAPPINGS[wrapping](IPv4Address(address).packed))
+    for kind, cidrs in REFUSED_4.items()
+    for wrapping in WRAPPINGS
+    for address in ([samples(cidrs[0])[-1], "127.0.0.1"] if kind == "loopback" else [samples(cidrs[-1])[0]])
+] + [(kind, "version 6", samples(cidrs[-1])[0]) for kind, cidrs in REFUSED_6.items()]
+REFUSED_IDS = [f"{kind}, {wrapping}: {address}" for kind, wrapping, address in REFUSED]
+
+
+@pytest.mark.parametrize(("kind", "wrapping", "address"), REFUSED, ids=REFUSED_IDS)
+async def test_no_refused_address_is_dialled(
+    listener: OriginServer, events: Events, sockets: list[object], kind: str, wrapping: str, address: str
+) -> None:
+    literal = f"http://{host(address)}:{listener.port}/a.jpg"
+    named = f"http://inside.example:{listener.port}/a.jpg"
+    names = Names({"inside.example": [[address]]})
+    async with remote(events, literal, named, resolver=names) as origin:
+        by_literal, by_name = await refusal(origin, literal), await refusal(origin, named)
+
+    expected = NotFound()
+    assert [(type(one), one.detail, one.facts) for one in (by_literal, by_name)] == [
+        (NotFound, expected.detail, {})
+    ] * 2
+    assert {event for event, _ in events.seen} == {"address_blocked"}
+    assert len(events.seen) == 4
+    assert (listener.connects, sockets) == (0, [])
+
+
+@pytest.mark.parametrize(("kind", "wrapping", "address"), REFUSED, ids=REFUSED_IDS)
+async def test_no_redirect_leads_to_a_refused_address(
+    listener: OriginServer, events: Events, kind: str, wrapping: str, address: str
+) -> None:
+    """Refused by the network though it is on the list, and by the list if it is not there."""
+    target = f"http://{host(address)}:{listener.port}/a.jpg"
+    async with origin_server(TWO) as outside:
+        start = f"http://outside.example:{outside.port}/a.jpg"
+        outside.answers["/a.jpg"] = redirect(target)
+        names = Names({"outside.example": [[TWO]]})
+        async with remote(events, start, target, resolver=names, networks=(TWO + "/32",)) as origin:
+            assert type(await refusal(origin, start)) is NotFound
+        async with remote(events, start, resolver=names, networks=(TWO + "/32",)) as origin:
+            assert type(await refusal(origin, start)) is SourceDenied
+
+    assert len(outside.asked) == 4
+    assert [event for event, _ in events.seen] == ["address_blocked"] * 2 + ["redirect_denied"] * 2
+    assert listener.connects == 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["localhost", "LOCALHOST", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]", "127.0.0.1."],
+)
+async def test_this_machine_is_not_reached_by_any_of_its_names(
+    listener: OriginServer, events: Events, address: str
+) -> None:
+    """By the system's own resolver."""
+    target = f"http://{address}:{listener.port}/a.jpg"
+    async with remote(events, target) as origin:
+        assert type(await refusal(origin, target)) is NotFound
+
+    assert listener.connects == 0
+
+
+async def test_the_listener_would_hear_of_it(listener: OriginServer, events: Events) -> None:
+    """So the tests above can fail."""
+    seen = bytearray()
+
+    async def sink(chunk: bytes) -> None:
+        seen.extend(chunk)
+
+    for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+        target = f"http://{host(address)}:{listener.port}/a.jpg"
+        async with remote(events, target, networks=("127.0.0.0/8", "::1/128")) as origin:
+            await origin.fetch(target, sink)
+
+    assert (bytes(seen), listener.connects, events.seen) == (b"secret" * 3, 3, [])
+
+
+async def test_a_name_that_changes_its_mind_is_judged_each_time(listener: OriginServer, events: Events) -> None:
+    target = f"http://rebinding.example:{listener.port}/a.jpg"
+    names = Names({"rebinding.example": [[TWO], ["127.0.0.1"]]})
+    async with remote(events, target, resolver=names, networks=(TWO + "/32",), attempts=1) as origin:
+        assert type(await refusal_once(origin, target)) is SourceFailed  # "public", where nobody listens
+        origin._session.connector.clear_dns_cache()
+        assert type(await refusal_once(origin, target)) is NotFound
+
+    assert names.asked == ["rebinding.example"] * 2
+    assert (listener.connects, events.seen) == (0, [("address_blocked", "loopback")])
+
+
+async def test_a_name_that_changes_its_mind_between_two_attempts_is_judged_again(
+    listener: OriginServer, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "WAIT_SECONDS", 0.001)
+    target = f"http://rebinding.example:{listener.port}/a.jpg"
+    flaky = socket.gaierror(socket.EAI_AGAIN, "later")
+    names = Names({"rebinding.example": [flaky, ["127.0.0.1"]]})
+    async with remote(events, target, resolver=names) as origin:
+        assert type(await refusal_once(origin, target)) is NotFound
+
+    assert names.asked == ["rebinding.example"] * 2
+    assert (listener.connects, events.seen) == (0, [("address_blocked", "loopback")])
+
+
+@pytest.mark.parametrize("answer", [["127.0.0.1", "::1", TWO], [TWO, "127.0.0.1", "::1"], ["::1", TWO, "10.0.0.1"]])
+async def test_of_several_addresses_only_the_public_ones_are_dialled(
+    listener: OriginServer, events: Events, sockets: list[object], answer: list[str]
+) -> None:
+    target = f"http://mixed.example:{listener.port}/a.jpg"
+    names = Names({"mixed.example": [answer]})
+    async with remote(events, target, resolver=names, networks=(TWO + "/32",), attempts=1) as origin:
+        assert type(await refusal(origin, target)) is SourceFailed  # "public", where nobody listens
+
+    assert (listener.connects, len(sockets)) == (0, 2)
+
+
+async def test_the_gate_at_the_socket_does_not_trust_the_names(
+    listener: OriginServer, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_PublicNames", lambda names, _: names)
+    target = f"http://inside.example:{listener.port}/a.jpg"
+    names = Names({"inside.example": [["::1", "127.0.0.1", "10.0.0.1", "::ffff:127.0.0.1"]]})
+    async with remote(events, target, resolver=names) as origin:
+        assert type(await refusal_once(origin, target)) is NotFound
+
+    assert [event for event, _ in events.seen] == ["address_blocked"]
+    assert listener.connects == 0
+
+
+async def test_a_name_with_refused_addresses_only_is_told_once(listener: OriginServer, events: Events) -> None:
+    target = f"http://inside.example:{listener.port}/a.jpg"
+    names = Names({"inside.example": [["::1", "127.0.0.1", "10.0.0.1", "fd00::1"]]})
+    async with remote(events, target, resolver=names) as origin:
+        assert type(await refusal_once(origin, target)) is NotFound
+
+    assert [event for event, _ in events.seen] == ["address_blocked"]
+    assert listener.connects == 0
+
+
+async def test_absent_unresolvable_and_blocked_are_one_answer(listener: OriginServer, events: Events) -> None:
+    absent = f"http://127.0.0.1:{listener.port}/absent.jpg"
+    unresolvable = "http://unknown.example/a.jpg"
+    blocked = f"http://[::1]:{listener.port}/a.jpg"
+    async with remote(events, absent, unresolvable, blocked, resolver=Names({}), networks=("127.0.0.1/32",)) as origin:
+        errors = [await refusal_once(origin, address) for address in (absent, unresolvable, blocked)]
+
+    assert {(type(one), one.detail, tuple(one.facts)) for one in errors} == {(NotFound, NotFound().detail, ())}
+
+
+@pytest.mark.parametrize("fault", [socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM, None])
+async def test_a_resolver_that_fails_is_no_absent_name(events: Events, fault: int | None) -> None:
+    names = Names({"a.example": [socket.gaierror(fault, "later")]})
+    async with remote(events, "http://a.example/", resolver=names, attempts=1) as origin:
+        assert type(await refusal_once(origin, "http://a.example/")) is SourceFailed
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("http://169.254.169.254/latest/meta-data/", "not_listed"),
+        ("//169.254.169.254/latest/", "not_listed"),
+        ("http://127.0.0.1:6379/", "not_listed"),
+        ("/outside/a.jpg", "not_listed"),
+        ("../outside/a.jpg", "not_listed"),
+        ("http://user@127.0.0.1/", "malformed"),
+        ("file:///etc/passwd", "malformed"),
+        ("ftp://127.0.0.1/a", "malformed"),
+        ("http://2130706433/", "malformed"),
+        ("http://[::1", "malformed"),
+        ("/inside/%2e%2e/outside", "malformed"),
+        ("/inside/..%5Coutside", "malformed"),
+        ("http:\\\\127.0.0.1\\", "malformed"),
+        ("/inside/\xe9.jpg\x85", "malformed"),
+    ],
+)
+async def test_a_redirect_off_the_list_is_denied_and_told(
+    listener: OriginServer, events: Events, location: str, reason: str
+) -> None:
+    start = f"http://127.0.0.1:{listener.port}/inside/a.jpg"
+    listener.answers["/inside/a.jpg"] = redirect(location)
+    listener.answers["/outside/a.jpg"] = body(b"secret")
+    allowed = (f"http://127.0.0.1:{listener.port}/inside/",)
+    async with remote(events, allowed=allowed, networks=("127.0.0.1/32",)) as origin:
+        assert type(await refusal_once(origin, start)) is SourceDenied
+
+    assert events.seen == [("redirect_denied", reason)]
+    assert len(listener.asked) == 1
+
+
+async def test_what_is_not_listed_is_not_even_resolved(listener: OriginServer, events: Events) -> None:
+    names = Names({"other.example": [["127.0.0.1"]]})
+    async with remote(events, "http://listed.example/", resolver=names) as origin:
+        assert type(await refusal(origin, f"http://other.example:{listener.port}/a.jpg")) is SourceDenied
+
+    assert (names.asked, listener.connects) == ([], 0)
+    assert events.seen == [("source_denied", "not_listed")] * 2
+
+
+async def test_a_named_source_is_judged_like_any_other(listener: OriginServer, events: Events) -> None:
+    settings = HttpSourceSettings(base=f"http://localhost:{listener.port}/")
+    origin = HttpOrigin("shop", settings, Named(settings), audit=events)
+    assert type(await refusal_once(origin, "a.jpg")) is NotFound
+    await origin.close()
+
+    assert (listener.connects, events.seen) == (0, [("address_blocked", "loopback")])
+    assert events.facts == [{"source": "shop", "host": "localhost"}]
+
+
+async def test_a_proxy_of_the_environment_is_not_asked(
+    listener: OriginServer, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{listener.port}")
+    names = Names({"a.example": [["10.0.0.1"]]})
+    async with remote(events, "http://a.example/", resolver=names, networks=("127.0.0.1/32",)) as origin:
+        assert type(await refusal_once(origin, "http://a.example/")) is NotFound
+
+    assert listener.connects == 0
+
+
+async def refusal_once(origin: HttpOrigin, address: str) -> ImgserverError:
+    async def sink(chunk: bytes) -> None:
+        raise AssertionError(chunk)
+
+    with pytest.raises(ImgserverError) as caught:
+        await origin.fetch(address, sink)
+    return caught.value

@@ -1,0 +1,189 @@
+"""Which address a path means, and where redirects may lead."""
+
+import pytest
+
+from imgserver.addresses import parse
+from imgserver.errors import NotFound, SourceDenied
+from imgserver.sources import sites
+from imgserver.sources.sites import HttpSourceSettings, Named, Remote
+
+SHOP = Named(
+    HttpSourceSettings(
+        base="https://cdn.example.com/assets",
+        allowed=("https://files.example.com/",),
+        headers=("Authorization: Bearer secret", "X-Two: a: b"),
+    )
+)
+LISTED = "https://listed.example/public/a.jpg"
+UNLISTED = "https://other.example/a.jpg"
+
+
+class Told:
+    """An audit that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, str]] = []
+
+    def __call__(self, event: str, *, reason: str, **facts: object) -> None:
+        self.events.append((event, reason, str(facts["host"])))
+
+
+@pytest.fixture
+def audit() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def remote(audit: Told) -> Remote:
+    return Remote(HttpSourceSettings(allowed=("https://listed.example/public/",)), audit=audit)
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("mugs/red.jpg", "https://cdn.example.com/assets/mugs/red.jpg"),
+        ("a b/ä.jpg", "https://cdn.example.com/assets/a%20b/%C3%A4.jpg"),
+        ("a?b#c%d;e+f.jpg", "https://cdn.example.com/assets/a%3Fb%23c%25d%3Be%2Bf.jpg"),
+        ("a%2e%2e%2fb.jpg", "https://cdn.example.com/assets/a%252e%252e%252fb.jpg"),
+        ("https://evil.example/a", "https://cdn.example.com/assets/https%3A//evil.example/a"),
+        ("@evil.example/a", "https://cdn.example.com/assets/%40evil.example/a"),
+        (".../a..b", "https://cdn.example.com/assets/.../a..b"),
+    ],
+)
+def test_a_path_is_below_the_base_each_character_itself(path: str, address: str) -> None:
+    assert str(SHOP.address(path)) == address
+
+
+@pytest.mark.parametrize(
+    "path", ["../a", "a/../../b", "./a", "..", "..;x/a", "a\\b", "..\\a", "a\nb", "a\x00", "a\udce9"]
+)
+def test_no_path_leads_out_of_the_base(path: str) -> None:
+    with pytest.raises(NotFound):
+        SHOP.address(path)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("https://cdn.example.com/assets/b.jpg", True),
+        ("https://files.example.com/b.jpg", True),
+        ("https://cdn.example.com/secret/b.jpg", False),
+        ("https://cdn.example.com:8443/assets/b.jpg", False),
+        ("https://evil.example/assets/b.jpg", False),
+    ],
+)
+def test_a_named_site_leads_below_its_base_and_to_what_is_allowed(target: str, expected: bool) -> None:
+    assert SHOP.may_lead(SHOP.address("a.jpg"), parse(target)) is expected
+
+
+def test_fixed_fields_are_for_the_base_alone() -> None:
+    assert SHOP.fields(SHOP.address("a.jpg")) == {"Authorization": "Bearer secret", "X-Two": "a: b"}
+    assert SHOP.fields(parse("https://files.example.com/a.jpg")) == {}
+    assert SHOP.fields(parse("https://cdn.example.com/other/a.jpg")) == {}
+
+
+def test_what_is_listed_is_served_signed_or_not(remote: Remote) -> None:
+    remote.admit(LISTED, signed=False)
+    remote.admit(LISTED, signed=True)
+
+    assert str(remote.address(LISTED)) == LISTED
+
+
+def test_what_is_not_listed_is_denied_and_told(remote: Remote, audit: Told) -> None:
+    with pytest.raises(SourceDenied):
+        remote.admit(UNLISTED, signed=False)
+    with pytest.raises(SourceDenied):
+        remote.address(UNLISTED)
+
+    assert audit.events == [("source_denied", "not_listed", "other.example")] * 2
+
+
+def test_a_signed_url_vouches_for_its_address_alone(remote: Remote) -> None:
+    remote.admit(UNLISTED, signed=True)
+
+    assert str(remote.address(UNLISTED)) == UNLISTED
+    with pytest.raises(SourceDenied):
+        remote.address(UNLISTED + "?id=5")
+
+
+def test_an_unsigned_url_is_denied_also_after_a_signed_one(remote: Remote) -> None:
+    remote.admit(UNLISTED, signed=True)
+
+    with pytest.raises(SourceDenied):
+        remote.admit(UNLISTED, signed=False)
+
+
+def test_a_signature_does_not_open_other_ports(remote: Remote, audit: Told) -> None:
+    remote.admit("http://other.example/", signed=True)
+    remote.admit("https://other.example/", signed=True)
+    with pytest.raises(SourceDenied):
+        remote.admit("http://other.example:6379/", signed=True)
+
+    assert audit.events == [("source_denied", "port", "other.example")]
+
+
+def test_so_many_addresses_are_vouched_for_at_a_time(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "VOUCHED", 2)
+    for number in (1, 2, 1, 3):
+        remote.admit(f"{UNLISTED}?{number}", signed=True)
+
+    remote.address(f"{UNLISTED}?1")
+    remote.address(f"{UNLISTED}?3")
+    with pytest.raises(SourceDenied):
+        remote.address(f"{UNLISTED}?2")
+
+
+def test_what_is_no_address_is_not_found(remote: Remote) -> None:
+    with pytest.raises(NotFound):
+        remote.admit("a.jpg", signed=True)
+    with pytest.raises(NotFound):
+        remote.address("https://user@listed.example/public/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "expected"),
+    [
+        (LISTED, "https://listed.example/public/b.jpg", True),
+        (LISTED, "https://listed.example/secret/b.jpg", False),
+        (LISTED, UNLISTED, False),
+        (UNLISTED, LISTED, True),
+        (UNLISTED, "https://other.example/b.jpg", True),
+        (UNLISTED, "https://other.example:8443/b.jpg", False),
+        ("http://other.example/a.jpg", "https://other.example/a.jpg", True),
+        (UNLISTED, "https://third.example/a.jpg", False),
+        (UNLISTED, "https://a.other.example/a.jpg", False),
+    ],
+)
+def test_redirects_lead_to_the_list_or_stay_where_the_signature_was(
+    remote: Remote, start: str, target: str, expected: bool
+) -> None:
+    assert remote.may_lead(parse(start), parse(target)) is expected
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"base": "cdn.example.com"},
+        {"base": "https://*.example.com/"},
+        {"base": "https://example.com/?key=secret"},
+        {"base": "https://user:secret@example.com/"},
+        {"allowed": ("example.com",)},
+        {"networks": ("10.0.0.1/8",)},
+        {"headers": ("Authorization: Bearer x",)},
+        {"base": "https://example.com/", "headers": ("secret",)},
+        {"base": "https://example.com/", "headers": ("X: secret\r\nY: z",)},
+        {"base": "https://example.com/", "headers": ("X Y: secret",)},
+        {"base": "https://example.com/", "headers": ("Host: secret",)},
+        {"base": "https://example.com/", "headers": ("accept-encoding: secret",)},
+    ],
+)
+def test_wrong_settings_fail_at_boot(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError) as caught:
+        HttpSourceSettings(**wrong)  # type: ignore[arg-type]
+
+    if "headers" in wrong:
+        assert "secret" not in str(caught.value)
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "secret" not in repr(HttpSourceSettings(base="https://example.com/", headers=("Authorization: secret",)))

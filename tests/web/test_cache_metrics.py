@@ -1,0 +1,59 @@
+"""The cache's series on a real server with all three tiers."""
+
+from tests.redis_server import running
+from tests.serving import ServerProcess, await_that, serving
+
+RESULTS = ("hit", "miss", "stale", "error", "bypass")
+
+
+def results(server: ServerProcess, tier: str) -> dict[str, float]:
+    found = {name: server.metric("imgserver_cache_requests_total", tier=tier, result=name) for name in RESULTS}
+    return {name: count for name, count in found.items() if count}
+
+
+def test_look_ups_are_balanced_in_every_tier_also_while_redis_is_away(tmp_path):
+    with running(tmp_path) as redis:
+        settings = {"redis_url": redis.url, "disk_path": tmp_path / "cache", "cache_memory_item_bytes": 2_000}
+        with serving(workers_count=1, **settings) as server:
+            await_that(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
+            for target in ("/img/w_10/cat.png", "/img/w_300/cat.png"):
+                for _ in range(3):
+                    server.ask(target)
+                    await_that(lambda: server.image_health()["cache"]["writes"] == 0, "it is written")
+            redis.kill()
+            for width in range(20, 40):
+                server.ask(f"/img/w_{width}/cat.png")
+            memory, disk, after = (results(server, tier) for tier in ("memory", "disk", "redis"))
+            health = server.image_health()["cache"]
+
+    assert memory == {"hit": 2, "miss": 24}
+    assert disk == {"hit": 2, "miss": 22}
+    # Two look-ups before the kill, twenty after it: few of them asked, the others met an open breaker.
+    assert sum(after.values()) == 22
+    assert after["miss"] == 2
+    assert 1 <= after["error"] <= 10
+    assert after["bypass"] >= 10
+    assert (health["redis"]["errors"], health["redis"]["bypassed"]) == (after["error"], after["bypass"])
+
+
+def test_sizes_room_and_connections_are_told(tmp_path):
+    with running(tmp_path) as redis, serving(workers_count=1, redis_url=redis.url) as server:
+        await_that(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
+        length = len(server.ask("/img/w_45/cat.png").body)
+        await_that(lambda: server.metric("imgserver_cache_disk_size_bytes") > 0, "the disk was looked at")
+        free, size = (server.metric(f"imgserver_cache_disk_{kind}_bytes") for kind in ("free", "size"))
+
+        assert server.metric("imgserver_cache_value_bytes_count") == 1
+        assert server.metric("imgserver_cache_value_bytes_sum") == length
+        assert 0 < free < size
+        connections = [server.metric("imgserver_redis_pool_connections", state=state) for state in ("idle", "used")]
+        assert 1 <= sum(connections) <= 16
+
+
+def test_without_disk_and_redis_their_series_are_absent():
+    with serving(workers_count=1, disk_limit_bytes=0) as server:
+        text = server.ask("/metrics").body.decode()
+
+    assert "\nimgserver_cache_disk_" not in text
+    assert "\nimgserver_redis_pool_connections{" not in text
+    assert 'tier="redis"' not in text
