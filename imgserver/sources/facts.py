@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from imgserver.rendition import Fingerprint
@@ -37,7 +37,11 @@ class Facts:
     @property
     def fingerprint(self) -> Fingerprint:
         """By the validators wherever they can tell two states apart, so that a look tells what a download did."""
-        text = state_of(self.validators)
+        validators = self.validators
+        if self.body is not None and validators.size_bytes is None:
+            # A body in chunks has a length as well, which a look at it may be told.
+            validators = replace(validators, size_bytes=self.body.length)
+        text = state_of(validators)
         if text is not None:
             return Fingerprint(text)
         assert self.body is not None

@@ -20,6 +20,7 @@ from annotated_types import Ge, Gt, Le
 from imgserver.errors import Conflict, DeadlineExceeded, ImgserverError, NotFound, ServerFault, SourceFailed
 from imgserver.formats import FORMATS
 from imgserver.media import format_of
+from imgserver.sources.answers import max_age_seconds
 from imgserver.sources.origin import Sink, Told, Validators
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _TIMEOUT = re.compile(r"kind: Timeout|TimedOut")
 _VARIANT = re.compile(r"source: (\w{1,64})")
-_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})(?=$|[\s,])", re.IGNORECASE)
-_NOT_KEPT = re.compile(r"(?:^|[\s,])(?:no-store|no-cache|private)(?=$|[\s,=])", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -265,14 +264,7 @@ def _told(result: "GetResult") -> Told:
     # A store that tells no time gets the beginning of the epoch from the client.
     modified = int(meta["last_modified"].timestamp()) or None
     validators = Validators(etag=meta["e_tag"], modified=modified, size_bytes=meta["size"])
-    return Told(validators, _max_age(result.attributes.get("Cache-Control", "")))
-
-
-def _max_age(cache_control: str) -> int | None:
-    if _NOT_KEPT.search(cache_control):
-        return 0
-    found = _MAX_AGE.search(cache_control)
-    return int(found[1]) if found else None
+    return Told(validators, max_age_seconds(result.attributes))
 
 
 def _first(pattern: "re.Pattern[str]", text: str) -> str:

@@ -21,6 +21,7 @@ from imgserver.errors import (
 )
 from imgserver.shards import BLOCK_BYTES
 from imgserver.sources import stock
+from imgserver.sources.origin import Told, Validators
 from imgserver.sources.questions import Asked
 from imgserver.sources.spool import THREADS, Spool
 from imgserver.sources.terms import SpoolSettings
@@ -430,6 +431,22 @@ async def test_a_look_tells_the_fingerprint_of_the_download(scene):
     async with scene.spool.open(PATH) as original:
         assert original.fingerprint == looked
     assert (scene.origin.looks, scene.origin.fetches) == ([PATH], [PATH])
+
+
+async def test_a_body_of_untold_length_has_the_fingerprint_of_a_look_that_tells_it(scene, monkeypatch):
+    async def look(path):
+        return Told(Validators(modified=5, size_bytes=len(CAT)))
+
+    async def fetch(path, sink, *, known=None):
+        await sink(CAT)
+        return Told(Validators(modified=5))
+
+    monkeypatch.setattr(scene.origin, "look", look)
+    monkeypatch.setattr(scene.origin, "fetch", fetch)
+    looked = await scene.spool.fingerprint(PATH)
+
+    async with scene.spool.open(PATH) as original:
+        assert original.fingerprint == looked
 
 
 async def test_a_look_is_good_for_as_long_as_a_download(scene):
