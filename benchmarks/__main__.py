@@ -14,6 +14,7 @@ from benchmarks.hits import measure_contention, measure_hits
 from benchmarks.misses import measure_misses
 from benchmarks.overload import measure_overload, measure_start
 from benchmarks.rivals import measure_rivals
+from benchmarks.signatures import measure_signatures
 from benchmarks.soak import measure_soak
 
 # Each is told how to tell the share that is done; most are over before that would matter.
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "cache": short(measure_cache),
     "contention": short(measure_contention),
     "overload": short(measure_overload),
+    "signatures": short(measure_signatures),
     "soak": measure_soak,
     "rivals": short(measure_rivals),
 }

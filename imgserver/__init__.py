@@ -12,8 +12,9 @@ The floors
 
     0  values and pure rules. plan.py is what a URL asks for; geometry.py and fitting.py compute every size, in
        integers, once; identity.py spells a plan so that equal wishes give equal keys; formats, media (a file's first
-       bytes), negotiation, freshness, ranges and errors are tables and rules; addresses.py reads and spells those of
-       other servers' pictures; rendition.py is what a render leaves behind; machine.py is what this machine grants.
+       bytes), negotiation, freshness, ranges and errors are tables and rules, as are signing.py (who may ask),
+       expiry.py (until when) and ladder.py (for which sizes); addresses.py reads and spells those of other servers'
+       pictures; rendition.py is what a render leaves behind; machine.py is what this machine grants.
     1  what everybody may report to: metrics.py (each series declared once), tallies.py (the counts that hits pay
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
@@ -23,8 +24,8 @@ The floors
     3  who does what, when. service.py tells the story of one picture in words of this floor: admission.py (waiting
        room, slots, deadlines) with cost.py and estimate.py (what a render will take), workers.py (slots) over crew.py
        (a fixed number of processes kept alive) over worker.py (one process), and quarantine.py (originals that
-       killed); refusals.py remembers what cannot be answered. Below floor 2, for the service and for sources:
-       flights.py (one making per key) and behind.py (renewal behind answers).
+       killed); quota.py bounds what strangers have made anew, refusals.py remembers what cannot be answered. Below
+       floor 2, for the service and for sources: flights.py (one making per key) and behind.py (renewal behind answers).
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
        requests into orders and renditions into answers, dressed by web/fields.py; settings.py composes the sections
        that stand beside their components.
@@ -34,9 +35,9 @@ The floors
 The life of a request
     1. web/connections.py: a bounded number of connections, a timer on each header; pictures pass by the router.
     2. web/middleware.py: request id, methods; at the end errors into problem+json, one log event, one outcome.
-    3. web/images.py: the dialect parses the raw target (4xx before any I/O), Accept decides what `auto` means (and
-       client hints, where a URL asks for them), and plan and source path give the key. Parsed targets are remembered,
-       so a hit does not parse.
+    3. web/images.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O), and
+       a link may be over; Accept decides what `auto` means (and client hints, where a URL asks for them), and plan and
+       source path give the key. Parsed targets are remembered, so a hit does not parse.
     4. service.at_hand: a kept picture whose original was looked at within the last second is answered without
        awaiting anything, with 304 if the client has it already. Otherwise service.get asks disk and Redis and looks
        at the original again; a stale picture is answered as it is and renewed behind. What was refused a moment ago is

@@ -65,6 +65,10 @@ class Flights(Generic[T]):
             if not flight.waiters:
                 self._abandon(key, flight)
 
+    def is_aloft(self, key: Hashable) -> bool:
+        """Whether who joins now is a follower."""
+        return key in self._aloft
+
     def statistics(self) -> FlightStatistics:
         waiting = sum(flight.waiters for flight in self._aloft.values())
         return FlightStatistics(aloft=len(self._aloft), waiting=waiting, coalesced=self._coalesced)

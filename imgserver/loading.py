@@ -19,6 +19,7 @@ from imgserver.settings import (
     NAME,
     NAME_RULE,
     PREFIX,
+    SECRETS,
     Settings,
     hint_of,
     hints,
@@ -197,7 +198,8 @@ def _valid(given: _Given, faults: list[str]) -> Iterator[object]:
     try:
         yield _converted(given, hint)
     except (ValidationError, ValueError):
-        faults.append(f'{given.label}: "{given.value}" is not allowed; {allowed(given.name)}')
+        shown = "(hidden)" if given.name in SECRETS else f'"{given.value}"'
+        faults.append(f"{given.label}: {shown} is not allowed; {allowed(given.name)}")
 
 
 def _converted(given: _Given, hint: Any) -> object:
@@ -206,6 +208,8 @@ def _converted(given: _Given, hint: Any) -> object:
         raise ValueError(value)
     if given.name.endswith("bytes") and isinstance(value, str):
         value = parse_size(value)
+    if typing.get_origin(hint) is tuple and isinstance(value, str):  # a variable: one text for the whole list
+        value = [item.strip() for item in value.split(",")] if value.strip() else []
     return TypeAdapter(hint).validate_python(value)
 
 
@@ -218,7 +222,11 @@ def _compose(chosen: Mapping[str, object], faults: list[str]) -> Settings:
         )
         if composed is not None:
             parts[section] = composed
-    return Settings(**parts)
+    try:
+        return Settings(**parts)
+    except ValueError as fault:
+        faults.extend(str(fault).splitlines())
+        return Settings()
 
 
 def _composed_by_name(section: str, own: Mapping[str, object], faults: list[str]) -> Mapping[str, Any]:

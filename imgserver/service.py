@@ -16,10 +16,11 @@ from imgserver.caches.groups import groups_of
 from imgserver.caches.tiered import Tiered, TierName
 from imgserver.cost import CostModel, Work
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
-from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound
+from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.estimate import foresee
 from imgserver.flights import Flights
 from imgserver.plan import ImageRequest, Plan, SourceRef
+from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendition import Fingerprint, Marks, Original, Rendition, Stages
 from imgserver.sources import Source
@@ -35,12 +36,16 @@ WRITTEN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A wish after negotiation: nothing in it depends on a header any more. `groups` are what it is purged with."""
+    """A wish after negotiation: nothing in it depends on a header any more. `groups` are what it is purged with.
+
+    `metered`: by a URL that anybody can make up, so that what it has made anew counts against the original's quota.
+    """
 
     key: str
     ref: SourceRef
     plan: Plan
     groups: tuple[str, ...] = ()
+    metered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,8 @@ class Edition:
         output = negotiation.negotiate(request.plan.output, offers, save_data=save_data)
         plan = identity.normalise(replace(request.plan, output=output))
         key = self.key(request.ref, plan)
-        return Order(key, request.ref, plan, groups_of(request.ref, key=key, tags=self.tags.of_path(request.ref.path)))
+        groups = groups_of(request.ref, key=key, tags=self.tags.of_path(request.ref.path))
+        return Order(key, request.ref, plan, groups, metered=not request.signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ class ImageService:
     fresh_seconds: float
     behind: Behind
     edition: Edition
+    quota: Quota
     refusals: Refusals
     observe: Callable[[Rendered], None]
     observe_failure: Callable[[Work, ImgserverError], None]
@@ -143,12 +150,13 @@ class ImageService:
         return Served(kept.rendition, "stale" if _is_stale(kept.rendition) else "hit", kept.tier)
 
     async def _fresh(self, order: Order, criticality: Criticality, *, former: Kept | None) -> Served:
-        """A picture made now. Where the server or the source cannot, the one of before is better than none."""
+        """A picture made now. Where that cannot be, or not again so soon, the one of before is better than none."""
         try:
             rendition, joined = await self._fly(order, criticality)
         except ImgserverError as error:
             # What was purged while this failed is not answered either.
-            if not _will_pass(error) or former is None or not self.cache.marks.are_current(former.rendition.marks):
+            passing = _will_pass(error) or isinstance(error, QuotaExceeded)
+            if not passing or former is None or not self.cache.marks.are_current(former.rendition.marks):
                 raise
             return Served(former.rendition, "stale", former.tier)
         return Served(rendition, "joined" if joined else "rendered")
@@ -181,7 +189,14 @@ class ImageService:
     async def _fly(self, order: Order, criticality: Criticality) -> tuple[Rendition, bool]:
         """Keyed by the purge marks as well: who asks after a purge never joins a flight from before it."""
         flight = (order.key, self.cache.marks.at(order.groups))
-        return await self.flights.join(flight, lambda: self._make_once(order, criticality))
+        if not order.metered or criticality is Criticality.REFRESH or self.flights.is_aloft(flight):
+            return await self.flights.join(flight, lambda: self._make_once(order, criticality))
+        self.quota.take(order.ref)
+        try:
+            return await self.flights.join(flight, lambda: self._make_once(order, criticality))
+        except (NotFound, Overloaded):
+            self.quota.give_back(order.ref)
+            raise
 
     async def _kept(self, order: Order) -> Kept | None:
         """The cached picture. While its source is away, it counts as current."""

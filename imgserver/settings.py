@@ -8,7 +8,7 @@ text for each. In `patterns` such a name is an asterisk.
 
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -21,10 +21,12 @@ from imgserver.caches.disk import DiskSettings
 from imgserver.caches.link import RedisSettings
 from imgserver.caches.memory import MemorySettings
 from imgserver.caches.tiered import TieredSettings
-from imgserver.dialects.native import NativeSettings
+from imgserver.dialects.native import NativeSettings, preset_faults
 from imgserver.engine.job import Limits, Quality
 from imgserver.freshness import FreshnessSettings
 from imgserver.logs import LogSettings
+from imgserver.quota import QuotaSettings
+from imgserver.signing import SigningSettings, read_key
 from imgserver.workers import WorkerSettings
 
 PREFIX = "IMGSERVER_"
@@ -33,7 +35,7 @@ KEY_CHARACTERS = 16
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 NAME_RULE = "a name is a small letter, then up to 31 small letters, digits and dashes"
 # Never printed.
-SECRETS = frozenset({"admin.key", "redis.url"})
+SECRETS = frozenset({"admin.key", "redis.url", "signing.keys"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class ServerSettings:
     keepalive_seconds: Annotated[float, Ge(0), Le(3600)] = 75
     drain_seconds: Annotated[float, Ge(0), Le(600)] = 20
     gallery: Literal["auto", "on", "off"] = "auto"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can ask."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,10 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every section with its defaults; `Settings()` is a valid configuration of a local server."""
+    """Every section with its defaults; `Settings()` is a valid configuration of a local server.
+
+    Raises ValueError for sections that do not go together, a fault a line.
+    """
 
     server: ServerSettings = field(default_factory=ServerSettings)
     source: DefaultSource = field(default_factory=DefaultSource)
@@ -117,6 +127,9 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     quality: Quality = field(default_factory=Quality)
     native: NativeSettings = field(default_factory=NativeSettings)
+    presets: Mapping[str, str] = field(default_factory=dict)
+    signing: SigningSettings = field(default_factory=SigningSettings)
+    quota: QuotaSettings = field(default_factory=QuotaSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     disk: DiskSettings = field(default_factory=DiskSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
@@ -125,6 +138,20 @@ class Settings:
     admin: AdminSettings = field(default_factory=AdminSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        faults = [
+            *preset_faults(self.presets, self.native, client_hints=self.http.client_hints),
+            *self._keys_of_no_source(),
+        ]
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def _keys_of_no_source(self) -> Iterator[str]:
+        known = {self.source.name, *self.sources}
+        for number, text in enumerate(self.signing.keys, 1):
+            for name in sorted(read_key(text).sources - known):
+                yield f"signing: key {number} is tied to {name}, which is no source; known: {', '.join(sorted(known))}"
 
 
 @cache

@@ -35,10 +35,15 @@ def spell_size(count: int) -> str:
 def allowed(name: str) -> str:
     """What a setting takes, in words: `a whole number 0-65535`."""
     hint = hint_of(name)
-    words = " or ".join(_word(kind) for kind in alternatives(hint))
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_allowed(typing.get_args(hint)[0], str)}; in a variable joined by commas"
     size = name.endswith("bytes")
-    ranges = _range(getattr(hint, "__metadata__", ()), spell_size if size else str)
-    return words + ranges + (', in bytes or as text like "64MiB"' if size else "")
+    return _allowed(hint, spell_size if size else str) + (', in bytes or as text like "64MiB"' if size else "")
+
+
+def _allowed(hint: Any, spell: Callable[[Any], str]) -> str:
+    words = " or ".join(_word(kind) for kind in alternatives(hint))
+    return words + _range(getattr(hint, "__metadata__", ()), spell)
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:

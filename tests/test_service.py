@@ -29,6 +29,7 @@ from imgserver.errors import (
 )
 from imgserver.flights import Flights
 from imgserver.plan import Dims, Plan, SourceRef
+from imgserver.quota import Quota, QuotaSettings
 from imgserver.refusals import Refusals
 from imgserver.rendition import Fingerprint, Original
 from imgserver.service import Edition, ImageService, Order
@@ -106,7 +107,7 @@ class Hands:
 
 
 class Scene:
-    def __init__(self, **queue) -> None:
+    def __init__(self, per_minute: int = 0, burst: int = 40, **queue) -> None:
         self.now = 0.0
         self.shelf, self.far, self.hands, self.seen, self.failed = Shelf(), Shelf(), Hands(), [], []
         self.service = ImageService(
@@ -122,6 +123,7 @@ class Scene:
             fresh_seconds=3600.0,
             behind=Behind(),
             edition=Edition.of(Quality()),
+            quota=Quota(QuotaSettings(per_minute, burst), lambda: self.now),
             refusals=Refusals(lambda: self.now),
             observe=self.seen.append,
             observe_failure=lambda work, error: self.failed.append(error),

@@ -163,3 +163,66 @@ def test_faults_in_tables_of_own_names_are_told(toml: Path) -> None:
         f"{toml}: no setting sources.shop.rot; nearest: sources.shop.root",
         "IMGSERVER_SOURCES_SHOP_ROT: no such setting; nearest: IMGSERVER_SOURCE_ROOT",
     )
+
+
+KEY = bytes(range(32)).hex()
+
+
+def test_lists_come_from_the_file_and_joined_by_commas_from_variables(toml: Path) -> None:
+    keys = f'keys = ["{KEY}", "shop={KEY[2:]}00"]'
+    toml.write_text(f'[native]\nsnap_widths = [100, 200]\n[signing]\n{keys}\n[sources.shop]\nroot = "x"')
+
+    assert load(toml, {}, {}).settings.native.snap_widths == (100, 200)
+    assert load(toml, {}, {}).settings.signing.keys == (KEY, f"shop={KEY[2:]}00")
+    environ = {"IMGSERVER_NATIVE_SNAP_WIDTHS": "1, 2,3", "IMGSERVER_SIGNING_KEYS": ""}
+    assert load(toml, environ, {}).settings.native.snap_widths == (1, 2, 3)
+    assert load(toml, environ, {}).settings.signing.keys == ()
+
+
+@pytest.mark.parametrize(
+    ("environ", "fault"),
+    [
+        ({"SIGNING_KEYS": f"{KEY},,{KEY}"}, "signing: key 2 is empty; key 3 is there twice"),
+        ({"SIGNING_KEYS": "beef"}, "signing: key 1 has 2 bytes; at least 16 are needed"),
+        (
+            {"SIGNING_MODE": "required"},
+            "signing: mode is required, but there are no keys; `imgserver keys new` makes one",
+        ),
+        ({"SIGNING_KEYS": f"shop={KEY}"}, "signing: key 1 is tied to shop, which is no source; known: photos"),
+        (
+            {"SIGNING_SIGNATURE_BYTES": "8"},
+            f'IMGSERVER_SIGNING_SIGNATURE_BYTES: "8" is not allowed; {allowed("signing.signature_bytes")}',
+        ),
+        ({"NATIVE_SNAP_WIDTHS": "200,100"}, "native: snap_widths must ascend, each width once"),
+        ({"NATIVE_SNAP_WIDTHS": "100,9000"}, "native: snap_widths goes up to 9000, beyond max_side, 8192"),
+        (
+            {"NATIVE_SNAP_WIDTHS": "1,x"},
+            f'IMGSERVER_NATIVE_SNAP_WIDTHS: "1,x" is not allowed; {allowed("native.snap_widths")}',
+        ),
+        (
+            {"PRESETS_CARD": "w_0"},
+            'presets.card: w: "0" is not allowed; whole pixels 1-8192 or a share 0.0001-1.0 with a point',
+        ),
+    ],
+)
+def test_keys_ladders_and_presets_that_cannot_be_stop_the_server(environ: dict[str, str], fault: str) -> None:
+    assert faults_of(None, {f"IMGSERVER_{name}": value for name, value in environ.items()}) == (fault,)
+
+
+def test_a_secret_is_not_shown_in_its_fault(toml: Path) -> None:
+    toml.write_text(f'[signing]\nkeys = {{ a = "{KEY}" }}\n[admin]\nkey = 12345678901234567890')
+
+    faults = faults_of(toml)
+    assert len(faults) == 2 and all("(hidden) is not allowed" in fault for fault in faults)
+
+
+def test_all_bad_presets_are_told_and_good_ones_are_a_table(toml: Path) -> None:
+    toml.write_text('[presets]\ncard = "w_9/q_8"\nBig = "w_9"\nbad = "w_0"\nworse = "t_card"\nwrong = 5')
+    assert len(faults_of(toml)) == 4
+    toml.write_text('[presets]\ncard = "w_9/q_8"\nbad = "w_0"\nworse = "t_card"')
+    assert [fault.partition(":")[0] for fault in faults_of(toml)] == ["presets.bad", "presets.worse"]
+
+    toml.write_text('[presets]\ncard = "w_9/q_8"')
+    loaded = load(toml, {"IMGSERVER_PRESETS_FRONT_PAGE": "w_7"}, {})
+    assert loaded.settings.presets == {"card": "w_9/q_8", "front-page": "w_7"}
+    assert str(loaded.origins["presets.front-page"]) == "env IMGSERVER_PRESETS_FRONT_PAGE"

@@ -17,6 +17,7 @@ from imgserver.cli.doctor import doctor
 from imgserver.cli.get import get
 from imgserver.cli.health import health
 from imgserver.cli.inspect import inspect
+from imgserver.cli.keys import keys
 from imgserver.cli.purge import purge
 from imgserver.cli.serve import serve
 from imgserver.cli.url import url
@@ -38,5 +39,5 @@ def main() -> None:
     """
 
 
-for command in (serve, get, url, inspect, doctor, health, config, purge, cache):
+for command in (serve, get, url, inspect, doctor, health, config, keys, purge, cache):
     main.add_command(command)

@@ -6,6 +6,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from threading import Thread
 
+from imgserver.dialects.native import NativeDialect
 from imgserver.grammar import make_dialect
 from imgserver.plan import SourceRef
 from imgserver.settings import Settings
@@ -61,7 +62,14 @@ def examples(settings: Settings) -> list[tuple[str, str]]:
     pictures = list(islice(spellable, len(SHOWN)))
     shown = [
         (dialect.build(SourceRef(settings.source.name, name), options), meaning)
-        for (options, meaning), name in zip(SHOWN, cycle(pictures), strict=False)
+        for (options, meaning), name in zip(_shown(dialect), cycle(pictures), strict=False)
     ]
     hint = [] if pictures else [("/img/w_400/<file>", f"no pictures in {root} yet; put some there")]
     return [*shown, *hint, ("/api/health", "is it well")]
+
+
+def _shown(dialect: NativeDialect) -> tuple[tuple[str, str], ...]:
+    """What this server answers."""
+    if not dialect.settings.presets_only:
+        return SHOWN
+    return (("", "as it is"), *((f"t_{name}", f"preset {name}") for name in dialect.presets))

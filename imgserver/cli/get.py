@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from imgserver import expiry
 from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
 from imgserver.errors import NotFound
@@ -44,10 +45,12 @@ def get(target: str, *, output: Path | None, root: Path | None, accept: str | No
     """
     import asyncio
 
-    from imgserver.grammar import make_dialect
+    from imgserver.grammar import make_owners_dialect
 
     settings = read_settings(config, **{"source.root": root}).settings
-    request = make_dialect(settings).parse(_path(target))
+    request = make_owners_dialect(settings).parse(_path(target))
+    if request.expires is not None:
+        expiry.seconds_left(request.expires, now=time.time())
     request = _negotiated(request, accept, output)
     if output is None and request.plan.terminal.kind == "image" and sys.stdout.isatty():
         raise click.UsageError("a picture is not for the terminal; give -o FILE")

@@ -5,6 +5,7 @@ A test compares both with the files in the repository, so a setting without its 
 
 from collections.abc import Iterator
 from itertools import groupby
+from typing import Any
 
 from imgserver.settings import Settings, members, named, values, variable
 from imgserver.spelling import allowed, spell_size
@@ -18,6 +19,9 @@ SECTIONS = {
     "limits": "What is refused before any decoding (source) or any work (output).",
     "quality": "How pictures are made.",
     "native": "The URL grammar.",
+    "presets": "Options by names of your choice: `/img/t_NAME/path` means the text that NAME has here.",
+    "signing": "Signed URLs, which nobody can change or make up.",
+    "quota": "How many new pictures strangers may have made of one original; beyond that 429 with Retry-After.",
     "cache": "Finished pictures kept in memory, the first tier; and how long any tier's picture is fresh.",
     "disk": "Finished pictures kept on disk: they survive a restart.",
     "redis": "Finished pictures shared by all servers on one Redis; whatever Redis does, pictures are answered.",
@@ -68,6 +72,14 @@ MEANINGS = {
     "native.max_segments": "segments of options in one URL",
     "native.max_steps": "steps one URL may make",
     "native.max_target_bytes": "length of a URL's path",
+    "native.presets_only": "whether options are refused that are no preset",
+    "native.snap_widths": "ladder of sizes: every side goes up to the next of these, ascending; empty: as asked",
+    "presets.*": "one or more segments of options, as they stand in a URL",
+    "signing.mode": "which URLs must be signed: remote-only: those that name another host; off: no signature is good",
+    "signing.keys": "each 16 bytes or more in hex, source= before a key of that source alone; the first signs",
+    "signing.signature_bytes": "length of signatures",
+    "quota.renditions_per_minute": "per original, of URLs without a signature; 0: any number; 120 suits a public site",
+    "quota.burst": "how many of these at once",
     "cache.memory_bytes": "memory for finished pictures; 0 keeps none",
     "cache.memory_item_bytes": "largest picture kept",
     "cache.fresh_seconds": "how long a picture is fresh (±10 %); kept longer, it is answered stale and renewed behind",
@@ -102,6 +114,9 @@ MEANINGS = {
     "log.format": "json for machines, console for people; auto is console at a terminal, else json",
 }
 
+# What the sample shows where the owner chooses the name and there is no default: by name and value.
+EXAMPLES = {"presets.*": ("card", "c_fill,w_400,h_300,g_auto/f_auto")}
+
 
 def sample() -> str:
     """A TOML file with every setting, commented out at its default."""
@@ -113,18 +128,15 @@ def sample() -> str:
     for section, rows in _sections():
         lines += ["", f"# {SECTIONS[section]}", f"{'# ' * (section in named())}{_heading(section)}"]
         for name, default in rows:
-            told = [f"# {MEANINGS[name]} ({allowed(name)})", f"#{_key(name)} = {_toml(name, default)}"]
+            told = [f"# {MEANINGS[name]} ({allowed(name)})", f"#{_own(name)} = {_toml(name, default)}"]
             lines += [f"# {line}" for line in told] if section in named() else told
     return "\n".join(lines) + "\n"
 
 
 def _heading(section: str) -> str:
-    """Of an example, where it is a table of one's own names, which has no default."""
-    return f"[{section}.NAME]" if section in named() and "" not in members(named()[section]) else f"[{section}]"
-
-
-def _key(name: str) -> str:
-    return name.rpartition(".")[2].replace("*", "NAME")
+    """In the sample, a table of one's own names is an example, whole in comments: it has no default."""
+    has_tables = section in named() and "" not in members(named()[section])
+    return f"[{section}.NAME]" if has_tables else f"[{section}]"
 
 
 def markdown() -> str:
@@ -134,7 +146,7 @@ def markdown() -> str:
         lines += [f"## {_heading(section)}", "", SECTIONS[section], ""]
         lines += ["| setting | default | takes | what it is |", "|---|---|---|---|"]
         lines += [
-            f"| `{_key(name)}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} | {MEANINGS[name]} |"
+            f"| `{_own(name)}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} | {MEANINGS[name]} |"
             for name, default in rows
         ]
         lines.append("")
@@ -154,18 +166,29 @@ def _sections() -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
 def _rows() -> Iterator[tuple[str, object]]:
     defaults = values(Settings())
     for section in SECTIONS:
-        if section in named() and "" in members(named()[section]):
-            yield f"{section}.*", named()[section]()
-        elif section in named():
-            made = named()[section]()
-            yield from ((f"{section}.*.{name}", getattr(made, name)) for name in members(named()[section]))
+        if section in named():
+            yield from _named_rows(section, named()[section])
         else:
             yield from (row for row in defaults.items() if row[0].startswith(f"{section}."))
+
+
+def _named_rows(section: str, kind: Any) -> Iterator[tuple[str, object]]:
+    if "" in members(kind):
+        yield f"{section}.*", EXAMPLES[f"{section}.*"][1] if f"{section}.*" in EXAMPLES else kind()
+    else:
+        yield from ((f"{section}.*.{name}", getattr(kind(), name)) for name in members(kind))
+
+
+def _own(name: str) -> str:
+    """A setting's name within its table."""
+    return EXAMPLES[name][0] if name in EXAMPLES else name.rpartition(".")[2].replace("*", "NAME")
 
 
 def _toml(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return str(list(value))
     text = spell(name, value)
     return text if text.replace("_", "").replace(".", "", 1).isdigit() else f'"{text}"'
 

@@ -1,5 +1,7 @@
 """`imgserver url`: builds URLs, checked by the server's own parser."""
 
+import re
+import time
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -33,10 +35,20 @@ def _keys(command: Callable[..., Any]) -> Callable[..., Any]:
 @_keys
 @click.option("--option", "-O", "others", multiple=True, metavar="KEY_VALUE", help="Any option, as in a URL.")
 @click.option("--srcset", metavar="WIDTHS", help="Widths joined by commas: prints the value of a srcset attribute.")
+@click.option("--sign", is_flag=True, help="Sign it with the first of signing.keys.")
+@click.option("--expires", metavar="TIME", help="How long it is good: 90s, 30m, 12h, 7d. Signs it.")
 @click.option("--base", default="", metavar="URL", help="What stands before the path: https://images.example.com.")
 @config_option
 def url(
-    source: str, *, others: tuple[str, ...], srcset: str | None, base: str, config: Path | None, **keys: str | None
+    source: str,
+    *,
+    others: tuple[str, ...],
+    srcset: str | None,
+    sign: bool,
+    expires: str | None,
+    base: str,
+    config: Path | None,
+    **keys: str | None,
 ) -> None:
     """Print the URL of SRC, a path inside the served folder.
 
@@ -45,19 +57,22 @@ def url(
       imgserver url cat.png --w 400 --f auto
       imgserver url team/anna.jpg --c fill --w 300 --h 300 --g auto --option e_grayscale
       imgserver url sunset.jpg --f auto --srcset 400,800,1600 --base https://images.example.com
+      imgserver url sunset.jpg --w 800 --expires 1h --config imgserver.toml
 
     \b
     Exit codes: 0 printed, 1 an option is wrong, 2 wrong command line.
     """
     if srcset and keys["w"]:
         raise click.UsageError("--srcset gives the widths; leave out --w")
+    end = [f"exp_{int(time.time()) + _seconds(expires)}"] if expires is not None else []
     from imgserver.grammar import make_dialect
 
     dialect = make_dialect(read_settings(config).settings)
-    ref = dialect.ref(source)
+    ref, build = dialect.ref(source), dialect.build_signed if sign or end else dialect.build
 
     def made(width: str | None) -> str:
-        return base.rstrip("/") + dialect.build(ref, spell({**keys, "w": width}, others))
+        segments = [*end, *filter(None, [spell({**keys, "w": width}, others)])]
+        return base.rstrip("/") + build(ref, "/".join(segments))
 
     if srcset is None:
         click.echo(made(keys["w"]))
@@ -69,6 +84,13 @@ def spell(keys: dict[str, str | None], others: tuple[str, ...]) -> str:
     """One segment of options; what would part options or segments is escaped in their values."""
     given = [f"{key}_{quote(keys[key] or '', safe=':')}" for key in KEYS if keys.get(key) is not None]
     return ",".join([*given, *others])
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
+    if found is None:
+        raise click.BadParameter(f'"{text}" is not allowed; such as 90s, 30m, 12h or 7d', param_hint="--expires")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
 
 
 def _widths(text: str) -> list[str]:

@@ -77,7 +77,8 @@ def _quality() -> str:
 
 def _limits() -> str:
     limits = NativeSettings()
-    rows = ((f"`{field.name}`", f"{getattr(limits, field.name):,}") for field in fields(NativeSettings))
+    numbers = ((field.name, getattr(limits, field.name)) for field in fields(NativeSettings))
+    rows = ((f"`{name}`", f"{limit:,}") for name, limit in numbers if type(limit) is int)
     return _table(("setting in section `native`", "default"), rows)
 
 

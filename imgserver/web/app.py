@@ -17,9 +17,10 @@ from imgserver.behind import Behind
 from imgserver.cost import CostModel
 from imgserver.engine import child
 from imgserver.flights import Flights
-from imgserver.grammar import make_dialect
+from imgserver.grammar import make_dialect, make_owners_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
@@ -30,6 +31,7 @@ from imgserver.web import admin, images, observation, state
 from imgserver.web.admin import Purge
 from imgserver.web.admin_key import AdminKey
 from imgserver.web.connections import Guard
+from imgserver.web.doors import watched, weaknesses
 from imgserver.web.gallery import Gallery
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
@@ -69,8 +71,10 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app = web.Application()
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
     app[AUDIT] = audit.of(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
+    for reason in weaknesses(settings):
+        app[AUDIT]("config_weak", reason=reason)
     app[GUARD] = Guard(settings.server)
-    _route(app, settings, sources, Boundary(ledger, logger))
+    _route(app, settings, sources, Boundary(ledger, logger, watched(app[AUDIT])))
     app.cleanup_ctx.extend(
         (
             _log_kept(writer),
@@ -103,6 +107,7 @@ def _service(settings: Settings, sources: Sources, metrics: Metrics, logger: Fil
         behind=Behind(),
         edition=Edition.of(settings.quality, Tags.of(settings.tags)),
         refusals=Refusals(),
+        quota=Quota(settings.quota),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
     )
@@ -124,7 +129,7 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     }
     if settings.admin.key:
         key = AdminKey(settings.admin.key, app[AUDIT])
-        purge, sweep = Purge(service, dialect, key), Sweep(service.cache, key)
+        purge, sweep = Purge(service, make_owners_dialect(settings), key), Sweep(service.cache, key)
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
         app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if is_gallery_open(settings.server):
@@ -149,7 +154,7 @@ def _from_here_only(handler: Handler) -> Handler:
 def is_gallery_open(settings: ServerSettings) -> bool:
     """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
     if settings.gallery == "auto":
-        return settings.host in ("127.0.0.1", "::1", "localhost")
+        return settings.is_local
     return settings.gallery == "on"
 
 

@@ -6,6 +6,7 @@ settings).
 
 import html
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from string import Template
 
@@ -19,14 +20,35 @@ SHOWN = 200
 WIDTHS = (400, 800, 1200)
 # The cards' own shape, cut around what draws the eye.
 CARD = "ar_3:2,g_auto,f_auto"
-# What else a visitor may click, by the word of the link.
-WISHES = {
-    "webp": "w_800,f_webp",
-    "square": "c_fill,w_400,h_400,g_auto",
-    "grayscale": "w_800/e_grayscale",
-    "rounded": "c_fill,w_400,h_400/r_max/f_png",
-    "facts": "f_info",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Options: of the picture behind a card, of the card by its size in the srcset, and of what else may be clicked."""
+
+    full: str
+    sizes: Mapping[str, str]
+    links: Mapping[str, str]
+
+
+LOOK = Look(
+    full="f_auto",
+    sizes={f"{width}w": f"w_{width},{CARD}" for width in WIDTHS},
+    links={
+        "webp": "w_800,f_webp",
+        "square": "c_fill,w_400,h_400,g_auto",
+        "grayscale": "w_800/e_grayscale",
+        "rounded": "c_fill,w_400,h_400/r_max/f_png",
+        "facts": "f_info",
+    },
+)
+
+
+def _look_of_presets(names: tuple[str, ...]) -> Look:
+    """Of a server that answers nothing but presets, and pictures as they are."""
+    return Look(full="", sizes={"1x": ""}, links={name: f"t_{name}" for name in names})
+
+
 # Its own styles, pictures from here, and nothing else.
 POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
@@ -36,6 +58,7 @@ class Gallery:
         self._folder = folder
         self._dialect = dialect
         self._source = source
+        self._look = _look_of_presets(dialect.presets) if dialect.settings.presets_only else LOOK
         self._page = _template("gallery.html")
         self._card = _template("card.html")
 
@@ -52,12 +75,12 @@ class Gallery:
         return web.Response(text=self._page.substitute(values), content_type="text/html", headers=headers)
 
     def _card_of(self, path: str) -> str:
-        links = " ".join(f'<a href="{self._url(path, wish)}">{word}</a>' for word, wish in WISHES.items())
+        links = " ".join(f'<a href="{self._url(path, wish)}">{word}</a>' for word, wish in self._look.links.items())
         values: Mapping[str, str] = {
             "name": html.escape(path),
-            "full": self._url(path, "f_auto"),
-            "small": self._url(path, f"w_{WIDTHS[0]},{CARD}"),
-            "srcset": ", ".join(f"{self._url(path, f'w_{width},{CARD}')} {width}w" for width in WIDTHS),
+            "full": self._url(path, self._look.full),
+            "small": self._url(path, next(iter(self._look.sizes.values()))),
+            "srcset": ", ".join(f"{self._url(path, wish)} {size}" for size, wish in self._look.sizes.items()),
             "links": links,
         }
         return self._card.substitute(values)

@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from imgserver import freshness, negotiation, ranges
+from imgserver import expiry, freshness, negotiation, ranges
 from imgserver.admission import Criticality
 from imgserver.dialects import Dialect
 from imgserver.errors import NotFound
@@ -33,6 +33,9 @@ REMEMBERED_CHOICES: Final = 8
 METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 ALLOW = ", ".join(METHODS)
 _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
+
+# Every field that tells caches how long.
+LIFETIMES = (hdrs.CACHE_CONTROL, CDN_CACHE_CONTROL)
 
 
 @dataclass(slots=True)
@@ -79,6 +82,9 @@ class ImageHandler:
             return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})
         begun = time.perf_counter() if self._timed else 0.0
         wish = self._wish(request.raw_path)
+        # Asked for every answer: neither a remembered target nor a kept picture knows the time.
+        ends = wish.request.expires
+        left = None if ends is None else expiry.seconds_left(ends, now=time.time())
         choice = self._choice(wish, request)
         rendition, served = self._service.at_hand(choice.order), None
         if rendition is None:
@@ -88,7 +94,7 @@ class ImageHandler:
         of = rendition.etag, rendition.modified, rendition.fresh_until
         if choice.second != now or choice.of != of:
             self._dress(choice, wish, rendition, now)
-        if served is None and not self._timed and is_plain(request):
+        if served is None and left is None and not self._timed and is_plain(request):
             return _ready(request, choice, rendition)
         headers, outcome = choice.fields.copy(), "hit"
         if served is not None and served.outcome != "hit":
@@ -96,6 +102,8 @@ class ImageHandler:
             self._tell(headers, served, now)
         if self._timed:
             self._wardrobe.time(headers, served, seconds=time.perf_counter() - begun)
+        if left is not None:
+            _end(headers, left)
         return _answer(request, rendition, headers, outcome)
 
     def _dress(self, choice: Choice, wish: Wish, rendition: Rendition, now: int) -> None:
@@ -173,6 +181,13 @@ def _ready(request: web.Request, choice: Choice, rendition: Rendition) -> Ready:
     if _is_not_modified(request, rendition):
         return Ready("not_modified", head=choice.unmodified, passing=choice.passing, body=b"", status=304)
     return Ready("hit", head=choice.head, passing=choice.passing, body=rendition.body)
+
+
+def _end(headers: CIMultiDict[str], seconds: int) -> None:
+    """No copy outlives the link."""
+    for name in LIFETIMES:
+        if name in headers:
+            headers[name] = expiry.bounded(headers[name], seconds=seconds)
 
 
 def _is_not_modified(request: web.Request, rendition: Rendition) -> bool:

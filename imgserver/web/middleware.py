@@ -57,10 +57,15 @@ class RequestIds:
         return f"{self._start}-{next(self._count):x}"
 
 
+# Told of every error of ours that becomes an answer, with the request's id.
+Watch = Callable[[web.Request, ImgserverError, str], None]
+
+
 class Boundary:
-    def __init__(self, ledger: Ledger, logger: FilteringBoundLogger) -> None:
+    def __init__(self, ledger: Ledger, logger: FilteringBoundLogger, watch: Watch) -> None:
         self._ledger = ledger
         self._logger = logger
+        self._watch = watch
         self._ids = RequestIds()
 
     def around(self, handler: Handler, route: str, methods: tuple[str, ...] = READING) -> Handler:
@@ -79,7 +84,7 @@ class Boundary:
                 ledger.left(request, route=route, request_id=request_id, seconds=time.perf_counter() - begun)
                 raise
             except Exception as error:
-                response = self._answer(error, request_id)
+                response = self._answer(request, error, request_id)
             finally:
                 ledger.in_progress -= 1
             if isinstance(response, Ready):
@@ -94,10 +99,11 @@ class Boundary:
 
         return bounded
 
-    def _answer(self, error: Exception, request_id: str) -> web.Response:
+    def _answer(self, request: web.Request, error: Exception, request_id: str) -> web.Response:
         if isinstance(error, web.HTTPException):
             return problem.answer_http(error, request_id)
         if isinstance(error, ImgserverError) and not isinstance(error, ServerFault):
+            self._watch(request, error, request_id)
             return problem.answer(error, request_id)
         self._logger.error("server.fault", request_id=request_id, exc_info=error)
         return problem.answer(ServerFault(), request_id)

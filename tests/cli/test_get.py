@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgserver.cli import main
+from imgserver.signing import Key, Keyring
 from tests.serving import SAMPLES
 
 
@@ -154,3 +155,12 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert "No such file or directory" in result.stderr
+
+
+def test_the_owner_needs_no_signature_and_a_link_that_is_over_stays_over() -> None:
+    keys = {"IMGSERVER_SIGNING_MODE": "required", "IMGSERVER_SIGNING_KEYS": bytes(range(32)).hex()}
+    mac = Keyring((Key(bytes(range(32))),)).sign("exp_1/w_40/cat.png", source="photos")
+
+    assert picture(get("/img/w_40/cat.png", **keys)) == ("PNG", (40, 27))
+    assert "this link was good until" in get(f"/img/s--{mac}--/exp_1/w_40/cat.png", **keys).stderr
+    assert "the signature does not fit" in get("/img/s--x--/w_40/cat.png", **keys).stderr

@@ -1,10 +1,13 @@
 """URLs on the command line are those the server reads."""
 
+import time
+
 import pytest
 from click.testing import CliRunner, Result
 
 from imgserver.cli import main
 from imgserver.grammar import make_dialect
+from imgserver.loading import load
 from imgserver.plan import SourceRef
 from imgserver.settings import Settings
 
@@ -52,3 +55,48 @@ def test_the_configured_limits_hold() -> None:
 @pytest.mark.parametrize("arguments", [["a.jpg", "--srcset", "1,x"], ["a.jpg", "--w", "1", "--srcset", "2"], []])
 def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+KEYS = {"IMGSERVER_SIGNING_KEYS": bytes(range(32)).hex()}
+
+
+def test_a_signed_url_is_the_published_example() -> None:
+    result = run("photo.jpg", "--option", "w_800,q_80", "--sign", **KEYS)
+
+    assert result.stdout == "/img/s--mVQWZncozB1VroorjC3Lcg--/w_800,q_80/photo.jpg\n"
+
+
+def test_every_width_of_a_srcset_is_signed() -> None:
+    base = "https://i.example.com"
+    line = run("a.jpg", "--srcset", "100,200", "--expires", "1h", "--base", base, **KEYS).stdout.strip()
+    dialect = make_dialect(load(None, KEYS, {}).settings)
+
+    requests = [dialect.parse(item.split()[0].removeprefix(base)) for item in line.split(", ")]
+    assert [request.signed for request in requests] == [True, True]
+    assert len({request.expires for request in requests}) == 1
+    assert [item.split()[1] for item in line.split(", ")] == ["100w", "200w"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("12h", 43_200), ("7d", 604_800)])
+def test_a_link_ends_after_the_time_that_is_asked_for(text: str, seconds: int) -> None:
+    before = int(time.time())
+    target = run("a.jpg", "--expires", text, **KEYS).stdout.strip()
+
+    expires = make_dialect(load(None, KEYS, {}).settings).parse(target).expires
+    assert expires is not None and before + seconds <= expires <= time.time() + seconds
+
+
+def test_without_a_key_nothing_is_signed() -> None:
+    result = run("a.jpg", "--sign")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no key to sign" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["1", "h", "1w", "-1h", "1.5h", "0s"])
+def test_a_time_that_is_none_is_a_wrong_command_line(text: str) -> None:
+    assert run("a.jpg", "--expires", text, **KEYS).exit_code == 2
+
+
+def test_where_signatures_are_required_every_url_is_signed() -> None:
+    assert run("a.jpg", IMGSERVER_SIGNING_MODE="required", **KEYS).stdout.startswith("/img/s--")

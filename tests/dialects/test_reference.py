@@ -2,14 +2,22 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.reference import TABLES, main, renew
+from imgserver.signing import Key, Keyring
 
 PAGE = Path(__file__).parents[2] / "docs" / "urls.md"
-DIALECT = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos")
+DIALECT = NativeDialect(
+    NativeSettings(),
+    {"photos", "shop"},
+    "photos",
+    presets={"card": "c_fill,w_400,h_300,g_auto/f_auto"},
+    keyring=Keyring((Key(bytes(range(32))),)),
+)
 ROW = re.compile(r"^\| ((?:`[^`]+`(?:, )?)+) \| (.*) \|$", re.MULTILINE)
 
 
@@ -49,3 +57,12 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("target", examples())
 def test_every_example_of_the_url_reference_is_parsed(target: str) -> None:
     assert DIALECT.parse(target).ref.path
+
+
+def test_the_program_that_signs_in_the_url_reference_makes_its_examples() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    scope: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], scope)
+
+    for rest in ("w_800,q_80/photo.jpg", "exp_1798761600/w_800,q_80/photo.jpg"):
+        assert scope["sign"](bytes(range(32)).hex(), rest) in page

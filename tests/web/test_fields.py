@@ -92,7 +92,7 @@ def status_of(answer: Answer) -> dict[str, object]:
         ("GET", "/img/w_50/", {}, 400, "max-age=300"),
         ("GET", "/img/" + "a" * 8050, {}, 414, "max-age=300"),
         ("GET", "/img/w_50/ATTRIBUTION.md", {}, 415, "max-age=300"),
-        ("GET", "/img/t_card/cat.png", {}, 501, "max-age=300"),
+        ("GET", "/img/l_cat.png,w_9/cat.png", {}, 501, "max-age=300"),
         ("DELETE", "/img/w_50/cat.png", {}, 405, "no-store"),
         ("OPTIONS", "/img/w_50/cat.png", PREFLIGHT, 204, "max-age=86400"),
         ("OPTIONS", "/img/w_50/cat.png", {}, 204, "no-store"),

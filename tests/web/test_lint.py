@@ -59,7 +59,7 @@ KINDS = (
     Asked(416, PICTURE, headers={"Range": "bytes=9999999-"}),
     Asked(422, "/img/w_50/torn.png"),
     Asked(422, "/img/w_50/torn.png", headers={"Origin": "https://shop.example"}),
-    Asked(501, "/img/t_card/cat.png"),
+    Asked(501, "/img/l_cat.png,w_9/cat.png"),
     Asked(403, "/img/s--abcdefghijklmnopqrstuv--/cat.png"),
     Asked(405, "/livez", "POST", {"Content-Length": "0"}),
     Asked(200, "/livez"),

@@ -1,6 +1,7 @@
 """The native dialect: target in, request out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
 from imgserver.addresses import REMOTE
@@ -8,14 +9,18 @@ from imgserver.dialects.native.addresses import RESERVED, Addresses, spell_remot
 from imgserver.dialects.native.emission import emit
 from imgserver.dialects.native.output import emit_output, gather, pixel_ratio
 from imgserver.dialects.native.pixel_ratio import fold
+from imgserver.dialects.native.presets import Presets, faults_of
+from imgserver.dialects.native.refusals import bad_rule
 from imgserver.dialects.native.rules import check, check_hinted_width
 from imgserver.dialects.native.settings import NativeSettings
-from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options
+from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options, unseal
 from imgserver.dialects.native.wish import Wish, is_auto, meant, read
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, SignatureRefused
 from imgserver.formats import FORMATS
+from imgserver.ladder import Ladder
 from imgserver.negotiation import NO_HINTS, Hints
-from imgserver.plan import Hint, ImageRequest, Orient, Output, Plan, SourceRef, Step, Terminal
+from imgserver.plan import Hint, ImageRequest, Orient, Plan, SourceRef, Step
+from imgserver.signing import NO_KEYS, Key, Keyring
 
 # What a path segment may hold as it is (RFC 3986 3.3), but for the comma, which parts options.
 UNQUOTED = "/-._~!$'()*+;=:@&"
@@ -31,48 +36,83 @@ class NativeDialect:
         default_source: str,
         *,
         mount: str = "/img/",
+        presets: Mapping[str, str] | None = None,
+        keyring: Keyring = NO_KEYS,
         remote: bool = False,
         client_hints: bool = False,
     ) -> None:
         """Raises ValueError for source names the grammar does not allow. `mount` begins and ends with a slash.
 
+        `presets` are those in which `preset_faults` finds nothing.
         `remote`: a source serves addresses of other hosts.
         """
         self.settings = settings
         self.client_hints = client_hints
         self.mount = mount
         self._addresses = Addresses(frozenset(sources), default_source, remote)
+        self._presets = Presets(settings, presets or {})
+        self._keyring = keyring
+        self._ladder = Ladder(settings.snap_widths)
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self._presets.texts)
 
     def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
-        target = cut(raw_target, self.settings, mount=self.mount)
-        if target.signed:
-            raise SignatureRefused("the URL is signed, but this server has no key to check it with")
+        envelope = unseal(raw_target, self.settings, mount=self.mount)
+        key = self._keyring.check(envelope.mac, envelope.rest)
+        target = cut(envelope, self.settings)
         known = hints if self.client_hints else None
-        wishes = [read(segment, self.settings, known) for segment in target.segments]
+        wishes = [read(segment, self.settings, known) for segment in self._presets.expand(target.segments)]
         for index, wish in enumerate(wishes):
             check(wish, self.settings, first=index == 0)
         whole_url = gather(wishes)
         check_hinted_width(wishes, whole_url)
-        output, terminal = emit_output(whole_url)
-        steps = self._limited(_steps(wishes))
-        ratio = pixel_ratio(whole_url)
+        plan = self._plan(wishes, whole_url)
+        expires = _expiry(whole_url, target)
+        ref = self._addresses.read(target)
+        _check_scope(key, ref)
         return ImageRequest(
-            ref=self._addresses.read(target),
-            plan=Plan(steps if ratio == 1 else fold(steps, ratio), output, terminal),
+            ref=ref,
+            plan=plan,
             attachment=whole_url.flags.get("attachment"),
             mistaken=_mistaken(target),
-            hints=_hints(wishes, whole_url, output, terminal) if self.client_hints else (),
+            signed=target.signed,
+            expires=expires,
+            hints=_hints(wishes, whole_url, plan) if self.client_hints else (),
         )
+
+    def _plan(self, wishes: list[Wish], whole_url: Wish) -> Plan:
+        output, terminal = emit_output(whole_url)
+        steps = self._limited(_steps(wishes))
+        ratio = self._ladder.ratio(pixel_ratio(whole_url))
+        return self._ladder.snap(Plan(steps if ratio == 1 else fold(steps, ratio), output, terminal))
 
     def ref(self, path: str) -> SourceRef:
         """What a path as people write it means, unchecked: `shop/mug.jpg` is of the source shop, if there is one."""
         return self._addresses.named(path)
 
     def build(self, ref: SourceRef, options: str = "") -> str:
-        """The target that asks for `ref` with these options (segments joined by `/`); raises what `parse` raises."""
+        """The target that asks for `ref` with these options (segments joined by `/`); raises what `parse` raises.
+
+        It is signed where the server answers nothing else.
+        """
+        if self._keyring.required:
+            return self.build_signed(ref, options)
+        return self._checked(self.mount + self._rest(ref, options), ref, options)
+
+    def build_signed(self, ref: SourceRef, options: str = "") -> str:
+        """The same with a signature by the first key that opens the source; SignatureRefused when none does."""
+        rest = self._rest(ref, options)
+        mac = self._keyring.sign(rest, source=ref.source)
+        return self._checked(f"{self.mount}s--{mac}--/{rest}", ref, options)
+
+    def _rest(self, ref: SourceRef, options: str) -> str:
         path = spell_remote(ref.path) if ref.source == REMOTE else self._spell_local(ref)
-        head = options.strip("/") + "/" if options.strip("/") else ""
-        target = self.mount + head + path
+        return (options.strip("/") + "/" if options.strip("/") else "") + path
+
+    def _checked(self, target: str, ref: SourceRef, options: str) -> str:
         if self.parse(target).ref != ref:
             raise BadOption(f"{options} does not end where the source begins", value=options)
         return target
@@ -102,6 +142,19 @@ class NativeDialect:
         return steps
 
 
+def preset_faults(presets: Mapping[str, str], settings: NativeSettings, *, client_hints: bool = False) -> Iterator[str]:
+    """A sentence per preset that is not what it should be: each is read as if a URL named it."""
+    dialect = NativeDialect(replace(settings, presets_only=False), {"any"}, "any", client_hints=client_hints)
+    for name, text in presets.items():
+        faults = list(faults_of(text))
+        if not faults:
+            try:
+                dialect.parse(f"{dialect.mount}{text}/any")
+            except ImgserverError as error:
+                faults = [error.detail]
+        yield from (f"presets.{name}: {fault}" for fault in faults)
+
+
 def quote_source(path: str) -> str:
     """A source path as it stands in a URL: UTF-8, percent-encoded, slashes kept. Raises BadSourcePath."""
     try:
@@ -120,15 +173,29 @@ def _steps(wishes: list[Wish]) -> tuple[Step, ...]:
     return upright + tuple(step for wish in wishes for step in emit(wish))
 
 
-def _hints(wishes: list[Wish], whole_url: Wish, output: Output, terminal: Terminal) -> tuple[Hint, ...]:
+def _check_scope(key: Key | None, ref: SourceRef) -> None:
+    if key is not None and not key.opens(ref.source):
+        raise SignatureRefused(
+            "the key of this signature is for other sources", reason="source", key=key.id, source=ref.source
+        )
+
+
+def _expiry(whole_url: Wish, target: Target) -> int | None:
+    if whole_url.expiry is not None and not target.signed:
+        raise bad_rule(whole_url.written["exp"], "only in signed URLs: anybody could write another time")
+    return whole_url.expiry
+
+
+def _hints(wishes: list[Wish], whole_url: Wish, plan: Plan) -> tuple[Hint, ...]:
     """Those that can change the picture: Save-Data only where `q_auto` is written and the format has a quality."""
     asked: list[Hint] = []
     if any(is_auto(wish, "w") for wish in wishes):
         asked.append("width")
     if is_auto(whole_url, "dpr"):
         asked.append("pixel_ratio")
+    output = plan.output
     lossy = output.format not in FORMATS or FORMATS[output.format].lossy
-    if is_auto(whole_url, "q") and lossy and not output.lossless and terminal.kind == "image":
+    if is_auto(whole_url, "q") and lossy and not output.lossless and plan.terminal.kind == "image":
         asked.append("save_data")
     return tuple(asked)
 

@@ -1,5 +1,6 @@
 """The option table: the parser, the messages and the URL reference all come from these rows."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +21,7 @@ COLOUR_WORDS = "a CSS colour name or 3, 4, 6 or 8 hex digits"
 IMAGE_FORMATS = ("auto", "source", "jpg", "png", "webp", "avif", "gif", "jxl", "tiff")
 TELLERS = ("info", "blurhash", "thumbhash", "lqip", "palette")
 LEVELS: tuple[Level, ...] = ("best", "good", "eco", "low")
+PRESET = re.compile(r"[a-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,12 @@ def _quality(text: str) -> int | Level | Literal["auto"]:
     raise Misread
 
 
+def _preset(text: str) -> str:
+    if not PRESET.fullmatch(text):
+        raise Misread
+    return text
+
+
 def _refused(text: str) -> str:
     return text
 
@@ -215,7 +223,13 @@ OPTIONS: dict[str, Option] = {
         Option("l", "layer", "a picture or text", "draws over the picture", _refused, later="layers are"),
         Option("u", "underlay", "a picture", "draws under the picture", _refused, later="underlays are"),
         Option("co", "colour", COLOUR_WORDS, "colour of a text layer", _refused, later="text layers are"),
-        Option("t", "preset", "a-z, 0-9 and -, 1-64 of them", "a named set of options", _refused, later="presets are"),
+        Option(
+            "t",
+            "preset",
+            "1-64 of a-z, 0-9 and -",
+            "options by the name the server has for them; alone in its segment",
+            _preset,
+        ),
         Option(
             "f",
             "format",

@@ -55,8 +55,6 @@ def _check(wish: Wish) -> None:
             raise bad_rule(wish.written["fl"], f"{one} and {other} exclude each other")
     if wish.page is not None and "animated" in flags:
         raise bad_rule(wish.written["pg"], "one page has no animation; leave out fl_animated")
-    if wish.expiry is not None:
-        raise bad_rule(wish.written["exp"], "only in signed URLs: anybody could write another time")
     if isinstance(wish.format, str):
         _check_format(wish, wish.format)
 

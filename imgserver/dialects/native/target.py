@@ -18,16 +18,30 @@ END_OF_OPTIONS = "_"
 
 
 @dataclass(frozen=True, slots=True)
+class Envelope:
+    """A target before anything in it is read: `mac` is the signature, `rest`, at offset `at`, what it covers."""
+
+    mac: str | None
+    rest: str
+    at: int
+    query: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
-    """`at` is its offset in the target."""
+    """`at` is its offset in the target; one from a preset lies as a whole where the preset is named."""
 
     text: str
     at: int
+    preset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`source` is what remains, not decoded; `escaped` tells that `_` stood before it."""
+    """`source` is what remains, not decoded; `escaped` tells that `_` stood before it.
+
+    `signed`: with a signature that fits. An address that only signed URLs may name is denied without one.
+    """
 
     segments: tuple[Segment, ...]
     source: str
@@ -40,15 +54,21 @@ class Undecodable(Exception):
     """A percent-encoding that is no clean text; the message says why."""
 
 
-def cut(raw_target: str, settings: NativeSettings, *, mount: str) -> Target:
+def unseal(raw_target: str, settings: NativeSettings, *, mount: str) -> Envelope:
     """Raises TargetTooLong, BadRequest, and NotFound for what is not under the mount."""
     _check(raw_target, settings, mount)
     path, question, _ = raw_target.partition("?")
-    parts = path[len(mount) :].split("/")
-    at = len(mount)
-    signed = len(parts) > 1 and SIGNATURE.fullmatch(parts[0]) is not None
-    if signed:
-        at += len(parts.pop(0)) + 1
+    first, slash, rest = path[len(mount) :].partition("/")
+    if slash and SIGNATURE.fullmatch(first):
+        mac = first.removeprefix("s--").removesuffix("--")
+        return Envelope(mac, rest, len(mount) + len(first) + 1, bool(question))
+    return Envelope(None, path[len(mount) :], len(mount), bool(question))
+
+
+def cut(envelope: Envelope, settings: NativeSettings) -> Target:
+    """Of an envelope whose signature has been looked at. Raises BadOption."""
+    parts = envelope.rest.split("/")
+    at = envelope.at
     segments: list[Segment] = []
     # The last part is never an options segment.
     while len(parts) > 1 and is_options(parts[0]):
@@ -58,7 +78,7 @@ def cut(raw_target: str, settings: NativeSettings, *, mount: str) -> Target:
             raise BadOption(f"more than {settings.max_segments} option segments", at=segments[-1].at)
     escaped = len(parts) > 1 and parts[0] == END_OF_OPTIONS
     source = "/".join(parts[1:] if escaped else parts)
-    return Target(tuple(segments), source, signed, escaped, bool(question))
+    return Target(tuple(segments), source, envelope.mac is not None, escaped, envelope.query)
 
 
 def is_options(segment: str) -> bool:

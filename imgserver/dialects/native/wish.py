@@ -44,6 +44,7 @@ class Wish:
     page: int | None = None
     flags: Flags = field(default_factory=dict)
     expiry: int | None = None
+    preset: str | None = None
     written: dict[str, Written] = field(default_factory=dict)
 
     @property
@@ -68,7 +69,7 @@ def read(segment: Segment, settings: NativeSettings, hints: Hints | None = None)
             value = _added(values.get(row.name), value, option)
         values[row.name] = value
         written[row.key] = option
-        at += len(part) + 1
+        at += 0 if segment.preset else len(part) + 1
     return Wish(**values, written=written)
 
 

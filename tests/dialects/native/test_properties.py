@@ -1,6 +1,7 @@
 """What holds for any text and for any set of options."""
 
 import random
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,16 @@ from imgserver.errors import ImgserverError
 from imgserver.geometry import bind_plan
 from imgserver.identity import key, plan_digest
 from imgserver.plan import Dims, SourceRef
+from imgserver.signing import Key, Keyring
 
 DIALECT = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos")
+KEYRING = Keyring((Key(bytes(range(32))), Key(bytes(range(16)), frozenset({"shop"}))))
+PRESETS = {"card": "w_400,h_300,c_fill/q_70", "end": "a_ignore/w_9", "x": "fl_attachment"}
+LIMITS = NativeSettings(snap_widths=(100, 400, 800), max_segments=4, max_steps=20)
+ARMED = NativeDialect(LIMITS, {"photos", "shop"}, "photos", presets=PRESETS, keyring=KEYRING)
+PRESETS_ONLY = NativeDialect(NativeSettings(presets_only=True), {"photos"}, "photos", presets=PRESETS, keyring=KEYRING)
+SIGNED_ONLY = NativeDialect(NativeSettings(), {"photos"}, "photos", keyring=Keyring(KEYRING.keys, required=True))
+EVERY = (DIALECT, ARMED, PRESETS_ONLY, SIGNED_ONLY)
 ALPHABET = "wharcgxyzeobqfdplnt_,/:.-%0123456789sS?#\\ é²\x00\n"
 
 VALID = [
@@ -22,16 +31,22 @@ VALID = [
     "/img/c_thumb,g_auto,w_150,ar_16%3A9,z_0.8/r_1:2:3:4,bo_4:fff/f_auto,q_auto:eco/_/w_1/caf%C3%A9.jpg",
     "/img/a_ignore.90.hflip,b_fafafa,e_trim:12:fff,e_blur:4,o_50/dpr_1.5,fl_attachment:x.still,pg_3/p.tif?v=3",
     "/img/w_400/b64/cGhvdG8uanBn",
+    "/img/t_card/q_60/photo.jpg",
+    "/img/s--mVQWZncozB1VroorjC3Lcg--/w_800,q_80/photo.jpg",
+    "/img/s--SYY5XNEtZ7yYz2xkDMis1A--/exp_1798761600/w_800,q_80/photo.jpg",
 ]
 
 
 def parse_or_refuse(target: str) -> None:
-    try:
-        request = DIALECT.parse(target)
-    except ImgserverError as error:
-        assert error.detail
-        return
-    plan_digest(request.plan)
+    for dialect in EVERY:
+        try:
+            request = dialect.parse(target)
+        except ImgserverError as error:
+            assert error.detail
+        else:
+            assert request.signed == bool(re.match(r"/img/s--[^/?]*--/", target))
+            assert request.signed or request.expires is None
+            plan_digest(request.plan)
 
 
 @given(st.text())
@@ -48,6 +63,23 @@ def test_any_tail_is_parsed_or_refused(tail: str) -> None:
 def test_any_value_is_parsed_or_refused(option: str, value: str) -> None:
     parse_or_refuse(f"/img/{option}_{value}/p.jpg")
     parse_or_refuse(f"/img/w_9,h_9,c_fill,{option}_{value}/p.jpg")
+
+
+@given(st.text(alphabet=ALPHABET + "s-", max_size=60), st.sampled_from(KEYRING.keys))
+def test_any_signed_tail_is_parsed_or_refused(tail: str, signer: Key) -> None:
+    mac = Keyring((signer,)).sign(tail.partition("?")[0], source="shop")
+    parse_or_refuse(f"/img/s--{mac}--/{tail}")
+
+
+@given(st.text(alphabet=ALPHABET + "s-", max_size=60), st.text(alphabet=ALPHABET, max_size=30))
+def test_nothing_but_the_signature_of_a_text_lets_it_pass(tail: str, mac: str) -> None:
+    try:
+        request = ARMED.parse(f"/img/s--{mac}--/{tail}")
+    except ImgserverError:
+        return
+    assert not request.signed or mac in [
+        Keyring((one,)).sign(tail.partition("?")[0], source="shop") for one in KEYRING.keys
+    ]
 
 
 @given(st.sampled_from(VALID), st.data())
@@ -120,6 +152,27 @@ def test_equal_meaning_gives_an_equal_key(wish: dict[str, str], seed: int) -> No
     one, other = DIALECT.parse(url(wish)), DIALECT.parse(url(wish, seed))
 
     assert key(one.ref, one.plan) == key(other.ref, other.plan)
+
+
+@settings(max_examples=200)
+@given(options, st.integers(0, 10**6))
+def test_equal_meaning_gives_an_equal_key_signed_or_not_and_on_the_ladder(wish: dict[str, str], seed: int) -> None:
+    def signed(target: str) -> str:
+        rest = target.replace("/img/", "exp_1798761600/")
+        return f"/img/s--{KEYRING.sign(rest.partition('?')[0], source='photos')}--/{rest}"
+
+    for dialect in (DIALECT, ARMED):
+        one = dialect.parse(url(wish))
+        assert key(one.ref, one.plan) == key(one.ref, dialect.parse(url(wish, seed)).plan)
+    assert plan_digest(ARMED.parse(signed(url(wish, seed))).plan) == plan_digest(ARMED.parse(url(wish)).plan)
+
+
+@given(options)
+def test_a_preset_and_its_text_give_an_equal_key(wish: dict[str, str]) -> None:
+    text = url(wish).removeprefix("/img/").removesuffix("/a%20b.jpg")
+    named = NativeDialect(LIMITS, {"photos"}, "photos", presets={"one": text}).parse("/img/t_one/a%20b.jpg")
+
+    assert plan_digest(named.plan) == plan_digest(ARMED.parse(url(wish)).plan)
 
 
 @pytest.mark.parametrize(("name", "value"), SPELLINGS)

@@ -91,6 +91,9 @@ BAD_VALUES = [
     ("fl", "attachment:a%20b"),
     ("fl", "still.still"),
     ("exp", "soon"),
+    ("t", "Card"),
+    ("t", ""),
+    ("t", "a" * 65),
 ]
 
 
@@ -208,7 +211,6 @@ def test_the_nearest_known_word_is_named(dialect: NativeDialect, tail: str, near
         ("l_logo.png,w_9/p.jpg", "layers are not in this build"),
         ("w_9/l_text:sans_48:Hi%0Ayou,co_fff/p.jpg", "layers are not in this build"),
         ("u_back.png/p.jpg", "underlays are not in this build"),
-        ("t_card/p.jpg", "presets are not in this build"),
         ("co_fff/p.jpg", "text layers are not in this build"),
         ("c_fill,w_9,h_9,g_face/p.jpg", "finds no faces"),
         ("c_thumb,w_9,h_9/p.jpg", "try g_auto"),

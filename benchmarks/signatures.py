@@ -1,0 +1,44 @@
+"""What it takes to check a signature: every request with one pays for it, forged or not."""
+
+import statistics
+import time
+
+from benchmarks.harness import Row
+from imgserver.errors import SignatureRefused
+from imgserver.signing import Key, Keyring
+
+TURNS = 5
+CHECKS = 2_000
+KEYS = 3
+# What a page has, and the longest that is read.
+LENGTHS = (100, 8_000)
+
+
+def measure_signatures() -> list[Row]:
+    """With KEYS keys, of which the last one signed; and of a forged one, for which all are tried as well."""
+    keyring = Keyring(tuple(Key(bytes([number] * 32)) for number in range(KEYS)))
+    return [_row(keyring, length) for length in LENGTHS]
+
+
+def _row(keyring: Keyring, length: int) -> Row:
+    text = "w_800,q_80/" + "a" * (length - 11)
+    good = Keyring(keyring.keys[-1:]).sign(text, source="photos")
+    turns = [(_micros(keyring, good, text), _micros(keyring, "A" * len(good), text)) for _ in range(TURNS)]
+    fitting, forged = (statistics.median(column) for column in zip(*turns, strict=True))
+    return Row(
+        f"a signature over {length} bytes, {KEYS} keys",
+        f"fitting {fitting:.1f} µs, forged {forged:.1f} µs",
+        "< 50 µs",
+        max(fitting, forged) < 50,
+        {"columns": "fitting, forged; µs", "turns": turns},
+    )
+
+
+def _micros(keyring: Keyring, mac: str, text: str) -> float:
+    begun = time.perf_counter()
+    for _ in range(CHECKS):
+        try:
+            keyring.check(mac, text)
+        except SignatureRefused:
+            continue
+    return (time.perf_counter() - begun) / CHECKS * 1e6

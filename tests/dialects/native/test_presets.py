@@ -1,0 +1,121 @@
+"""Presets: options by a name."""
+
+import pytest
+
+from imgserver.dialects.native import NativeDialect, NativeSettings, preset_faults
+from imgserver.errors import BadOption
+from imgserver.identity import plan_digest
+from imgserver.signing import Key, Keyring
+
+TEXTS = {
+    "card": "c_fill,w_400,h_300,g_auto/f_webp,q_70",
+    "upright": "a_ignore/w_100",
+    "big": "/".join(["w_9"] * 15),
+    "download": "fl_attachment:card",
+}
+DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos", presets=TEXTS)
+ONLY = NativeDialect(
+    NativeSettings(presets_only=True), {"photos"}, "photos", presets=TEXTS, keyring=Keyring((Key(bytes(32)),))
+)
+
+
+def digest(options: str) -> str:
+    return plan_digest(DIALECT.parse(f"/img/{options}/photo.jpg").plan)
+
+
+def refusal(dialect: NativeDialect, tail: str) -> BadOption:
+    with pytest.raises(BadOption) as caught:
+        dialect.parse("/img/" + tail)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ("t_card", TEXTS["card"]),
+        ("t_c%61rd", TEXTS["card"]),
+        ("t_card/q_60", "c_fill,w_400,h_300,g_auto/f_webp,q_60"),
+        ("q_60/t_card", TEXTS["card"]),
+        ("t_card/e_grayscale", TEXTS["card"] + "/e_grayscale"),
+        ("w_900/t_card", "w_900/" + TEXTS["card"]),
+        ("t_upright/t_card", TEXTS["upright"] + "/" + TEXTS["card"]),
+        ("t_card/dpr_2", "c_fill,w_800,h_600,g_auto/f_webp,q_70"),
+    ],
+)
+def test_a_preset_means_its_text(options: str, meant: str) -> None:
+    assert digest(options) == digest(meant)
+
+
+def test_flags_of_a_preset_count() -> None:
+    assert DIALECT.parse("/img/t_download/photo.jpg").attachment == "card"
+
+
+@pytest.mark.parametrize(
+    ("tail", "sentence", "at"),
+    [
+        ("w_9/t_crad/p.jpg", 't: "crad" is not allowed; the name of a preset that this server has; nearest: card', 9),
+        ("t_card,q_60/p.jpg", "t: a preset stands alone in its segment", 5),
+        ("q_60,t_card/p.jpg", "t: a preset stands alone in its segment", 10),
+        ("w_9/t_upright/p.jpg", "a: ignore belongs to the first segment", 9),
+        ("t_big/w_8/w_7/p.jpg", "presets make more than 16 option segments", 15),
+    ],
+)
+def test_the_sentence_says_what_to_change_and_where(tail: str, sentence: str, at: int) -> None:
+    error = refusal(DIALECT, tail)
+
+    assert (error.detail, error.facts["at"]) == (sentence, at)
+
+
+def test_steps_are_counted_after_expansion() -> None:
+    dialect = NativeDialect(NativeSettings(max_steps=3), {"photos"}, "photos", presets={"two": "w_9/w_8"})
+
+    assert dialect.parse("/img/t_two/p.jpg")
+    assert "make 4 steps, more than 3" in refusal(dialect, "t_two/w_7/p.jpg").detail
+
+
+@pytest.mark.parametrize("tail", ["w_9/p.jpg", "t_card/q_60/p.jpg", "q_60/t_card/p.jpg", "exp_9,w_9/p.jpg"])
+def test_where_presets_are_all_there_is_any_other_option_is_refused(tail: str) -> None:
+    error = refusal(ONLY, tail)
+
+    assert error.detail == "this server takes presets only, such as t_card"
+    assert error.facts["argument"] in ("w", "q", "exp")
+
+
+@pytest.mark.parametrize("tail", ["p.jpg", "t_card/p.jpg", "t_card/t_download/p.jpg", "_/w_9/p.jpg"])
+def test_where_presets_are_all_there_is_they_and_plain_pictures_are_answered(tail: str) -> None:
+    assert ONLY.parse("/img/" + tail)
+
+
+def test_a_signed_link_to_a_preset_may_end() -> None:
+    rest = "exp_1798761600/t_card/p.jpg"
+
+    assert ONLY.parse(f"/img/s--{ONLY._keyring.sign(rest, source='photos')}--/{rest}").expires == 1_798_761_600
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("w_80O", 'w: "80O" is not allowed; whole pixels 1-8192 or a share 0.0001-1.0 with a point'),
+        ("w_9,w_8", "w: written twice in one segment"),
+        ("c_fill,w_9", "c: fill wants two of w, h and ar, or ar alone"),
+        ("f_png/fl_lossless.animated", "fl: animated has no effect on png"),
+        ("f_jxl", "f: this build cannot write jxl"),
+        ("t_card", "t_card: no other preset and no expiry inside a preset"),
+        ("w_9/exp_1798761600", "exp_1798761600: no other preset and no expiry inside a preset"),
+        ("w_9/photo.jpg", '"photo.jpg" is no segment of options; between them stands one /, and no source behind them'),
+        ("w_9/_", '"_" is no segment of options; between them stands one /, and no source behind them'),
+        ("/w_9", '"" is no segment of options; between them stands one /, and no source behind them'),
+        ("", '"" is no segment of options; between them stands one /, and no source behind them'),
+        ("w_9, q_8", "options as they stand in a URL, without blanks, ? and #"),
+        ("w_9?x", "options as they stand in a URL, without blanks, ? and #"),
+        ("w_9/" * 17 + "w_9", "more than 16 option segments"),
+        ("a_90/a_ignore", "a: ignore belongs to the first segment"),
+    ],
+)
+def test_a_preset_that_could_never_be_answered_is_a_fault(text: str, fault: str) -> None:
+    assert list(preset_faults({"one": text}, NativeSettings())) == [f"presets.one: {fault}"]
+
+
+def test_good_presets_have_no_faults_and_all_bad_ones_are_told() -> None:
+    assert list(preset_faults(TEXTS, NativeSettings(presets_only=True))) == []
+    assert len(list(preset_faults({"a": "w_0", **TEXTS, "b": "q_0"}, NativeSettings()))) == 2

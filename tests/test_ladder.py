@@ -1,0 +1,122 @@
+"""Any number is asked for, and one of few is made."""
+
+import random
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgserver.dialects.native import NativeDialect, NativeSettings
+from imgserver.identity import plan_digest
+from imgserver.ladder import SHAPES, Ladder
+from imgserver.plan import Crop, Fit, Output, Plan, Px, Rel
+
+RUNGS = (160, 320, 640, 960, 1280, 1920, 2560, 3840)
+LADDER = Ladder(RUNGS)
+NUMBERS = st.integers(1, 8192)
+
+
+def snapped(**fields) -> Fit:
+    step = LADDER.snap(Plan((Fit(**fields),))).steps[0]
+    assert isinstance(step, Fit)
+    return step
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"), [(1, 160), (160, 160), (161, 320), (321, 640), (3840, 3840), (3841, 3840), (8192, 3840)]
+)
+def test_a_side_alone_goes_up_to_the_next_rung_and_never_beyond_the_last(asked: int, made: int) -> None:
+    assert snapped(width=Px(asked)) == Fit(width=Px(made))
+    assert snapped(height=Px(asked)) == Fit(height=Px(made))
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [
+        ((300, 300), (320, 320)),
+        ((300, 200), (320, Fraction(640, 3))),
+        ((1500, 1000), (1920, 1280)),
+        ((1600, 900), (1920, 1080)),
+        ((900, 1600), (1080, 1920)),
+        ((400, 300), (640, 480)),
+        ((1000, 1), (1280, Fraction(80, 3))),
+        ((5000, 2500), (3840, 1920)),
+    ],
+)
+def test_a_box_keeps_the_usual_shapes_exactly(asked: tuple[int, int], made: tuple[int, int]) -> None:
+    assert snapped(width=Px(asked[0]), height=Px(asked[1])) == Fit(Px(made[0]), Px(made[1]))
+
+
+@given(NUMBERS, NUMBERS)
+def test_no_side_of_a_box_is_off_its_shape_by_more_than_a_hundredth_of_the_longer(width: int, height: int) -> None:
+    step = snapped(width=Px(width), height=Px(height))
+    longer, shorter = max(width, height), min(width, height)
+    made = Fraction(min(step.width.value, step.height.value)) / max(step.width.value, step.height.value)
+
+    assert made == 1 or (step.width.value > step.height.value) == (width > height)
+    # What is thinner still is made 1/48.
+    assert abs(made - max(Fraction(shorter, longer), Fraction(1, SHAPES))) <= Fraction(1, 2 * SHAPES)
+
+
+@given(NUMBERS, NUMBERS, st.integers(1, 100))
+def test_what_is_on_the_ladder_stays_there(width: int, height: int, quality: int) -> None:
+    output = Output(quality=quality)
+    steps = (Fit(Px(width), Px(height)), Fit(Px(width)), Fit(Px(height), ratio=Fraction(width, height)))
+    plan = LADDER.snap(Plan(steps, output))
+
+    assert LADDER.snap(plan) == plan
+
+
+def test_a_ratio_beside_a_side_is_the_same_box() -> None:
+    box = snapped(width=Px(800), height=Px(450))
+
+    assert snapped(width=Px(800), ratio=Fraction(16, 9)) == snapped(height=Px(450), ratio=Fraction(16, 9)) == box
+
+
+def test_shapes_and_shares_come_in_few_steps() -> None:
+    assert snapped(ratio=Fraction(1601, 900), finish="crop").ratio == Fraction(16, 9)
+    assert snapped(width=Rel(Fraction("0.4999"))).width == Rel(Fraction(1, 2))
+    assert snapped(width=Rel(Fraction("0.0001"))).width == Rel(Fraction(1, 20))
+    assert LADDER.snap(Plan((Crop(ratio=Fraction(901, 1600)),))).steps == (Crop(ratio=Fraction(9, 16)),)
+
+
+def test_a_piece_of_the_original_stays_as_asked() -> None:
+    plan = Plan((Crop(Px(123), Px(45)),))
+
+    assert LADDER.snap(plan) == plan
+
+
+@pytest.mark.parametrize(("asked", "made"), [("0.5", "1"), ("1", "1"), ("1.01", "1.5"), ("2.5", "3"), ("4", "4")])
+def test_a_pixel_ratio_is_one_of_five(asked: str, made: str) -> None:
+    assert LADDER.ratio(Fraction(asked)) == Fraction(made)
+
+
+def test_without_rungs_everything_stays_as_asked() -> None:
+    plan = NativeDialect(NativeSettings(), {"p"}, "p").parse("/img/w_123,h_45,q_67,dpr_1.23/a.jpg").plan
+
+    assert Ladder().snap(plan) is plan
+    assert Ladder().ratio(Fraction("1.23")) == Fraction("1.23")
+
+
+def random_urls(count: int, seed: int, *, boxes: bool) -> list[str]:
+    """As somebody writes them who wants to fill a cache."""
+    draw = random.Random(seed)
+    urls = []
+    for _ in range(count):
+        sides = f"w_{draw.randint(1, 8192)}" + (f",h_{draw.randint(1, 8192)}" if boxes else "")
+        rest = "" if boxes else f",q_{draw.randint(1, 100)}"
+        urls.append(
+            f"/img/{sides}{rest},dpr_{draw.randint(5000, 40000) / 10000},f_{draw.choice(['jpg', 'webp'])}/a.jpg"
+        )
+    return urls
+
+
+@pytest.mark.parametrize(("boxes", "most"), [(False, len(RUNGS) * 20 * 2), (True, len(RUNGS) * (2 * SHAPES - 1) * 2)])
+def test_ten_thousand_urls_have_only_as_many_keys_as_the_ladder_allows(boxes: bool, most: int) -> None:
+    ladder = NativeDialect(NativeSettings(snap_widths=RUNGS), {"p"}, "p")
+    free = NativeDialect(NativeSettings(), {"p"}, "p")
+    urls = random_urls(10_000, 7, boxes=boxes)
+
+    assert len({plan_digest(ladder.parse(url).plan) for url in urls}) <= most
+    assert len({plan_digest(free.parse(url).plan) for url in urls}) > 9_000

@@ -1,0 +1,59 @@
+"""Which refusals and settings are told to the audit."""
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from imgserver.dialects.native import NativeSettings
+from imgserver.engine.job import Limits
+from imgserver.errors import Expired, ImgserverError, NotFound, QuotaExceeded, SignatureRefused
+from imgserver.quota import QuotaSettings
+from imgserver.settings import ServerSettings, Settings
+from imgserver.signing import SigningSettings
+from imgserver.web.doors import watched, weaknesses
+
+PUBLIC = ServerSettings(host="0.0.0.0")
+
+
+def events_of(error: ImgserverError) -> list[dict[str, object]]:
+    heard: list[dict[str, object]] = []
+    watch = watched(lambda event, **facts: heard.append({"event": event, **facts}))
+    watch(make_mocked_request("GET", "/img/secret.jpg"), error, "id-1")
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "reason", "facts"),
+    [
+        (SignatureRefused("no", reason="wrong"), "signature_rejected", "wrong", {}),
+        (
+            SignatureRefused("no", reason="source", key="373a1c1c", source="shop", path="a.jpg"),
+            "signature_rejected",
+            "source",
+            {"key": "373a1c1c", "source": "shop"},
+        ),
+        (Expired("over", reason="expired"), "signature_expired", "expired", {}),
+        (QuotaExceeded("much", retry_after=3), "quota_exceeded", "quota-exceeded", {}),
+    ],
+)
+def test_a_refusal_at_the_door_is_an_event_of_names_and_ids(error, event, reason, facts):
+    assert events_of(error) == [{"event": event, "reason": reason, "request_id": "id-1", "remote": None, **facts}]
+
+
+def test_an_ordinary_refusal_is_none():
+    assert events_of(NotFound()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "reasons"),
+    [
+        (Settings(), []),
+        (Settings(server=PUBLIC), ["unsigned_public"]),
+        (Settings(server=PUBLIC, limits=Limits(svg=True)), ["unsigned_public", "svg"]),
+        (Settings(server=PUBLIC, signing=SigningSettings("required", keys=("00" * 16,))), []),
+        (Settings(server=PUBLIC, native=NativeSettings(presets_only=True)), []),
+        (Settings(server=PUBLIC, native=NativeSettings(snap_widths=(100,))), ["unsigned_public"]),
+        (Settings(server=PUBLIC, native=NativeSettings(snap_widths=(100,)), quota=QuotaSettings(120)), []),
+    ],
+)
+def test_weak_settings_are_told_at_the_start(settings, reasons):
+    assert list(weaknesses(settings)) == reasons
