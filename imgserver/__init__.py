@@ -14,7 +14,8 @@ The floors
        integers, once; identity.py spells a plan so that equal wishes give equal keys; formats, media (a file's first
        bytes), negotiation, freshness, ranges and errors are tables and rules, as are signing.py (who may ask),
        expiry.py (until when) and ladder.py (for which sizes); addresses.py reads and spells those of other servers'
-       pictures; rendition.py is what a render leaves behind; machine.py is what this machine grants.
+       pictures; rendition.py is what a render leaves behind; machine.py is what this machine
+       grants; policy/ is what the operator allows.
     1  what everybody may report to: metrics.py (each series declared once), tallies.py (the counts that hits pay
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
@@ -24,8 +25,9 @@ The floors
     3  who does what, when. service.py tells the story of one picture in words of this floor: admission.py (waiting
        room, slots, deadlines) with cost.py and estimate.py (what a render will take), workers.py (slots) over crew.py
        (a fixed number of processes kept alive) over worker.py (one process), and quarantine.py (originals that
-       killed); quota.py bounds what strangers have made anew, refusals.py remembers what cannot be answered. Below
-       floor 2, for the service and for sources: flights.py (one making per key) and behind.py (renewal behind answers).
+       killed); quota.py bounds what strangers have made anew, refusals.py remembers what cannot be answered.
+       rules.py and buckets.py hold the policy: what is rendered, and how often one client may ask. Below floor 2, for
+       the service and for sources: flights.py (one making per key) and behind.py (renewal behind answers).
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
        requests into orders and renditions into answers, dressed by web/fields.py; settings.py composes the sections
        that stand beside their components.
@@ -34,7 +36,8 @@ The floors
 
 The life of a request
     1. web/connections.py: a bounded number of connections, a timer on each header; pictures pass by the router.
-    2. web/middleware.py: request id, methods; at the end errors into problem+json, one log event, one outcome.
+    2. web/middleware.py: request id, methods, the policy's gate (web/gate.py) where it asks something; at the end
+       errors into problem+json, one log event, one outcome.
     3. web/images.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O), and
        a link may be over; Accept decides what `auto` means (and client hints, where a URL asks for them), and plan and
        source path give the key. Parsed targets are remembered, so a hit does not parse.
@@ -58,6 +61,7 @@ The life of a request
     11. The rendition is kept in memory, and in the other tiers behind the answer, unless it was purged meanwhile; it is
        answered to everybody in the flight. If there is none for want of source or capacity, the one of before is.
 
+SIGHUP: what can change while serving (web/reload.py) is read off the loop, checked, and replaced between two requests.
 SIGTERM: not ready, no new tickets, open requests are finished, workers end; the log is closed last. SIGKILL: the kernel
 kills the workers with their parent.
 

@@ -1,28 +1,185 @@
 """The audit: what happens at the doors, as `security.*` events in the log and as counts.
 
-Facts are reasons, ids and names: never a key, a signature, a whole URL or a file's path on disk.
+Facts are reasons, ids and names: never a key, a signature, a whole URL or a file's path on disk. Of a client's address
+the log keeps the network.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from imgserver.logs import cut
+from imgserver.policy.networks import logged_network
+
+Event = Literal[
+    "signature_rejected",
+    "signature_expired",
+    "source_denied",
+    "address_denied",
+    "address_blocked",
+    "redirect_denied",
+    "path_rejected",
+    "limit_exceeded",
+    "loader_blocked",
+    "upload_rejected",
+    "render_killed",
+    "key_quarantined",
+    "auth_failed",
+    "quota_exceeded",
+    "admin_action",
+    "keys_changed",
+    "policy_changed",
+    "policy_refused",
+    "config_weak",
+]
+
+# Every reason of every event: each pair is a series from the start, at 0. What is not here is counted as "other".
+REASONS: Mapping[Event, tuple[str, ...]] = {
+    "signature_rejected": ("missing", "wrong", "no_key", "source"),
+    "signature_expired": ("expired",),
+    "source_denied": ("malformed", "not_listed", "unknown", "port"),
+    "address_denied": ("deny", "allow"),
+    "address_blocked": (
+        "unspecified",
+        "loopback",
+        "private",
+        "link_local",
+        "carrier_nat",
+        "benchmarking",
+        "documentation",
+        "multicast",
+        "cloud",
+        "reserved",
+        "site_local",
+        "unique_local",
+    ),
+    "redirect_denied": ("malformed", "downgrade", "not_listed"),
+    "path_rejected": ("malformed", "outside"),
+    "limit_exceeded": ("target", "output", "bytes", "side", "pixels", "frames", "decoded", "result"),
+    "loader_blocked": ("unsupported", "svg", "heic"),
+    # By the errors' own codes.
+    "upload_rejected": (
+        "bad-request",
+        "bad-option",
+        "output-over-limit",
+        "body-timeout",
+        "body-too-large",
+        "unsupported-image",
+        "broken-image",
+        "image-over-limit",
+        "quarantined",
+    ),
+    "render_killed": ("timeout", "crash", "oom"),
+    "key_quarantined": ("timeout", "crash", "oom"),
+    "auth_failed": ("admin_key", "no_key", "malformed", "unknown_key", "missing_scope", "too_many"),
+    "quota_exceeded": ("pictures", "uploads", "admin", "renditions"),
+    "admin_action": ("purge", "sweep"),
+    "keys_changed": ("reload",),
+    "policy_changed": ("reload",),
+    "policy_refused": ("invalid",),
+    "config_weak": ("admin_key_short", "metrics_public", "proxies_unknown", "svg_on", "unsigned_public"),
+}
+OTHER = "other"
+
+# So many lines of one event and reason in a second; what comes more is told in one line with its number.
+LINES_PER_SECOND = 10
+PERIOD_SECONDS = 1.0
+# Good news and ordinary work; the rest is a warning.
+ORDINARY: frozenset[Event] = frozenset({"admin_action", "keys_changed", "policy_changed"})
 
 
 class Audit(Protocol):
-    """One event: `audit("auth_failed", reason="unknown_key", request_id=..., remote=...)`. Never raises."""
+    """One event: `audit("auth_failed", reason="unknown_key", request_id=..., remote=...)`. Never raises.
 
-    def __call__(self, event: str, *, reason: str, **facts: Any) -> None: ...
+    `remote` is the client's whole address; the log keeps its network.
+    """
+
+    def __call__(self, event: Event, *, reason: str, **facts: Any) -> None: ...
 
 
-def of(logger: FilteringBoundLogger, count: Callable[[str, str], None]) -> Audit:
-    """`count(event, reason)` is told of each; both are words of ours, fit for labels."""
+def label_sets() -> tuple[tuple[str, str], ...]:
+    """Every (event, reason) that is ever counted."""
+    return tuple((event, reason) for event, reasons in REASONS.items() for reason in (*reasons, OTHER))
 
-    def note(event: str, *, reason: str, **facts: Any) -> None:
-        count(event, reason)
-        shown = {name: cut(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
-        logger.warning(f"security.{event}", reason=reason, **shown)
 
-    return note
+class Trail:
+    """The audit of one server: counts each event, and writes no more lines of a kind than anybody would read.
+
+    `count(event, reason)` is told of each; both are words of ours, fit for labels.
+    """
+
+    def __init__(
+        self,
+        logger: FilteringBoundLogger,
+        count: Callable[[str, str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger = logger
+        self._count = count
+        self._clock = clock
+        self._periods: dict[tuple[Event, str], _Period] = {}
+
+    def __call__(self, event: Event, *, reason: str, **facts: Any) -> None:
+        known = reason if reason in REASONS.get(event, ()) else OTHER
+        self._count(event, known)
+        if self._has_room(event, known):
+            self._write(event, reason=cut(reason), **_shown(facts))
+
+    def close(self) -> None:
+        """Tells what is still to be summed up."""
+        for kind in tuple(self._periods):
+            self._sum_up(kind)
+
+    def _has_room(self, event: Event, reason: str) -> bool:
+        kind, now = (event, reason), self._clock()
+        period = self._periods.get(kind)
+        if period is None or now - period.begun >= PERIOD_SECONDS:
+            self._sum_up(kind)
+            period = self._periods[kind] = _Period(now)
+        period.events += 1
+        if period.events == LINES_PER_SECOND + 1:
+            self._sum_up_later(kind, period)
+        return period.events <= LINES_PER_SECOND
+
+    def _sum_up_later(self, kind: tuple[Event, str], period: "_Period") -> None:
+        """The last of a flood has no follower to sum it up."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        period.timer = loop.call_later(PERIOD_SECONDS, self._sum_up, kind)
+
+    def _sum_up(self, kind: tuple[Event, str]) -> None:
+        period = self._periods.pop(kind, None)
+        if period is None:
+            return
+        if period.timer is not None:
+            period.timer.cancel()
+        if period.events > LINES_PER_SECOND:
+            event, reason = kind
+            self._write(event, reason=reason, summed=period.events - LINES_PER_SECOND)
+
+    def _write(self, event: Event, **facts: Any) -> None:
+        write = self._logger.info if event in ORDINARY else self._logger.warning
+        write(f"security.{event}", **facts)
+
+
+class _Period:
+    """A second of one kind of event."""
+
+    __slots__ = ("begun", "events", "timer")
+
+    def __init__(self, begun: float) -> None:
+        self.begun = begun
+        self.events = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+def _shown(facts: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {name: cut(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+    if "remote" in shown:
+        shown["remote"] = logged_network(shown["remote"])
+    return shown

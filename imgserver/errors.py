@@ -8,6 +8,7 @@ ImgserverError                      500
 │   └── MalformedRequest            400   no HTTP that the parser takes; depends on more than the URL, so never cached
 ├── Unauthorized                    401   an API key is missing, unknown or retired
 ├── Forbidden                       403
+│   ├── AddressDenied                     the client's address is on a list, or not on one
 │   ├── SignatureRefused
 │   └── SourceDenied
 ├── NotFound                        404
@@ -87,6 +88,10 @@ class Unauthorized(ImgserverError):
 
 class Forbidden(ImgserverError):
     status, code, title = 403, "forbidden", "Not allowed"
+
+
+class AddressDenied(Forbidden):
+    code, title = "address-denied", "This client is not served"
 
 
 class SignatureRefused(Forbidden):

@@ -106,7 +106,7 @@ def _from_file(path: Path, faults: list[str]) -> Iterator[_Given]:
     sections = {section.name for section in fields(Settings)}
     for section, table in _read(path, faults).items():
         if section not in sections:
-            faults.append(f"{path}: no section [{section}]{_nearest(section, sections)}")
+            faults.append(f"{path}: no section [{section}]{nearest(section, sections)}")
         elif not isinstance(table, dict):
             faults.append(f"{path}: {section}: {table!r} is not allowed; a table [{section}] with names and values")
         elif section in named():
@@ -134,7 +134,7 @@ def _frommembers(path: Path, full: str, table: dict[str, Any], faults: list[str]
         if key in known:
             yield _Given(f"{full}.{key}", value, Origin("file", str(path)), f"{path}: {full}.{key}")
         else:
-            faults.append(f"{path}: no setting {full}.{key}{_nearest(key, known, before=full + '.')}")
+            faults.append(f"{path}: no setting {full}.{key}{nearest(key, known, before=full + '.')}")
 
 
 def _from_table(path: Path, section: str, table: dict[str, Any], faults: list[str]) -> Iterator[_Given]:
@@ -143,7 +143,7 @@ def _from_table(path: Path, section: str, table: dict[str, Any], faults: list[st
         if key in known:
             yield _Given(f"{section}.{key}", value, Origin("file", str(path)), f"{path}: {section}.{key}")
         else:
-            faults.append(f"{path}: no setting {section}.{key}{_nearest(key, known, before=section + '.')}")
+            faults.append(f"{path}: no setting {section}.{key}{nearest(key, known, before=section + '.')}")
 
 
 def _read(path: Path, faults: list[str]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _from_environment(environ: Mapping[str, str], faults: list[str]) -> Iterator
         if name:
             yield _Given(name, environ[key], Origin("env", key), key)
         else:
-            faults.append(f"{key}: no such setting{_nearest(key, {*known, CONFIG_VARIABLE})}")
+            faults.append(f"{key}: no such setting{nearest(key, {*known, CONFIG_VARIABLE})}")
 
 
 def _named_by(variable_name: str) -> str | None:
@@ -184,10 +184,11 @@ def _from_options(overrides: Mapping[str, object], faults: list[str]) -> Iterato
             label = OPTIONS.get(name, name)
             yield _Given(name, value, Origin("option", label), label)
         else:
-            faults.append(f"{name}: no such setting{_nearest(name, known)}")
+            faults.append(f"{name}: no such setting{nearest(name, known)}")
 
 
-def _nearest(name: str, known: set[str], *, before: str = "") -> str:
+def nearest(name: str, known: set[str], *, before: str = "") -> str:
+    """The rest of a sentence about a name that nobody knows."""
     found = get_close_matches(name, sorted(known), n=1)
     return f"; nearest: {before}{found[0]}" if found else f"; known: {', '.join(sorted(known))}" * (len(known) <= 12)
 
@@ -196,17 +197,17 @@ def _valid(given: _Given, faults: list[str]) -> Iterator[object]:
     """The value as its type, or nothing and a fault."""
     hint = hint_of(given.name)
     try:
-        yield _converted(given, hint)
+        yield converted(given.name, given.value, hint)
     except (ValidationError, ValueError):
         shown = "(hidden)" if given.name in SECRETS else f'"{given.value}"'
         faults.append(f"{given.label}: {shown} is not allowed; {allowed(given.name)}")
 
 
-def _converted(given: _Given, hint: Any) -> object:
-    value = given.value
+def converted(name: str, value: object, hint: Any) -> object:
+    """What was written for `name`, as its type. Raises ValueError (pydantic's is one)."""
     if isinstance(value, bool) and bool not in alternatives(hint):  # TOML's true would pass for a 1
         raise ValueError(value)
-    if given.name.endswith("bytes") and isinstance(value, str):
+    if name.endswith("bytes") and isinstance(value, str):
         value = parse_size(value)
     if typing.get_origin(hint) is tuple and isinstance(value, str):  # a variable: one text for the whole list
         value = [item.strip() for item in value.split(",")] if value.strip() else []

@@ -57,6 +57,11 @@ class Metrics:
         )
         self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
         self.security = counter("security_events_total", "What was refused or changed at the doors", "event", "reason")
+        self.policy_info = gauge("policy_info", "Always 1; the policy in force by its file's digest", "digest")
+        self.policy_reloaded = gauge("policy_last_reload_successful", "0 while the policy's file is refused")
+        self.policy_reloaded_at = gauge(
+            "policy_last_reload_success_timestamp_seconds", "When the policy in force was read"
+        )
         self.queue_wait.labels("render")
 
     def watch(self, read: Callable[[], "State"]) -> None:
@@ -82,6 +87,7 @@ STATE = (
     Series("http_requests_in_progress", "Requests being answered now"),
     Series("client_disconnects_total", "Clients that left before their answer", (), "counter"),
     Series("http_malformed_total", "Requests that the HTTP parser refused", (), "counter"),
+    Series("http_overdue_total", "Clients cut off for being too slow", ("what",), "counter"),
     Series("queue_jobs", "Renders waiting for a slot, or running", ("queue", "state")),
     Series("queue_limit", "Places in the waiting room", ("queue",)),
     Series("queue_oldest_job_age_seconds", "Age of the longest waiting render", ("queue",)),

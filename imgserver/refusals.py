@@ -78,5 +78,9 @@ class Refusals:
     def forget(self, key: Hashable) -> None:
         self._table.pop(key, None)
 
+    def clear(self) -> None:
+        """What may be asked has changed."""
+        self._table.clear()
+
     def statistics(self) -> RefusalStatistics:
         return RefusalStatistics(len(self._table), self._repeated)

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
 
@@ -23,6 +23,7 @@ from imgserver.plan import ImageRequest, Plan, SourceRef
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendition import Fingerprint, Marks, Original, Rendition, Stages
+from imgserver.rules import Rules
 from imgserver.sources import Source
 from imgserver.sources.looks import RecentLooks
 from imgserver.tags import NO_TAGS, Tags
@@ -125,6 +126,7 @@ class ImageService:
     refusals: Refusals
     observe: Callable[[Rendered], None]
     observe_failure: Callable[[Work, ImgserverError], None]
+    rules: Rules = field(default_factory=Rules)
 
     def at_hand(self, order: Order) -> Rendition | None:
         """A picture that can be answered at once: kept, fresh, and its original was looked at a moment ago."""
@@ -245,6 +247,7 @@ class ImageService:
             await lock.release(order.key, turn)
 
     async def _make(self, order: Order, criticality: Criticality) -> Rendition:
+        self.rules.allow(order.plan)
         began = time.monotonic()
         await self._bring(order, criticality)
         bring_seconds = time.monotonic() - began
@@ -307,8 +310,9 @@ class ImageService:
         return replace(rendition, fresh_until=ends.fresh_until, expires=ends.expires, marks=marks)
 
     async def _render(self, order: Order, original: Original, ticket: Ticket, fetch_seconds: float) -> Rendition:
-        job = Job(original.path, order.plan, self.limits, self.quality)
-        work = foresee(original.head, original.size_bytes, order.plan, quality=self.quality, limits=self.limits)
+        plan, limits = self.rules.permitted(order.plan, original.head), self.rules.limits(self.limits)
+        job = Job(original.path, plan, limits, self.quality)
+        work = foresee(original.head, original.size_bytes, plan, quality=self.quality, limits=limits)
         async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
             try:

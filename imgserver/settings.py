@@ -51,6 +51,7 @@ class ServerSettings:
     backlog: Annotated[int, Ge(1), Le(65_535)] = 1024
     header_seconds: Annotated[float, Gt(0), Le(600)] = 10
     keepalive_seconds: Annotated[float, Ge(0), Le(3600)] = 75
+    write_seconds: Annotated[float, Gt(0), Le(600)] = 30
     drain_seconds: Annotated[float, Ge(0), Le(600)] = 20
     gallery: Literal["auto", "on", "off"] = "auto"
 
@@ -113,6 +114,13 @@ class AdminSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SecuritySettings:
+    """`policy` is a YAML file with who may ask and how much (see `imgserver.policy`), read again on SIGHUP."""
+
+    policy: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Every section with its defaults; `Settings()` is a valid configuration of a local server.
 
@@ -135,6 +143,7 @@ class Settings:
     redis: RedisSettings = field(default_factory=RedisSettings)
     tiers: TieredSettings = field(default_factory=TieredSettings)
     tags: Mapping[str, str] = field(default_factory=dict)
+    security: SecuritySettings = field(default_factory=SecuritySettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)

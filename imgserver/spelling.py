@@ -34,7 +34,11 @@ def spell_size(count: int) -> str:
 
 def allowed(name: str) -> str:
     """What a setting takes, in words: `a whole number 0-65535`."""
-    hint = hint_of(name)
+    return takes(name, hint_of(name))
+
+
+def takes(name: str, hint: Any) -> str:
+    """The same for any value of a type like those of settings."""
     if typing.get_origin(hint) is tuple:
         return f"a list, each {_allowed(typing.get_args(hint)[0], str)}; in a variable joined by commas"
     size = name.endswith("bytes")

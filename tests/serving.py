@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from tests.leaks import refuse_leaks
 from tests.ledger import balance
 
 ROOT = Path(__file__).parent.parent
@@ -135,7 +136,8 @@ def serving(
     """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are.
 
     `under` is a command that replaces itself by the server, such as `prlimit --nofile=64`. Whatever was done to it, a
-    server that still listens at the end must have a balanced ledger.
+    server that still listens at the end must have a balanced ledger, and no secret that it was given may stand in its
+    log.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
@@ -156,6 +158,7 @@ def serving(
                 raise AssertionError(f"the ledger does not balance: {faults}")
         finally:
             end(server)
+        refuse_leaks(log.read_text("utf-8", "replace"), folder, {**settings, **(variables or {})})
 
 
 def is_listening(server: ServerProcess) -> bool:

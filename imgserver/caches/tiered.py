@@ -133,6 +133,11 @@ class Tiered:
         self._heard = False
         self._void = self._purges = 0
 
+    @property
+    def link(self) -> Link | None:
+        """How Redis is spoken to, for what else the servers share."""
+        return self._link
+
     async def start(self) -> None:
         """Does not wait for the disk's scan, and 0.25 s at most for Redis."""
         await self.marks.load()

@@ -38,6 +38,7 @@ def config(ctx: click.Context) -> None:
       imgserver config                              # every value and where it comes from
       imgserver config show --json --config imgserver.toml
       imgserver config check imgserver.toml
+      imgserver config check config/security.yaml
       imgserver config init > imgserver.toml
 
     \b
@@ -51,7 +52,7 @@ def config(ctx: click.Context) -> None:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(*, config: Path | None = None, as_json: bool = False) -> None:
-    """Print every effective value with its origin.
+    """Print every effective value with its origin, the policy's rules after the settings.
 
     \b
     Example:
@@ -64,30 +65,42 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
         name: ("(hidden)" if value and name in SECRETS else value, str(loaded.origins[name]))
         for name, value in values(loaded.settings).items()
     }
+    rules = _policy_rows(loaded.settings.security.policy)
     if as_json:
         import json
 
         click.echo(
-            json.dumps({name: {"value": v, "origin": o} for name, (v, o) in rows.items()}, indent=2, default=str)
+            json.dumps(
+                {name: {"value": v, "origin": o} for name, (v, o) in (rows | rules).items()}, indent=2, default=str
+            )
         )
         return
     _print_table(rows)
+    click.echo()
+    _print_table(rules)
 
 
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check(file: Path) -> None:
-    """Check FILE alone, without this shell's variables; names every fault.
+    """Check FILE alone, without this shell's variables; names every fault. Settings in TOML, with the policy that
+    they name, or a policy in YAML.
 
     \b
-    Example:
+    Examples:
       imgserver config check imgserver.toml
+      imgserver config check config/security.yaml
     """
+    if file.suffix in (".yaml", ".yml"):
+        _check_policy(file)
+        return
     from imgserver.loading import load
 
     loaded = load(file, {}, {})
     count = sum(origin.kind == "file" for origin in loaded.origins.values())
     click.echo(f"{file}: fine, {count} settings")
+    if loaded.settings.security.policy != Path():
+        _check_policy(loaded.settings.security.policy)
 
 
 @config.command()
@@ -102,6 +115,27 @@ def init(markdown: bool) -> None:
     from imgserver.cli import reference
 
     click.echo(reference.markdown() if markdown else reference.sample(), nl=False)
+
+
+def _check_policy(path: Path) -> None:
+    from imgserver.policy import Policy
+    from imgserver.policyfile import load, values
+
+    built_in = values(Policy())
+    count = sum(value != built_in[name] for name, value in values(load(path)).items())
+    click.echo(f"{path}: fine, {count} rules differ from the built-in ones")
+
+
+def _policy_rows(path: Path) -> dict[str, tuple[object, str]]:
+    from imgserver.policy import Policy
+    from imgserver.policyfile import load, spell, values
+
+    origin = f"file {path}" if path != Path() else "default"
+    policy, built_in = load(path) if path != Path() else Policy(), values(Policy())
+    return {
+        f"policy.{name}": (spell(value), origin if value != built_in[name] else "default")
+        for name, value in values(policy).items()
+    }
 
 
 def _print_table(rows: dict[str, tuple[object, str]]) -> None:

@@ -137,12 +137,12 @@ class Folder:
         except RuntimeError as error:  # symlinks in a circle; an OSError from Python 3.13 on
             raise NotFound() from error
         if not resolved.is_relative_to(self.root):
-            raise NotFound()
+            raise NotFound(outside=True)
         return resolved
 
     def _original(self, descriptor: int, facts: os.stat_result, resolved: Path) -> Original:
         if LINUX_FDS.exists() and not (LINUX_FDS / str(descriptor)).readlink().is_relative_to(self.root):
-            raise NotFound()
+            raise NotFound(outside=True)
         return Original(
             path=worker_path(descriptor, resolved),
             head=head_of(descriptor),

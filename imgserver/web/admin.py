@@ -9,6 +9,7 @@ The body is JSON with exactly one of these:
   {"all": true}                    everything of this namespace; other keys in Redis survive
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,12 +19,13 @@ from aiohttp import web
 from imgserver import negotiation
 from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
-from imgserver.errors import BadRequest
+from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.service import ImageService
 from imgserver.web.admin_key import AdminKey
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
+BODY_SECONDS = 15.0
 # Every choice that negotiation can make of one URL.
 OFFERS: tuple[tuple[str, ...], ...] = ((), ("webp",), ("avif", "webp"))
 WISHES = ("url", "source", "prefix", "tag", "group", "all")
@@ -82,8 +84,12 @@ class Purge:
 
 
 async def _wish(request: web.Request) -> Mapping[str, Any]:
-    """The body's only member. Raises BadRequest."""
-    body = await request.content.read(BODY_BYTES + 1)
+    """The body's only member. Raises BadRequest and BodyTimeout."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.content.read(BODY_BYTES + 1)
+    except TimeoutError as error:
+        raise BodyTimeout() from error
     if len(body) > BODY_BYTES:
         raise BadRequest(f"purge: the body is over {BODY_BYTES} bytes")
     try:

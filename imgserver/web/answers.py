@@ -12,6 +12,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from imgserver.freshness import http_date
+from imgserver.web.pieces import PIECE_BYTES, write_pieces
 
 
 class Told:
@@ -26,7 +27,7 @@ class Picture(Told, web.Response):
 
 
 class Ready(Told, web.StreamResponse):
-    """A GET's answer on an HTTP/1.1 connection that stays open, sent in one piece."""
+    """A GET's answer on an HTTP/1.1 connection that stays open, sent in one piece unless it is large."""
 
     keep_alive = True
 
@@ -45,8 +46,14 @@ class Ready(Told, web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         assert not data, "the body is known from the start"
         out, self._out = self._out, None
-        if out is not None:
-            identity = self.request_id.encode()
+        if out is None:
+            return
+        identity = self.request_id.encode()
+        if self.length > PIECE_BYTES:
+            await out.write(b"%b%bX-Request-Id: %b\r\n\r\n" % (self._head, self._passing, identity))
+            await write_pieces(out, self.body)
+            await out.write_eof()
+        else:
             # One write: two would be two system calls.
             await out.write_eof(b"%b%bX-Request-Id: %b\r\n\r\n%b" % (self._head, self._passing, identity, self.body))
 

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from ipaddress import ip_address
 from typing import BinaryIO
 
 from aiohttp import web
@@ -14,12 +13,15 @@ from structlog.typing import FilteringBoundLogger
 from imgserver import __version__, audit
 from imgserver.admission import Admission
 from imgserver.behind import Behind
+from imgserver.buckets import ClientBuckets
+from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
 from imgserver.engine import child
 from imgserver.flights import Flights
 from imgserver.grammar import make_dialect, make_owners_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.policy import Policy
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
@@ -27,16 +29,18 @@ from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
 from imgserver.sources.looks import RecentLooks
 from imgserver.tags import Tags
-from imgserver.web import admin, images, observation, state
+from imgserver.web import admin, attacks, images, observation, state, weaknesses
 from imgserver.web.admin import Purge
 from imgserver.web.admin_key import AdminKey
 from imgserver.web.connections import Guard
-from imgserver.web.doors import watched, weaknesses
 from imgserver.web.gallery import Gallery
+from imgserver.web.gate import Gate, is_from_here
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
+from imgserver.web.policies import Policies
+from imgserver.web.reload import Reloads
 from imgserver.web.sources import Sources, make_sources
 from imgserver.web.sweeping import Sweep
 from imgserver.web.tiers import make_cache
@@ -47,6 +51,8 @@ HEALTH = web.AppKey("health", Health)
 METRICS = web.AppKey("metrics", Metrics)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
+RELOADS = web.AppKey("reloads", Reloads)
+POLICIES = web.AppKey("policies", Policies)
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
@@ -62,22 +68,25 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     """
     metrics = Metrics()
     logger, writer = make_logger(settings.log, log_stream)
+    trail = _trail(metrics, logger)
     sources = make_sources(settings)
-    service = _service(settings, sources, metrics, logger)
+    service = _service(settings, sources, metrics, logger, trail)
     health = Health(service)
 
     ledger = Ledger(make_request_log(settings.log, logger, writer))
     metrics.registry.register(ledger.tallies)
     app = web.Application()
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
-    app[AUDIT] = audit.of(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
-    for reason in weaknesses(settings):
-        app[AUDIT]("config_weak", reason=reason)
+    app[AUDIT], app[RELOADS] = trail, Reloads(logger)
     app[GUARD] = Guard(settings.server)
-    _route(app, settings, sources, Boundary(ledger, logger, watched(app[AUDIT])))
+    boundary = Boundary(ledger, logger, attacks.of_errors(trail))
+    _route(app, settings, sources, boundary)
+    _rule(app, settings, boundary)
     app.cleanup_ctx.extend(
         (
             _log_kept(writer),
+            _trail_kept(trail),
+            _reloads_kept(app[RELOADS]),
             _sources_kept(sources),
             _cache_kept(service),
             _workers_kept(settings, service, metrics),
@@ -90,9 +99,34 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     return app
 
 
-def _service(settings: Settings, sources: Sources, metrics: Metrics, logger: FilteringBoundLogger) -> ImageService:
+def _trail(metrics: Metrics, logger: FilteringBoundLogger) -> audit.Trail:
+    """Known label sets exist from the start: a series that is missing hides an alert."""
+    for labels in audit.label_sets():
+        metrics.security.labels(*labels)
+    return audit.Trail(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
+
+
+def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
+    """The policy at the gate and in the service, now and whenever it is read again. After every route is known."""
+    service, link = app[SERVICE], app[SERVICE].cache.link
+    buckets = ClientBuckets(SharedBuckets(link) if link is not None else None)
+
+    def install(policy: Policy) -> None:
+        boundary.install(Gate(policy, buckets))
+        service.rules.pixels, service.rules.formats = policy.pixels, policy.formats
+        service.refusals.clear()
+
+    app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
+    app[RELOADS].add("policy", app[POLICIES].reload)
+    for reason, sentence in weaknesses.find(settings, app[POLICIES].current):
+        app[AUDIT]("config_weak", reason=reason, detail=sentence)
+
+
+def _service(
+    settings: Settings, sources: Sources, metrics: Metrics, logger: FilteringBoundLogger, trail: audit.Audit
+) -> ImageService:
     opener = partial(child.open_engine, svg=settings.limits.svg)
-    workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger))
+    workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger, trail))
     return ImageService(
         sources=sources.by_name,
         cache=make_cache(settings, metrics),
@@ -124,7 +158,10 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         "/livez": ("livez", health.livez),
         "/readyz": ("readyz", health.readyz),
         "/api/health": ("health", health.service_health),
-        "/api/image/health": ("image_health", health.image_health),
+        "/api/image/health": (
+            "image_health",
+            health.image_health if settings.http.metrics_public else _detailed_here(health),
+        ),
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
     }
     if settings.admin.key:
@@ -140,15 +177,23 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
 
 
 def _from_here_only(handler: Handler) -> Handler:
-    """For a scraper on the same machine, or behind a proxy of its own; to others there is no such page."""
+    """For a scraper on the same machine; to others there is no such page."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        if peer is None or not ip_address(peer[0]).is_loopback:
+        if not is_from_here(request):
             raise web.HTTPNotFound()
         return await handler(request)
 
     return guarded
+
+
+def _detailed_here(health: Health) -> Handler:
+    """Strangers hear how it is, and no details."""
+
+    async def told(request: web.Request) -> web.StreamResponse:
+        return await (health.image_health if is_from_here(request) else health.readyz)(request)
+
+    return told
 
 
 def is_gallery_open(settings: ServerSettings) -> bool:
@@ -166,6 +211,24 @@ def _log_kept(writer: LogWriter) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(writer.close)
+
+    return context
+
+
+def _trail_kept(trail: audit.Trail) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        trail.close()
+
+    return context
+
+
+def _reloads_kept(reloads: Reloads) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        work = asyncio.create_task(reloads.work())
+        yield
+        work.cancel()
+        await asyncio.wait([work])
 
     return context
 

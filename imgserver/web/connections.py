@@ -1,12 +1,15 @@
 """The listening side: bounds on connections that the framework leaves open.
 
 aiohttp gives a client `keepalive_timeout` to finish its header, as long as it may idle between requests; here the
-header has a timer of its own. The number of connections is bounded as well: beyond it a newcomer is closed at
-once, which a load balancer understands.
+header has a timer of its own, and so has a body that nobody reads. It waits for ever for a client that does not take
+its answer; here who takes less than 64 KiB in `write_seconds` is cut off. The number of connections is bounded as
+well: beyond it a newcomer is closed at once, which a load balancer understands.
 """
 
 import asyncio
+import contextlib
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -22,30 +25,46 @@ from imgserver.web.middleware import SECURITY, Handler
 # What the framework calls with a request, whichever factory made it.
 AnyHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+# What a client has to take of its answer in `write_seconds`, at least: of a large one, so much; of the rest, all.
+WRITTEN_BYTES = 64 << 10
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+
 _OVERDUE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class Guard:
-    """The bounds; counts open connections, and requests that the parser refused."""
+    """The bounds; counts open connections, requests that the parser refused, and clients that were too slow."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.open = 0
         self.malformed = 0
+        self.overdue = {"header": 0, "write": 0}
 
 
 class GuardedHandler(RequestHandler):
     """One connection."""
 
-    __slots__ = ("_guard", "_header_timer")
+    __slots__ = ("_guard", "_header_timer", "_wire", "_write_timer")
 
     def __init__(self, server: web.Server, guard: Guard, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(server, loop=loop, keepalive_timeout=guard.settings.keepalive_seconds, access_log=None)  # type: ignore[arg-type]
+        settings = guard.settings
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=settings.keepalive_seconds,
+            lingering_time=settings.header_seconds,
+            access_log=None,  # type: ignore[arg-type]
+        )
         self._guard = guard
         self._header_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._wire: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._guard.open += 1
+        self._wire = cast(asyncio.Transport, transport)
         super().connection_made(transport)
         if self._guard.open > self._guard.settings.connections:
             self.force_close()
@@ -60,8 +79,27 @@ class GuardedHandler(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._guard.open -= 1
+        self._wire = None
         self._stop_timer()
+        self._stop_watch()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client is behind: more than the transport's high-water mark is not taken yet."""
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_watch()
+
+    async def start(self) -> None:
+        """A transport that is closed still waits for the client to take what is left."""
+        try:
+            await super().start()
+        finally:
+            if self._wire is not None and self._write_timer is None:
+                self._watch_writing()
 
     def handle_error(
         self,
@@ -81,11 +119,34 @@ class GuardedHandler(RequestHandler):
         return response
 
     def _waits_for_header(self) -> bool:
-        return not self._messages and not self._request_in_progress
+        """Not while a body is still coming in, whether somebody reads it or the framework lets it run out. The very
+        first bytes may come before the framework waits for them."""
+        return not self._messages and (self._waiter is not None or self._request_count == 0)
+
+    def _watch_writing(self) -> None:
+        if self._wire is not None:
+            left = self._wire.get_write_buffer_size()
+            self._write_timer = self._loop.call_later(self._guard.settings.write_seconds, self._judge_writing, left)
+
+    def _judge_writing(self, before: int) -> None:
+        self._write_timer = None
+        if self._wire is None:
+            return
+        if before - self._wire.get_write_buffer_size() >= WRITTEN_BYTES:
+            self._watch_writing()
+            return
+        self._guard.overdue["write"] += 1
+        _reset(self._wire)
+
+    def _stop_watch(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _close_overdue(self) -> None:
         self._header_timer = None
         if self._waits_for_header() and self.transport is not None:
+            self._guard.overdue["header"] += 1
             self.transport.write(_OVERDUE)
             self.force_close()
 
@@ -93,6 +154,13 @@ class GuardedHandler(RequestHandler):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Without the reset the kernel would go on sending to them what it holds, on its own memory."""
+    with contextlib.suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 def _refusal(fault: BaseException | None) -> MalformedRequest:

@@ -23,6 +23,7 @@ from imgserver.settings import HttpSettings
 from imgserver.web.answers import Picture, Ready, date_line, is_plain, spell
 from imgserver.web.fields import CACHE_STATUS, CDN_CACHE_CONTROL, MADE, Wardrobe, hit_status, stale_status
 from imgserver.web.middleware import VARY, is_preflight
+from imgserver.web.pieces import body_of
 
 # Parsed targets are kept so that a hit does not parse: at most so many, and none longer than this.
 REMEMBERED_TARGETS: Final = 8192
@@ -223,7 +224,7 @@ def _ranged(request: web.Request, rendition: Rendition, headers: CIMultiDict[str
 
 
 def _picture(outcome: str, headers: CIMultiDict[str], body: bytes, *, status: int = 200) -> Picture:
-    picture = Picture(status=status, headers=headers, body=body if status != 304 else None)
+    picture = Picture(status=status, headers=headers, body=body_of(body) if status != 304 else None)
     picture.outcome, picture.length = outcome, len(body)
     return picture
 

@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from aiohttp import hdrs, web
 from multidict import istr
@@ -57,6 +58,16 @@ class RequestIds:
         return f"{self._start}-{next(self._count):x}"
 
 
+class Gate(Protocol):
+    """What stands before the handlers. `has_proxies`: `identify` has to tell whose request it is."""
+
+    has_proxies: bool
+
+    def identify(self, request: web.Request) -> web.Request: ...
+
+    def around(self, handler: Handler, route: str) -> Handler: ...
+
+
 # Told of every error of ours that becomes an answer, with the request's id.
 Watch = Callable[[web.Request, ImgserverError, str], None]
 
@@ -67,13 +78,30 @@ class Boundary:
         self._logger = logger
         self._watch = watch
         self._ids = RequestIds()
+        self._gate: Gate | None = None
+        self._doors: list[Callable[[Gate], None]] = []
+
+    def install(self, gate: Gate) -> None:
+        """Before every handler, from the next request on."""
+        self._gate = gate
+        for door in self._doors:
+            door(gate)
 
     def around(self, handler: Handler, route: str, methods: tuple[str, ...] = READING) -> Handler:
         """The handler with everything that holds for all. `route` is its name in metrics and events."""
         ledger, ids = self._ledger, self._ids
+        bare, identify = handler, None
+
+        # A gate is put between by rebinding these names: where none is wanted, a hit pays for none.
+        def door(gate: Gate) -> None:
+            nonlocal handler, identify
+            handler = gate.around(bare, route)
+            identify = gate.identify if gate.has_proxies else None
 
         async def bounded(request: web.Request) -> web.StreamResponse:
             begun = time.perf_counter()
+            if identify is not None:
+                request = identify(request)
             request_id = ids.of(request)
             ledger.in_progress += 1
             try:
@@ -97,6 +125,9 @@ class Boundary:
             ledger.answered(request, response, route=route, request_id=request_id, seconds=seconds)
             return response
 
+        self._doors.append(door)
+        if self._gate is not None:
+            door(self._gate)
         return bounded
 
     def _answer(self, request: web.Request, error: Exception, request_id: str) -> web.Response:

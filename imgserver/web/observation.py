@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
+from imgserver.audit import REASONS, Audit
 from imgserver.cost import Work
 from imgserver.errors import ImgserverError
 from imgserver.formats import FORMATS
@@ -50,9 +51,10 @@ def of_failures(metrics: Metrics) -> Callable[[Work, ImgserverError], None]:
     return observe
 
 
-def of_workers(metrics: Metrics, logger: FilteringBoundLogger) -> Callable[[WorkerEvent], None]:
+def of_workers(metrics: Metrics, logger: FilteringBoundLogger, audit: Audit) -> Callable[[WorkerEvent], None]:
     """Logs births and deaths; an abandoned or recycled worker is the ordinary course of things."""
     ordinary = frozenset({"recycle", "rss", "abandoned"})
+    violent = frozenset(REASONS["render_killed"])
 
     def observe(event: WorkerEvent) -> None:
         facts = {"worker": event.number, "pid": event.pid, "reason": event.reason, "seconds": round(event.seconds, 3)}
@@ -60,6 +62,10 @@ def of_workers(metrics: Metrics, logger: FilteringBoundLogger) -> Callable[[Work
             metrics.worker_start.observe(event.seconds)
             logger.info("worker.started", **facts)
             return
+        if event.kind == "quarantined":
+            audit("key_quarantined", reason=event.reason)
+        elif event.kind == "lost" and event.reason in violent:
+            audit("render_killed", reason=event.reason, worker=event.number)
         if event.reason == "timeout":
             metrics.task_timeouts.inc()
         log = logger.info if event.reason in ordinary else logger.warning

@@ -19,7 +19,7 @@ CODE = "X-Imgserver-Error"
 def answer(error: ImgserverError, request_id: str) -> web.Response:
     """The answer to an error of ours; `request_id` is "" where there is no request.
 
-    429 and 503 always say when to come back (RFC 9110, 10.2.3: whole seconds).
+    429 and 503 always say when to come back (RFC 6585, 4; RFC 9110, 10.2.3: whole seconds).
     """
     headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), CODE: error.code})
     if error.status in (429, 503):

@@ -15,7 +15,7 @@ from aiohttp import web
 from imgserver.errors import ServerFault
 from imgserver.logs import route_standard_logging
 from imgserver.settings import ServerSettings, Settings
-from imgserver.web.app import GUARD, HEALTH, LOGGER, MOUNT, PICTURES, SERVICE, make_app
+from imgserver.web.app import GUARD, HEALTH, LOGGER, MOUNT, PICTURES, RELOADS, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
 
 # New objects between two looks of the garbage collector; a few MB at most wait for it.
@@ -60,6 +60,7 @@ async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable
     app = make_app(settings)
     route_standard_logging(app[LOGGER], settings.log)
     stop = _stop_signal()
+    _reload_on_hangup(app[RELOADS].ask, stop)
     runner = web.AppRunner(
         app, handle_signals=False, handler_cancellation=True, shutdown_timeout=settings.server.drain_seconds
     )
@@ -91,6 +92,20 @@ def _stop_signal() -> asyncio.Event:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     return stop
+
+
+def _reload_on_hangup(reload: Callable[[], None], stop: asyncio.Event) -> None:
+    """SIGHUP reads the rules again. It also comes when the terminal goes that the server was started in; then nobody is
+    left who could stop it."""
+    had_terminal = os.isatty(0)
+
+    def hung_up() -> None:
+        if had_terminal and not os.isatty(0):
+            stop.set()
+        else:
+            reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
 
 
 def _drain(app: web.Application) -> None:

@@ -20,6 +20,7 @@ def read(service: ImageService, guard: Guard, ledger: Ledger, *, ready: bool, dr
         "http_requests_in_progress": ledger.in_progress,
         "client_disconnects_total": ledger.disconnects,
         "http_malformed_total": guard.malformed,
+        "http_overdue_total": guard.overdue,
         "log_lines_dropped_total": dropped_lines,
         "refusals_remembered": service.refusals.statistics().remembered,
         "refusals_repeated_total": service.refusals.statistics().repeated,

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from imgserver import policyfile
 from imgserver.cli import main
 from imgserver.loading import load
+from imgserver.policy import Policy
 from imgserver.settings import Settings, hints, values
 
 
@@ -23,7 +25,7 @@ def test_show_tells_value_and_origin(tmp_path: Path) -> None:
 
     shown = json.loads(run("show", "--json", "--config", str(file), IMGSERVER_WORKERS_COUNT="3"))
 
-    assert list(shown) == list(hints())
+    assert [name for name in shown if not name.startswith("policy.")] == list(hints())
     assert shown["queue.room"] == {"value": 7, "origin": f"file {file}"}
     assert shown["workers.count"] == {"value": 3, "origin": "env IMGSERVER_WORKERS_COUNT"}
     assert shown["limits.frames"] == {"value": 200, "origin": "default"}
@@ -73,6 +75,40 @@ def test_the_sample_uncommented_is_every_setting_at_its_default(tmp_path: Path) 
     assert loaded.settings == Settings()
     assert {origin.kind for origin in loaded.origins.values()} == {"file"}
     assert set(loaded.origins) == set(values(Settings()))
+
+
+def test_show_ends_with_the_rules_in_force(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("clients: {deny: [192.0.2.0/24, 198.51.100.7]}")
+
+    shown = json.loads(run("show", "--json", IMGSERVER_SECURITY_POLICY=str(file)))
+
+    rules = {name: row for name, row in shown.items() if name.startswith("policy.")}
+    assert rules["policy.clients.deny"] == {"value": "192.0.2.0/24, 198.51.100.7/32", "origin": f"file {file}"}
+    assert rules["policy.rates.pictures.per_second"] == {"value": "0", "origin": "default"}
+    assert list(rules) == [f"policy.{name}" for name in policyfile.values(Policy())]
+
+
+def test_check_looks_into_the_policy_that_the_settings_name(tmp_path: Path) -> None:
+    policy, file = tmp_path / "p.yaml", tmp_path / "a.toml"
+    file.write_text(f'[security]\npolicy = "{policy}"')
+    policy.write_text("proxies: {hops: 1}")
+
+    told = run("check", str(file))
+    policy.write_text("proxies: {hop: 1}")
+    failed = CliRunner().invoke(main, ["config", "check", str(file)])
+
+    assert told.splitlines()[1] == f"{policy}: fine, 1 rules differ from the built-in ones"
+    assert (failed.exit_code, failed.stderr) == (
+        1,
+        f"Error: {policy}:1: no entry proxies.hop; nearest: proxies.hops\n",
+    )
+
+
+def test_check_takes_a_policy_by_itself() -> None:
+    shipped = Path(__file__).parents[2] / "config" / "security.yaml"
+
+    assert run("check", str(shipped)) == f"{shipped}: fine, 0 rules differ from the built-in ones\n"
 
 
 @pytest.mark.parametrize("arguments", [("show", "--jsn"), ("chek",), ("check",)])

@@ -1,12 +1,16 @@
 """The command a newcomer types, as a real process: it prints URLs, they work, and Ctrl-C ends it."""
 
+import fcntl
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -60,6 +64,36 @@ def test_it_prints_urls_that_work_and_ends_in_order(server: subprocess.Popen[str
     server.send_signal(signal.SIGINT)
     _, errors = server.communicate(timeout=20)
     assert (server.returncode, errors) == (0, "")
+
+
+def test_it_ends_with_its_terminal() -> None:
+    """SIGHUP reloads; without a terminal any more it means that nobody could stop it."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "imgserver", "serve", str(SAMPLES), "--port", "0", "--workers", "1"],
+        stdin=slave,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=partial(_take_terminal, slave),
+    )
+    try:
+        os.close(slave)
+        url = printed_urls(process)[-1]
+        process.send_signal(signal.SIGHUP)
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            assert answer.status == 200
+        os.close(master)
+
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _take_terminal(descriptor: int) -> None:
+    os.setsid()
+    fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
 
 
 def test_a_taken_port_is_one_sentence(server: subprocess.Popen[str]) -> None:

@@ -67,8 +67,11 @@ def test_a_corrupt_file_is_rendered_anew_and_counted(tmp_path):
 def test_two_servers_on_one_redis_render_a_cold_picture_once(redis):
     # Patient: on a busy machine a lock that is lost to a slow Redis is a second render, as it should be.
     settings = {
-        **{"workers_count": 1, "disk_limit_bytes": 0, "redis_timeout_seconds": 1},
-        **{"redis_url": redis.url, "redis_namespace": "once"},
+        "workers_count": 1,
+        "disk_limit_bytes": 0,
+        "redis_timeout_seconds": 1,
+        "redis_url": redis.url,
+        "redis_namespace": "once",
     }
     with serving(**settings) as one, serving(**settings) as two:
         await_that(lambda: both_up(one, two), "both are connected")

@@ -1,0 +1,61 @@
+"""Whose request it is: the rightmost address that no trusted proxy stands behind.
+
+Each proxy adds, at the right end, whom it heard from; further left stands what strangers wrote. So the list is walked
+from the peer of the connection leftwards, as long as the one who wrote is trusted.
+"""
+
+import re
+from collections.abc import Sequence
+
+from imgserver.policy.networks import Address, NetworkSet, address_of
+from imgserver.policy.values import Proxies
+
+# A list can be 8 kB of commas; nobody stands behind so many proxies.
+HOPS_LIMIT = 32
+
+_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^;,\s"]*))', re.IGNORECASE)
+_PORT = re.compile(r"(\[[^\]]*\]|[0-9.]+)(?::\d{1,5})?")
+
+
+class ClientAddresses:
+    """By one setting of proxies. `field` is the header field to hand over, "" when none is read."""
+
+    def __init__(self, proxies: Proxies) -> None:
+        self.field = proxies.field if proxies else ""
+        self._networks = NetworkSet(proxies.networks)
+        self._hops = proxies.hops
+        self._parse = _forwarded if proxies.field == "Forwarded" else _entry
+
+    def of(self, peer: str, lines: Sequence[str]) -> str:
+        """The client's address. `lines` are the values of the field, in their order; from a stranger they change
+        nothing, and what is no address ends the walk at the proxy that wrote it."""
+        client = peer
+        entries = reversed([entry for line in lines for entry in _members(line)][-HOPS_LIMIT:])
+        for hop, entry in enumerate(entries):
+            if hop >= self._hops and not self._is_trusted(client):
+                break
+            address = self._parse(entry)
+            if address is None:
+                break
+            client = str(address)
+        return client
+
+    def _is_trusted(self, text: str) -> bool:
+        address = address_of(text)
+        return address is not None and address in self._networks
+
+
+def _members(line: str) -> list[str]:
+    return [member for member in (part.strip() for part in line.split(",")) if member]
+
+
+def _entry(text: str) -> Address | None:
+    """`192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`."""
+    found = _PORT.fullmatch(text)
+    return address_of(found[1].strip("[]") if found else text)
+
+
+def _forwarded(text: str) -> Address | None:
+    """The `for` of one element (RFC 7239); `unknown` and made-up names are no addresses."""
+    found = _FOR.search(text)
+    return _entry(found[1] if found[1] is not None else found[2]) if found else None

@@ -1,0 +1,104 @@
+"""The rules as frozen values; `Policy()` is what holds without a file: everybody may ask, as often as they like.
+
+None means that the settings' own limit stands.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+
+from imgserver.policy.networks import Network
+
+KIB, MIB = 1 << 10, 1 << 20
+
+Readable = Literal["jpg", "png", "webp", "avif", "gif", "tiff", "svg"]
+Writable = Literal["jpg", "png", "webp", "avif", "gif", "tiff"]
+READ: tuple[Readable, ...] = ("jpg", "png", "webp", "avif", "gif", "tiff", "svg")
+WRITE: tuple[Writable, ...] = ("jpg", "png", "webp", "avif", "gif", "tiff")
+# What `f_auto` falls back to, for clients that show nothing newer.
+NEEDED: frozenset[str] = frozenset({"jpg", "png", "gif"})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLists:
+    """`deny` is refused. `allow`, unless empty, refuses everybody else; who is in both is refused."""
+
+    deny: tuple[Network, ...] = ()
+    allow: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """Whose word about the client is taken: who stands in `networks`, and the nearest `hops` wherever they stand.
+
+    Only one field is read. A proxy that writes one of the two passes the client's own version of the other on.
+    """
+
+    networks: tuple[Network, ...] = ()
+    hops: Annotated[int, Ge(0), Le(16)] = 0
+    field: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
+
+    def __bool__(self) -> bool:
+        return bool(self.networks or self.hops)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A token bucket of one client: `per_second` on average, `burst` at once. 0 a second: no limit."""
+
+    per_second: Annotated[float, Ge(0), Le(1_000_000)] = 0
+    burst: Annotated[int, Ge(1), Le(1_000_000)] = 40
+
+    def __bool__(self) -> bool:
+        return self.per_second > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    pictures: Rate = field(default_factory=Rate)
+    uploads: Rate = field(default_factory=Rate)
+    admin: Rate = field(default_factory=Rate)
+
+    def __bool__(self) -> bool:
+        return any((self.pictures, self.uploads, self.admin))
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    body_bytes: Annotated[int, Ge(KIB), Le(1 << 30)] | None = None
+    parts: Annotated[int, Ge(1), Le(1000)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PixelLimits:
+    """Frames summed, as in the settings' [limits]."""
+
+    source: Annotated[int, Ge(1)] | None = None
+    output: Annotated[int, Ge(1)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FormatLists:
+    read: tuple[Readable, ...] = READ
+    write: tuple[Writable, ...] = WRITE
+
+    def __post_init__(self) -> None:
+        if not self.read:
+            raise ValueError("read is empty: no picture could be made")
+        missing = NEEDED.difference(self.write)
+        if missing:
+            raise ValueError(f"write lacks {', '.join(sorted(missing))}, which f_auto falls back to")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`digest` names the file's content; "" is no file."""
+
+    clients: ClientLists = field(default_factory=ClientLists)
+    proxies: Proxies = field(default_factory=Proxies)
+    rates: Rates = field(default_factory=Rates)
+    uploads: UploadLimits = field(default_factory=UploadLimits)
+    pixels: PixelLimits = field(default_factory=PixelLimits)
+    formats: FormatLists = field(default_factory=FormatLists)
+    digest: str = ""

@@ -1,0 +1,98 @@
+"""The gate: what a policy asks of a request before any work is done for it.
+
+Where a policy asks nothing, there is no gate: the handler stays as it is, and a hit costs what it cost.
+"""
+
+from functools import lru_cache
+from math import ceil
+
+from aiohttp import hdrs, web
+
+from imgserver.buckets import ClientBuckets
+from imgserver.errors import AddressDenied, QuotaExceeded
+from imgserver.policy import Policy, Rate
+from imgserver.policy.clients import ClientAddresses
+from imgserver.policy.networks import NetworkSet, address_of, client_network
+from imgserver.web.middleware import Handler
+
+# Whoever has to know whether the server lives is answered, on whatever list; and a probe or scrape is never limited.
+PROBES = frozenset({"livez", "readyz", "health"})
+UNLIMITED = PROBES | {"image_health", "metrics"}
+UPLOADS = frozenset({"optimize"})
+ADMIN = frozenset({"purge", "sweep"})
+
+VERDICTS = 4096
+
+
+class Gate:
+    """One policy. Between requests it may be replaced by another."""
+
+    def __init__(self, policy: Policy, buckets: ClientBuckets) -> None:
+        self._rates = policy.rates
+        self._buckets = buckets
+        self._has_lists = bool(policy.clients.deny or policy.clients.allow)
+        self._deny, self._allow = NetworkSet(policy.clients.deny), NetworkSet(policy.clients.allow)
+        self._addresses = ClientAddresses(policy.proxies)
+        self._verdict = lru_cache(VERDICTS)(self._judge)
+        self.has_proxies = bool(policy.proxies)
+
+    def identify(self, request: web.Request) -> web.Request:
+        """The request with the client's own address as its `remote`."""
+        peer, lines = request.remote or "", request.headers.getall(self._addresses.field, ())
+        client = self._addresses.of(peer, lines)
+        return request if client == peer else request.clone(remote=client)
+
+    def around(self, handler: Handler, route: str) -> Handler:
+        """The handler behind what this policy asks on such a route; the handler itself where it asks nothing."""
+        name, rate = self._limit(route)
+        if rate:
+            handler = self._limited(handler, name, rate)
+        if self._has_lists and route not in PROBES:
+            handler = self._listed(handler)
+        return handler
+
+    def _limit(self, route: str) -> tuple[str, Rate]:
+        if route in UNLIMITED:
+            return "", Rate()
+        if route in UPLOADS:
+            return "uploads", self._rates.uploads
+        return ("admin", self._rates.admin) if route in ADMIN else ("pictures", self._rates.pictures)
+
+    def _listed(self, handler: Handler) -> Handler:
+        verdict = self._verdict
+
+        async def listed(request: web.Request) -> web.StreamResponse:
+            reason, _ = verdict(request.remote or "")
+            if reason:
+                raise AddressDenied(list=reason)
+            return await handler(request)
+
+        return listed
+
+    def _limited(self, handler: Handler, name: str, rate: Rate) -> Handler:
+        verdict, buckets = self._verdict, self._buckets
+
+        async def limited(request: web.Request) -> web.StreamResponse:
+            _, client = verdict(request.remote or "")
+            wait = await buckets.take(f"{name}:{client}", per_second=rate.per_second, burst=rate.burst)
+            if wait:
+                raise QuotaExceeded(reason=name, retry_after=max(1, ceil(wait)))
+            return await handler(request)
+
+        return limited
+
+    def _judge(self, text: str) -> tuple[str, str]:
+        """The list that refuses this address, or "", and the client it counts as."""
+        address = address_of(text)
+        if address is None:
+            return "allow" if self._allow else "", "unknown"
+        reason = "deny" if address in self._deny else "allow" if self._allow and address not in self._allow else ""
+        return reason, client_network(address)
+
+
+def is_from_here(request: web.BaseRequest) -> bool:
+    """Whether this very machine asks, and not somebody else through a proxy on it."""
+    address = address_of(request.remote or "")
+    if address is None or not address.is_loopback:
+        return False
+    return not any(name in request.headers for name in (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.VIA))

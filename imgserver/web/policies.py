@@ -1,0 +1,49 @@
+"""The policy in force, and its replacement by what the file says now."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from imgserver.audit import Audit
+from imgserver.metrics import Metrics
+from imgserver.policy import Policy
+from imgserver.policyfile import BadPolicy, load
+
+# The label of a server without a file.
+BUILT_IN = "built-in"
+
+
+class Policies:
+    """`install` puts a policy into force; it neither fails nor awaits. Whoever needs a value reads `current` anew."""
+
+    def __init__(self, path: Path, *, install: Callable[[Policy], None], metrics: Metrics, audit: Audit) -> None:
+        """Reads the file; `Path()` is none. Raises BadPolicy."""
+        self._path = path
+        self._install = install
+        self._metrics = metrics
+        self._audit = audit
+        self.current = load(path) if path != Path() else Policy()
+        self._enforce(self.current)
+
+    async def reload(self) -> None:
+        """Raises BadPolicy; then the old one stays in force."""
+        if self._path == Path():
+            return
+        try:
+            policy = await asyncio.to_thread(load, self._path)
+        except BadPolicy as error:
+            self._metrics.policy_reloaded.set(0)
+            self._audit("policy_refused", reason="invalid", faults=len(error.facts["faults"]))
+            raise
+        if policy != self.current:
+            self._audit("policy_changed", reason="reload", digest=policy.digest, before=self.current.digest)
+        self._enforce(policy)
+
+    def _enforce(self, policy: Policy) -> None:
+        self.current = policy
+        self._install(policy)
+        self._metrics.policy_info.clear()
+        self._metrics.policy_info.labels(policy.digest or BUILT_IN).set(1)
+        self._metrics.policy_reloaded.set(1)
+        self._metrics.policy_reloaded_at.set(time.time())

@@ -1,0 +1,89 @@
+"""Whose request it is: the rightmost address that no trusted proxy stands behind."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from imgserver.policy import Proxies
+from imgserver.policy.clients import HOPS_LIMIT, ClientAddresses
+
+STRANGER, PROXY, OUTER = "198.51.100.7", "10.0.0.1", "10.0.0.2"
+NETWORKS = (ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48"))
+
+
+def client(peer: str, *lines: str, **proxies) -> str:
+    return ClientAddresses(Proxies(**proxies)).of(peer, lines)
+
+
+def test_without_proxies_the_peer_is_the_client() -> None:
+    assert client(PROXY, STRANGER) == PROXY
+    assert ClientAddresses(Proxies()).field == ""
+
+
+def test_from_a_stranger_the_field_changes_nothing() -> None:
+    assert client(STRANGER, "192.0.2.1", networks=NETWORKS) == STRANGER
+    assert client(STRANGER, f"192.0.2.1, {PROXY}", networks=NETWORKS) == STRANGER
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ((), PROXY),
+        (("",), PROXY),
+        ((STRANGER,), STRANGER),
+        ((f"192.0.2.1, {STRANGER}",), STRANGER),
+        ((f"192.0.2.1,{STRANGER} , {OUTER}",), STRANGER),
+        (("192.0.2.1", STRANGER), STRANGER),
+        (("192.0.2.1", f"{STRANGER}, {OUTER}"), STRANGER),
+        ((f"{OUTER}, 10.9.9.9",), OUTER),
+        (("192.0.2.1, nonsense",), PROXY),
+        ((f"192.0.2.1, nonsense, {OUTER}",), OUTER),
+        ((f"{STRANGER}:8080",), STRANGER),
+        (("[2001:db8:2::1]:443",), "2001:db8:2::1"),
+        (("2001:db8:2::1",), "2001:db8:2::1"),
+        ((f"{STRANGER}, 2001:db8:1::5",), STRANGER),
+        ((f"::ffff:{STRANGER}",), STRANGER),
+        (("192.0.2.1" + "," * 4000,), "192.0.2.1"),
+        (("999.1.1.1",), PROXY),
+        (("010.0.0.1",), PROXY),
+    ],
+)
+def test_the_rightmost_address_that_is_not_trusted_is_the_client(lines, expected) -> None:
+    assert client(PROXY, *lines, networks=NETWORKS) == expected
+
+
+def test_a_proxy_is_trusted_in_its_ipv6_clothes() -> None:
+    assert client(f"::ffff:{PROXY}", STRANGER, networks=NETWORKS) == STRANGER
+
+
+def test_hops_trust_the_nearest_wherever_they_stand() -> None:
+    chain = f"192.0.2.1, {STRANGER}, 203.0.113.9"
+
+    assert client("203.0.113.1", chain, hops=1) == "203.0.113.9"
+    assert client("203.0.113.1", chain, hops=2) == STRANGER
+    assert client("203.0.113.1", STRANGER, hops=2) == STRANGER
+    assert client("203.0.113.1", f"{STRANGER}, {PROXY}", hops=1, networks=NETWORKS) == STRANGER
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f"for={STRANGER}", STRANGER),
+        (f'For="{STRANGER}:4711";proto=https;by=10.0.0.9', STRANGER),
+        ('proto=https; for="[2001:db8:2::1]:4711"', "2001:db8:2::1"),
+        (f"for=192.0.2.1, for={STRANGER}, for={OUTER}", STRANGER),
+        ("for=unknown", PROXY),
+        ("for=_hidden", PROXY),
+        ("by=192.0.2.1", PROXY),
+        (STRANGER, PROXY),
+    ],
+)
+def test_forwarded_is_read_by_its_own_grammar(line, expected) -> None:
+    assert client(PROXY, line, networks=NETWORKS, field="Forwarded") == expected
+
+
+def test_an_endless_chain_is_walked_only_so_far() -> None:
+    chain = ", ".join(["192.0.2.1"] + [PROXY] * 1000)
+
+    assert client(PROXY, chain, networks=NETWORKS) == PROXY
+    assert client(PROXY, ", ".join(["192.0.2.1"] + [PROXY] * (HOPS_LIMIT - 1)), networks=NETWORKS) == "192.0.2.1"

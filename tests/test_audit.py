@@ -1,0 +1,131 @@
+"""The audit counts everything, writes what somebody can read, and never says too much."""
+
+import ast
+import asyncio
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from imgserver import audit
+from imgserver.audit import LINES_PER_SECOND, OTHER, REASONS, Trail
+from imgserver.logs import LogSettings, make_logger
+
+PACKAGE = Path(audit.__file__).parent
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Listener:
+    """A trail with what it has counted and written."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.clock = Clock()
+        self._stream = io.BytesIO()
+        logger, self._writer = make_logger(LogSettings(format="json"), self._stream)
+        self.trail = Trail(logger, self._count, self.clock)
+
+    def lines(self) -> list[dict]:
+        self._writer.close()
+        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
+
+    def _count(self, event: str, reason: str) -> None:
+        self.counts[event, reason] += 1
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+def test_an_event_is_a_count_and_a_line(listener) -> None:
+    listener.trail("auth_failed", reason="admin_key", remote="192.0.2.77", request_id="r-1")
+
+    (line,) = listener.lines()
+    assert listener.counts == {("auth_failed", "admin_key"): 1}
+    assert {name: line[name] for name in ("event", "level", "reason", "remote", "request_id")} == {
+        "event": "security.auth_failed",
+        "level": "warning",
+        "reason": "admin_key",
+        "remote": "192.0.2.0/24",
+        "request_id": "r-1",
+    }
+
+
+def test_a_reason_that_nobody_declared_makes_no_series(listener) -> None:
+    listener.trail("auth_failed", reason="surprise")
+
+    assert listener.counts == {("auth_failed", OTHER): 1}
+    assert listener.lines()[0]["reason"] == "surprise"
+
+
+def test_a_flood_is_told_in_one_line_when_its_second_is_over(listener) -> None:
+    for _ in range(1000):
+        listener.trail("address_denied", reason="deny", remote="192.0.2.1")
+    listener.trail("address_denied", reason="allow")
+    listener.clock.now += 1
+    listener.trail("address_denied", reason="deny", remote="192.0.2.1")
+
+    lines = listener.lines()
+    assert listener.counts == {("address_denied", "deny"): 1001, ("address_denied", "allow"): 1}
+    assert len(lines) == LINES_PER_SECOND + 3
+    assert [line["summed"] for line in lines if "summed" in line] == [1000 - LINES_PER_SECOND]
+
+
+async def test_the_end_of_a_flood_is_told_without_another_event(listener, monkeypatch) -> None:
+    monkeypatch.setattr(audit, "PERIOD_SECONDS", 0.01)
+    for _ in range(LINES_PER_SECOND + 5):
+        listener.trail("quota_exceeded", reason="pictures")
+    await asyncio.sleep(0.05)
+
+    assert [line["summed"] for line in listener.lines() if "summed" in line] == [5]
+
+
+def test_closing_tells_what_was_not_summed_up_yet(listener) -> None:
+    for _ in range(LINES_PER_SECOND + 5):
+        listener.trail("quota_exceeded", reason="pictures")
+    listener.trail.close()
+
+    assert listener.lines()[-1]["summed"] == 5
+
+
+def test_slow_events_are_each_a_line(listener) -> None:
+    for _ in range(3 * LINES_PER_SECOND):
+        listener.trail("quota_exceeded", reason="pictures")
+        listener.clock.now += 0.2
+
+    assert len(listener.lines()) == 3 * LINES_PER_SECOND
+
+
+def test_long_and_wild_texts_stay_one_short_line(listener) -> None:
+    listener.trail("path_rejected", reason="malformed", detail="\n\x1b[31m" + "x" * 1000)
+
+    (line,) = listener.lines()
+    assert len(line["detail"]) == 201
+
+
+def test_every_event_that_the_package_tells_is_declared() -> None:
+    told = {pair for path in PACKAGE.rglob("*.py") for pair in _told(ast.parse(path.read_text("utf-8")))}
+    unknown = {(event, reason) for event, reason in told if reason not in REASONS.get(event, ())}
+
+    assert ("admin_action", "purge") in told
+    assert unknown == set(), "declare them in audit.REASONS"
+
+
+def _told(tree: ast.AST):
+    """Calls such as `self._audit("auth_failed", reason="admin_key")` whose words stand in the code."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        reason = next((word.value for word in call.keywords if word.arg == "reason"), None)
+        event = call.args[0]
+        if "audit" in name and isinstance(event, ast.Constant) and isinstance(reason, ast.Constant):
+            yield event.value, reason.value

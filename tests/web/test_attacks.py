@@ -1,0 +1,249 @@
+"""Each attack is answered as it should be, and is exactly one event of the audit."""
+
+import http.client
+import os
+import re
+import shutil
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from imgserver.audit import label_sets
+from imgserver.engine.job import Limits
+from imgserver.policy import Policy, Proxies
+from imgserver.settings import AdminSettings, HttpSettings, ServerSettings, Settings
+from imgserver.web import weaknesses
+from imgserver.web.observation import of_workers
+from imgserver.workers import WorkerEvent
+from tests import bombs
+from tests.serving import SAMPLES, ServerProcess, await_that, serving
+
+KEY = "planted-key-of-this-suite-0123456"
+Counts = dict[tuple[str, str], float]
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("planted") / "root"
+    folder.mkdir()
+    furnish(folder)
+    with serving(folder, workers_count=1, admin_key=KEY, log_level="debug") as running:
+        yield running
+
+
+def furnish(folder: Path) -> None:
+    """One good picture, and what attackers would like to be read."""
+    for name in ("root/good.png", "secret.png", "root-beside.png"):
+        shutil.copy(SAMPLES / "cat.png", folder.parent / name)
+    (folder / "out.png").symlink_to(folder.parent / "secret.png")
+    (folder / "beside.png").symlink_to(folder.parent / "root-beside.png")
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "wide.png").write_bytes(bombs.wide_interlaced_png())
+    (folder / "zeros.png").write_bytes(bombs.zeros_png())
+    (folder / "frames.gif").write_bytes(bombs.many_frames_gif())
+    (folder / "drawing.png").write_bytes(bombs.SVG_HUGE)
+    (folder / "script.png").write_bytes(b"%!PS-Adobe-3.0\n" + bytes(100))
+
+
+def counts(server: ServerProcess) -> Counts:
+    text = server.ask("/metrics").body.decode()
+    rows = re.findall(r'^imgserver_security_events_total\{event="(\w+)",reason="([\w-]+)"\} (\S+)$', text, re.MULTILINE)
+    return {(event, reason): float(value) for event, reason, value in rows}
+
+
+def told(server: ServerProcess) -> list[dict]:
+    return [event for event in server.events() if event["event"].startswith("security.")]
+
+
+ATTACKS = [
+    ("decompression bomb, a line of a million", "GET", "/img/w_9/wide.png", 422, ("limit_exceeded", "side")),
+    ("decompression bomb, zeros", "GET", "/img/w_9/zeros.png", 422, ("limit_exceeded", "side")),
+    ("frame bomb", "GET", "/img/w_9,f_gif/frames.gif", 422, ("limit_exceeded", "frames")),
+    ("enlarged beyond all", "GET", "/img/c_pad,w_8000,h_8000/good.png", 400, ("limit_exceeded", "output")),
+    ("endless target", "GET", "/img/" + "a/" * 4050 + "b", 414, ("limit_exceeded", "target")),
+    ("rare loader", "GET", "/img/w_9/script.png", 415, ("loader_blocked", "unsupported")),
+    ("SVG under another name", "GET", "/img/w_9/drawing.png", 415, ("loader_blocked", "svg")),
+    ("traversal", "GET", "/img/../secret.png", 400, ("path_rejected", "malformed")),
+    ("traversal, encoded", "GET", "/img/%2e%2e%2fsecret.png", 400, ("path_rejected", "malformed")),
+    ("traversal by backslash", "GET", "/img/..%5csecret.png", 400, ("path_rejected", "malformed")),
+    ("NUL in the path", "GET", "/img/good.png%00.txt", 400, ("path_rejected", "malformed")),
+    ("symlink out of the root", "GET", "/img/out.png", 404, ("path_rejected", "outside")),
+    ("symlink into a sibling of the same beginning", "GET", "/img/beside.png", 404, ("path_rejected", "outside")),
+    ("admin without a key", "POST", "/api/admin/purge", 403, ("auth_failed", "admin_key")),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "event"), [row[1:] for row in ATTACKS], ids=[r[0] for r in ATTACKS]
+)
+def test_an_attack_is_exactly_its_event(attacked, method, target, status, event):
+    before, lines = counts(attacked), len(told(attacked))
+    answer = attacked.ask(target, method, {"Content-Length": "0"} if method == "POST" else {})
+    after = counts(attacked)
+
+    assert answer.status == status
+    assert {kind: after[kind] - before[kind] for kind in after if after[kind] != before[kind]} == {event: 1}
+    await_that(lambda: len(told(attacked)) > lines, "the event is written")
+    assert [(one["event"], one["reason"], one["remote"]) for one in told(attacked)[lines:]] == [
+        (f"security.{event[0]}", event[1], "127.0.0.0/24")
+    ]
+
+
+@pytest.mark.parametrize("target", ["/img/good.png", "/img/none.png", "/img/folder", "/img/w_x/good.png", "/nothing"])
+def test_what_is_no_attack_is_no_event(attacked, target):
+    before = counts(attacked)
+    attacked.ask(target)
+
+    assert counts(attacked) == before
+
+
+def test_every_series_of_the_audit_is_there_from_the_start(server):
+    assert set(label_sets()) == set(counts(server))
+
+
+def test_a_render_killed_at_its_deadline_is_an_event():
+    with serving(workers_count=1, queue_deadline_seconds=0.5) as server:
+        for worker in server.workers():
+            worker.suspend()
+        status = server.ask("/img/w_77/cat.png").status
+        for worker in server.workers():
+            worker.resume()
+        found = counts(server)["render_killed", "timeout"]
+
+    assert (status, found) == (504, 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (WorkerEvent("lost", reason="crash"), [("render_killed", "crash")]),
+        (WorkerEvent("lost", reason="timeout"), [("render_killed", "timeout")]),
+        (WorkerEvent("quarantined", reason="crash", detail="photos/cat.png"), [("key_quarantined", "crash")]),
+        (WorkerEvent("lost", reason="recycle"), []),
+        (WorkerEvent("lost", reason="abandoned"), []),
+    ],
+)
+def test_deaths_of_workers_are_events_where_they_were_violent(event, expected):
+    audited = []
+    observe = of_workers(Mock(), Mock(), lambda name, *, reason, **facts: audited.append((name, reason)))
+    observe(event)
+
+    assert audited == expected
+
+
+HIDDEN = ("/img/none.png", "/img/out.png", "/img/folder", "/img/pipe.png", "/img/folder/none.png")
+
+
+def test_what_is_absent_and_what_is_hidden_are_told_in_the_same_words(attacked):
+    answers = [attacked.ask(target) for target in HIDDEN]
+    bodies = [{name: value for name, value in answer.json().items() if name != "request_id"} for answer in answers]
+    fields = [sorted(name for name in answer.headers if name != "X-Request-Id") for answer in answers]
+
+    assert bodies == [bodies[0]] * len(HIDDEN)
+    assert fields == [fields[0]] * len(HIDDEN)
+    assert len({answer.headers["Cache-Control"] for answer in answers}) == 1
+
+
+def test_what_is_absent_and_what_is_outside_take_the_same_time(attacked):
+    """Turn by turn on one connection, so that whatever slows the machine down slows both; the best of three rounds."""
+    gaps = []
+    while len(gaps) < 3 and min(gaps, default=1) >= 0.002:
+        absent, outside = timed(attacked, *HIDDEN[:2])
+        gaps.append(abs(statistics.median(absent) - statistics.median(outside)))
+
+    assert min(gaps) < 0.002
+
+
+def timed(server: ServerProcess, *targets: str) -> tuple[list[float], ...]:
+    seconds: tuple[list[float], ...] = tuple([] for _ in targets)
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+        for _ in range(200):
+            for target, taken in zip(targets, seconds, strict=True):
+                begun = time.perf_counter()
+                connection.request("GET", target)
+                connection.getresponse().read()
+                taken.append(time.perf_counter() - begun)
+    return seconds
+
+
+def test_no_error_tells_where_the_originals_lie(attacked):
+    planted = re.compile(rb"planted|secret\.png|/proc/|/tmp")
+    for _, method, target, _, _ in ATTACKS:
+        assert not planted.search(
+            attacked.ask(target, method, {"Content-Length": "0"}).body.replace(b"%5csecret.png", b"")
+        )
+
+
+def test_line_breaks_and_colours_in_a_target_make_neither_lines_nor_series():
+    with serving(workers_count=1) as server:
+        server.ask("/img/../a")
+        series(server)
+        before = series(server)
+        for number in range(30):
+            server.ask(f"/img/%0aevil{number}%1b%5b31m/../x")
+            server.ask(f"/%0d%0aevil{number}")
+            server.ask("/img/good", headers={"X-Forwarded-For": f"evil{number}", "User-Agent": "\x1b[31mevil"})
+        after = series(server)
+        server.stop()
+        lines = server.log.read_bytes().splitlines()
+
+    assert before.keys() == after.keys()
+    assert not any(line.startswith(b"evil") or b"\x1b" in line for line in lines)
+    assert all(line.startswith(b"{") for line in lines)
+
+
+def series(server: ServerProcess) -> dict[str, str]:
+    server.ask("/nothing")
+    server.ask("/img/none")
+    lines = server.ask("/metrics").body.decode().splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if line.startswith("imgserver_"))
+
+
+LOCAL, OPEN = ServerSettings(), ServerSettings(host="0.0.0.0")
+HOPS = Policy(proxies=Proxies(hops=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "policy", "reasons"),
+    [
+        (Settings(), Policy(), []),
+        (Settings(), HOPS, []),
+        (Settings(limits=Limits(svg=True)), Policy(), ["svg_on"]),
+        (Settings(admin=AdminSettings("0123456789abcdef")), Policy(), ["admin_key_short"]),
+        (Settings(admin=AdminSettings(KEY)), Policy(), []),
+        (Settings(server=OPEN), HOPS, ["unsigned_public", "metrics_public", "proxies_unknown"]),
+        (Settings(server=OPEN, http=HttpSettings(metrics_public=False)), Policy(), ["unsigned_public"]),
+    ],
+)
+def test_what_is_weak_is_found(settings, policy, reasons):
+    assert [reason for reason, _ in weaknesses.find(settings, policy)] == reasons
+
+
+def test_a_weak_configuration_is_told_at_the_start():
+    with serving(workers_count=1, limits_svg="true") as server:
+        found = counts(server)
+        server.stop()
+        weak = [(event["reason"], event["level"]) for event in told(server)]
+
+    assert found["config_weak", "svg_on"] == 1
+    assert weak == [("svg_on", "warning")]
+
+
+def test_secrets_stand_in_no_log_whatever_goes_wrong():
+    """Wrong keys, a Redis that does not answer, purges, and a stop; `serving` looks through the log."""
+    password = "planted-redis-password"
+    url = f"redis://:{password}@127.0.0.1:1/0"
+    with serving(workers_count=1, admin_key=KEY, redis_url=url, log_level="debug") as server:
+        server.post("/api/admin/purge", {"all": True}, key=KEY)
+        server.post("/api/admin/purge", {"all": True}, key=KEY[:-1])
+        server.post("/api/admin/purge", {"url": "/img/../x"}, key=KEY)
+        server.ask("/img/w_30/cat.png", headers={"Authorization": f"Bearer {KEY}"})
+        pages = [server.ask(path).body.decode() for path in ("/metrics", "/api/image/health", "/api/health")]
+
+    assert not any(secret in page for page in pages for secret in (KEY, password, str(SAMPLES)))
