@@ -16,6 +16,7 @@ from benchmarks.overload import measure_overload, measure_start
 from benchmarks.rivals import measure_rivals
 from benchmarks.signatures import measure_signatures
 from benchmarks.soak import measure_soak
+from benchmarks.uploads import measure_uploads
 
 # Each is told how to tell the share that is done; most are over before that would matter.
 Benchmark = Callable[[Callable[[float], None]], list[Row]]
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "contention": short(measure_contention),
     "overload": short(measure_overload),
     "signatures": short(measure_signatures),
+    "uploads": short(measure_uploads),
     "soak": measure_soak,
     "rivals": short(measure_rivals),
 }

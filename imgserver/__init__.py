@@ -15,7 +15,7 @@ The floors
        bytes), negotiation, freshness, ranges and errors are tables and rules, as are signing.py (who may ask),
        expiry.py (until when) and ladder.py (for which sizes); addresses.py reads and spells those of other servers'
        pictures; rendition.py is what a render leaves behind; machine.py is what this machine
-       grants; policy/ is what the operator allows.
+       grants, apikeys.py whom a key lets in; policy/ is what the operator allows.
     1  what everybody may report to: metrics.py (each series declared once), tallies.py (the counts that hits pay
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
@@ -25,12 +25,13 @@ The floors
     3  who does what, when. service.py tells the story of one picture in words of this floor: admission.py (waiting
        room, slots, deadlines) with cost.py and estimate.py (what a render will take), workers.py (slots) over crew.py
        (a fixed number of processes kept alive) over worker.py (one process), and quarantine.py (originals that
-       killed); quota.py bounds what strangers have made anew, refusals.py remembers what cannot be answered.
-       rules.py and buckets.py hold the policy: what is rendered, and how often one client may ask. Below floor 2, for
-       the service and for sources: flights.py (one making per key) and behind.py (renewal behind answers).
+       killed); quota.py bounds what strangers have made anew, refusals.py remembers what cannot be answered;
+       uploads.py says who may upload now. rules.py and buckets.py hold the policy: what is rendered, and how often one
+       client may ask. Below floor 2, for the service and for sources: flights.py (one making per key) and behind.py
+       (renewal behind answers).
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
-       requests into orders and renditions into answers, dressed by web/fields.py; settings.py composes the sections
-       that stand beside their components.
+       requests into orders and renditions into answers, dressed by web/fields.py; web/uploads.py takes pictures in,
+       behind web/door.py; settings.py composes the sections that stand beside their components.
     5  cli/: the commands.
     testing.py ships the contracts that every source and cache keeps, for those who write another.
 
@@ -60,6 +61,12 @@ The life of a request
        and timings come back.
     11. The rendition is kept in memory, and in the other tiers behind the answer, unless it was purged meanwhile; it is
        answered to everybody in the flight. If there is none for want of source or capacity, the one of before is.
+
+An upload
+    Key, parameters and declared length are judged first (web/door.py, web/wants.py, web/body.py), then a place is
+    taken (uploads.py), and only then is the body asked for. It goes piece by piece into files without a name
+    (web/intake.py, web/scratch.py), and from step 6 on it is a picture like any other, of the lowest class and never
+    kept; engine/optimise.py sees to it that it does not become larger.
 
 SIGHUP: what can change while serving (web/reload.py) is read off the loop, checked, and replaced between two requests.
 SIGTERM: not ready, no new tickets, open requests are finished, workers end; the log is closed last. SIGKILL: the kernel

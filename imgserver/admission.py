@@ -260,7 +260,7 @@ class Admission:
             return "drain"
         if criticality is Criticality.REFRESH:
             return "full" if len(self._backlog) >= self._slots else None
-        share = LOW_SHARE if criticality is Criticality.LOW else 1.0
+        share = LOW_SHARE if criticality in (Criticality.LOW, Criticality.BATCH) else 1.0
         if len(self._backlog) >= self._slots + self._settings.room * share:
             return "full"
         share *= STANDING_SHARE if self._is_standing(self._clock()) else 1.0

@@ -10,12 +10,14 @@ from imgserver.cost import Cost, Pace
 
 
 class Criticality(IntEnum):
-    """Who is served first and shed last. URGENT is near the viewport; REFRESH renews behind a stale answer."""
+    """Who is served first and shed last. URGENT is near the viewport; REFRESH renews behind a stale answer; BATCH is
+    work that nobody looks at yet, such as uploads."""
 
     URGENT = 0
     NORMAL = 1
     LOW = 2
     REFRESH = 3
+    BATCH = 4
 
 
 class Placed(Protocol):

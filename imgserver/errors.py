@@ -23,6 +23,7 @@ ImgserverError                      500
 │   ├── ImageOverLimit                    pixels, sides, frames, bytes
 │   └── Quarantined                       killed workers before
 ├── QuotaExceeded                   429   one client asks for more than its share; overload is 503
+│   └── TooManyFailures                   one address keeps sending wrong keys
 ├── ServerFault                     500
 ├── NotInThisBuild                  501
 ├── SourceFailed                    502   the original's server failed, or sent less than it promised
@@ -150,6 +151,10 @@ class QuotaExceeded(ImgserverError):
     """facts: retry_after in whole seconds."""
 
     status, code, title = 429, "quota-exceeded", "Too many requests from this client"
+
+
+class TooManyFailures(QuotaExceeded):
+    code, title = "too-many-failures", "Too many wrong keys from this address"
 
 
 class ServerFault(ImgserverError):

@@ -22,7 +22,11 @@ BYTES = tuple(4.0**power for power in range(5, 13))  # 1 kB to 16 MB
 # The creation-time twin of every series doubles a scrape and tells nothing that a restart counter does not.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
+# A result as large as its original is 1.
+RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0)
+
 IMAGE_ROUTE = "image"
+UPLOAD_RESULTS = ("ok", "refused", "shed", "failed", "left")
 # What became of a request for a picture; each is counted in exactly one.
 OUTCOMES = ("hit", "stale", "joined", "rendered", "not_modified", "refused", "shed", "failed", "left", "preflight")
 
@@ -62,7 +66,22 @@ class Metrics:
         self.policy_reloaded_at = gauge(
             "policy_last_reload_success_timestamp_seconds", "When the policy in force was read"
         )
-        self.queue_wait.labels("render")
+        self.uploads = counter("uploads_total", "Uploaded pictures by result", "result")
+        self.upload_bytes = counter(
+            "upload_bytes_total", "Bytes of uploaded pictures, and of their results", "direction"
+        )
+        text = "Bytes of a result by those of its upload"
+        self.upload_ratio = Histogram(PREFIX + "upload_compression_ratio", text, registry=registry, buckets=RATIOS)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Known label sets exist from the start: a series that is missing hides an alert."""
+        for queue in ("render", "upload"):
+            self.queue_wait.labels(queue)
+        for result in UPLOAD_RESULTS:
+            self.uploads.labels(result)
+        for direction in ("in", "out"):
+            self.upload_bytes.labels(direction)
 
     def watch(self, read: Callable[[], "State"]) -> None:
         """Has `read` called at each scrape; it answers the values of the series in STATE."""
@@ -91,6 +110,7 @@ STATE = (
     Series("queue_jobs", "Renders waiting for a slot, or running", ("queue", "state")),
     Series("queue_limit", "Places in the waiting room", ("queue",)),
     Series("queue_oldest_job_age_seconds", "Age of the longest waiting render", ("queue",)),
+    Series("upload_space_bytes", "Bytes of the files of running uploads"),
     Series("waiting_tickets", "Tickets in the waiting room", ("class",)),
     Series("predicted_wait_seconds", "What a newcomer would wait for a slot"),
     Series("decoded_bytes_in_flight", "Estimated decoded bytes of the running renders"),

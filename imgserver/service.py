@@ -188,6 +188,15 @@ class ImageService:
                 raise
             return True
 
+    async def optimise(self, original: Original, plan: Plan) -> RenderResult:
+        """A picture that is nobody's source, such as an upload: never kept, never joined. `plan` is negotiated.
+
+        Raises what the waiting room and the engine raise. Equal bytes are set aside together.
+        """
+        with self.admission.enter(Criticality.BATCH) as ticket:
+            job = Job(original.path, plan, self.limits, self.quality, goal="optimise")
+            return (await self._work(job, original, ticket, key=f"upload {original.fingerprint}")).result
+
     async def _fly(self, order: Order, criticality: Criticality) -> tuple[Rendition, bool]:
         """Keyed by the purge marks as well: who asks after a purge never joins a flight from before it."""
         flight = (order.key, self.cache.marks.at(order.groups))
@@ -312,20 +321,26 @@ class ImageService:
     async def _render(self, order: Order, original: Original, ticket: Ticket, fetch_seconds: float) -> Rendition:
         plan, limits = self.rules.permitted(order.plan, original.head), self.rules.limits(self.limits)
         job = Job(original.path, plan, limits, self.quality)
-        work = foresee(original.head, original.size_bytes, plan, quality=self.quality, limits=limits)
+        rendered = await self._work(job, original, ticket, key=_suspect(order, original))
+        timings = rendered.result.timings
+        spent = timings.decode_seconds, timings.transform_seconds, timings.encode_seconds
+        stages = Stages(rendered.queue_seconds, fetch_seconds, *spent)
+        return replace(_rendition(rendered.result, original, rendered.render_seconds), stages=stages)
+
+    async def _work(self, job: Job, original: Original, ticket: Ticket, *, key: str) -> Rendered:
+        """One job in a slot, observed; `key` is what is set aside when it kills workers."""
+        work = foresee(original.head, original.size_bytes, job.plan, quality=self.quality, limits=job.limits)
         async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
             try:
-                result = await self.workers.render(job, deadline=ticket.deadline, key=_suspect(order, original))
+                result = await self.workers.render(job, deadline=ticket.deadline, key=key)
             except ImgserverError as error:
                 self.observe_failure(work, error)
                 raise
-        seconds = time.monotonic() - begun
         self.costs.observe(work, cpu_seconds=result.timings.cpu_seconds)
-        self.observe(Rendered(result, ticket.waited_seconds, seconds))
-        spent = result.timings.decode_seconds, result.timings.transform_seconds, result.timings.encode_seconds
-        stages = Stages(ticket.waited_seconds, fetch_seconds, *spent)
-        return replace(_rendition(result, original, seconds), stages=stages)
+        rendered = Rendered(result, ticket.waited_seconds, time.monotonic() - begun)
+        self.observe(rendered)
+        return rendered
 
     def _source(self, ref: SourceRef) -> Source:
         return self.sources[ref.source]

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from imgserver.admission import AdmissionSettings
+from imgserver.apikeys import ApiKeySettings
 from imgserver.caches.disk import DiskSettings
 from imgserver.caches.link import RedisSettings
 from imgserver.caches.memory import MemorySettings
@@ -27,6 +28,7 @@ from imgserver.freshness import FreshnessSettings
 from imgserver.logs import LogSettings
 from imgserver.quota import QuotaSettings
 from imgserver.signing import SigningSettings, read_key
+from imgserver.uploads import UploadSettings
 from imgserver.workers import WorkerSettings
 
 PREFIX = "IMGSERVER_"
@@ -104,7 +106,7 @@ class HttpSettings(FreshnessSettings):
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
-    """`key` opens POST /api/admin/...; without one there is no such API."""
+    """`key` is an API key of scope admin without an id: it opens everything."""
 
     key: str = ""
 
@@ -145,6 +147,8 @@ class Settings:
     tags: Mapping[str, str] = field(default_factory=dict)
     security: SecuritySettings = field(default_factory=SecuritySettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
+    api_keys: Mapping[str, ApiKeySettings] = field(default_factory=dict)
+    uploads: UploadSettings = field(default_factory=UploadSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
 

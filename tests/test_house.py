@@ -80,11 +80,11 @@ def test_every_url_of_the_readme_makes_a_picture_of_a_sample(target: str, tmp_pa
 
 
 def test_every_command_line_of_the_readme_is_understood() -> None:
-    rows = re.findall(r"^\| `imgserver (\w+)([^`]*)` \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `imgserver ([\w-]+)([^`]*)` \|", README, re.MULTILINE)
 
     for name, rest in rows:
         known = {option for row in main.commands[name].params for option in row.opts}
-        assert set(re.findall(r"--[a-z]+", rest)) <= known, name
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known, name
     assert {name for name, _ in rows} == set(main.commands)
 
 

@@ -10,6 +10,7 @@ settings, an unhealthy server), told in a sentence; 2 the command line itself is
 import click
 
 from imgserver import __version__
+from imgserver.cli.api_keys import api_keys
 from imgserver.cli.boundary import Commands
 from imgserver.cli.cache import cache
 from imgserver.cli.config import config
@@ -18,6 +19,7 @@ from imgserver.cli.get import get
 from imgserver.cli.health import health
 from imgserver.cli.inspect import inspect
 from imgserver.cli.keys import keys
+from imgserver.cli.optimize import optimize
 from imgserver.cli.purge import purge
 from imgserver.cli.serve import serve
 from imgserver.cli.url import url
@@ -39,5 +41,5 @@ def main() -> None:
     """
 
 
-for command in (serve, get, url, inspect, doctor, health, config, keys, purge, cache):
+for command in (serve, get, url, inspect, optimize, doctor, health, config, keys, api_keys, purge, cache):
     main.add_command(command)

@@ -17,13 +17,13 @@ LEFT = {
 
 def key_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--key`."""
-    told = "The server's admin.key. As an option it shows in the list of processes.  [default: IMGSERVER_ADMIN_KEY]"
+    told = "A key of scope purge, or admin.key. It shows in the list of processes.  [default: IMGSERVER_ADMIN_KEY]"
     return click.option("--key", envvar="IMGSERVER_ADMIN_KEY", help=told)(command)
 
 
 def credentials(key: str | None) -> dict[str, bytes]:
     if not key:
-        raise click.UsageError("no admin key: --key, or the variable IMGSERVER_ADMIN_KEY")
+        raise click.UsageError("no key: --key, or the variable IMGSERVER_ADMIN_KEY")
     if not key.isprintable():
         raise click.BadParameter("a key is one line of text", param_hint="--key")
     return {"Authorization": f"Bearer {key}".encode()}
@@ -31,10 +31,12 @@ def credentials(key: str | None) -> dict[str, bytes]:
 
 def refused(server: str, path: str, status: int, answer: Any) -> NoReturn:
     match status:
-        case 403:
-            fail(f"{server}: the admin key is not this server's (admin.key)")
+        case 401:
+            fail(f"{server}: the key is none of this server's (admin.key, or scope purge in api_keys)")
         case 404:
-            fail(f"{server}: no admin API there: the server has no admin.key, or is no imgserver")
+            fail(
+                f"{server}: no admin API there: the server has no key for it (admin.key, api_keys), or is no imgserver"
+            )
         case _:
             fail(f"{server}: {detail(answer) or f'{path} answered {status}'}")
 

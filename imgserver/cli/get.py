@@ -1,6 +1,5 @@
 """`imgserver get`: one request without a server."""
 
-import os
 import sys
 import time
 from dataclasses import replace
@@ -13,6 +12,7 @@ import click
 from imgserver import expiry
 from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.files import replace_file
 from imgserver.errors import NotFound
 from imgserver.formats import FORMAT_OF_SUFFIX, WRITABLE
 
@@ -109,14 +109,5 @@ def _write(body: bytes, output: Path | None) -> str:
         # A device or a pipe, such as /dev/stdout, is written to: to replace it would be to destroy it.
         output.write_bytes(body)
     else:
-        _replace(output.resolve(), body)
+        replace_file(output.resolve(), body)
     return str(output)
-
-
-def _replace(file: Path, body: bytes) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(body)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

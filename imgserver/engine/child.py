@@ -21,6 +21,7 @@ from imgserver.engine.job import MIB, Codecs, Job, RenderResult
 from imgserver.errors import ImageOverLimit, ImgserverError, ServerFault
 
 ENGINE = "imgserver.engine.render"
+OPTIMISER = "imgserver.engine.optimise"
 AIRLOCK = "imgserver.engine.vips"
 
 PR_SET_PDEATHSIG = 1
@@ -78,6 +79,8 @@ def open_engine(*, svg: bool = False) -> Codecs:
 
 def render(job: Job) -> RenderResult:
     """The engine's render, found in the worker."""
+    if job.goal == "optimise":
+        return cast(RenderResult, importlib.import_module(OPTIMISER).optimise(job))
     return cast(RenderResult, importlib.import_module(ENGINE).render(job))
 
 

@@ -23,7 +23,7 @@ def normal(image: Image, *, keep_profile: bool) -> Image:
     with its profile. Raises UnsupportedImage."""
     try:
         image = _interpreted(image)
-        if image.interpretation not in UNCOLOURED or not (keep_profile or _is_srgb_already(image)):
+        if image.interpretation not in UNCOLOURED or not (keep_profile or is_srgb_already(image)):
             image = _converted(image)
         if image.interpretation not in ("srgb", "b-w"):
             image = image.colourspace("b-w" if image.interpretation in GREY else "srgb")
@@ -39,7 +39,7 @@ def _interpreted(image: Image) -> Image:
     return image.copy(interpretation="srgb" if image.bands >= 3 else "b-w")
 
 
-def _is_srgb_already(image: Image) -> bool:
+def is_srgb_already(image: Image) -> bool:
     """No profile, or one that says sRGB: most pictures, which need no transform."""
     if not image.get_typeof("icc-profile-data"):
         return True

@@ -1,7 +1,7 @@
 """What crosses the border between server and worker: jobs, limits, results. Plain picklable values."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -47,12 +47,16 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture to make. `path` is a local regular file; `svg` etc. stand in limits."""
+    """One picture to make. `path` is a local regular file; `svg` etc. stand in limits.
+
+    `goal` is `optimise` where the result shall not be larger than the original: see engine/optimise.py.
+    """
 
     path: str
     plan: Plan
     limits: Limits = field(default_factory=Limits)
     quality: Quality = field(default_factory=Quality)
+    goal: Literal["render", "optimise"] = "render"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,16 @@ class Timings:
     rss_bytes: int = 0
 
 
+# encoded: anew; original: the original's own pixels, stripped; larger: encoded anew, and larger than the original.
+Outcome = Literal["encoded", "original", "larger"]
+
+
 @dataclass(frozen=True, slots=True)
 class RenderResult:
-    """The finished body and what is known about it. `etag` is a 128-bit hex digest of the body, made in the worker."""
+    """The finished body and what is known about it. `etag` is a 128-bit hex digest of the body, made in the worker.
+
+    `outcome` and, for one that is larger, `reason` tell what became of the goal to optimise.
+    """
 
     body: bytes
     media_type: str
@@ -87,3 +98,5 @@ class RenderResult:
     source_size: Dims
     source_bytes: int
     timings: Timings
+    outcome: Outcome = "encoded"
+    reason: str = ""

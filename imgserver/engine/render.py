@@ -123,11 +123,15 @@ def _timings(watch: Stopwatch, *, decode: float, transform: float = 0.0, encode:
     )
 
 
+def etag_of(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=ETAG_BYTES).hexdigest()
+
+
 def _result(header: Header, body: bytes, media_type: str, size: Dims, timings: Timings) -> RenderResult:
     return RenderResult(
         body=body,
         media_type=media_type,
-        etag=hashlib.blake2b(body, digest_size=ETAG_BYTES).hexdigest(),
+        etag=etag_of(body),
         size=size,
         source_format=header.format,
         source_size=header.dims,

@@ -1,4 +1,4 @@
-"""POST /api/admin/purge: makes the server forget pictures. One key opens it; every use is audited.
+"""POST /api/admin/purge: makes the server forget pictures. Keys of scope purge open it; every use is audited.
 
 The body is JSON with exactly one of these:
   {"url": "/img/w_400/cat.png"}    one picture, in all its negotiated formats
@@ -21,7 +21,7 @@ from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, sour
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.service import ImageService
-from imgserver.web.admin_key import AdminKey
+from imgserver.web.door import Door
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
@@ -32,18 +32,18 @@ WISHES = ("url", "source", "prefix", "tag", "group", "all")
 
 
 class Purge:
-    def __init__(self, service: ImageService, dialect: NativeDialect, key: AdminKey) -> None:
+    def __init__(self, service: ImageService, dialect: NativeDialect, door: Door) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
-        self._key = key
+        self._door = door
 
     async def __call__(self, request: web.Request) -> web.Response:
-        self._key.require(request, route="purge")
+        key = self._door.require(request, "purge", route="purge")
         wish = await _wish(request)
         groups = self._groups(wish)
         counts = await self._cache.purge(groups)
-        self._key.audit("admin_action", reason="purge", wish=next(iter(wish)), memory=counts.memory)
+        self._door.audit("admin_action", reason="purge", wish=next(iter(wish)), key=key, memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -6,17 +6,20 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import BinaryIO
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from prometheus_client.aiohttp import make_aiohttp_handler
 from structlog.typing import FilteringBoundLogger
 
 from imgserver import __version__, audit
 from imgserver.admission import Admission
+from imgserver.apikeys import ApiKeys
 from imgserver.behind import Behind
 from imgserver.buckets import ClientBuckets
 from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
+from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
+from imgserver.errors import ServerFault
 from imgserver.flights import Flights
 from imgserver.grammar import make_dialect, make_owners_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
@@ -27,12 +30,14 @@ from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
+from imgserver.sources import Writable
 from imgserver.sources.looks import RecentLooks
 from imgserver.tags import Tags
-from imgserver.web import admin, attacks, images, observation, state, weaknesses
+from imgserver.uploads import Uploads
+from imgserver.web import admin, attacks, images, observation, state, uploads, weaknesses
 from imgserver.web.admin import Purge
-from imgserver.web.admin_key import AdminKey
 from imgserver.web.connections import Guard
+from imgserver.web.door import Door
 from imgserver.web.gallery import Gallery
 from imgserver.web.gate import Gate, is_from_here
 from imgserver.web.health import Health
@@ -41,9 +46,13 @@ from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
 from imgserver.web.policies import Policies
 from imgserver.web.reload import Reloads
+from imgserver.web.scratch import Scratch
 from imgserver.web.sources import Sources, make_sources
 from imgserver.web.sweeping import Sweep
 from imgserver.web.tiers import make_cache
+from imgserver.web.tolls import Tolls
+from imgserver.web.uploads import Store, UploadHandler
+from imgserver.web.wants import Grammar
 from imgserver.workers import Workers
 
 SERVICE = web.AppKey("service", ImageService)
@@ -53,6 +62,8 @@ LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
 RELOADS = web.AppKey("reloads", Reloads)
 POLICIES = web.AppKey("policies", Policies)
+DOOR = web.AppKey("door", Door)
+UPLOADS = web.AppKey("uploads", Uploads)
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
@@ -79,6 +90,8 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
     app[AUDIT], app[RELOADS] = trail, Reloads(logger)
     app[GUARD] = Guard(settings.server)
+    app[DOOR] = Door(ApiKeys(settings.api_keys, admin_key=settings.admin.key), trail)
+    app[UPLOADS] = Uploads(settings.uploads)
     boundary = Boundary(ledger, logger, attacks.of_errors(trail))
     _route(app, settings, sources, boundary)
     _rule(app, settings, boundary)
@@ -94,7 +107,9 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
         )
     )
     metrics.watch(
-        lambda: state.read(service, app[GUARD], ledger, ready=health.ready, dropped_lines=writer.dropped_lines)
+        lambda: state.read(
+            service, app[GUARD], ledger, app[UPLOADS], ready=health.ready, dropped_lines=writer.dropped_lines
+        )
     )
     return app
 
@@ -162,13 +177,14 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
             "image_health",
             health.image_health if settings.http.metrics_public else _detailed_here(health),
         ),
-        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics)),
+        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[DOOR])),
     }
-    if settings.admin.key:
-        key = AdminKey(settings.admin.key, app[AUDIT])
-        purge, sweep = Purge(service, make_owners_dialect(settings), key), Sweep(service.cache, key)
+    if app[DOOR].keys.grants("purge"):
+        purge, sweep = Purge(service, make_owners_dialect(settings), app[DOOR]), Sweep(service.cache, app[DOOR])
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
         app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
+    if settings.uploads.access != "off":
+        _route_uploads(app, settings, boundary)
     if is_gallery_open(settings.server):
         routes["/"] = ("gallery", Gallery(sources.folder, dialect, settings.source.name))
     for path, (name, handler) in routes.items():
@@ -176,12 +192,47 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
 
 
-def _from_here_only(handler: Handler) -> Handler:
-    """For a scraper on the same machine; to others there is no such page."""
+def _route_uploads(app: web.Application, settings: Settings, boundary: Boundary) -> None:
+    """Raises ServerFault for a folder that is none, and for a source that cannot be written to."""
+    origin = settings.uploads.allow_origin
+    scratch = Scratch(settings.uploads.path, app[UPLOADS])
+    upload = UploadHandler(
+        app[SERVICE],
+        Grammar(settings.native, settings.presets),
+        settings.uploads,
+        door=app[DOOR],
+        uploads=app[UPLOADS],
+        scratch=scratch,
+        tolls=Tolls(app[METRICS], app[AUDIT]),
+        store=_store(app[SERVICE], settings.uploads.store, make_owners_dialect(settings)),
+        local=settings.server.is_local,
+    )
+    handler = boundary.around(upload, uploads.ROUTE, uploads.METHODS if origin else (hdrs.METH_POST,))
+    handler = uploads.allowing(origin, handler) if origin else handler
+    if settings.uploads.access == "open" and not settings.server.is_local:
+        app[AUDIT]("config_weak", reason="uploads_open")
+    app.router.add_route("*", uploads.PATH, handler, expect_handler=uploads.expect_nothing)
+    app.cleanup_ctx.append(_scratch_kept(scratch))
+
+
+def _store(service: ImageService, name: str, dialect: NativeDialect) -> Store | None:
+    if not name:
+        return None
+    source = service.sources.get(name)
+    if not isinstance(source, Writable):
+        what = "cannot be written to" if source else f"is no source; there are {', '.join(service.sources)}"
+        raise ServerFault(f"uploads.store: {name} {what}")
+    return Store(source, name, dialect)
+
+
+def _from_here_only(handler: Handler, door: Door) -> Handler:
+    """For a scraper on the same machine, and for keys of scope metrics; to others there is no such page."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         if not is_from_here(request):
-            raise web.HTTPNotFound()
+            if hdrs.AUTHORIZATION not in request.headers:
+                raise web.HTTPNotFound()
+            door.require(request, "metrics", route="metrics")
         return await handler(request)
 
     return guarded
@@ -237,6 +288,14 @@ def _sources_kept(sources: Sources) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
         sources.close()
+
+    return context
+
+
+def _scratch_kept(scratch: Scratch) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        scratch.close()
 
     return context
 

@@ -56,6 +56,8 @@ class GuardedHandler(RequestHandler):
             keepalive_timeout=settings.keepalive_seconds,
             lingering_time=settings.header_seconds,
             access_log=None,  # type: ignore[arg-type]
+            # A small compressed body may be large; nobody here takes one, and whoever refuses it must not unpack it.
+            auto_decompress=False,
         )
         self._guard = guard
         self._header_timer: asyncio.TimerHandle | None = None

@@ -91,8 +91,10 @@ class Gate:
 
 
 def is_from_here(request: web.BaseRequest) -> bool:
-    """Whether this very machine asks, and not somebody else through a proxy on it."""
+    """Whether this very machine asks, and not somebody else through a proxy or a page in the browser on it."""
     address = address_of(request.remote or "")
     if address is None or not address.is_loopback:
+        return False
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return False
     return not any(name in request.headers for name in (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.VIA))

@@ -1,6 +1,8 @@
 """What is written down about each request: one wide event, its counts, and exactly one outcome per picture."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
@@ -14,6 +16,8 @@ from imgserver.web.answers import Told
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
 SIGNATURE = re.compile(r"/s--[^/]*--/")
+# Set on a request by a handler that has more to tell: a mapping of facts for its event.
+FACTS: web.RequestKey[Mapping[str, Any]] = web.RequestKey("facts", Mapping[str, Any])
 # What the trade calls the status of an answer that nobody waited for.
 CLIENT_LEFT = 499
 
@@ -59,6 +63,7 @@ class Ledger:
             self.tallies.outcomes[outcome] += 1
         if route in QUIET_ROUTES and status < 500:
             return
+        more = request.get(FACTS, {}) if route != IMAGE_ROUTE else {}
         self._log(
             {
                 "request_id": request_id,
@@ -71,6 +76,7 @@ class Ledger:
                 "bytes": length,
                 "seconds": round(seconds, 6),
                 "remote": request.remote,
+                **more,
             }
         )
 

@@ -148,7 +148,9 @@ async def not_found(_: web.Request) -> web.StreamResponse:
 def _dress(request: web.Request, response: web.StreamResponse, route: str) -> None:
     for name, value in SECURITY.items():
         response.headers.setdefault(name, value)
-    # Without the field caches guess.
+    # Without the field caches guess; and an error that may be kept for a GET says nothing about a POST.
+    if request.method == hdrs.METH_POST:
+        response.headers[hdrs.CACHE_CONTROL] = "no-store"
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     if route == IMAGE_ROUTE and (request.method != hdrs.METH_OPTIONS or is_preflight(request)):
         response.headers.update(EMBEDDING)

@@ -19,13 +19,21 @@ CODE = "X-Imgserver-Error"
 def answer(error: ImgserverError, request_id: str) -> web.Response:
     """The answer to an error of ours; `request_id` is "" where there is no request.
 
-    429 and 503 always say when to come back (RFC 6585, 4; RFC 9110, 10.2.3: whole seconds).
+    429 and 503 always say when to come back (RFC 6585, 4; RFC 9110, 10.2.3: whole seconds), 401 what would open the
+    door (11.6.1).
     """
     headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), CODE: error.code})
     if error.status in (429, 503):
         headers["Retry-After"] = str(error.facts.get("retry_after", 1))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(error.status, body_of(error, request_id), headers)
+
+
+def body_of(error: ImgserverError, request_id: str = "") -> dict[str, object]:
+    """The members of a problem, also for one among several results."""
     facts = {name: fact for name, fact in error.facts.items() if name in PUBLIC_FACTS and fact is not None}
-    return _response(error.status, error.code, error.title, error.detail, request_id, facts, headers)
+    return _members(error.status, error.code, error.title, error.detail, request_id) | facts
 
 
 def answer_http(error: web.HTTPException, request_id: str) -> web.Response:
@@ -33,25 +41,19 @@ def answer_http(error: web.HTTPException, request_id: str) -> web.Response:
     headers = CIMultiDict({"Cache-Control": "no-store", CODE: "http"})
     if "Allow" in error.headers:
         headers["Allow"] = error.headers["Allow"]
-    return _response(error.status, "http", error.reason, error.reason, request_id, {}, headers)
+    return _response(error.status, _members(error.status, "http", error.reason, error.reason, request_id), headers)
 
 
-def _response(
-    status: int,
-    code: str,
-    title: str,
-    detail: str,
-    request_id: str,
-    facts: Mapping[str, object],
-    headers: CIMultiDict[str],
-) -> web.Response:
-    headers["Content-Type"] = MEDIA_TYPE
-    body = {
+def _members(status: int, code: str, title: str, detail: str, request_id: str) -> dict[str, object]:
+    return {
         "type": f"urn:imgserver:error:{code}",
         "title": title,
         "status": status,
         "detail": detail,
         **({"request_id": request_id} if request_id else {}),
-        **facts,
     }
+
+
+def _response(status: int, body: Mapping[str, object], headers: CIMultiDict[str]) -> web.Response:
+    headers["Content-Type"] = MEDIA_TYPE
     return web.Response(status=status, body=orjson.dumps(body, default=str), headers=headers)

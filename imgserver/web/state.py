@@ -9,11 +9,14 @@ from imgserver.caches.memory import MemoryStatistics
 from imgserver.caches.redis import RedisStatistics
 from imgserver.metrics import State
 from imgserver.service import ImageService
+from imgserver.uploads import Uploads, UploadStatistics
 from imgserver.web.connections import Guard
 from imgserver.web.ledger import Ledger
 
 
-def read(service: ImageService, guard: Guard, ledger: Ledger, *, ready: bool, dropped_lines: int) -> State:
+def read(
+    service: ImageService, guard: Guard, ledger: Ledger, uploads: Uploads, *, ready: bool, dropped_lines: int
+) -> State:
     return {
         "ready": float(ready),
         "http_connections": guard.open,
@@ -25,18 +28,24 @@ def read(service: ImageService, guard: Guard, ledger: Ledger, *, ready: bool, dr
         "refusals_remembered": service.refusals.statistics().remembered,
         "refusals_repeated_total": service.refusals.statistics().repeated,
         "coalesced_total": service.flights.statistics().coalesced,
-        **_queue(service),
+        **_queue(service, uploads.statistics()),
         **_workers(service),
         **_cache(service),
     }
 
 
-def _queue(service: ImageService) -> dict[str, Any]:
+def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
     queue = service.admission.statistics()
     return {
-        "queue_jobs": {("render", "ready"): queue.waiting, ("render", "running"): queue.running},
-        "queue_limit": {"render": queue.limit},
-        "queue_oldest_job_age_seconds": {"render": queue.oldest_wait_seconds},
+        "queue_jobs": {
+            ("render", "ready"): queue.waiting,
+            ("render", "running"): queue.running,
+            ("upload", "ready"): uploads.waiting,
+            ("upload", "running"): uploads.running,
+        },
+        "queue_limit": {"render": queue.limit, "upload": uploads.limit},
+        "queue_oldest_job_age_seconds": {"render": queue.oldest_wait_seconds, "upload": uploads.oldest_wait_seconds},
+        "upload_space_bytes": uploads.space_bytes,
         "waiting_tickets": queue.waiting_by_class,
         "predicted_wait_seconds": queue.predicted_wait_seconds,
         "decoded_bytes_in_flight": queue.decoded_bytes_in_flight,

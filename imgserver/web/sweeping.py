@@ -4,21 +4,21 @@ import orjson
 from aiohttp import web
 
 from imgserver.caches.tiered import Tiered
-from imgserver.web.admin_key import AdminKey
+from imgserver.web.door import Door
 
 # Below the half minute that clients and proxies commonly wait; the sweep goes on behind.
 SWEEP_SECONDS = 25.0
 
 
 class Sweep:
-    def __init__(self, cache: Tiered, key: AdminKey) -> None:
+    def __init__(self, cache: Tiered, door: Door) -> None:
         self._cache = cache
-        self._key = key
+        self._door = door
 
     async def __call__(self, request: web.Request) -> web.Response:
-        self._key.require(request, route="sweep")
+        key = self._door.require(request, "purge", route="sweep")
         counts = await self._cache.sweep(seconds=SWEEP_SECONDS)
         removed = {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}
-        self._key.audit("admin_action", reason="sweep", **removed, left=dict(counts.left))
+        self._door.audit("admin_action", reason="sweep", key=key, **removed, left=dict(counts.left))
         body = orjson.dumps({"removed": removed, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -147,4 +147,4 @@ def test_a_sweep_without_the_key_is_refused_and_logged():
         events = [event for event in server.events() if event["event"] == "security.auth_failed"]
 
     assert (result.exit_code, [event["route"] for event in events]) == (1, ["sweep"])
-    assert "the admin key is not this server's" in result.stderr
+    assert "the key is none of this server's" in result.stderr

@@ -79,7 +79,10 @@ def test_a_wrong_key_is_told_and_forgets_nothing(guarded):
     result = run(guarded, "--all", key="not the key of this server")
 
     assert result.exit_code == 1
-    assert result.stderr == f"Error: {address(guarded)}: the admin key is not this server's (admin.key)\n"
+    assert (
+        result.stderr
+        == f"Error: {address(guarded)}: the key is none of this server's (admin.key, or scope purge in api_keys)\n"
+    )
     assert PICTURES[0] in kept(guarded)
 
 
@@ -87,7 +90,7 @@ def test_a_server_without_a_key_is_told(server):
     result = run(server, "--all")
 
     assert result.exit_code == 1
-    assert "no admin API there: the server has no admin.key" in result.stderr
+    assert "no admin API there: the server has no key for it" in result.stderr
 
 
 def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():

@@ -46,7 +46,8 @@ KINDS = (
     Asked(304, "/img/w_50,f_auto/cat.png", headers={"If-None-Match": "*"}),
     # It tells that the request was wrong, which it was.
     Asked(400, "/img/w_x/cat.png", allowed=frozenset({"STATUS_BAD_REQUEST"})),
-    Asked(403, "/api/admin/purge", "POST", {"Content-Length": "0"}),
+    Asked(401, "/api/admin/purge", "POST", {"Content-Length": "0"}),
+    Asked(401, "/api/image/optimize", "POST", {"Content-Length": "0"}),
     Asked(404, "/img/w_50/nosuch.png"),
     Asked(404, "/img/w_50,f_auto/nosuch.png"),
     # The same, out of the server's memory.

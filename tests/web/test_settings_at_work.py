@@ -10,9 +10,12 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from click.testing import CliRunner
 
+from imgserver.apikeys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.cli import main
+from imgserver.errors import Unauthorized
 from imgserver.settings import ServerSettings
 from imgserver.web.app import _from_here_only, is_gallery_open
+from imgserver.web.door import Door
 from tests.serving import SAMPLES, ServerProcess, await_that, serving
 
 
@@ -99,10 +102,27 @@ async def test_private_metrics_are_there_for_this_machine_only(peer, is_shown):
     request = make_mocked_request("GET", "/metrics", transport=transport)
 
     if is_shown:
-        assert (await _from_here_only(page)(request)).text == "metrics"
+        assert (await _from_here_only(page, Door(ApiKeys({}), Mock()))(request)).text == "metrics"
     else:
         with pytest.raises(web.HTTPNotFound):
-            await _from_here_only(page)(request)
+            await _from_here_only(page, Door(ApiKeys({}), Mock()))(request)
+
+
+async def test_a_key_of_its_scope_opens_private_metrics_from_afar():
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="metrics")
+
+    key = new_key("scraper")
+    door = Door(ApiKeys({"scraper": ApiKeySettings("metrics", digest_of(key))}), Mock())
+    transport = Mock()
+    transport.get_extra_info = lambda name, default=None: ("192.0.2.1", 1) if name == "peername" else default
+
+    def ask(token: str) -> web.Request:
+        return make_mocked_request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"}, transport=transport)
+
+    assert (await _from_here_only(page, door)(ask(key))).text == "metrics"
+    with pytest.raises(Unauthorized):
+        await _from_here_only(page, door)(ask("another"))
 
 
 def test_further_sources_are_reached_by_their_names_and_purged_by_them(tmp_path):

@@ -132,8 +132,8 @@ def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone,
 @pytest.mark.parametrize(
     ("body", "key", "status"),
     [
-        ({"all": True}, "a wrong key of some length", 403),
-        ({"all": True}, None, 403),
+        ({"all": True}, "a wrong key of some length", 401),
+        ({"all": True}, None, 401),
         ({"all": False}, KEY, 400),
         ({"everything": True}, KEY, 400),
         ({"url": "/img/w_x/cat.png"}, KEY, 400),

@@ -1,0 +1,90 @@
+"""Many files through the worker processes of a server, without one: as many at once as there are slots."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from imgserver.cli.files import replace_file
+from imgserver.engine import child
+from imgserver.engine.job import Job, RenderResult
+from imgserver.errors import BadRequest, ImgserverError
+from imgserver.formats import FORMAT_OF_SUFFIX, FORMATS
+from imgserver.plan import Plan
+from imgserver.settings import Settings
+from imgserver.workers import Workers
+
+# Nobody waits for a batch as for an answer.
+LEAST_DEADLINE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """`target` is where the result goes; None: nowhere. Its suffix becomes that of the result's format."""
+
+    file: Path
+    target: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """`written` is the file with the result; None when nothing was to be written, or nothing was gained in place."""
+
+    file: Path
+    before: int = 0
+    after: int = 0
+    outcome: str = ""
+    written: Path | None = None
+    error: str = ""
+
+
+async def run(tasks: Sequence[Task], plan: Plan, settings: Settings, tell: Callable[[Done], None]) -> list[Done]:
+    """In the order of the tasks; `tell` hears of each as it ends. What fails is a Done with an error."""
+    workers = Workers(settings.workers, opener=partial(child.open_engine, svg=settings.limits.svg))
+    await workers.start()
+    try:
+        slots = asyncio.Semaphore(workers.count)
+
+        async def one(task: Task) -> Done:
+            async with slots:
+                done = await _one(task, plan, settings, workers)
+            tell(done)
+            return done
+
+        return list(await asyncio.gather(*map(one, tasks)))
+    finally:
+        await workers.close(grace_seconds=0)
+
+
+async def _one(task: Task, plan: Plan, settings: Settings, workers: Workers) -> Done:
+    job = Job(str(task.file.resolve()), plan, settings.limits, settings.quality, goal="optimise")
+    deadline = time.monotonic() + max(LEAST_DEADLINE_SECONDS, settings.queue.deadline_seconds)
+    try:
+        result = await workers.render(job, deadline=deadline, key=str(task.file))
+        written = await asyncio.to_thread(_written, task, result)
+    except ImgserverError as error:
+        return Done(task.file, error=error.detail)
+    except OSError as error:
+        return Done(task.file, error=f"{error.filename}: {error.strerror}")
+    kept = written is None and task.target is not None
+    after = result.source_bytes if kept else len(result.body)
+    return Done(task.file, result.source_bytes, after, "kept" if kept else result.outcome, written)
+
+
+def _written(task: Task, result: RenderResult) -> Path | None:
+    """A file replaced by itself is only replaced by less, and by the same format. Raises OSError."""
+    if task.target is None:
+        return None
+    name = next((row.name for row in FORMATS.values() if row.media_type == result.media_type), "")
+    target = task.target
+    if FORMAT_OF_SUFFIX.get(target.suffix.lower()) != name:
+        if target.resolve() == task.file.resolve():
+            raise BadRequest(f"the result is {name}: give -o DIR for another format")
+        target = target.with_suffix(FORMATS[name].suffix if name else ".json")
+    if target.resolve() == task.file.resolve() and len(result.body) >= result.source_bytes:
+        return None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(target.resolve(), result.body)
+    return target

@@ -1,0 +1,172 @@
+"""`imgserver optimize`: many pictures made smaller, without a server."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgserver.cli.config import config_option, read_settings
+
+if TYPE_CHECKING:
+    from imgserver.cli.batch import Done, Task
+    from imgserver.plan import Plan
+    from imgserver.settings import Settings
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILES...", type=click.Path(path_type=Path, exists=True))
+@click.option("--output", "-o", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write to DIR.")
+@click.option("--in-place", is_flag=True, help="Replace the files themselves, where that makes them smaller.")
+@click.option("--options", metavar="OPTIONS", default="", help="What to do, as in a URL: w_1600,q_80")
+@click.option("--workers", type=int, help="Worker processes; 0 counts the CPUs.  [default: 0]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
+def optimize(
+    files: tuple[Path, ...],
+    *,
+    output: Path | None,
+    in_place: bool,
+    options: str,
+    workers: int | None,
+    as_json: bool,
+    config: Path | None,
+) -> None:
+    """Make pictures smaller: metadata removed, encoded anew, never larger than before.
+
+    FILES are pictures and folders with pictures. Without --output and --in-place nothing is written: the table tells
+    what would be saved. A picture that cannot be read does not stop the others.
+
+    \b
+    Examples:
+      imgserver optimize photos/*.jpg -o small
+      imgserver optimize photos --in-place
+      imgserver optimize photos -o web --options w_1600,f_webp
+      imgserver optimize photo.jpg --json
+
+    \b
+    Exit codes: 0 all made, 1 some could not be, 2 wrong command line.
+    """
+    if output and in_place:
+        raise click.UsageError("--output and --in-place exclude each other")
+    settings = read_settings(config, **{"workers.count": workers}).settings
+    tasks = _tasks(files, output, in_place=in_place)
+    done = _run(tasks, _plan(options, settings), settings)
+    if as_json:
+        _print_json(done)
+    else:
+        _print_table(done)
+        if tasks and not (output or in_place):
+            click.echo("Nothing was written; give -o DIR or --in-place.", err=True)
+    if any(one.error for one in done):
+        raise click.exceptions.Exit(1)
+
+
+def _tasks(files: Sequence[Path], output: Path | None, *, in_place: bool) -> "list[Task]":
+    """Raises UsageError where two would be one, or one would be replaced without being asked."""
+    from imgserver.cli.batch import Task
+    from imgserver.sources.folder import pictures_in
+
+    named = [(file / inside, inside) for file in files if file.is_dir() for inside in map(Path, pictures_in(file))] + [
+        (file, Path(file.name)) for file in files if not file.is_dir()
+    ]
+    if in_place or output is None:
+        return [Task(file, file if in_place else None) for file, _ in named]
+    targets: dict[Path, Path] = {}
+    for file, inside in named:
+        target = output / inside
+        if target.resolve() == file.resolve():
+            raise click.UsageError(f"{file} would be replaced by its own result; --in-place does that")
+        if target in targets:
+            raise click.UsageError(f"{targets[target]} and {file} would both be {target}")
+        targets[target] = file
+    return [Task(file, target) for target, file in targets.items()]
+
+
+def _plan(options: str, settings: "Settings") -> "Plan":
+    from imgserver.web.wants import Grammar
+
+    plan = Grammar(settings.native, settings.presets).read([("options", options)]).plan(None)
+    if plan.terminal.kind != "image":
+        raise click.UsageError("--options: a picture is needed here; f_info and its like are for `imgserver get`")
+    return plan
+
+
+def _run(tasks: "list[Task]", plan: "Plan", settings: "Settings") -> "list[Done]":
+    import asyncio
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from imgserver.cli.batch import run
+
+    console = Console(stderr=True)
+    columns = (TextColumn("optimizing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=len(tasks))
+        return asyncio.run(run(tasks, plan, settings, lambda _: progress.advance(bar)))
+
+
+def _print_json(done: "list[Done]") -> None:
+    import json
+
+    rows = [
+        {
+            "file": str(one.file),
+            **(
+                {"error": one.error}
+                if one.error
+                else {"before": one.before, "after": one.after, "saved": round(_saved(one.before, one.after), 4)}
+                | {"outcome": one.outcome, "written": str(one.written) if one.written else None}
+            ),
+        }
+        for one in done
+    ]
+    before, after = _sums(done)
+    total = {"before": before, "after": after, "saved": round(_saved(before, after), 4)}
+    click.echo(json.dumps({"files": rows, "total": total}, indent=2))
+
+
+def _print_table(done: "list[Done]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=len(done) > 1, footer_style="bold")
+    before, after = _sums(done)
+    made = sum(not one.error for one in done)
+    table.add_column("file", f"{made} of {len(done)}", overflow="fold")
+    for title, footer in (("before", _size(before)), ("after", _size(after)), ("saved", _percent(before, after))):
+        table.add_column(title, footer, justify="right")
+    table.add_column("")
+    for one in done:
+        if one.error:
+            table.add_row(Text(str(one.file)), "", "", "", Text(one.error, style="red"))
+        else:
+            note = WORDS.get(one.outcome, "")
+            sizes = (_size(one.before), _size(one.after), _percent(one.before, one.after))
+            table.add_row(Text(str(one.file)), *sizes, Text(note, style="dim"))
+    Console().print(table)
+
+
+WORDS = {
+    "original": "only its metadata was removed",
+    "larger": "larger than before, as asked",
+    "kept": "kept as it was",
+}
+
+
+def _sums(done: "list[Done]") -> tuple[int, int]:
+    return sum(one.before for one in done), sum(one.after for one in done)
+
+
+def _saved(before: int, after: int) -> float:
+    return 1 - after / before if before else 0.0
+
+
+def _percent(before: int, after: int) -> str:
+    return f"{_saved(before, after):.0%}" if before else ""
+
+
+def _size(count: int) -> str:
+    return f"{count / 1000:,.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:,.2f} MB"

@@ -1,0 +1,114 @@
+"""Who may upload now: few at once, few more waiting for a short while, and a bound on what their files take.
+
+A place is taken before the body is read, so that those who are refused have sent nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from imgserver.engine.job import MIB
+from imgserver.errors import Overloaded, Unavailable
+
+RETRY_AFTER_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSettings:
+    access: Literal["auto", "key", "open", "off"] = "auto"
+    """Who may upload. `auto`: whoever has a key once one is configured; without any, this very machine."""
+    at_once: Annotated[int, Ge(1), Le(256)] = 2
+    waiting: Annotated[int, Ge(0), Le(10_000)] = 8
+    wait_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
+    body_bytes: Annotated[int, Ge(1024)] = 25 * MIB
+    parts: Annotated[int, Ge(1), Le(1000)] = 10
+    idle_seconds: Annotated[float, Gt(0), Le(600)] = 15.0
+    body_seconds: Annotated[float, Gt(0), Le(3600)] = 60.0
+    space_bytes: Annotated[int, Ge(MIB)] = 512 * MIB
+    path: Path = Path()
+    """Where the files of running uploads lie; `.` is the system's folder for temporary files."""
+    store: str = ""
+    """The source that `store=` writes to."""
+    allow_origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStatistics:
+    running: int
+    """Uploads being received or rendered."""
+    waiting: int
+    """Uploads whose place is not free yet."""
+    limit: int
+    """Uploads that may wait."""
+    oldest_wait_seconds: float
+    """Age of the one that waits longest; 0 when none does."""
+    space_bytes: int
+    """Bytes of their files now."""
+
+
+class Uploads:
+    """Places and space. State and decisions only; use from one event loop."""
+
+    def __init__(self, settings: UploadSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._places = asyncio.Semaphore(settings.at_once)
+        self._running = 0
+        self._waiting: dict[object, float] = {}
+        self._space = 0
+
+    def __repr__(self) -> str:
+        told = f"running {self._running}/{self._settings.at_once}, waiting {len(self._waiting)}"
+        return f"<Uploads {told}/{self._settings.waiting}, {self._space} bytes>"
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[float]:
+        """Holds a place inside the block; yields how long it waited for it. Raises Overloaded (full, deadline)."""
+        begun = self._clock()
+        await self._take()
+        self._running += 1
+        try:
+            yield self._clock() - begun
+        finally:
+            self._running -= 1
+            self._places.release()
+
+    async def _take(self) -> None:
+        if self._places.locked() and len(self._waiting) >= self._settings.waiting:
+            raise Overloaded("Too many uploads are waiting", reason="full", retry_after=RETRY_AFTER_SECONDS)
+        me = object()
+        self._waiting[me] = self._clock()
+        try:
+            async with asyncio.timeout(self._settings.wait_seconds):
+                await self._places.acquire()
+        except TimeoutError:
+            detail = "No place for another upload came free in time"
+            raise Overloaded(detail, reason="deadline", retry_after=RETRY_AFTER_SECONDS) from None
+        finally:
+            del self._waiting[me]
+
+    def claim(self, count: int) -> None:
+        """Space for so many more bytes of a file. Raises Unavailable (space)."""
+        if self._space + count > self._settings.space_bytes:
+            detail = "There is no space for this upload now"
+            raise Unavailable(detail, reason="space", retry_after=RETRY_AFTER_SECONDS)
+        self._space += count
+
+    def release(self, count: int) -> None:
+        self._space -= count
+
+    def statistics(self) -> UploadStatistics:
+        now = self._clock()
+        return UploadStatistics(
+            running=self._running,
+            waiting=len(self._waiting),
+            limit=self._settings.waiting,
+            oldest_wait_seconds=max((now - since for since in self._waiting.values()), default=0.0),
+            space_bytes=self._space,
+        )

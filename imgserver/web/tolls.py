@@ -1,0 +1,79 @@
+"""How uploads are counted, and what the log is told of each."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from aiohttp import web
+
+from imgserver.audit import Audit
+from imgserver.errors import ImgserverError
+from imgserver.metrics import Metrics
+from imgserver.web.findings import Finding
+
+# Of the door; they have events of their own.
+AT_THE_DOOR = frozenset({401, 403, 429})
+
+
+class Tolls:
+    def __init__(self, metrics: Metrics, audit: Audit) -> None:
+        self._metrics = metrics
+        self._audit = audit
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around a whole request: what ends it early is counted, one upload each."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._count("left")
+            raise
+        except ImgserverError as error:
+            self._failed(error)
+            raise
+        except web.HTTPException:
+            self._count("refused")
+            raise
+        except Exception:
+            self._count("failed")
+            raise
+
+    def waited(self, seconds: float) -> None:
+        self._metrics.queue_wait.labels("upload").observe(seconds)
+
+    def note(self, findings: Sequence[Finding], *, key: str) -> dict[str, Any]:
+        """Counts each picture of an answered request; its facts for the log."""
+        for finding in findings:
+            if isinstance(finding.result, ImgserverError):
+                self._failed(finding.result)
+            else:
+                self._succeeded(finding)
+        made = [one for one in findings if not isinstance(one.result, ImgserverError)]
+        return {
+            "pictures": len(findings),
+            "made": len(made),
+            "original_bytes": sum(one.original_bytes for one in findings),
+            "result_bytes": sum(one.result_bytes for one in made),
+            "key": key or None,
+        }
+
+    def _succeeded(self, finding: Finding) -> None:
+        self._count("ok")
+        self._metrics.upload_bytes.labels("in").inc(finding.original_bytes)
+        self._metrics.upload_bytes.labels("out").inc(finding.result_bytes)
+        self._metrics.upload_ratio.observe(finding.ratio)
+
+    def _failed(self, error: ImgserverError) -> None:
+        self._count(_result(error.status))
+        if error.status < 500 and error.status not in AT_THE_DOOR:
+            self._audit("upload_rejected", reason=error.code)
+
+    def _count(self, result: str) -> None:
+        self._metrics.uploads.labels(result).inc()
+
+
+def _result(status: int) -> str:
+    if status in (429, 503):
+        return "shed"
+    return "failed" if status >= 500 and status != 501 else "refused"

@@ -1,0 +1,192 @@
+"""POST /api/image/optimize: pictures in, smaller pictures out; nothing of them is kept unless asked for.
+
+The order is the point. Key, parameters and what the header declares are judged first, then a place is taken, and only
+then is a client that waits for it told to send its body. The body goes into files without a name; a worker reads them
+as it reads originals, with the same limits, deadlines and quarantine.
+"""
+
+from dataclasses import dataclass, replace
+
+from aiohttp import hdrs, web
+
+from imgserver.dialects.native import NativeDialect
+from imgserver.engine.job import RenderResult
+from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
+from imgserver.plan import SourceRef
+from imgserver.service import ImageService
+from imgserver.sources import Writable
+from imgserver.uploads import Uploads, UploadSettings
+from imgserver.web import findings
+from imgserver.web.body import Body
+from imgserver.web.door import Door
+from imgserver.web.findings import Finding
+from imgserver.web.gate import is_from_here
+from imgserver.web.intake import Intake, Kind, Picture
+from imgserver.web.ledger import FACTS
+from imgserver.web.middleware import Handler
+from imgserver.web.scratch import Scratch
+from imgserver.web.tolls import Tolls
+from imgserver.web.wants import Grammar, Wants, query_pairs
+
+PATH = "/api/image/optimize"
+METHODS = (hdrs.METH_POST, hdrs.METH_OPTIONS)
+SCOPE = "upload"
+ROUTE = "optimize"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where `store=` writes to, and how a URL asks for it afterwards."""
+
+    source: Writable
+    name: str
+    dialect: NativeDialect
+
+    def url(self, path: str) -> str:
+        """Raises BadSourcePath and BadOption for a path that no URL can name."""
+        if any(part.startswith(".") for part in path.split("/")):
+            raise BadRequest("store: a name does not begin with a dot", argument="store", value=path[:200])
+        return self.dialect.build(SourceRef(self.name, path))
+
+
+class UploadHandler:
+    """`local`: whether the server listens to this machine alone, which then needs no key while none is configured."""
+
+    def __init__(
+        self,
+        service: ImageService,
+        grammar: Grammar,
+        settings: UploadSettings,
+        *,
+        door: Door,
+        uploads: Uploads,
+        scratch: Scratch,
+        tolls: Tolls,
+        store: Store | None,
+        local: bool,
+    ) -> None:
+        self._service = service
+        self._grammar = grammar
+        self._settings = settings
+        self._door = door
+        self._uploads = uploads
+        self._scratch = scratch
+        self._tolls = tolls
+        self._store = store
+        self._local = local
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        if request.method == hdrs.METH_OPTIONS:
+            return _preflight()
+        with self._tolls.counted():
+            key = self._admit(request)
+            response, found = await self._answer(request, key)
+        request[FACTS] = self._tolls.note(found, key=key)
+        return response
+
+    async def _answer(self, request: web.Request, key: str) -> tuple[web.Response, list[Finding]]:
+        pairs = query_pairs(request.rel_url.raw_query_string)
+        wants = self._grammar.read(pairs)
+        self._check_store(wants, request, key)
+        kind, body = Kind.of(request), Body(request, self._settings)
+        body.check()
+        async with self._uploads.place() as waited_seconds, Intake(self._scratch, self._settings) as intake:
+            self._tolls.waited(waited_seconds)
+            await body.invite()
+            await intake.take(kind, body)
+            if intake.fields:
+                wants = self._grammar.read([*pairs, *intake.fields])
+                self._check_store(wants, request, key)
+            several = len(intake.pictures) > 1
+            if several and wants.store is not None:
+                raise BadRequest("store: one name for several pictures", argument="store")
+            as_json = several or wants.data or _wants_json(request)
+            found = await self._optimised(intake.pictures, wants, request, bodies=wants.data or not as_json)
+        if not several and isinstance(found[0].result, ImgserverError):
+            raise found[0].result
+        if as_json:
+            return await findings.listing(found, several=several, data=wants.data), found
+        (only,) = found
+        assert isinstance(only.result, RenderResult)
+        return findings.picture(only, only.result), found
+
+    def _admit(self, request: web.Request) -> str:
+        """The key's id, "" where none is needed. Raises what `Door.require` raises."""
+        match self._settings.access:
+            case "open":
+                return ""
+            case "auto" if self._local and not self._door.keys.grants(SCOPE) and is_from_here(request):
+                return ""
+        return self._door.require(request, SCOPE, route=ROUTE)
+
+    def _check_store(self, wants: Wants, request: web.Request, key: str) -> None:
+        """Who may have pictures made for nothing may not write for nothing."""
+        if wants.store is None:
+            return
+        if self._store is None:
+            raise BadRequest("store: this server keeps no uploads (uploads.store)", argument="store")
+        if not key:
+            self._door.require(request, SCOPE, route=ROUTE)
+        self._store.url(wants.store)
+
+    async def _optimised(
+        self, pictures: list[Picture], wants: Wants, request: web.Request, *, bodies: bool
+    ) -> list[Finding]:
+        """One after the other, each with its own result or error. Without `bodies` only what is told of them stays."""
+        found: list[Finding] = []
+        for picture in pictures:
+            finding = await self._one(picture, wants, request)
+            if isinstance(finding.result, RenderResult) and not bodies:
+                finding = replace(finding, result=replace(finding.result, body=b""))
+            found.append(finding)
+            if wants.data and sum(one.result_bytes for one in found) > self._settings.body_bytes:
+                raise BodyTooLarge("data: the results are too large for one answer", limit="body")
+        return found
+
+    async def _one(self, picture: Picture, wants: Wants, request: web.Request) -> Finding:
+        try:
+            original = await picture.file.original()
+            result = await self._service.optimise(original, wants.plan(request.headers.get(hdrs.ACCEPT)))
+            url = await self._stored(result, wants)
+        except ImgserverError as error:
+            return Finding(picture.name, picture.file.bytes, error)
+        return Finding(picture.name, picture.file.bytes, result, len(result.body), url)
+
+    async def _stored(self, result: RenderResult, wants: Wants) -> str | None:
+        if wants.store is None or self._store is None:
+            return None
+        url = self._store.url(wants.store)
+        await self._store.source.store(wants.store, result.body, replace=wants.replace)
+        return url
+
+
+def _wants_json(request: web.Request) -> bool:
+    """Whoever names JSON and no picture. `*/*` names neither."""
+    accept = request.headers.get(hdrs.ACCEPT, "").lower()
+    return "application/json" in accept and "image/" not in accept
+
+
+def allowing(origin: str, handler: Handler) -> Handler:
+    """The handler for pages of another origin, errors included (Fetch, CORS protocol)."""
+
+    async def allowed(request: web.Request) -> web.StreamResponse:
+        response = await handler(request)
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = ", ".join((*findings.FIELDS, "Location"))
+        return response
+
+    return allowed
+
+
+async def expect_nothing(_: web.Request) -> None:
+    """The framework would tell every client to go on before the handler has seen its key."""
+
+
+def _preflight() -> web.Response:
+    headers = {
+        "Allow": ", ".join(METHODS),
+        "Access-Control-Allow-Methods": hdrs.METH_POST,
+        "Access-Control-Allow-Headers": "Authorization, Content-Type",
+        "Access-Control-Max-Age": "86400",
+    }
+    return web.Response(status=204, headers=headers)

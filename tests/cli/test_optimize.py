@@ -1,0 +1,166 @@
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from imgserver.cli import main
+from tests.serving import SAMPLES
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["optimize", "--workers", "1", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    root = tmp_path / "photos"
+    (root / "team").mkdir(parents=True)
+    shutil.copy(SAMPLES / "dogs.jpg", root / "dogs.jpg")
+    shutil.copy(SAMPLES / "cat.png", root / "team" / "cat.png")
+    return root
+
+
+def poor(path: Path) -> Path:
+    """What encoding anew makes larger."""
+    exif = Image.Exif()
+    exif[0x010E] = "planted-words"
+    Image.open(SAMPLES / "dogs.jpg").resize((400, 600)).save(path, quality=15, exif=exif)
+    return path
+
+
+def test_a_folder_becomes_a_smaller_folder(folder, tmp_path):
+    result = run(folder, "-o", tmp_path / "small")
+
+    assert result.exit_code == 0, result.output
+    made = {path.relative_to(tmp_path / "small").as_posix() for path in (tmp_path / "small").rglob("*.*")}
+    assert made == {"dogs.jpg", "team/cat.png"}
+    for name in made:
+        assert (tmp_path / "small" / name).stat().st_size < (folder / name).stat().st_size
+    assert (folder / "dogs.jpg").read_bytes() == (SAMPLES / "dogs.jpg").read_bytes()
+    assert "2 of 2" in result.stdout
+
+
+def test_without_a_place_for_them_results_are_only_told(folder):
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+
+    result = run(folder)
+
+    assert result.exit_code == 0
+    assert "Nothing was written" in result.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+
+def test_in_place_a_file_is_replaced_by_less_and_keeps_its_permissions(folder):
+    file = folder / "dogs.jpg"
+    file.chmod(0o640)
+    before = file.stat().st_size
+
+    result = run(file, "--in-place")
+
+    assert result.exit_code == 0, result.output
+    assert file.stat().st_size < before
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert sorted(path.name for path in folder.iterdir()) == ["dogs.jpg", "team"]
+
+
+def test_what_cannot_be_made_smaller_loses_its_metadata(tmp_path):
+    file = poor(tmp_path / "a.jpg")
+
+    facts = json.loads(run(file, "--in-place", "--json").stdout)
+
+    assert facts["files"][0]["outcome"] == "original"
+    assert b"planted-words" not in file.read_bytes()
+
+
+def test_what_would_become_larger_stays_in_place(tmp_path):
+    file = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(SAMPLES / "dogs.jpg").resize((400, 600)).save(file, quality=15, exif=exif)
+    before = file.read_bytes()
+
+    facts = json.loads(run(file, "--in-place", "--json").stdout)["files"][0]
+
+    assert (facts["outcome"], facts["saved"], facts["written"]) == ("kept", 0, None)
+    assert file.read_bytes() == before
+
+
+def test_options_are_those_of_the_urls_and_the_suffix_follows_the_format(folder, tmp_path):
+    result = run(folder, "-o", tmp_path / "web", "--options", "w_100,f_webp")
+
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "web" / "dogs.webp") as made:
+        assert (made.format, made.size) == ("WEBP", (100, 150))
+    assert (tmp_path / "web" / "team" / "cat.webp").exists()
+
+
+def test_a_bad_file_is_told_and_does_not_stop_the_rest(folder, tmp_path):
+    (folder / "bad.jpg").write_bytes(b"no picture")
+
+    result = run(folder, "-o", tmp_path / "small", "--json")
+
+    assert result.exit_code == 1
+    facts = json.loads(result.stdout)
+    errors = {Path(one["file"]).name: one.get("error") for one in facts["files"]}
+    assert errors == {"bad.jpg": "this kind of file cannot be read here", "dogs.jpg": None, "cat.png": None}
+    assert facts["total"]["after"] == sum(one.get("after", 0) for one in facts["files"])
+    assert (tmp_path / "small" / "dogs.jpg").exists()
+
+
+def test_in_place_keeps_the_format(folder):
+    result = run(folder / "dogs.jpg", "--in-place", "--options", "f_webp", "--json")
+
+    assert result.exit_code == 1
+    assert "give -o DIR" in json.loads(result.stdout)["files"][0]["error"]
+    assert not (folder / "dogs.webp").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-o", ".", "--in-place"), "exclude each other"),
+        (("--options", "f_info"), "a picture is needed here"),
+    ],
+)
+def test_a_wrong_command_line_is_told(folder, arguments, words):
+    result = run(folder, *arguments)
+
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_a_wrong_option_is_told_before_anything_is_made(folder):
+    result = run(folder, "--options", "w_x")
+
+    assert result.exit_code == 1
+    assert 'w: "x" is not allowed' in result.stderr
+
+
+def test_a_picture_is_never_replaced_by_accident(folder):
+    result = run(folder / "dogs.jpg", "-o", folder)
+
+    assert result.exit_code == 2
+    assert "--in-place" in result.stderr
+    assert (folder / "dogs.jpg").read_bytes() == (SAMPLES / "dogs.jpg").read_bytes()
+
+
+def test_two_files_of_one_name_are_told(folder, tmp_path):
+    shutil.copy(SAMPLES / "dogs.jpg", tmp_path / "dogs.jpg")
+
+    result = run(folder / "dogs.jpg", tmp_path / "dogs.jpg", "-o", tmp_path / "small")
+
+    assert result.exit_code == 2
+    assert "would both be" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_told_per_file(folder, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+
+    result = run(folder / "dogs.jpg", "-o", tmp_path / "file" / "x", "--json")
+
+    assert result.exit_code == 1
+    assert "file" in json.loads(result.stdout)["files"][0]["error"]

@@ -1,0 +1,194 @@
+"""Stripping without decoding: what is kept is listed, and hostile bytes end in None, never in an error."""
+
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from imgserver.engine.containers import WALKERS, strip
+from tests.bombs import PNG_MAGIC, png
+from tests.engine.conftest import opened, saved
+from tests.serving import SAMPLES
+
+WORDS = b"planted-words"
+PICTURE = Image.open(SAMPLES / "cat.png").convert("RGB").resize((60, 40))
+TRANSPARENT = PICTURE.convert("RGBA")
+TRANSPARENT.putalpha(128)
+FRAMES = [PICTURE.rotate(angle) for angle in (0, 90, 180)]
+
+
+def exif() -> Image.Exif:
+    made = Image.Exif()
+    made[0x010E], made[0x013B] = WORDS.decode(), WORDS.decode()
+    made.get_ifd(0x8825)[1] = "N"
+    return made
+
+
+def png_info():
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Comment", WORDS.decode())
+    info.add_text("Packed", WORDS.decode() * 9, zip=True)
+    info.add_itxt("Title", WORDS.decode())
+    return info
+
+
+PLAIN = {
+    "jpg": saved(PICTURE, "JPEG", exif=exif(), comment=WORDS, icc_profile=WORDS * 9, xmp=WORDS),
+    "jpg progressive": saved(PICTURE, "JPEG", progressive=True, exif=exif(), comment=WORDS),
+    "jpg restarts": saved(PICTURE, "JPEG", restart_marker_blocks=2, comment=WORDS),
+    "jpg grey": saved(PICTURE.convert("L"), "JPEG", comment=WORDS),
+    "jpg cmyk": saved(PICTURE.convert("CMYK"), "JPEG", comment=WORDS),
+    "png": saved(PICTURE, "PNG", exif=exif(), pnginfo=png_info(), icc_profile=WORDS * 9),
+    "png alpha": saved(TRANSPARENT, "PNG", pnginfo=png_info()),
+    "png palette": saved(PICTURE.quantize(16), "PNG", pnginfo=png_info(), transparency=3),
+    "png of one bit": saved(PICTURE.convert("1"), "PNG", pnginfo=png_info()),
+    "webp": saved(PICTURE, "WEBP", exif=exif(), xmp=WORDS, icc_profile=WORDS * 9),
+    "webp lossless": saved(TRANSPARENT, "WEBP", lossless=True, exif=exif()),
+    "webp animation": saved(
+        FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:], exif=exif(), xmp=WORDS, loop=3, duration=70
+    ),
+    "gif": saved(PICTURE.quantize(16), "GIF", comment=WORDS),
+    "gif animation": saved(
+        FRAMES[0].quantize(8), "GIF", save_all=True, append_images=FRAMES[1:], comment=WORDS, loop=3, duration=70
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_pixels_stay_and_the_words_go(name):
+    before = opened(PLAIN[name])
+
+    body = strip(name.split()[0], PLAIN[name])
+
+    assert body is not None
+    assert WORDS not in body
+    after = opened(body)
+    assert after.info.get("loop") == before.info.get("loop")
+    for frame in range(getattr(before, "n_frames", 1)):
+        before.seek(frame)
+        after.seek(frame)
+        assert after.convert("RGBA").tobytes() == before.convert("RGBA").tobytes()
+        assert after.info.get("duration") == before.info.get("duration")
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_stands_behind_the_picture_goes(name):
+    kind = name.split()[0]
+
+    assert strip(kind, PLAIN[name] + b"PK\x03\x04" + WORDS) == strip(kind, PLAIN[name])
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_stripping_twice_changes_nothing(name):
+    kind = name.split()[0]
+    once = strip(kind, PLAIN[name])
+
+    assert once is not None
+    assert strip(kind, once) == once
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_file_that_was_cut_is_none(name):
+    data = PLAIN[name]
+
+    for cut in range(0, strip_end(name, data), max(1, len(data) // 97)):
+        assert strip(name.split()[0], data[:cut]) is None
+
+
+def strip_end(name: str, data: bytes) -> int:
+    """Behind the last byte that is needed: the trailer of a GIF and of a JPEG is."""
+    return len(data) - 1 if name.startswith(("jpg", "gif")) else len(data) - 4
+
+
+def test_a_thumbnail_in_jfif_goes():
+    data = saved(PICTURE, "JPEG")
+    at = data.index(b"JFIF\0") - 4
+    size = struct.unpack_from(">H", data, at + 2)[0]
+    jfif = bytearray(data[at : at + 2 + size]) + WORDS * 3
+    jfif[16:18] = b"\x0d\x01"
+    jfif[2:4] = struct.pack(">H", len(jfif) - 2)
+
+    body = strip("jpg", data[:at] + bytes(jfif) + data[at + 2 + size :])
+
+    assert body == strip("jpg", data)
+
+
+def test_an_archive_between_the_segments_of_a_jpeg_goes():
+    data = saved(PICTURE, "JPEG")
+    archive = b"\xff\xe7" + struct.pack(">H", 2 + 2 + 4 + len(WORDS)) + b"PK\x03\x04" + b"\0\0" + WORDS
+
+    assert strip("jpg", data[:2] + archive + data[2:]) == strip("jpg", data)
+
+
+@pytest.mark.parametrize(
+    "slack", [b"PK\x03\x04" + WORDS, b"<script>alert(1)</script>", b"<?php x ?>", b"%PDF-1.7"], ids=repr
+)
+def test_signs_of_another_kind_of_file_in_a_scan_are_no_picture(slack):
+    data = saved(PICTURE, "JPEG")
+
+    assert strip("jpg", data[:-2] + slack + data[-2:]) is None
+
+
+def png_of(stream: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    return png(4, 4, *chunks, (b"IDAT", stream), (b"IEND", b""))
+
+
+ROWS = bytes(4 * (1 + 4 * 3))
+
+
+def test_what_follows_the_compressed_rows_goes():
+    assert strip("png", png_of(zlib.compress(ROWS) + WORDS)) == png_of(zlib.compress(ROWS))
+
+
+@pytest.mark.parametrize("rows", [ROWS + WORDS, ROWS[:-1], b""], ids=["more", "less", "none"])
+def test_rows_that_are_not_the_pictures_are_none(rows):
+    assert strip("png", png_of(zlib.compress(rows))) is None
+
+
+def test_a_small_png_that_unpacks_to_much_is_given_up_early():
+    assert strip("png", png_of(zlib.compress(bytes(200_000_000), 9))) is None
+
+
+def test_a_palette_beside_full_colours_goes():
+    hint = png_of(zlib.compress(ROWS), (b"PLTE", WORDS + b"xx"))
+
+    assert strip("png", hint) == png_of(zlib.compress(ROWS))
+
+
+def test_unknown_critical_chunks_are_none():
+    assert strip("png", png_of(zlib.compress(ROWS), (b"ABCD", WORDS))) is None
+
+
+def test_a_script_around_the_comment_of_a_gif_goes():
+    """A GIF whose width spells the begin of a comment in JavaScript, which a comment block ends."""
+    data = PLAIN["gif"]
+    comment = b"\x21\xfe\x10*/=1;alert(1)//x\0"
+    head = 13 + (3 << ((data[10] & 7) + 1))
+
+    body = strip("gif", data[:6] + b"/*" + data[8:head] + comment + data[head:])
+
+    assert body is not None
+    assert b"alert" not in body
+
+
+def test_other_formats_have_no_walker():
+    assert strip("avif", b"\0\0\0\x18ftypavif") is None
+    assert set(WALKERS) == {"jpg", "png", "webp", "gif"}
+
+
+@pytest.mark.parametrize("name", sorted(WALKERS))
+@given(
+    data=st.binary(max_size=200), changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=8)
+)
+def test_no_bytes_whatever_are_an_error(name, data, changes):
+    strip(name, data)
+    strip(name, PNG_MAGIC + data)
+    odd = bytearray(PLAIN[name])
+    for at, byte in changes:
+        odd[at % len(odd)] = byte
+    strip(name, bytes(odd))

@@ -1,0 +1,355 @@
+"""Hostile uploads against the real server: refused promptly and by the right name, and nothing of them stays."""
+
+import contextlib
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.serving import SAMPLES, ServerProcess, await_that, serving
+
+PATH = "/api/image/optimize"
+MIB = 1 << 20
+BOUNDARY = b"xyzzy"
+FORM = "multipart/form-data; boundary=xyzzy"
+RSS_BYTES = 32 * MIB
+PROMPT_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def server(scratch) -> Iterator[ServerProcess]:
+    limits = {"uploads_idle_seconds": 1, "uploads_body_seconds": 3, "queue_deadline_seconds": 60}
+    with serving(workers_count=1, uploads_path=scratch, disk_limit_bytes=0, **limits) as running:
+        # Code and pools of the first upload are no leak of the second.
+        running.ask(PATH, "POST", {"Content-Type": "image/png", "Content-Length": "3"}, b"abc")
+        yield running
+
+
+class Upload:
+    """One request written by hand; `send` stops when the server has answered or closed."""
+
+    def __init__(self, server: ServerProcess, *fields: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        head = "\r\n".join((f"POST {PATH} HTTP/1.1", "Host: localhost", *fields, "", ""))
+        self.socket.sendall(head.encode())
+        self._answer = bytearray()
+        self.begun, self.seconds = time.monotonic(), 0.0
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def send(self, pieces: Iterable[bytes]) -> int:
+        """How many bytes went out."""
+        sent = 0
+        try:
+            for piece in pieces:
+                if self._answer:
+                    break
+                self.socket.sendall(piece)
+                sent += len(piece)
+        except OSError:
+            pass
+        return sent
+
+    def status(self) -> int:
+        await_that(lambda: b"\r\n" in self._answer, "the server answers")
+        return int(self._answer.split(b" ", 2)[1])
+
+    def answer(self) -> bytes:
+        return bytes(self._answer)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self._reader.join(5)
+
+    def _read(self) -> None:
+        try:
+            while data := self.socket.recv(65536):
+                self.seconds = self.seconds or time.monotonic() - self.begun
+                self._answer += data
+        except OSError:
+            pass
+
+
+def chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield b"%x\r\n%b\r\n" % (len(piece), piece)
+    yield b"0\r\n\r\n"
+
+
+def part(header: bytes = b'name="image"; filename="a.jpg"', more: bytes = b"") -> bytes:
+    return b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; " + header + b"\r\n" + more + b"\r\n"
+
+
+def end() -> bytes:
+    return b"\r\n--" + BOUNDARY + b"--\r\n"
+
+
+def rss(server: ServerProcess) -> int:
+    """Also where the count of the highest begins anew."""
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
+    return psutil.Process(server.process.pid).memory_info().rss
+
+
+def peak(server: ServerProcess) -> int:
+    """The highest since."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def is_clean(server: ServerProcess, scratch: Path) -> bool:
+    """No file by name, none without, and no place or space taken."""
+    links = Path(f"/proc/{server.process.pid}/fd").iterdir()
+    open_files = [str(link.readlink()) for link in links if link.is_symlink()]
+    return (
+        list(scratch.iterdir()) == []
+        and not any(str(scratch) in name for name in open_files)
+        and server.metric("imgserver_upload_space_bytes") == 0
+        and server.metric("imgserver_queue_jobs", queue="upload", state="running") == 0
+    )
+
+
+def attacked(server: ServerProcess, scratch: Path, fields: tuple[str, ...], pieces: Iterable[bytes]) -> Upload:
+    """The attack's end, with what holds after each: memory and files as before."""
+    before = rss(server)
+    upload = Upload(server, *fields)
+    try:
+        upload.send(pieces)
+        upload.status()
+    finally:
+        upload.close()
+
+    assert peak(server) - before < RSS_BYTES
+    await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+    assert server.ask("/livez").status == 200
+    return upload
+
+
+def test_a_declared_gigabyte_is_refused_before_a_byte_of_it(server, scratch):
+    fields = ("Content-Type: image/jpeg", f"Content-Length: {1024 * MIB}", "Expect: 100-continue")
+
+    upload = attacked(server, scratch, fields, ())
+
+    assert upload.status() == 413
+    assert b"100 Continue" not in upload.answer()
+    assert upload.seconds < PROMPT_SECONDS
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", FORM])
+def test_an_undeclared_gigabyte_is_refused_at_the_limit(server, scratch, content_type):
+    head = (part(),) if content_type == FORM else ()
+    pieces = chunked((*head, *(b"\xff" * MIB for _ in range(1024))))
+    fields = (f"Content-Type: {content_type}", "Transfer-Encoding: chunked")
+    before = rss(server)
+    upload = Upload(server, *fields)
+    sent = upload.send(pieces)
+    status = upload.status()
+    upload.close()
+
+    assert status == 413
+    assert sent < 64 * MIB
+    assert peak(server) - before < RSS_BYTES
+    await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+
+
+def test_ten_thousand_parts_are_too_many(server, scratch):
+    pieces = (part(b'name="f%d"' % number) + b"x\r\n" for number in range(10_000))
+
+    upload = attacked(server, scratch, (f"Content-Type: {FORM}", "Transfer-Encoding: chunked"), chunked(pieces))
+
+    assert upload.status() == 413
+    assert upload.seconds < PROMPT_SECONDS
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(b"X-Long: " + b"a" * MIB + b"\r\n", id="one line"),
+        pytest.param(b"X-Many: aaaa\r\n" * (MIB // 14), id="many lines"),
+        pytest.param(b"".join(b"X-%d: %b\r\n" % (n, b"a" * 1000) for n in range(10)), id="ten kilobytes in ten lines"),
+    ],
+)
+def test_a_long_part_header_is_refused(server, scratch, header):
+    body = part(more=header) + b"x" + end()
+
+    upload = attacked(server, scratch, (f"Content-Type: {FORM}", f"Content-Length: {len(body)}"), (body,))
+
+    assert upload.status() == 413
+    assert upload.seconds < PROMPT_SECONDS
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+def test_a_compressed_body_is_refused_and_never_unpacked(server, scratch, encoding):
+    bomb = gzip.compress(bytes(256 * MIB), 9)
+    fields = ("Content-Type: image/png", f"Content-Encoding: {encoding}", f"Content-Length: {len(bomb)}")
+
+    upload = attacked(server, scratch, fields, (bomb,))
+
+    assert upload.status() == 415
+    assert upload.seconds < PROMPT_SECONDS
+
+
+@pytest.mark.parametrize(
+    "more", [b"Content-Encoding: gzip\r\n", b"Content-Transfer-Encoding: base64\r\n"], ids=["packed", "base64"]
+)
+def test_an_encoded_part_is_refused(server, scratch, more):
+    body = part(more=more) + b"x" + end()
+
+    upload = attacked(server, scratch, (f"Content-Type: {FORM}", f"Content-Length: {len(body)}"), (body,))
+
+    assert upload.status() == 415
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        pytest.param("multipart/form-data", part() + b"x" + end(), id="no boundary"),
+        pytest.param("multipart/form-data; boundary=" + "b" * 71, b"x", id="a boundary that is too long"),
+        pytest.param(FORM, b"no boundary in here", id="a body without its boundary"),
+        pytest.param(FORM, part() + b"x", id="no end"),
+        pytest.param(FORM, part(b"filename=a") + b"x" + end(), id="no name"),
+        pytest.param(FORM, part(b'name="%b"' % (b"n" * 65)) + b"x" + end(), id="a long name"),
+        pytest.param(FORM, part(b'name="w"') + b"800" + end(), id="no picture"),
+        pytest.param(FORM, part(b'name="other"; filename="a.jpg"') + b"x" + end(), id="a file in another field"),
+        pytest.param(FORM, part(b'name="w"') + b"\xff\xfe" + end(), id="a field that is no text"),
+        pytest.param(FORM, b"--xyzzy\r\nX: y\r\n\r\nx" + end(), id="no disposition"),
+        pytest.param(FORM, b"", id="nothing"),
+    ],
+)
+def test_a_form_that_is_none_is_refused(server, scratch, content_type, body):
+    fields = (f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
+
+    upload = attacked(server, scratch, fields, (body,))
+
+    assert upload.status() == 400
+    assert upload.seconds < PROMPT_SECONDS
+    assert b"no-store" in upload.answer()
+
+
+def test_a_field_has_an_end(server, scratch):
+    body = part(b'name="options"') + b"w" * 5000 + end()
+
+    upload = attacked(server, scratch, (f"Content-Type: {FORM}", f"Content-Length: {len(body)}"), (body,))
+
+    assert upload.status() == 413
+
+
+def test_broken_chunks_never_become_a_picture(server, scratch):
+    fields = ("Content-Type: image/png", "Transfer-Encoding: chunked")
+
+    upload = attacked(server, scratch, fields, (b"5\r\nabcde\r\nnonsense\r\n\r\n",))
+
+    # The parser gives the connection up without a word to the handler, whose time for the next byte then ends.
+    assert upload.status() in (400, 408)
+
+
+@pytest.mark.parametrize("form", [False, True])
+def test_who_leaves_in_the_middle_leaves_nothing(server, scratch, form):
+    data = (SAMPLES / "dogs.jpg").read_bytes()
+    before, left = rss(server), server.metric("imgserver_uploads_total", result="left")
+    for _ in range(10):
+        fields = (f"Content-Type: {FORM if form else 'image/jpeg'}", f"Content-Length: {len(data) + 1000}")
+        upload = Upload(server, *fields)
+        upload.send((part() * form + data[:300_000],))
+        await_that(lambda: server.metric("imgserver_upload_space_bytes") > 0, "the upload has begun")
+        upload.close()
+        await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+
+    assert peak(server) - before < RSS_BYTES
+    assert server.metric("imgserver_uploads_total", result="left") - left == 10
+
+
+def test_who_leaves_while_it_is_rendered_leaves_nothing(server, scratch):
+    data = (SAMPLES / "sunset.jpg").read_bytes()
+    for one in server.workers():
+        one.suspend()
+    try:
+        upload = Upload(server, "Content-Type: image/jpeg", f"Content-Length: {len(data)}")
+        upload.send((data,))
+        await_that(lambda: server.image_health()["workers"]["busy"] == 1, "a worker has it")
+        upload.close()
+        await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+    finally:
+        for one in server.workers():
+            one.resume()
+    await_that(lambda: server.image_health()["workers"]["idle"] == 1, "the worker is back")
+
+
+def test_a_pause_is_the_end(server, scratch):
+    fields = ("Content-Type: image/jpeg", "Content-Length: 1000")
+
+    upload = attacked(server, scratch, fields, (b"\xff\xd8\xff",))
+
+    assert upload.status() == 408
+    assert 0.9 < upload.seconds < 2.5
+
+
+def test_a_trickle_has_an_end(server, scratch):
+    upload = Upload(server, "Content-Type: image/jpeg", "Content-Length: 100000")
+    trickle = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        while not trickle.wait(0.3):
+            yield b"\xff"
+
+    upload.send(pieces())
+    status = upload.status()
+    trickle.set()
+    upload.close()
+
+    assert status == 408
+    assert 2.5 < upload.seconds < 5
+    await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+
+
+def test_nothing_is_left_of_a_server_that_was_killed(tmp_path):
+    with serving(workers_count=1, uploads_path=tmp_path, disk_limit_bytes=0) as server:
+        upload = Upload(server, "Content-Type: image/jpeg", "Content-Length: 5000000")
+        upload.send((b"\xff\xd8\xff" + bytes(2_000_000),))
+        await_that(lambda: server.metric("imgserver_upload_space_bytes") > 1_000_000, "half of it is there")
+        server.process.kill()
+        server.process.wait()
+        upload.close()
+
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_what_kills_workers_is_set_aside_by_its_bytes(server):
+    """Two deaths under one picture; after that no worker is asked, whatever is asked of it."""
+    data = (SAMPLES / "creek.jpg").read_bytes()
+    fields = {"Content-Type": "image/jpeg", "Content-Length": str(len(data))}
+    answers: list[int] = []
+    slow = PATH + "?f=webp&fl=lossless"
+    asking = threading.Thread(target=lambda: answers.append(server.ask(slow, "POST", fields, data).status))
+    asking.start()
+    seen: dict[int, float] = {}
+    for _ in range(2):
+        await_that(lambda: answers or hard_at_work(server, seen), "a worker is at it", seconds=30)
+        assert not answers
+        hard_at_work(server, seen)[0].kill()
+    asking.join(30)
+    again = server.ask(PATH + "?w=9", "POST", fields, data)
+
+    assert (answers, again.status) == ([422], 422)
+    assert again.json()["type"] == "urn:imgserver:error:quarantined"
+
+
+def hard_at_work(server: ServerProcess, seen: dict[int, float]) -> list[psutil.Process]:
+    """Workers that have computed since they were first looked at, for longer than what is left of a start."""
+    found = []
+    for worker in server.workers():
+        with contextlib.suppress(psutil.Error):
+            spent = worker.cpu_times().user
+            found += [worker] * (spent - seen.setdefault(worker.pid, spent) > 0.5)
+    return found

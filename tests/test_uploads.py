@@ -1,0 +1,87 @@
+import asyncio
+
+import pytest
+
+from imgserver.errors import Overloaded, Unavailable
+from imgserver.uploads import Uploads, UploadSettings
+from tests.waiting import eventually
+
+
+def uploads(**settings) -> Uploads:
+    return Uploads(UploadSettings(**settings))
+
+
+async def hold(room: Uploads, free: asyncio.Event) -> None:
+    async with room.place():
+        await free.wait()
+
+
+async def test_so_many_at_once_and_the_next_waits_for_its_turn():
+    room, free = uploads(at_once=2), asyncio.Event()
+    tasks = [asyncio.create_task(hold(room, free)) for _ in range(3)]
+    await eventually(lambda: room.statistics().running == 2 and room.statistics().waiting == 1)
+
+    assert repr(room) == "<Uploads running 2/2, waiting 1/8, 0 bytes>"
+
+    free.set()
+    await asyncio.gather(*tasks)
+
+    assert repr(room) == "<Uploads running 0/2, waiting 0/8, 0 bytes>"
+
+
+async def test_beyond_those_who_may_wait_the_answer_is_no_at_once():
+    room, free = uploads(at_once=1, waiting=1), asyncio.Event()
+    tasks = [asyncio.create_task(hold(room, free)) for _ in range(2)]
+    await eventually(lambda: room.statistics().waiting == 1)
+
+    with pytest.raises(Overloaded) as caught:
+        async with room.place():
+            pass
+
+    assert caught.value.facts["reason"] == "full"
+    assert caught.value.facts["retry_after"] >= 1
+    free.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_nobody_waits_longer_than_agreed():
+    room, free = uploads(at_once=1, wait_seconds=0.05), asyncio.Event()
+    task = asyncio.create_task(hold(room, free))
+    await eventually(lambda: room.statistics().running == 1)
+
+    with pytest.raises(Overloaded) as caught:
+        async with room.place():
+            pass
+
+    assert caught.value.facts["reason"] == "deadline"
+    assert room.statistics().waiting == 0
+    free.set()
+    await task
+
+
+async def test_who_leaves_while_waiting_takes_no_place():
+    room, free = uploads(at_once=1), asyncio.Event()
+    first = asyncio.create_task(hold(room, free))
+    await eventually(lambda: room.statistics().running == 1)
+    second = asyncio.create_task(hold(room, free))
+    await eventually(lambda: room.statistics().waiting == 1)
+
+    second.cancel()
+    await asyncio.wait([second])
+    free.set()
+    await first
+
+    assert room.statistics() == uploads().statistics()
+
+
+def test_space_is_claimed_within_its_bound_and_given_back():
+    room = uploads(space_bytes=1 << 20)
+    room.claim(1 << 20)
+
+    with pytest.raises(Unavailable) as caught:
+        room.claim(1)
+
+    assert caught.value.facts["reason"] == "space"
+    room.release(1 << 20)
+    room.claim(1)
+    assert room.statistics().space_bytes == 1

@@ -1,0 +1,137 @@
+from unittest.mock import Mock
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from imgserver.apikeys import ApiKeys, ApiKeySettings, digest_of, new_key
+from imgserver.errors import Forbidden, QuotaExceeded, Unauthorized
+from imgserver.web.door import FAILURES, WINDOW_SECONDS, Door, Failures
+from imgserver.web.gate import is_from_here
+
+KEY = new_key("ci")
+KEYS = ApiKeys({"ci": ApiKeySettings("upload", digest_of(KEY))})
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Heard(list):
+    def __call__(self, event: str, *, reason: str, **facts: object) -> None:
+        self.append((event, reason, facts))
+
+
+def ask(key: str | None, address: str = "192.0.2.1", **headers: str):
+    fields = {**headers, **({"Authorization": f"Bearer {key}"} if key else {})}
+    transport = Mock()
+    transport.get_extra_info = lambda name, default=None: (address, 1) if name == "peername" else default
+    return make_mocked_request("POST", "/", headers=fields, transport=transport)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def door(heard, clock) -> Door:
+    return Door(KEYS, heard, Failures(clock))
+
+
+def fail(door: Door, times: int, address: str = "192.0.2.1") -> None:
+    for _ in range(times):
+        with pytest.raises(Unauthorized):
+            door.require(ask("wrong", address), "upload", route="optimize")
+
+
+def test_a_good_key_is_told_by_its_id_and_not_audited(door, heard):
+    assert door.require(ask(KEY), "upload", route="optimize") == "ci"
+    assert heard == []
+
+
+def test_every_refusal_is_audited_with_its_reason_and_never_with_the_key(door, heard):
+    for request, scope, kind in (
+        (ask(None), "upload", Unauthorized),
+        (ask("wrong"), "upload", Unauthorized),
+        (ask(KEY), "purge", Forbidden),
+    ):
+        with pytest.raises(kind):
+            door.require(request, scope, route="optimize")
+
+    assert [(event, reason) for event, reason, _ in heard] == [
+        ("auth_failed", "no_key"),
+        ("auth_failed", "unknown_key"),
+        ("auth_failed", "missing_scope"),
+    ]
+    assert KEY not in str(heard)
+    assert "wrong" not in str(heard)
+
+
+def test_after_ten_wrong_keys_an_address_is_refused_for_the_rest_of_the_minute(door, clock, heard):
+    fail(door, FAILURES)
+    clock.now += WINDOW_SECONDS - 1
+
+    with pytest.raises(QuotaExceeded) as caught:
+        door.require(ask(KEY), "upload", route="optimize")
+
+    assert caught.value.facts["retry_after"] == 1
+    assert heard[-1][:2] == ("auth_failed", "too_many")
+    clock.now += 1
+    assert door.require(ask(KEY), "upload", route="optimize") == "ci"
+
+
+def test_others_are_not_refused_for_it(door):
+    fail(door, FAILURES)
+
+    assert door.require(ask(KEY, "192.0.2.2"), "upload", route="optimize") == "ci"
+
+
+def test_one_short_of_ten_is_allowed_and_a_missing_key_is_no_guess(door):
+    fail(door, FAILURES - 1)
+    for _ in range(30):
+        with pytest.raises(Unauthorized):
+            door.require(ask(None), "upload", route="optimize")
+
+    assert door.require(ask(KEY), "upload", route="optimize") == "ci"
+
+
+def test_an_ipv6_client_is_its_network(door):
+    for number in range(FAILURES):
+        fail(door, 1, f"2001:db8:0:1::{number}")
+
+    with pytest.raises(QuotaExceeded):
+        door.require(ask(KEY, "2001:db8:0:1:ffff::1"), "upload", route="optimize")
+    assert door.require(ask(KEY, "2001:db8:0:2::1"), "upload", route="optimize") == "ci"
+
+
+def test_the_table_of_failures_is_bounded(clock):
+    failures = Failures(clock)
+    for number in range(10_000):
+        failures.note(str(number))
+
+    assert len(failures._counts) == 4096
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "here"),
+    [
+        ("127.0.0.1", {}, True),
+        ("::1", {}, True),
+        ("192.0.2.1", {}, False),
+        ("127.0.0.1", {"X-Forwarded-For": "192.0.2.1"}, False),
+        ("127.0.0.1", {"Forwarded": "for=192.0.2.1"}, False),
+        ("127.0.0.1", {"Via": "1.1 proxy"}, False),
+        ("127.0.0.1", {"Sec-Fetch-Site": "cross-site"}, False),
+        ("127.0.0.1", {"Sec-Fetch-Site": "same-origin"}, True),
+    ],
+)
+def test_this_machine_is_nobody_who_comes_through_it(address, headers, here):
+    assert is_from_here(ask(None, address, **headers)) is here

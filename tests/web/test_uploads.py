@@ -1,0 +1,365 @@
+"""POST /api/image/optimize, over sockets."""
+
+import base64
+import io
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from imgserver.apikeys import digest_of, new_key
+from tests.forms import CONTENT_TYPE, field, form, picture
+from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
+
+PATH = "/api/image/optimize"
+PHOTO = (SAMPLES / "dogs.jpg").read_bytes()
+JSON = {"Accept": "application/json"}
+
+
+def upload(server: ServerProcess, *parts: tuple[bytes, bytes], query: str = "", **headers: str) -> Answer:
+    body = form(*(parts or (picture(PHOTO),)))
+    return post(server, body, query=query, content_type=CONTENT_TYPE, **headers)
+
+
+def post(server: ServerProcess, body: bytes, *, query: str = "", content_type: str = "image/jpeg", **headers: str):
+    fields = {"Content-Type": content_type, "Content-Length": str(len(body)), **headers}
+    return server.ask(f"{PATH}?{query}" if query else PATH, "POST", fields, body)
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def opened(body: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(body))
+    image.load()
+    return image
+
+
+def test_a_picture_comes_back_smaller_with_its_figures(server):
+    answer = upload(server)
+
+    assert answer.status == 200
+    assert len(answer.body) < len(PHOTO)
+    assert opened(answer.body).size == (2056, 3088)
+    shown = {name: answer.headers[name] for name in answer.headers if name.startswith("X-") and "Id" not in name}
+    assert shown == {
+        "X-Original-Bytes": str(len(PHOTO)),
+        "X-Result-Bytes": str(len(answer.body)),
+        "X-Compression-Ratio": f"{len(answer.body) / len(PHOTO):.3f}",
+        "X-Image-Width": "2056",
+        "X-Image-Height": "3088",
+        "X-Image-Format": "jpg",
+        "X-Optimized": "encoded",
+        "X-Content-Type-Options": "nosniff",
+    }
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", "image/whatever", "application/octet-stream"])
+def test_the_picture_itself_may_be_the_body(server, content_type):
+    assert post(server, PHOTO, content_type=content_type, query="w=90").headers["X-Image-Width"] == "90"
+
+
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_any_other_body_is_refused(server, content_type):
+    answer = post(server, PHOTO, content_type=content_type)
+
+    assert answer.status == 415
+    assert "multipart/form-data" in answer.json()["detail"]
+
+
+def test_options_are_those_of_the_urls(server):
+    by_url = server.ask("/img/w_200,h_100,c_fill,f_png/e_grayscale/dogs.jpg").body
+
+    assert upload(server, query="options=w_200,h_100,c_fill,f_png/e_grayscale").body == by_url
+
+
+def test_options_may_be_fields_of_the_form(server):
+    answer = upload(server, field("w", "120"), picture(PHOTO), field("f", "webp"))
+
+    assert opened(answer.body).size == (120, 180)
+    assert answer.headers["Content-Type"] == "image/webp"
+
+
+def test_a_wrong_option_is_told_as_by_a_url(server):
+    by_url, answer = server.ask("/img/q_101/dogs.jpg").json(), upload(server, query="q=101")
+
+    assert answer.status == 400
+    for member in ("type", "detail", "argument", "value", "allowed"):
+        assert answer.json()[member] == by_url[member]
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_accept_chooses_the_format_of_auto(server):
+    assert upload(server, query="f=auto&w=50", Accept="image/webp").headers["X-Image-Format"] == "webp"
+    assert upload(server, query="f=auto&w=50").headers["X-Image-Format"] == "jpg"
+
+
+def test_json_tells_the_same(server):
+    answer = upload(server, query="w=400&f=webp", **JSON)
+
+    facts = answer.json()
+    assert facts == {
+        "name": "photo.jpg",
+        "original_bytes": len(PHOTO),
+        "result_bytes": facts["result_bytes"],
+        "ratio": round(facts["result_bytes"] / len(PHOTO), 3),
+        "width": 400,
+        "height": 601,
+        "format": "webp",
+        "media_type": "image/webp",
+        "optimized": "encoded",
+    }
+
+
+def test_the_result_may_be_inside_the_json(server):
+    facts = upload(server, query="w=64&data=base64").json()
+
+    assert opened(base64.b64decode(facts["data"])).size == (64, 96)
+
+
+def test_of_several_each_has_its_result_or_its_error(server):
+    cat = (SAMPLES / "cat.png").read_bytes()
+
+    answer = upload(
+        server, picture(PHOTO), picture(b"no picture", "../../x\x00.jpg"), picture(cat, "cat.png"), query="w=50"
+    )
+
+    facts = answer.json()
+    assert answer.status == 200
+    assert [one["name"] for one in facts["files"]] == ["photo.jpg", "x_.jpg", "cat.png"]
+    assert [one.get("format") for one in facts["files"]] == ["jpg", None, "png"]
+    assert facts["files"][1]["error"]["status"] == 415
+    assert facts["original_bytes"] == len(PHOTO) + len(cat)
+    assert facts["result_bytes"] == sum(one.get("result_bytes", 0) for one in facts["files"])
+
+
+def test_a_bad_picture_alone_is_the_answers_status(server):
+    assert upload(server, picture(b"no picture")).status == 415
+    assert upload(server, picture(PHOTO[:9000])).status == 422
+    assert upload(server, picture(b"")).status == 422
+
+
+def test_what_would_become_larger_comes_back_stripped(server):
+    small = opened(PHOTO).resize((400, 600))
+    exif = Image.Exif()
+    exif[0x010E] = "planted-words"
+    data = saved(small, "JPEG", quality=15, exif=exif, comment=b"planted-words")
+
+    answer = upload(server, picture(data))
+
+    assert answer.headers["X-Optimized"] == "original"
+    assert len(answer.body) < len(data)
+    assert b"planted-words" not in answer.body
+    assert opened(answer.body).tobytes() == opened(data).tobytes()
+
+
+def test_a_format_that_was_asked_for_is_kept_and_said_to_be_larger(server):
+    data = saved(opened(PHOTO).resize((400, 600)), "JPEG", quality=15)
+
+    answer = upload(server, picture(data), query="f=png")
+
+    assert answer.headers["X-Optimized"] == "larger;reason=format"
+    assert answer.headers["X-Image-Format"] == "png"
+    assert float(answer.headers["X-Compression-Ratio"]) > 1
+
+
+def test_later_is_refused(server):
+    answer = upload(server, query="async=1")
+
+    assert answer.status == 501
+
+
+def test_without_a_place_to_keep_them_results_are_not_stored(server):
+    assert upload(server, query="store=a.jpg").json()["argument"] == "store"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS"])
+def test_it_is_a_post(server, method):
+    answer = server.ask(PATH, method)
+
+    assert answer.status == 405
+    assert answer.headers["Allow"] == "POST"
+
+
+def test_uploads_are_counted_and_logged(server):
+    before = server.metric("imgserver_uploads_total", result="ok")
+    bytes_in = server.metric("imgserver_upload_bytes_total", direction="in")
+
+    answer = upload(server, query="w=77", **{"X-Request-Id": "an-upload"})
+
+    assert server.metric("imgserver_uploads_total", result="ok") == before + 1
+    assert server.metric("imgserver_upload_bytes_total", direction="in") == bytes_in + len(PHOTO)
+    assert server.metric("imgserver_http_requests_total", route="optimize", method="POST", status="200") >= 1
+    await_that(lambda: any(one.get("request_id") == "an-upload" for one in server.events()), "the event is written")
+    (event,) = (one for one in server.events() if one.get("request_id") == "an-upload")
+    assert event["event"] == "request"
+    assert event["route"] == "optimize"
+    assert (event["original_bytes"], event["result_bytes"]) == (len(PHOTO), len(answer.body))
+
+
+def test_curl_sends_it_as_users_do(server, tmp_path):
+    curl = shutil.which("curl")
+    assert curl, "curl is a part of every system that runs these tests"
+    out = tmp_path / "out.jpg"
+    url = f"http://127.0.0.1:{server.port}{PATH}"
+
+    shown = subprocess.run(
+        [curl, "-s", "-F", f"image=@{SAMPLES / 'dogs.jpg'}", "-o", out, "-w", "%{http_code}", url],
+        capture_output=True,
+        check=True,
+    ).stdout
+
+    assert shown == b"200"
+    assert opened(out.read_bytes()).format == "JPEG"
+
+
+# Keys
+
+KEYS = {name: new_key(name) for name in ("ci", "ops", "scraper")}
+SCOPES = {"ci": "upload", "ops": "purge", "scraper": "metrics"}
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[ServerProcess]:
+    settings = {
+        name: value
+        for key_id, key in KEYS.items()
+        for name, value in {
+            f"api_keys_{key_id}_scopes": SCOPES[key_id],
+            f"api_keys_{key_id}_digest": digest_of(key),
+        }.items()
+    }
+    with serving(
+        workers_count=1,
+        disk_limit_bytes=0,
+        uploads_allow_origin="https://app.example",
+        uploads_at_once=1,
+        uploads_waiting=0,
+        **settings,
+    ) as running:
+        yield running
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEYS[name]}"}
+
+
+def test_a_configured_key_is_needed_then(locked):
+    answer = upload(locked, query="w=50")
+
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert upload(locked, query="w=50", **bearer("ci")).status == 200
+
+
+def test_a_key_for_something_else_is_not_enough(locked):
+    assert upload(locked, query="w=50", **bearer("ops")).status == 403
+    assert locked.post("/api/admin/purge", {"all": True}, key=KEYS["ci"]).status == 403
+    assert locked.post("/api/admin/purge", {"all": True}, key=KEYS["ops"]).status == 200
+
+
+def test_the_log_knows_the_keys_id_and_never_the_key(locked):
+    upload(locked, query="w=51", **bearer("ci"))
+    upload(locked, query="w=51", Authorization="Bearer ci.wrong-and-secret")
+
+    await_that(lambda: any(one.get("reason") == "unknown_key" for one in locked.events()), "the refusal is written")
+    assert any(one.get("key") == "ci" for one in locked.events())
+    text = locked.log.read_text()
+    assert KEYS["ci"] not in text
+    assert "wrong-and-secret" not in text
+    assert '"event":"security.auth_failed"' in text
+
+
+def test_a_key_in_the_url_opens_nothing(locked):
+    assert upload(locked, query=f"key={KEYS['scraper']}").status == 401
+
+
+def test_pages_of_the_origin_that_is_allowed_may_ask(locked):
+    preflight = locked.ask(PATH, "OPTIONS", {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"})
+    refused = upload(locked)
+
+    assert preflight.status == 204
+    assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+    for answer in (preflight, refused):
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+
+
+class Held:
+    """A client that waits for 100 Continue."""
+
+    def __init__(self, server: ServerProcess, length: int, **headers: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        fields = {
+            "Host": "x",
+            "Content-Type": "image/jpeg",
+            "Content-Length": length,
+            "Expect": "100-continue",
+            **headers,
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self.socket.sendall(f"POST {PATH}?w=50 HTTP/1.1\r\n{head}\r\n".encode())
+
+    def __enter__(self) -> "Held":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def hears(self) -> bytes:
+        return self.socket.recv(65536)
+
+
+def test_who_waits_for_it_is_told_to_go_on_once_key_and_place_are_granted(locked):
+    length = len(PHOTO)
+    with Held(locked, length, **bearer("ci")) as first:
+        assert first.hears() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        # The only place is taken, and nobody may wait.
+        with Held(locked, length, **bearer("ci")) as second, Held(locked, length) as stranger:
+            refused = second.hears()
+            assert refused.startswith(b"HTTP/1.1 503 ")
+            assert b"Retry-After: " in refused
+            assert stranger.hears().startswith(b"HTTP/1.1 401 ")
+
+        first.socket.sendall(PHOTO)
+        assert first.hears().startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_expectation_that_nobody_knows_is_refused(locked):
+    with Held(locked, 10, **bearer("ci"), Expect="miracles") as held:
+        assert held.hears().startswith(b"HTTP/1.1 417 ")
+
+
+def test_a_visitor_goes_before_uploads(locked):
+    """The place of an upload is not the slot of a picture: a client that dawdles holds up no visitor."""
+    with Held(locked, len(PHOTO), **bearer("ci")) as held:
+        held.hears()
+
+        assert locked.ask("/img/w_33/cat.png").status == 200
+
+
+@pytest.mark.parametrize(
+    ("access", "host", "status"),
+    [
+        ("auto", "127.0.0.1", 200),
+        ("auto", "0.0.0.0", 401),
+        ("key", "127.0.0.1", 401),
+        ("open", "0.0.0.0", 200),
+        ("off", "127.0.0.1", 404),
+    ],
+)
+def test_without_any_key_only_this_machine_may(access, host, status):
+    with serving(workers_count=1, disk_limit_bytes=0, server_host=host, uploads_access=access) as server:
+        assert upload(server, query="w=50").status == status
+        weak = [one["reason"] for one in server.events() if one["event"] == "security.config_weak"]
+        assert ("uploads_open" in weak) is (access == "open")
+        through_a_proxy = upload(server, query="w=50", **{"X-Forwarded-For": "192.0.2.1"}).status
+        assert through_a_proxy == (status if access != "auto" else 401)
