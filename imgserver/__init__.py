@@ -19,15 +19,16 @@ The floors
     1  what everybody may report to: metrics.py (each series declared once), tallies.py (the counts that hits pay
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
-       as a local path; caches/ keep renditions, in memory,
-       on disk and in Redis behind one Tiered; engine/ makes a Job a RenderResult, inside a worker. engine/vips.py
-       is the airlock: the only importer of pyvips.
-    3  who does what, when. service.py tells the story of one picture in words of this floor: flights.py (one render
-       per key), admission.py (waiting room, slots, deadlines) with cost.py and estimate.py (what a render will take),
-       workers.py (slots) over crew.py (a fixed number of processes kept alive) over worker.py (one process), and
-       quarantine.py (originals that killed); quota.py bounds what strangers have made anew; behind.py renews stale
-       pictures behind their answers, refusals.py remembers what cannot be answered; uploads.py says who may upload
-       now. rules.py and buckets.py hold the policy: what is rendered, and how often one client may ask.
+       as a local path: a folder's own, or the copy that a spool keeps of what an origin (HTTP, an object store) gave;
+       caches/ keep renditions, in memory, on disk and in Redis behind one Tiered; engine/ makes a Job a RenderResult,
+       inside a worker. engine/vips.py is the airlock: the only importer of pyvips.
+    3  who does what, when. service.py tells the story of one picture in words of this floor: admission.py (waiting
+       room, slots, deadlines) with cost.py and estimate.py (what a render will take), workers.py (slots) over crew.py
+       (a fixed number of processes kept alive) over worker.py (one process), and quarantine.py (originals that
+       killed); quota.py bounds what strangers have made anew, refusals.py remembers what cannot be answered;
+       uploads.py says who may upload now. rules.py and buckets.py hold the policy: what is rendered, and how often one
+       client may ask. Below floor 2, for the service and for sources: flights.py (one making per key) and behind.py
+       (renewal behind answers).
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
        requests into orders and renditions into answers, dressed by web/fields.py; web/uploads.py takes pictures in,
        behind web/door.py; settings.py composes the sections that stand beside their components.
@@ -47,7 +48,9 @@ The life of a request
        refused again at once.
     5. flights.join: one making per key and purge marks, in a task of its own; of several servers on one Redis, one.
        It is called off when the last who waits has left.
-    6. admission.enter: a place in the waiting room at once, or 503 with Retry-After at once. The deadline starts.
+    6. source.bring: a far original is downloaded once for all its sizes, outside the waiting room and within bounds of
+       its own, unless the room would refuse. The deadline starts. admission.enter: a place in the waiting room at once,
+       or 503 with Retry-After at once.
     7. source.open: the original, before any CPU is taken; its head tells what the render will cost. One that is
        written over meanwhile is found out when the render has ended.
     8. ticket.slot: a turn by class, cost and memory. Who cannot be ready in time is refused instead of kept waiting.

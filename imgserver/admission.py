@@ -146,15 +146,27 @@ class Admission:
         waiting = f"waiting {len(self._backlog) - running}/{self._settings.room}"
         return f"<Admission{state} {waiting}, running {running}/{self._slots}, shed {self._shed.total()}>"
 
-    def enter(self, criticality: Criticality = Criticality.NORMAL) -> Ticket:
-        """A ticket, at once. Raises Overloaded with `reason` (full, predicted_wait, drain) and `retry_after`."""
-        now = self._clock()
+    def knock(self, criticality: Criticality = Criticality.NORMAL) -> None:
+        """Raises what `enter` would raise now, and takes no place: before work that would be done for nothing."""
+        reason = self._reason_to_refuse(criticality)
+        if reason == "full" and self._lower_than(criticality) is not None:
+            return
+        if reason is not None:
+            raise self._refusal(reason)
+
+    def enter(self, criticality: Criticality = Criticality.NORMAL, *, began: float | None = None) -> Ticket:
+        """A ticket, at once. Raises Overloaded with `reason` (full, predicted_wait, drain) and `retry_after`.
+
+        `began`: when its deadline started (of the admission's clock), for what has waited elsewhere before.
+        """
         reason = self._reason_to_refuse(criticality)
         if reason == "full" and self._put_out_below(criticality):
             reason = None
         if reason is not None:
             raise self._refusal(reason)
-        ticket = Ticket(self, criticality=criticality, entered=now, deadline=now + self._settings.deadline_seconds)
+        now = self._clock()
+        deadline = (now if began is None else began) + self._settings.deadline_seconds
+        ticket = Ticket(self, criticality=criticality, entered=now, deadline=deadline)
         self._backlog.enter(ticket)
         self._admitted += 1
         return ticket
@@ -260,11 +272,15 @@ class Admission:
 
     def _put_out_below(self, criticality: Criticality) -> bool:
         """Lets go the newest queued ticket of the lowest class, if that is lower than this one."""
-        victim = max(self._queued(), key=lambda ticket: (ticket.criticality, ticket.number), default=None)
-        if victim is None or victim.criticality <= criticality:
+        victim = self._lower_than(criticality)
+        if victim is None:
             return False
         self._let_go(victim, "full")
         return True
+
+    def _lower_than(self, criticality: Criticality) -> Ticket | None:
+        newest = max(self._queued(), key=lambda ticket: (ticket.criticality, ticket.number), default=None)
+        return newest if newest is not None and newest.criticality > criticality else None
 
     def _dispatch(self) -> None:
         """Gives free slots to those whose turn it is. Called at every change."""

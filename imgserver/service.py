@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
@@ -257,12 +257,15 @@ class ImageService:
 
     async def _make(self, order: Order, criticality: Criticality) -> Rendition:
         self.rules.allow(order.plan)
-        with self.admission.enter(criticality) as ticket:
+        began = time.monotonic()
+        await self._bring(order, criticality)
+        bring_seconds = time.monotonic() - began
+        with self.admission.enter(criticality, began=began) as ticket:
             marks = await self.cache.marks.note(order.groups)
             async with AsyncExitStack() as held:
                 begun = time.monotonic()
                 original = await self._open(order, held, ticket)
-                fetch_seconds = time.monotonic() - begun
+                fetch_seconds = bring_seconds + time.monotonic() - begun
                 try:
                     rendition = await self._render(order, original, ticket, fetch_seconds)
                 except ImgserverError as error:
@@ -275,16 +278,29 @@ class ImageService:
         self.cache.put(order.key, rendition)
         return rendition
 
+    async def _bring(self, order: Order, criticality: Criticality) -> None:
+        """A far original is waited for outside the waiting room, or a slow origin would fill it and those who need only
+        a worker were refused. The source bounds who waits here. For whom the room has no place, nothing is fetched."""
+        self.admission.knock(criticality)
+        with self._noting_absence(order):
+            async with _at_most(self.admission.deadline_seconds):
+                await self._source(order.ref).bring(order.ref.path)
+
     async def _open(self, order: Order, held: AsyncExitStack, ticket: Ticket) -> Original:
         """Within the ticket's deadline, which the worker's kill timer then keeps."""
-        try:
+        with self._noting_absence(order):
             async with _at_most(ticket.deadline - time.monotonic()):
                 original = await held.enter_async_context(self._source(order.ref).open(order.ref.path))
+        self.looks.note(order.ref, original.fingerprint)
+        return original
+
+    @contextmanager
+    def _noting_absence(self, order: Order) -> Iterator[None]:
+        try:
+            yield
         except NotFound as error:
             self._note_absence(order, error)
             raise
-        self.looks.note(order.ref, original.fingerprint)
-        return original
 
     def _note_absence(self, order: Order, error: NotFound) -> None:
         """For about a second, so that what is put there is soon seen."""

@@ -1,15 +1,19 @@
-"""Contracts for those who write sources and caches: subclass one in your tests, give it your own, and run it."""
+"""Contracts for those who write sources, origins and caches: subclass one in your tests, give it your own, and run it.
+And fakes: a rendition that nobody rendered, an origin that does what it is told."""
 
+import asyncio
 import dataclasses
+import hashlib
 from typing import Any
 
 import pytest
 
 from imgserver.caches import Cache, Tier
-from imgserver.errors import NotFound
+from imgserver.errors import ImageOverLimit, NotFound
 from imgserver.plan import Dims
 from imgserver.rendition import Fingerprint, Rendition
 from imgserver.sources import Source
+from imgserver.sources.origin import Origin, Told, Validators
 
 
 def make_rendition(body: bytes = b"picture", **changes: Any) -> Rendition:
@@ -145,9 +149,130 @@ class SourceContract:
         async with source.open(self.present) as original:
             assert original.fingerprint == await source.fingerprint(self.present)
 
+    async def test_what_was_brought_can_be_opened(self, source: Source) -> None:
+        await source.bring(self.present)
+        async with source.open(self.present) as original:
+            assert original.head == self.PICTURE
+
     async def test_what_is_absent_is_not_found(self, source: Source) -> None:
         with pytest.raises(NotFound):
             await source.fingerprint(self.absent)
         with pytest.raises(NotFound):
             async with source.open(self.absent):
                 pass
+
+
+class OriginContract:
+    """What every origin keeps to. Provide `origin`, which has `PICTURE` at `present` and nothing at `absent`."""
+
+    PICTURE = b"\xff\xd8\xff\xe0 not quite a picture" * 10_000
+    present = "folder/present one ä%2f.jpg"
+    absent = "folder/absent.jpg"
+
+    @pytest.fixture
+    def origin(self) -> Origin:
+        raise NotImplementedError
+
+    async def test_a_fetch_writes_the_whole_body(self, origin: Origin) -> None:
+        told, body = await fetched(origin, self.present)
+
+        assert told is not None
+        assert body == self.PICTURE
+
+    async def test_a_look_tells_what_a_fetch_tells(self, origin: Origin) -> None:
+        told, _ = await fetched(origin, self.present)
+
+        assert await origin.look(self.present) == told
+
+    async def test_what_is_unchanged_is_not_written(self, origin: Origin) -> None:
+        known = (await origin.look(self.present)).validators
+
+        assert await fetched(origin, self.present, known=known) == (None, b"")
+
+    async def test_what_has_changed_is_written(self, origin: Origin) -> None:
+        known = Validators(etag='"of another state"', modified=1, size_bytes=1)
+        told, body = await fetched(origin, self.present, known=known)
+
+        assert told is not None
+        assert body == self.PICTURE
+
+    async def test_what_is_absent_is_not_found(self, origin: Origin) -> None:
+        for path in (self.absent, self.present + "/below"):
+            with pytest.raises(NotFound):
+                await origin.look(path)
+            with pytest.raises(NotFound):
+                await fetched(origin, path)
+
+    async def test_what_the_sink_raises_ends_the_fetch_and_passes_through(self, origin: Origin) -> None:
+        async def sink(_: bytes) -> None:
+            raise ImageOverLimit("no more")
+
+        with pytest.raises(ImageOverLimit, match="no more"):
+            await origin.fetch(self.present, sink)
+
+
+async def fetched(origin: Origin, path: str, *, known: Validators | None = None) -> tuple[Told | None, bytes]:
+    """What an origin tells, and what it wrote."""
+    body = bytearray()
+
+    async def sink(chunk: bytes) -> None:
+        body.extend(chunk)
+
+    return await origin.fetch(path, sink, known=known), bytes(body)
+
+
+class FakeOrigin:
+    """An origin in memory, of a state that tests change: `fault` is raised by every answer, `held` is waited for in the
+    middle of a body and before a look, and an origin that is not `telling` has no validators."""
+
+    def __init__(self, files: dict[str, bytes] | None = None) -> None:
+        self.files = files or {}
+        self.telling = True
+        self.max_age_seconds: int | None = None
+        self.fault: Exception | None = None
+        self.held: asyncio.Event | None = None
+        self.fetches: list[str] = []
+        self.looks: list[str] = []
+        self.asking = self.most_asking = 0
+        self.closed = False
+
+    async def fetch(self, path: str, sink: Any, *, known: Validators | None = None) -> Told | None:
+        self.fetches.append(path)
+        self.asking += 1
+        self.most_asking = max(self.most_asking, self.asking)
+        try:
+            told = self._told(path)
+            if self.telling and known == told.validators:
+                await self._wait()
+                return None
+            body, half = self.files[path], len(self.files[path]) // 2
+            await sink(body[:half])
+            await self._wait()
+            await sink(body[half:])
+            return told
+        finally:
+            self.asking -= 1
+
+    async def look(self, path: str) -> Told:
+        self.looks.append(path)
+        await self._wait()
+        return self._told(path)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def _wait(self) -> None:
+        if self.held is not None:
+            await self.held.wait()
+        if self.fault is not None:
+            raise self.fault
+
+    def _told(self, path: str) -> Told:
+        if self.fault is not None:
+            raise self.fault
+        if path not in self.files:
+            raise NotFound()
+        body = self.files[path]
+        etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        told = Validators(etag, 1_700_000_000, len(body)) if self.telling else Validators()
+        return Told(told, self.max_age_seconds)

@@ -451,3 +451,27 @@ async def test_waiting_in_vain_for_memory_says_so():
         await waiter.task
     assert refused.value.facts["reason"] == "memory"
     await holder.leave()
+
+
+async def test_knocking_tells_what_entering_would_and_takes_no_place(clock):
+    admission = open_admission(clock, room=1)
+    for _ in range(5):
+        admission.knock()
+    assert admission.statistics().admitted == 0
+    inside = Visitor(admission, kind=Criticality.NORMAL)
+    waiting = Visitor(admission, kind=Criticality.NORMAL)
+    await queue(admission, inside, waiting)
+
+    with pytest.raises(Overloaded) as refused:
+        admission.knock()
+    assert refused.value.facts["reason"] == "full"
+    admission.knock(Criticality.URGENT)
+    assert admission.statistics().waiting == 1
+    await dismiss(inside, waiting)
+
+
+async def test_what_was_waited_elsewhere_counts_into_the_deadline(clock):
+    admission = open_admission(clock, deadline_seconds=10)
+    with admission.enter(began=clock.now - 4) as ticket:
+        assert ticket.deadline == clock.now + 6
+        assert admission.statistics().oldest_wait_seconds == 0

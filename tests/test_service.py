@@ -1,6 +1,7 @@
 """The story of one picture, with a source and workers that do what they are told."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -33,7 +34,9 @@ from imgserver.refusals import Refusals
 from imgserver.rendition import Fingerprint, Original
 from imgserver.service import Edition, ImageService, Order
 from imgserver.sources.looks import TRUST_SECONDS, RecentLooks
-from imgserver.testing import make_rendition
+from imgserver.sources.spool import Spool
+from imgserver.sources.terms import SpoolSettings
+from imgserver.testing import FakeOrigin, make_rendition
 from tests.waiting import eventually
 
 ORDER = Order("key", SourceRef("photos", "cat.png"), Plan())
@@ -46,7 +49,13 @@ class Shelf:
         self.state: int | None = 1
         self.hangs = False
         self.fault: Exception | None = None
-        self.opened = self.looked = 0
+        self.away: asyncio.Event | None = None
+        self.opened = self.looked = self.brought = 0
+
+    async def bring(self, path: str) -> None:
+        self.brought += 1
+        if self.away is not None:
+            await self.away.wait()
 
     @asynccontextmanager
     async def open(self, path: str):
@@ -72,6 +81,7 @@ class Hands:
 
     def __init__(self) -> None:
         self.renders = 0
+        self.time_left = 0.0
         self.fault: Exception | None = None
         self.begun = asyncio.Event()
         self.held: asyncio.Event | None = None
@@ -86,6 +96,7 @@ class Hands:
             self.renders += 1
             self._turned.notify_all()
         number = self.renders
+        self.time_left = deadline - time.monotonic()
         self.begun.set()
         if self.held is not None:
             await self.held.wait()
@@ -98,9 +109,9 @@ class Hands:
 class Scene:
     def __init__(self, per_minute: int = 0, burst: int = 40, **queue) -> None:
         self.now = 0.0
-        self.shelf, self.hands, self.seen, self.failed = Shelf(), Hands(), [], []
+        self.shelf, self.far, self.hands, self.seen, self.failed = Shelf(), Shelf(), Hands(), [], []
         self.service = ImageService(
-            sources={"photos": self.shelf},
+            sources={"photos": self.shelf, "far": self.far},
             cache=assemble(MemorySettings()),
             looks=RecentLooks(lambda: self.now),
             flights=Flights(),
@@ -454,3 +465,82 @@ async def test_who_waited_for_a_picture_is_told_its_stages_and_who_hits_its_tier
 
     assert made.rendition.stages is not None
     assert (made.tier, hit.tier) == ("", "memory")
+
+
+# Far originals
+
+
+def far_order(number: int) -> Order:
+    return Order(f"far {number}", SourceRef("far", f"{number}.png"), Plan())
+
+
+async def waiting_for_far(scene, count: int) -> list[asyncio.Task]:
+    scene.far.away = asyncio.Event()
+    tasks = [asyncio.create_task(scene.service.get(far_order(number))) for number in range(count)]
+    await eventually(lambda: scene.far.brought == count)
+    return tasks
+
+
+async def test_who_waits_for_a_slow_origin_takes_no_place_in_the_waiting_room():
+    scene = Scene(room=4)
+    far = await waiting_for_far(scene, 100)
+
+    queue = scene.service.admission.statistics()
+    assert (queue.waiting, queue.running, queue.predicted_wait_seconds) == (0, 0, 0.0)
+    assert await asyncio.wait_for(scene.get(), 1) == ("rendered", b"1")
+    assert await asyncio.wait_for(scene.get(), 1) == ("hit", b"1")
+    for task in far:
+        task.cancel()
+    await asyncio.wait(far)
+    await scene.service.flights.close()
+
+
+async def test_who_would_be_refused_does_not_have_an_original_brought(scene):
+    scene.service.admission.drain()
+
+    with pytest.raises(Overloaded):
+        await scene.service.get(far_order(1))
+    assert scene.far.brought == 0
+
+
+async def test_bringing_an_original_counts_into_the_deadline():
+    scene, begun = Scene(deadline_seconds=0.3), time.monotonic()
+    (far,) = await waiting_for_far(scene, 1)
+    await eventually(lambda: time.monotonic() - begun > 0.1)
+    scene.far.away.set()
+    await far
+    assert scene.hands.time_left < 0.2
+
+    scene.far.away = asyncio.Event()
+    with pytest.raises(DeadlineExceeded):
+        await scene.service.get(far_order(2))
+    await scene.service.flights.close()
+
+
+@pytest.mark.parametrize("fault", [SourceFailed, DeadlineExceeded, Unavailable])
+async def test_a_kept_picture_is_answered_while_its_source_fails(scene, fault):
+    await scene.get()
+    scene.let_looks_grow_old()
+    scene.shelf.fault = fault()
+
+    assert await scene.get() == ("hit", b"1")
+
+
+async def test_twelve_sizes_of_a_cold_original_are_one_download_and_the_workers_idle_while_it_comes(tmp_path):
+    scene, origin = Scene(), FakeOrigin({"cat.png": b"a cat"})
+    origin.held = asyncio.Event()
+    spool = Spool(origin, SpoolSettings(path=tmp_path))
+    await spool.start()
+    scene.service.sources["far"] = spool
+    sizes = [Order(f"size {number}", SourceRef("far", "cat.png"), Plan()) for number in range(12)]
+    tasks = [asyncio.create_task(scene.service.get(order)) for order in sizes]
+    await eventually(lambda: spool.statistics().waiting == 12)
+
+    queue = scene.service.admission.statistics()
+    assert (queue.waiting, queue.running, scene.hands.renders) == (0, 0, 0)
+    origin.held.set()
+    served = await asyncio.gather(*tasks)
+    assert [each.outcome for each in served] == ["rendered"] * 12
+    assert origin.fetches == ["cat.png"]
+    await scene.service.flights.close()
+    await spool.close()

@@ -7,28 +7,20 @@ finds what a power cut tore, so nothing is synced.
 
 import os
 import stat
-import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, Literal, TypeVar
+from typing import Literal
 
+from imgserver import shards
 from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
 from imgserver.rendition import Marks, Rendition
 
-T = TypeVar("T")
-
-BLOCK_BYTES = 4096
 TEMPORARY = ".tmp"
-
-# A long walk over the files lets others have the interpreter: after so many files, for so long.
-BATCH = 64
-PAUSE_SECONDS = 0.001
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -53,7 +45,7 @@ class Shelf:
         self.bytes = 0
         self.evictions = 0
         self.scanned = False
-        self._stopped = False
+        self._pace = shards.Pace()
 
     @property
     def entries(self) -> int:
@@ -61,7 +53,7 @@ class Shelf:
 
     def load(self, key: str) -> Rendition | None:
         """Corrupt: the file was no record of this key, and is gone now. OSError: it cannot be read."""
-        name = _name(key)
+        name = shards.name_of(key)
         try:
             data = self._read(name, self._item_bytes + HEAD_BYTES + 1)
         except FileNotFoundError:
@@ -80,7 +72,7 @@ class Shelf:
         if not self.scanned or len(rendition.body) > self._item_bytes:
             return False
         data = encode(key, rendition)
-        name, weight = _name(key), _weight(len(data))
+        name, weight = shards.name_of(key), shards.weight(len(data))
         if weight > self._limit_bytes:
             return False
         # Counted before it is there, so that the cap holds at every moment; and again with the file: an eviction or a
@@ -88,8 +80,8 @@ class Shelf:
         self._admit(name, weight)
         temporary = self._temporary(name)
         try:
-            with _create(temporary) as file:
-                _write_all(file, data)
+            with shards.create(temporary) as file:
+                shards.write_all(file, data)
             with self._lock:
                 temporary.replace(self._path(name))
                 self._add(name, weight)
@@ -102,11 +94,11 @@ class Shelf:
         return True
 
     def remove(self, key: str) -> None:
-        self._discard(_name(key))
+        self._discard(shards.name_of(key))
 
     def stop(self) -> None:
         """Ends the walk under way, and every later one: the interpreter waits for its thread before it ends."""
-        self._stopped = True
+        self._pace.stopped = True
 
     def scan(self) -> None:
         """Builds the index and removes what writers left half-done. OSError: the folder cannot be had."""
@@ -114,10 +106,10 @@ class Shelf:
         found = sorted(self._walk(), key=lambda file: file.used)
         with self._lock:
             for file in found:
-                self._add(file.name, _weight(file.bytes))
+                self._add(file.name, shards.weight(file.bytes))
             self.scanned = True
         # One by one, for there may be many, and look-ups take the same lock.
-        while self._is_over() and not self._stopped:
+        while self._is_over() and not self._pace.stopped:
             with self._lock:
                 if self._is_over():
                     self._evict_one()
@@ -127,7 +119,7 @@ class Shelf:
         be read."""
         with self._lock:
             names = [name.hex() for name in self._index]
-        judged = Counter(self._sweep_one(name, keeps) for name in self._paced(names))
+        judged = Counter(self._sweep_one(name, keeps) for name in self._pace.of(names))
         return judged["gone"], judged["unread"]
 
     def _sweep_one(self, name: str, keeps: Callable[[float | None, Marks], bool]) -> Literal["kept", "gone", "unread"]:
@@ -146,45 +138,25 @@ class Shelf:
         return "kept" if kept else "gone"
 
     def _walk(self) -> Iterator[_File]:
-        for path in self._paced(self._paths()):
-            if path.name.endswith(TEMPORARY):
+        for name, entry in self._pace.of(shards.walk(self._root)):
+            if name.endswith(TEMPORARY):
                 with suppress(OSError):
-                    Path(path.path).unlink()
+                    Path(entry.path).unlink()
                 continue
-            name = "".join(path.path.rsplit("/", 3)[1:])
             with suppress(OSError):
-                facts = path.stat(follow_symlinks=False)
-                if len(name) == 32 and _HEX.issuperset(name) and stat.S_ISREG(facts.st_mode):
+                facts = entry.stat(follow_symlinks=False)
+                if len(name) == shards.NAME_LENGTH and _HEX.issuperset(name) and stat.S_ISREG(facts.st_mode):
                     yield _File(name, facts.st_size, facts.st_mtime)
 
-    def _paced(self, items: Iterable[T]) -> Iterator[T]:
-        for number, item in enumerate(items, start=1):
-            if self._stopped:
-                return
-            yield item
-            if number % BATCH == 0:
-                time.sleep(PAUSE_SECONDS)
-
-    def _paths(self) -> Iterator["os.DirEntry[str]"]:
-        for outer in _folders(str(self._root)):
-            for inner in _folders(outer):
-                with suppress(OSError), os.scandir(inner) as entries:
-                    yield from entries
-
     def _read(self, name: str, limit: int) -> bytes:
-        # Not blocking, not following: somebody may have put a pipe or a link there.
-        descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-        try:
-            return os.read(descriptor, min(os.fstat(descriptor).st_size, limit))
-        finally:
-            os.close(descriptor)
+        return shards.read(self._path(name), limit)
 
     def _temporary(self, name: str) -> Path:
         path = self._path(name)
         return path.with_name(f"{path.name}.{os.getpid()}-{next(self._numbers)}{TEMPORARY}")
 
     def _path(self, name: str) -> Path:
-        return self._root / name[:2] / name[2:4] / name[4:]
+        return shards.place(self._root, name)
 
     def _admit(self, name: str, weight: int) -> None:
         with self._lock:
@@ -231,35 +203,3 @@ class Shelf:
     def _unlink(self, name: str) -> None:
         with suppress(OSError):
             self._path(name).unlink()
-
-
-def _name(key: str) -> str:
-    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _weight(size: int) -> int:
-    """What a file takes of the disk, folders not counted."""
-    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
-
-
-def _folders(path: str) -> list[str]:
-    try:
-        with os.scandir(path) as entries:
-            return [entry.path for entry in entries if len(entry.name) == 2 and entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
-
-
-def _create(path: Path) -> BinaryIO:
-    try:
-        return path.open("xb", buffering=0)
-    except FileNotFoundError:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path.open("xb", buffering=0)
-
-
-def _write_all(file: BinaryIO, data: bytes) -> None:
-    """A disk that fills up takes a part before it refuses the rest."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]

@@ -1,8 +1,11 @@
 """Sources: where originals come from.
 
-To write another: a class with the two methods of `Source`, errors of `imgserver.errors`, and the shipped contract in
+To write another: a class with the methods of `Source`, errors of `imgserver.errors`, and the shipped contract in
 its tests. A source gives local paths, never open connections: a worker must be able to read the original by itself,
 and no worker is held while it is fetched.
+
+What is far away is an `Origin` (origin.py), which only answers; a `Spool` (spool.py) in front makes it a source. To
+write an origin: three methods, and the contract of origins.
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -14,7 +17,11 @@ from imgserver.rendition import Fingerprint, Original
 class Source(Protocol):
     """`open` yields the original and keeps it readable inside the `async with`; `fingerprint` only looks.
 
-    Both raise NotFound for whatever is absent, outside, or no regular file (one text for all: a stranger learns
+    `bring` is called before `open`, by whoever holds nothing that others need: it returns when the original is on this
+    machine, so that `open` need not wait for anything far away. What is here already is brought at once. A source
+    bounds how many wait in it, and refuses the others with Unavailable.
+
+    All raise NotFound for whatever is absent, outside, or no regular file (one text for all: a stranger learns
     nothing from it), and Unavailable when the source itself cannot be reached; `open` raises it at its end as well, if
     the original was written over while it was read. Paths arrive decoded, without empty or dot segments.
     """
@@ -22,6 +29,8 @@ class Source(Protocol):
     def open(self, path: str) -> AbstractAsyncContextManager[Original]: ...
 
     async def fingerprint(self, path: str) -> Fingerprint: ...
+
+    async def bring(self, path: str) -> None: ...
 
 
 @runtime_checkable

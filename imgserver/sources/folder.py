@@ -1,20 +1,22 @@
-"""A folder of pictures on this machine, read and never written."""
+"""A folder of pictures on this machine: read, and written only when that is asked for."""
 
 import asyncio
 import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from imgserver.errors import ImgserverError, NotFound, ServerFault, Unavailable
+from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied, Unavailable
 from imgserver.formats import FORMAT_OF_SUFFIX, READABLE
-from imgserver.media import HEAD_BYTES
 from imgserver.rendition import Fingerprint, Original
+from imgserver.sources.descriptors import LINUX_FDS, head_of, open_regular, worker_path
+from imgserver.sources.filing import file
+from imgserver.sources.threads import Threads
 
 T = TypeVar("T")
 
@@ -24,12 +26,6 @@ PICTURE_SUFFIXES = tuple(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if 
 LAST_LOOK_SECONDS = 2.0
 # A folder may hold millions of files; who shows some of its pictures looks at the first of them.
 LOOKED_AT = 2_000
-
-# O_NONBLOCK: opening a FIFO must not wait for its writer. O_NOFOLLOW: the path is resolved already, so a symlink at its
-# end has just been put there.
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_LINUX_FDS = Path("/proc/self/fd")
 
 
 class Folder:
@@ -42,12 +38,13 @@ class Folder:
     found out afterwards: what old and new bytes make together is no picture of either.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, writable: bool = False) -> None:
         self.root = root.resolve()
+        self._writable = writable
         if not self.root.is_dir():
             raise ServerFault(f"{root} is not a folder")
         self._device = self.root.stat().st_dev
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="folder")
+        self._threads = Threads(THREADS, "folder")
 
     @asynccontextmanager
     async def open(self, path: str) -> AsyncIterator[Original]:
@@ -65,21 +62,25 @@ class Folder:
     async def fingerprint(self, path: str) -> Fingerprint:
         return await self._in_thread(lambda: _fingerprint(self._resolved(path).stat()))
 
+    async def bring(self, path: str) -> None:
+        """It is here."""
+
+    async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:
+        """As in `Writable`. Names that begin with a dot are not written: they are for those who run the folder."""
+        if not self._writable:
+            raise SourceDenied("This source is only read")
+        await self._in_thread(lambda: self._stored(path, body, replace=replace))
+
     async def pictures(self, limit: int) -> list[str]:
         """The first `limit` of `pictures_in` the folder."""
         return await self._in_thread(lambda: list(islice(pictures_in(self.root), limit)))
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def _in_thread(self, work: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
-        """`undo` takes back what a thread has done for a caller who left meanwhile."""
-        future = self._threads.submit(self._while_there, work)
         try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(lambda done: _undo(done, undo))
-            raise
+            return await self._threads.run(partial(self._while_there, work), undo=undo)
         except OSError as error:
             raise _translated(error) from error
         except ValueError as error:  # an embedded NUL, which no file name has
@@ -114,12 +115,21 @@ class Folder:
 
     def _opened(self, path: str) -> tuple[int, Original]:
         resolved = self._resolved(path)
-        descriptor = os.open(resolved, _FLAGS)
+        descriptor, facts = open_regular(resolved)
         try:
-            return descriptor, self._checked(descriptor, resolved)
+            return descriptor, self._original(descriptor, facts, resolved)
         except BaseException:
             os.close(descriptor)
             raise
+
+    def _stored(self, path: str, body: bytes, *, replace: bool) -> None:
+        names = path.split("/")
+        if any(not name or name.startswith(".") for name in names):
+            raise NotFound()
+        folder = self.root.joinpath(*names[:-1]).resolve()
+        if not folder.is_relative_to(self.root):
+            raise NotFound()
+        file(folder / names[-1], body, replace=replace)
 
     def _resolved(self, path: str) -> Path:
         try:
@@ -130,24 +140,16 @@ class Folder:
             raise NotFound(outside=True)
         return resolved
 
-    def _checked(self, descriptor: int, resolved: Path) -> Original:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise NotFound()
+    def _original(self, descriptor: int, facts: os.stat_result, resolved: Path) -> Original:
+        if LINUX_FDS.exists() and not (LINUX_FDS / str(descriptor)).readlink().is_relative_to(self.root):
+            raise NotFound(outside=True)
         return Original(
-            path=self._worker_path(descriptor, resolved),
-            head=os.pread(descriptor, HEAD_BYTES, 0),
+            path=worker_path(descriptor, resolved),
+            head=head_of(descriptor),
             fingerprint=_fingerprint(facts),
             size_bytes=facts.st_size,
             modified=facts.st_mtime_ns // 1_000_000_000,
         )
-
-    def _worker_path(self, descriptor: int, resolved: Path) -> str:
-        if not _LINUX_FDS.exists():
-            return str(resolved)
-        if not (_LINUX_FDS / str(descriptor)).readlink().is_relative_to(self.root):
-            raise NotFound(outside=True)
-        return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def pictures_in(root: Path) -> Iterator[str]:
@@ -162,11 +164,6 @@ def _visible_files(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
-
-
-def _undo(done: Future[T], undo: Callable[[T], None] | None) -> None:
-    if undo is not None and not done.cancelled() and done.exception() is None:
-        undo(done.result())
 
 
 def _fingerprint(facts: os.stat_result) -> Fingerprint:

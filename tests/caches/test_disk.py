@@ -13,10 +13,11 @@ from unittest.mock import Mock
 
 import pytest
 
+from imgserver import shards
 from imgserver.caches import shelf
 from imgserver.caches.disk import CALLS, DiskCache, DiskSettings
-from imgserver.caches.shelf import BLOCK_BYTES
 from imgserver.caches.sweeps import Swept
+from imgserver.shards import BLOCK_BYTES
 from imgserver.testing import TierContract, make_rendition
 from tests.waiting import eventually
 
@@ -197,7 +198,7 @@ async def test_a_disk_that_refuses_is_read_but_not_written_for_a_minute(tmp_path
         tries.append(file.write(data[:10]))
         raise OSError(fault, os.strerror(fault))
 
-    monkeypatch.setattr(shelf, "_write_all", refuse)
+    monkeypatch.setattr(shards, "write_all", refuse)
     answers = [await cache.put(key, make_rendition(BODY)) for key in "bcd"]
 
     assert answers == [False] * 3
@@ -217,7 +218,7 @@ async def test_too_many_open_files_is_no_reason_to_pause(tmp_path, cache, monkey
     def refuse(file, data):
         raise OSError(errno.EMFILE, "too many")
 
-    monkeypatch.setattr(shelf, "_write_all", refuse)
+    monkeypatch.setattr(shards, "write_all", refuse)
 
     assert not await cache.put("a", make_rendition(BODY))
     assert not cache.statistics().writes_paused
@@ -348,15 +349,15 @@ async def test_a_sweep_tells_that_it_could_not_read_a_file_and_goes_on(tmp_path,
 
 async def test_a_write_that_fails_leaves_no_file_that_is_not_counted(tmp_path, cache, monkeypatch):
     await cache.put("a", make_rendition(BODY))
-    monkeypatch.setattr(shelf, "_write_all", Mock(side_effect=OSError(errno.EIO, "broken")))
+    monkeypatch.setattr(shards, "write_all", Mock(side_effect=OSError(errno.EIO, "broken")))
     await cache.put("a", make_rendition(BODY))
 
     assert (cache.statistics().entries, files(tmp_path)) == (0, [])
 
 
 async def test_a_sweep_under_way_does_not_outlive_the_cache(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(shelf, "BATCH", 1)
-    monkeypatch.setattr(shelf, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(shards, "BATCH", 1)
+    monkeypatch.setattr(shards, "PAUSE_SECONDS", 0.05)
     for number in range(100):
         await cache.put(str(number), make_rendition(BODY))
     begun = threading.Event()
@@ -393,5 +394,5 @@ async def test_a_closed_cache_misses(tmp_path):
 
 
 def _file_of(cache: DiskCache, path: Path, key: str) -> Path:
-    name = shelf._name(key)
+    name = shards.name_of(key)
     return path.rglob(name[4:]).__next__()

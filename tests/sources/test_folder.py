@@ -1,3 +1,5 @@
+import asyncio
+import errno
 import os
 import socket
 import threading
@@ -5,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.errors import BrokenImage, NotFound, ServerFault, Unavailable
+from imgserver.errors import BrokenImage, Conflict, NotFound, ServerFault, SourceDenied, Unavailable
+from imgserver.sources import Writable, filing
 from imgserver.sources.folder import THREADS, Folder
 from imgserver.testing import SourceContract
 
@@ -167,5 +170,111 @@ async def test_a_file_system_that_hangs_after_a_read_is_waited_for_a_moment_only
     with pytest.raises(Unavailable):
         async with source.open("folder/present.jpg"):
             for _ in range(THREADS):
-                source._threads.submit(hangs.wait)
+                source._threads._submit(hangs.wait)
     hangs.set()
+
+
+# Writing
+
+
+def everything_in(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def writable(root: Path):
+    folder = Folder(root, writable=True)
+    yield folder
+    folder.close()
+
+
+async def test_a_folder_is_only_read_unless_that_is_asked_for(source, root):
+    before = everything_in(root.parent)
+    for path in ("new.jpg", "deep/er/new.jpg", "folder/present.jpg"):
+        for replace in (False, True):
+            with pytest.raises(SourceDenied):
+                await source.store(path, b"new", replace=replace)
+
+    assert everything_in(root.parent) == before
+
+
+async def test_what_is_stored_is_an_original_at_once(writable, root):
+    assert isinstance(writable, Writable)
+    await writable.store("deep/er/new.jpg", b"new")
+
+    async with writable.open("deep/er/new.jpg") as original:
+        assert original.head == b"new"
+    assert [path.name for path in (root / "deep" / "er").iterdir()] == ["new.jpg"]
+    assert (root / "deep/er/new.jpg").stat().st_mode & 0o777 == 0o644
+
+
+async def test_a_file_that_is_there_is_replaced_only_when_told(writable, root):
+    before = await writable.fingerprint("folder/present.jpg")
+    with pytest.raises(Conflict):
+        await writable.store("folder/present.jpg", b"new")
+    assert (root / "folder/present.jpg").read_bytes() == SourceContract.PICTURE
+    await writable.store("folder/present.jpg", b"new", replace=True)
+
+    assert (root / "folder/present.jpg").read_bytes() == b"new"
+    assert await writable.fingerprint("folder/present.jpg") != before
+    assert [path.name for path in (root / "folder").iterdir()] == ["present.jpg"]
+
+
+async def test_of_many_who_store_one_name_at_once_one_does(writable, root):
+    stored = await asyncio.gather(
+        *(writable.store("new.jpg", b"%d" % number) for number in range(20)), return_exceptions=True
+    )
+
+    (number,) = (number for number, result in enumerate(stored) if result is None)
+    assert (root / "new.jpg").read_bytes() == b"%d" % number
+    assert {type(result) for result in stored} == {type(None), Conflict}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../new.jpg",
+        "folder/../../new.jpg",
+        "/etc/new.jpg",
+        "out/new.jpg",
+        "folder//new.jpg",
+        "folder/present.jpg/new.jpg",
+        ".hidden",
+        ".git/config",
+        "",
+        ".",
+        "x" * 300,
+        "a\0b",
+    ],
+)
+async def test_nothing_is_stored_outside_or_under_no_name(writable, root, path):
+    (root / "out").symlink_to(root.parent / "public123")
+    before = everything_in(root.parent)
+    for replace in (False, True):
+        with pytest.raises(NotFound):
+            await writable.store(path, b"new", replace=replace)
+
+    assert everything_in(root.parent) == before
+
+
+async def test_a_symlink_is_replaced_and_never_written_through(writable, root):
+    (root / "link.jpg").symlink_to(root.parent / "secret.jpg")
+    with pytest.raises(Conflict):
+        await writable.store("link.jpg", b"new")
+    await writable.store("link.jpg", b"new", replace=True)
+
+    assert (root.parent / "secret.jpg").read_bytes() == b"secret"
+    assert (root / "link.jpg").read_bytes() == b"new"
+
+
+async def test_a_disk_that_takes_nothing_is_told_and_nothing_is_left(writable, root, monkeypatch):
+    def refuse(file, data):
+        file.write(data[:1])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(filing, "write_all", refuse)
+    before = everything_in(root)
+    with pytest.raises(Unavailable):
+        await writable.store("new.jpg", b"new")
+
+    assert everything_in(root) == before

@@ -1,0 +1,353 @@
+"""The spool: originals of an origin, downloaded once and kept on disk, so that all sizes come from one download.
+
+An original is fresh for as long as its origin says (within the settings). After that it is of use for a while, and
+asked for anew behind whoever uses it; then it is asked for first, and used only if the origin fails. Whatever is kept
+is asked for on condition that it has changed.
+
+The fingerprint is made of the validators, so that a look at the origin gives the text that the download gave. Of an
+origin that gives none it is the digest of the bytes; a look cannot tell that, so there a look downloads.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from imgserver.behind import Behind
+from imgserver.errors import (
+    DeadlineExceeded,
+    ImageOverLimit,
+    NotFound,
+    SourceDenied,
+    SourceFailed,
+    Unavailable,
+)
+from imgserver.flights import Flights
+from imgserver.rendition import Fingerprint, Original
+from imgserver.sources import Writable
+from imgserver.sources.descriptors import head_of, worker_path
+from imgserver.sources.draft import Draft
+from imgserver.sources.facts import Age, Facts, age_of, learnt, state_of
+from imgserver.sources.origin import Origin, Sink
+from imgserver.sources.questions import Asked, Question, Questions
+from imgserver.sources.recent import Recent
+from imgserver.sources.stock import Stock
+from imgserver.sources.terms import SpoolSettings, SpoolStatistics
+from imgserver.sources.threads import Threads
+
+THREADS = 4
+# An original may be put out or replaced between the look at its facts and the opening of its bytes.
+ATTEMPTS = 3
+WARNING_SECONDS = 60.0
+# How long close() waits for what was coming to be removed.
+SETTLE_SECONDS = 2.0
+# When a forgotten original was checked: whoever asked for it before has it, and who comes after asks the origin.
+LONG_AGO = 0.0
+
+# The origin, or the way to it, has failed; what is kept may serve meanwhile.
+_TROUBLE = (SourceFailed, DeadlineExceeded, Unavailable)
+# Reasons of Unavailable for which the origin is not to blame.
+_OURS = frozenset({"disk", "spool", "drain"})
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def unobserved(_: Asked) -> None:
+    """For a spool that nobody watches."""
+
+
+class Spool:
+    """A `Source` in front of one `Origin`, which it closes with itself. Use from one event loop.
+
+    `identity` tells the origin from another that may have used the same folder before, and is part of every key;
+    `clock` is wall time, which survives a restart.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        settings: SpoolSettings,
+        *,
+        name: str = "",
+        identity: str = "",
+        observe: Callable[[Asked], None] = unobserved,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._origin = origin
+        self._settings = settings
+        self._lifetimes = settings.lifetimes
+        self._name = name
+        self._pause_seconds = max(1, round(settings.pause_seconds))
+        self._prefix = f"{identity or name}\n"
+        self._clock = clock
+        self._stock = Stock(settings.path, limit_bytes=settings.limit_bytes)
+        self._threads = Threads(THREADS, "spool")
+        self._walker = Threads(1, "spool-walk")
+        self._flights = Flights[Facts]()
+        self._behind = Behind()
+        self._questions = Questions(
+            name,
+            at_once=settings.fetches,
+            room=settings.waiting,
+            seconds=settings.fetch_seconds,
+            observe=observe,
+        )
+        self._absent = Recent[bool](settings.absent_seconds)
+        self._troubled = Recent[bool](settings.pause_seconds)
+        self._looked = Recent[Facts](math.inf)
+        self._forgotten = 0
+        self._hits = self._fetches = self._revalidations = self._looks = 0
+        self._warned = -math.inf
+
+    def __repr__(self) -> str:
+        kept = f"{self._stock.entries} kept, {self._stock.size_bytes}/{self._settings.limit_bytes} bytes"
+        return f"<Spool {self._name or 'unnamed'}: {kept}, {self._questions}>"
+
+    async def start(self) -> None:
+        """Clears what was coming when the last server ended, and begins to count what is kept. Errors are logged: a
+        folder that cannot be had makes every download fail, and may come back."""
+        try:
+            await self._threads.run(self._stock.clear)
+        except OSError as error:
+            self._warn(error)
+        self._walk = asyncio.ensure_future(self._walker.run(self._stock.scan))
+
+    async def scanned(self) -> None:
+        await asyncio.shield(self._walk)
+
+    async def close(self) -> None:
+        await self._behind.close()
+        await self._flights.close()
+        await self._origin.close()
+        await self._threads.settle(SETTLE_SECONDS)
+        self._stock.stop()
+        self._threads.close()
+        self._walker.close()
+
+    @asynccontextmanager
+    async def open(self, path: str) -> AsyncIterator[Original]:
+        """As in `Source`; also SourceDenied, SourceFailed, DeadlineExceeded and ImageOverLimit."""
+        with self._stock.pin(self._key(path)):
+            facts, descriptor, head = await self._opened(path)
+            try:
+                yield self._original(facts, descriptor, head)
+            finally:
+                os.close(descriptor)
+
+    async def fingerprint(self, path: str) -> Fingerprint:
+        """Never waits for the origin while what is known of the original is fresh or of use."""
+        kept = await self._kept(path)
+        if kept is not None:
+            return (await self._current(path, kept, "fetch")).fingerprint
+        return (await self._current(path, self._looked.recall(path), "look")).fingerprint
+
+    async def bring(self, path: str) -> None:
+        """Returns when `open` need not wait for the origin."""
+        await self._current(path, await self._kept(path), "fetch")
+
+    async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:
+        """As in `Writable`; SourceDenied where the origin is not."""
+        if not isinstance(self._origin, Writable):
+            raise SourceDenied("This source is only read")
+        await self._origin.store(path, body, replace=replace)
+        await self.forget(path)
+
+    async def forget(self, path: str) -> None:
+        """For a purge: the original is downloaded again, whatever its origin said of its age."""
+        self._forgotten += 1
+        self._looked.forget(path)
+        self._absent.forget(path)
+        await self._in_thread(lambda: self._stock.remove(self._key(path)))
+
+    async def forget_all(self, matches: Callable[[str], bool]) -> None:
+        """The same for every path that matches; reads the facts of all."""
+        self._forgotten += 1
+        self._looked.clear()
+        self._absent.clear()
+        prefix = self._prefix
+        await self._walker.run(
+            lambda: self._stock.sweep(lambda key: key.startswith(prefix) and matches(key.removeprefix(prefix)))
+        )
+
+    def statistics(self) -> SpoolStatistics:
+        return SpoolStatistics(
+            entries=self._stock.entries,
+            bytes=self._stock.size_bytes,
+            limit_bytes=self._settings.limit_bytes,
+            hits=self._hits,
+            fetches=self._fetches,
+            revalidations=self._revalidations,
+            looks=self._looks,
+            joined=self._flights.statistics().coalesced,
+            failures=self._questions.failures,
+            refused=self._questions.refused,
+            waiting=self._questions.waiting,
+            asking=self._questions.asking,
+            evictions=self._stock.evictions,
+            corrupt=self._stock.corrupt,
+        )
+
+    # What is known, and whether it will do
+
+    async def _opened(self, path: str) -> tuple[Facts, int, bytes]:
+        for attempt in range(ATTEMPTS):
+            kept = await self._kept(path)
+            facts = await self._current(path, kept, "fetch")
+            self._hits += attempt == 0 and facts is kept
+            opened = await self._in_thread(partial(self._open, facts), undo=_close)
+            if opened is not None:
+                return facts, *opened
+        raise Unavailable("The spool lost the original", reason="spool", retry_after=1)
+
+    async def _current(self, path: str, known: Facts | None, question: Question) -> Facts:
+        """What is known, if it may be used, or else what the origin says now."""
+        if known is None and self._absent.recall(path):
+            raise NotFound()
+        age = Age.OVER if known is None else self._age(known)
+        troubled = self._troubled.recall(path) is not None
+        if age is not Age.FRESH and not troubled and (known is not None or question == "look"):
+            # Not by this request alone: an origin too slow for a hit's patience would never be heard to the end.
+            await self._behind.start(f"{question} {path}", lambda: self._join(question, path))
+        if known is not None and (age in (Age.FRESH, Age.USABLE) or (age is Age.OLD and troubled)):
+            return known
+        if question == "look" and troubled:
+            raise Unavailable("The source has just failed", reason="origin", retry_after=self._pause_seconds)
+        try:
+            return await self._wait(question, path)
+        except _TROUBLE:
+            if known is None or age is not Age.OLD:
+                raise
+            return known
+
+    def _age(self, facts: Facts) -> Age:
+        return age_of(facts, now=self._clock(), lifetimes=self._lifetimes)
+
+    async def _kept(self, path: str) -> Facts | None:
+        """What cannot be read is as good as not kept."""
+        key = self._key(path)
+        try:
+            return await self._threads.run(lambda: self._stock.facts(key))
+        except OSError as error:
+            self._warn(error)
+            return None
+
+    def _open(self, facts: Facts) -> tuple[int, bytes] | None:
+        descriptor = self._stock.open(facts)
+        return None if descriptor is None else (descriptor, head_of(descriptor))
+
+    def _original(self, facts: Facts, descriptor: int, head: bytes) -> Original:
+        assert facts.body is not None
+        return Original(
+            path=worker_path(descriptor, self._stock.path(facts)),
+            head=head,
+            fingerprint=facts.fingerprint,
+            size_bytes=facts.body.length,
+            modified=facts.validators.modified,
+            max_age_seconds=facts.max_age_seconds,
+        )
+
+    # Asking the origin
+
+    async def _wait(self, question: Question, path: str) -> Facts:
+        with self._questions.place(question):
+            return await self._join(question, path)
+
+    async def _join(self, question: Question, path: str) -> Facts:
+        """One question about one original at a time; who asks after a purge never joins one from before it."""
+        make = self._fetch if question == "fetch" else self._look
+        facts, _ = await self._flights.join((question, path, self._forgotten), lambda: make(path))
+        return facts
+
+    async def _fetch(self, path: str) -> Facts:
+        kept = await self._kept(path)
+        # Somebody has just asked, and this one had looked for the original before that.
+        if kept is not None and self._age(kept) is Age.FRESH:
+            return kept
+        draft = Draft(self._stock)
+        try:
+            return await self._fetched(path, kept, draft)
+        finally:
+            await self._threads.see_through(draft.abandon)
+
+    async def _fetched(self, path: str, kept: Facts | None, draft: Draft) -> Facts:
+        forgotten, checked = self._forgotten, self._clock()
+        known = kept.validators if kept is not None else None
+        told = await self._ask("fetch", path, lambda: self._origin.fetch(path, self._sink(draft), known=known))
+        if forgotten != self._forgotten:
+            checked = LONG_AGO
+        if told is not None:
+            facts = learnt(self._key(path), told, checked=checked)
+            facts = await self._in_thread(partial(draft.keep, facts))
+            self._fetches += 1
+            return facts
+        if kept is None:
+            raise SourceFailed("The origin calls unchanged what it was not asked to compare")
+        renewed = replace(kept, checked=checked)
+        await self._in_thread(lambda: self._stock.renew(renewed))
+        self._revalidations += 1
+        return renewed
+
+    def _sink(self, draft: Draft) -> Sink:
+        async def sink(chunk: bytes) -> None:
+            if draft.length + len(chunk) > self._settings.item_bytes:
+                raise ImageOverLimit(f"The source's file has more than {self._settings.item_bytes} bytes")
+            await self._in_thread(lambda: draft.write(chunk))
+
+        return sink
+
+    async def _look(self, path: str) -> Facts:
+        checked = self._clock()
+        told = await self._ask("look", path, lambda: self._origin.look(path))
+        if state_of(told.validators) is None:
+            return await self._join("fetch", path)
+        facts = learnt(self._key(path), told, checked=checked)
+        self._looks += 1
+        self._looked.note(path, facts)
+        return facts
+
+    async def _ask(self, question: Question, path: str, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            answer = await self._questions.ask(question, work)
+        except NotFound:
+            self._absent.note(path, True)
+            self._looked.forget(path)
+            await self._in_thread(lambda: self._stock.remove(self._key(path)))
+            raise
+        except _TROUBLE as error:
+            if error.facts.get("reason") not in _OURS:
+                self._troubled.note(path, True)
+            raise
+        self._troubled.forget(path)
+        return answer
+
+    # Keys and threads
+
+    def _key(self, path: str) -> str:
+        return self._prefix + path
+
+    async def _in_thread(self, work: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
+        try:
+            return await self._threads.run(work, undo=undo)
+        except OSError as error:
+            self._warn(error)
+            raise Unavailable("The spool's disk does not answer", reason="disk", retry_after=5) from error
+        except ValueError as error:  # facts that no file can hold
+            raise NotFound() from error
+
+    def _warn(self, error: OSError) -> None:
+        if time.monotonic() - self._warned > WARNING_SECONDS:
+            self._warned = time.monotonic()
+            log.warning("The spool of %s cannot be used: %s", self._name or "originals", error.strerror)
+
+
+def _close(opened: tuple[int, bytes] | None) -> None:
+    if opened is not None:
+        os.close(opened[0])

@@ -1,0 +1,371 @@
+"""Object stores as origins, with a real S3 server, with scripted ones where it cannot be brought to fail, and behind a
+bad link."""
+
+import asyncio
+import builtins
+import logging
+import time
+
+import pytest
+
+from imgserver.errors import (
+    Conflict,
+    DeadlineExceeded,
+    NotFound,
+    ServerFault,
+    SourceDenied,
+    SourceFailed,
+)
+from imgserver.sources import Writable
+from imgserver.sources.objects import ObjectOrigin, ObjectSettings
+from imgserver.sources.origin import Validators
+from imgserver.sources.spool import Spool
+from imgserver.sources.terms import SpoolSettings
+from imgserver.testing import FakeOrigin, OriginContract, SourceContract, fetched
+from tests.fault_proxy import proxied
+from tests.s3_server import BUSY, KEY, SECRET, S3Server, answer, running, scripted
+
+PNG = b"\x89PNG\r\n\x1a\n of no size"
+ENVIRONMENT = {"TEST_AWS_ACCESS_KEY_ID": KEY, "TEST_AWS_SECRET_ACCESS_KEY": SECRET}
+OK = ('ETag: "one"', "Last-Modified: Mon, 23 Nov 2026 06:00:00 GMT")
+
+
+def origin_at(
+    endpoint: str, *, environ=ENVIRONMENT, url: str = "s3://bucket/photos/of shop", **changes
+) -> ObjectOrigin:
+    settings = {"region": "us-east-1", "variables": "TEST_", **changes}
+    return ObjectOrigin(ObjectSettings(url=url, endpoint=endpoint, **settings), environ)
+
+
+@pytest.fixture
+async def server(tmp_path):
+    folder = tmp_path / "s3"
+    (folder / "bucket").mkdir(parents=True)
+    async with running(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def origin(server: S3Server) -> ObjectOrigin:
+    return origin_at(server.endpoint)
+
+
+class TestContract(OriginContract):
+    @pytest.fixture
+    async def origin(self, origin: ObjectOrigin):
+        await origin.store(self.present, self.PICTURE)
+        return origin
+
+
+class TestContractOfTheFake(OriginContract):
+    @pytest.fixture
+    def origin(self):
+        return FakeOrigin({self.present: self.PICTURE})
+
+
+class TestSpooled(SourceContract):
+    @pytest.fixture
+    async def source(self, origin, tmp_path):
+        await origin.store(self.present, self.PICTURE)
+        spool = Spool(origin, SpoolSettings(path=tmp_path / "spool"))
+        await spool.start()
+        yield spool
+        await spool.close()
+
+
+async def test_an_object_is_told_by_etag_time_and_size(origin):
+    await origin.store("cat.png", PNG)
+    told, body = await fetched(origin, "cat.png")
+
+    assert body == PNG
+    assert told.validators.size_bytes == len(PNG)
+    assert told.validators.etag.startswith('"')
+    assert abs(told.validators.modified - time.time()) < 60
+
+
+async def test_the_lifetime_is_what_the_object_says():
+    for said, lifetime in (
+        ("Cache-Control: public, max-age=77", 77),
+        ("Cache-Control: no-cache", 0),
+        ("Cache-Control: public", None),
+        ("X-Other: max-age=5", None),
+    ):
+        async with scripted(answer("200 OK", PNG, *OK, said)) as script:
+            assert (await origin_at(script.endpoint).look("a")).max_age_seconds == lifetime
+            assert (await fetched(origin_at(script.endpoint), "a"))[0].max_age_seconds == lifetime
+
+
+async def test_a_store_that_tells_nothing_is_told_as_that():
+    async with scripted(answer("200 OK", PNG)) as script:
+        told, _ = await fetched(origin_at(script.endpoint), "a")
+
+    assert told.validators == Validators(size_bytes=len(PNG))
+
+
+@pytest.mark.parametrize("path", ["", "a//b", "../a", "a/../../b", "./a", "a\0b", "\udcff", "x" * 5000])
+async def test_what_no_object_can_be_named_is_not_found(origin, path):
+    with pytest.raises(NotFound):
+        await origin.look(path)
+    with pytest.raises(NotFound):
+        await fetched(origin, path)
+
+
+@pytest.mark.parametrize("path", ["ä b.jpg", "%2e%2e/a", "a?b#c", "a\\b", "a+b&c=d"])
+async def test_any_other_name_is_that_very_object(origin, path):
+    await origin.store(path, path.encode())
+
+    assert (await fetched(origin, path))[1] == path.encode()
+
+
+# Faults
+
+
+async def test_a_busy_store_is_asked_again():
+    async with scripted(*[answer("503 Slow Down", BUSY)] * 2, answer("200 OK", PNG, *OK)) as script:
+        assert (await fetched(origin_at(script.endpoint), "a"))[1] == PNG
+        assert len(script.requests) == 3
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "500 Internal Server Error", "503 Slow Down"])
+async def test_a_store_that_stays_busy_has_failed(status, caplog):
+    async with scripted(answer(status, BUSY)) as script:
+        origin = origin_at(script.endpoint, retries=1)
+        for _ in range(3):
+            with pytest.raises(SourceFailed):
+                await fetched(origin, "a")
+        assert len(script.requests) == 6
+
+    assert len(caplog.messages) == 1
+    assert f"{status[:3]} SlowDown: it asks for fewer requests" in caplog.text
+
+
+async def test_a_body_that_breaks_off_is_gone_on_with_and_never_written_twice():
+    body = bytes(range(256)) * 4000
+    half = len(body) // 2
+    rest = answer("206 Partial Content", body[half:], *OK, f"Content-Range: bytes {half}-{len(body) - 1}/{len(body)}")
+    async with scripted(answer("200 OK", body[:half], *OK, length=len(body)), rest) as script:
+        assert (await fetched(origin_at(script.endpoint), "a"))[1] == body
+        assert f"range: bytes={half}-".encode() in script.requests[1]
+
+
+async def test_two_states_of_an_object_are_never_put_together():
+    body = bytes(range(256)) * 4000
+    half = len(body) // 2
+    span = f"Content-Range: bytes {half}-{len(body) - 1}/{len(body)}"
+    other = answer("206 Partial Content", body[half:], 'ETag: "two"', OK[1], span)
+    async with scripted(answer("200 OK", body[:half], *OK, length=len(body)), other) as script:
+        with pytest.raises(SourceFailed):
+            await fetched(origin_at(script.endpoint), "a")
+
+
+async def test_a_body_that_breaks_off_for_good_has_failed():
+    async with scripted(answer("200 OK", PNG, *OK, length=1000)) as script:
+        with pytest.raises(SourceFailed):
+            await fetched(origin_at(script.endpoint), "a")
+
+
+async def test_nobody_there_has_failed(server):
+    origin = origin_at(server.endpoint)
+    server.kill()
+
+    with pytest.raises(SourceFailed):
+        await origin.look("a")
+
+
+async def test_a_store_that_stalls_is_given_up_in_time(server):
+    async with proxied(server.port) as proxy:
+        origin = origin_at(f"http://127.0.0.1:{proxy.port}", total_seconds=0.4)
+        proxy.faults.stalled = True
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            await fetched(origin, "a")
+        assert time.monotonic() - begun < 2
+
+
+async def test_a_body_that_trickles_is_given_up_in_time(origin, server):
+    await origin.store("large", bytes(200_000))
+    async with proxied(server.port) as proxy:
+        slow = origin_at(f"http://127.0.0.1:{proxy.port}", total_seconds=0.5)
+        proxy.faults.bytes_per_second = 1000
+        with pytest.raises(DeadlineExceeded):
+            await fetched(slow, "large")
+
+
+async def test_an_attempt_without_a_byte_ends_before_the_whole_time(server):
+    async with proxied(server.port) as proxy:
+        origin = origin_at(f"http://127.0.0.1:{proxy.port}", idle_seconds=0.2, retries=0, total_seconds=20)
+        proxy.faults.stalled = True
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            await origin.look("a")
+        assert time.monotonic() - begun < 5
+
+
+async def test_links_that_reset_are_taken_up_again(origin, server):
+    body = bytes(range(256)) * 40_000
+    await origin.store("large", body)
+    async with proxied(server.port) as proxy:
+        spoilt = origin_at(f"http://127.0.0.1:{proxy.port}")
+        got = bytearray()
+
+        async def sink(chunk: bytes) -> None:
+            if not got:
+                proxy.reset()
+            got.extend(chunk)
+
+        await spoilt.fetch("large", sink)
+        assert got == body
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"TEST_AWS_SECRET_ACCESS_KEY": "a-wrong-secret"}, "403 SignatureDoesNotMatch: the secret key is wrong"),
+        ({"TEST_AWS_ACCESS_KEY_ID": "ANOTHERKEY"}, "403 InvalidAccessKeyId: the access key is unknown there"),
+    ],
+)
+async def test_bad_credentials_are_told_in_the_log_and_no_secret_is(server, caplog, changed, said):
+    caplog.set_level(logging.DEBUG)
+    environ = {**ENVIRONMENT, **changed}
+    with pytest.raises(SourceFailed) as failed:
+        await fetched(origin_at(server.endpoint, environ=environ), "a")
+
+    assert caplog.messages == [f"s3://bucket/photos/of shop answers {said}"]
+    shown = caplog.text + str(failed.value) + repr(failed.value.facts) + repr(failed.value.__cause__)
+    assert not [secret for secret in environ.values() if secret in shown]
+
+
+async def test_signed_addresses_reach_neither_log_nor_error(caplog):
+    environ = {"AZ_AZURE_STORAGE_SAS_KEY": "sv=2024&sig=THESIGNATURE"}
+    async with scripted(answer("403 Forbidden", b"<Error><Code>AuthenticationFailed</Code></Error>")) as script:
+        settings = ObjectSettings(url="az://container/photos", endpoint=f"{script.endpoint}/account", variables="AZ_")
+        environ["AZ_AZURE_STORAGE_ACCOUNT_NAME"] = "account"
+        with pytest.raises(SourceFailed) as failed:
+            await fetched(ObjectOrigin(settings, environ), "a")
+        assert b"THESIGNATURE" in script.requests[0]
+
+    assert "AuthenticationFailed: the account's key is wrong" in caplog.text
+    assert "THESIGNATURE" not in caplog.text + str(failed.value) + repr(failed.value.facts)
+    assert failed.value.__cause__ is None
+
+
+async def test_a_bucket_that_is_none_is_no_absent_original(server, caplog):
+    with pytest.raises(SourceFailed):
+        await fetched(origin_at(server.endpoint, url="s3://nobucket/photos"), "a")
+
+    assert "there is no such bucket" in caplog.text
+
+
+# Settings
+
+
+async def test_credentials_are_taken_from_obstores_own_variables(server, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    origin = origin_at(server.endpoint, variables="")
+    await origin.store("cat.png", PNG)
+
+    assert (await fetched(origin, "cat.png"))[1] == PNG
+
+
+def test_variables_that_are_not_there_are_told_at_once():
+    with pytest.raises(ServerFault, match="no environment variable begins with TEST_"):
+        origin_at("http://127.0.0.1:1", environ={})
+
+
+@pytest.mark.parametrize(
+    "url", ["", "bucket", "file:///etc", "memory:///", "http://host/a", "s3://key:secret@bucket", "s3://bucket?sig=x"]
+)
+def test_only_addresses_of_object_stores_are_taken(url):
+    with pytest.raises(ServerFault, match="s3://bucket/prefix") as refused:
+        origin_at("http://127.0.0.1:1", url=url)
+
+    assert "secret" not in refused.value.detail
+
+
+def test_a_store_that_cannot_be_made_is_told_without_the_clients_words():
+    with pytest.raises(ServerFault, match="az://container cannot be used: MissingAccount"):
+        ObjectOrigin(ObjectSettings(url="az://container"), {})
+    with pytest.raises(ServerFault, match="UnknownConfigurationKeyError") as refused:
+        origin_at("", environ={"TEST_NONSENSE": "the-secret"})
+    assert "the-secret" not in refused.value.detail
+
+
+def test_without_obstore_the_extra_is_named(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("obstore"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ServerFault, match=r"pip install 'imgserver\[s3\]'"):
+        origin_at("http://127.0.0.1:1")
+
+
+# Writing
+
+
+async def test_an_object_is_written_with_its_kind_and_not_over_another(origin):
+    assert isinstance(origin, Writable)
+    await origin.store("new/cat.png", PNG)
+    with pytest.raises(Conflict):
+        await origin.store("new/cat.png", b"other")
+
+    assert (await fetched(origin, "new/cat.png"))[1] == PNG
+    await origin.store("new/cat.png", b"other", replace=True)
+    assert (await fetched(origin, "new/cat.png"))[1] == b"other"
+
+
+async def test_the_store_itself_is_told_not_to_write_over_another():
+    absent, there = answer("404 Not Found"), answer("412 Precondition Failed")
+    async with scripted(absent, there) as script:
+        with pytest.raises(Conflict):
+            await origin_at(script.endpoint).store("cat.png", PNG)
+        assert b"if-none-match: *" in script.requests[1]
+        assert b"content-type: image/png" in script.requests[1]
+
+
+async def test_what_cannot_be_written_is_told(server):
+    origin = origin_at(server.endpoint)
+    with pytest.raises(NotFound):
+        await origin.store("../a", PNG)
+    server.kill()
+    with pytest.raises(SourceFailed):
+        await origin.store("a", PNG)
+
+
+async def test_what_is_stored_through_a_spool_is_read_through_it(origin, tmp_path):
+    spool = Spool(origin, SpoolSettings(path=tmp_path / "spool", absent_seconds=60))
+    await spool.start()
+    with pytest.raises(NotFound):
+        await spool.fingerprint("cat.png")
+    await spool.store("cat.png", PNG)
+    async with spool.open("cat.png") as original:
+        assert original.head == PNG
+    await spool.store("cat.png", PNG + b"!", replace=True)
+    async with spool.open("cat.png") as original:
+        assert original.head == PNG + b"!"
+    await spool.close()
+
+
+async def test_a_spool_of_what_is_only_read_is_not_written(tmp_path):
+    spool = Spool(FakeOrigin(), SpoolSettings(path=tmp_path))
+    await spool.start()
+    with pytest.raises(SourceDenied):
+        await spool.store("cat.png", PNG)
+    await spool.close()
+
+
+async def test_a_leaver_ends_the_download(origin, server):
+    await origin.store("large", bytes(1_000_000))
+    async with proxied(server.port) as proxy:
+        slow = origin_at(f"http://127.0.0.1:{proxy.port}")
+        proxy.faults.bytes_per_second = 10_000
+        task = asyncio.create_task(fetched(slow, "large"))
+        while not proxy.accepted:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

@@ -1,0 +1,929 @@
+"""The spool on real folders, in front of an origin that does what it is told."""
+
+import asyncio
+import errno
+import os
+import subprocess
+import threading
+import tracemalloc
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from imgserver.errors import (
+    DeadlineExceeded,
+    ImageOverLimit,
+    NotFound,
+    SourceDenied,
+    SourceFailed,
+    Unavailable,
+)
+from imgserver.shards import BLOCK_BYTES
+from imgserver.sources import stock
+from imgserver.sources.origin import Told, Validators
+from imgserver.sources.questions import Asked
+from imgserver.sources.spool import THREADS, Spool
+from imgserver.sources.terms import SpoolSettings
+from imgserver.testing import FakeOrigin, SourceContract
+from tests.waiting import eventually
+
+PATH = "folder/cat.jpg"
+CAT = b"\xff\xd8\xff a cat" * 1000
+DOG = b"\xff\xd8\xff a dog" * 1000
+KIB = 1024
+
+
+class Scene:
+    """A spool in front of a fake origin, with a wall clock that tests move."""
+
+    def __init__(self, folder: Path, **settings) -> None:
+        self.now = 1_000_000.0
+        self.folder = folder / "spool"
+        self.origin = FakeOrigin({PATH: CAT})
+        self.asked: list[Asked] = []
+        self.settings = SpoolSettings(path=self.folder, **{"silent_seconds": 300, **settings})
+        self.spool = self._spool()
+
+    def _spool(self, identity: str = "") -> Spool:
+        return Spool(
+            self.origin,
+            self.settings,
+            name="shop",
+            identity=identity,
+            observe=self.asked.append,
+            clock=lambda: self.now,
+        )
+
+    async def start(self) -> None:
+        await self.spool.start()
+        await self.spool.scanned()
+
+    async def restart(self, identity: str = "") -> None:
+        await self.spool.close()
+        self.spool = self._spool(identity)
+        await self.start()
+
+    async def read(self, path: str = PATH) -> bytes:
+        async with self.spool.open(path) as original:
+            body = Path(original.path).read_bytes()
+            assert original.size_bytes == len(body)
+            return body
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
+    def coming(self) -> list[Path]:
+        return list((self.folder / stock.COMING).iterdir())
+
+    def disk_bytes(self) -> int:
+        total = 0
+        for path in self.folder.rglob("*"):
+            with suppress(FileNotFoundError):
+                total += -(-path.stat().st_size // BLOCK_BYTES) * BLOCK_BYTES if path.is_file() else 0
+        return total
+
+
+@pytest.fixture
+async def make(tmp_path):
+    scenes = []
+
+    async def make(folder: Path = tmp_path, **settings) -> Scene:
+        scenes.append(Scene(folder, **settings))
+        await scenes[-1].start()
+        return scenes[-1]
+
+    yield make
+    for scene in scenes:
+        await scene.spool.close()
+
+
+@pytest.fixture
+async def scene(make):
+    return await make()
+
+
+class TestContract(SourceContract):
+    @pytest.fixture
+    async def source(self, make):
+        scene = await make()
+        scene.origin.files = {self.present: self.PICTURE}
+        return scene.spool
+
+
+class TestContractOfAnOriginThatTellsNothing(SourceContract):
+    @pytest.fixture
+    async def source(self, make):
+        scene = await make()
+        scene.origin.files, scene.origin.telling = {self.present: self.PICTURE}, False
+        return scene.spool
+
+
+# One download
+
+
+async def test_all_sizes_asked_for_at_once_come_from_one_download(scene):
+    scene.origin.held = asyncio.Event()
+    readers = [asyncio.create_task(scene.read()) for _ in range(12)]
+    await eventually(lambda: scene.spool.statistics().waiting == 12)
+    scene.origin.held.set()
+
+    assert await asyncio.gather(*readers) == [CAT] * 12
+    assert scene.origin.fetches == [PATH]
+    assert scene.spool.statistics().joined == 11
+
+
+async def test_who_looked_just_before_it_came_does_not_download_it_again(scene, monkeypatch):
+    """The look is a thread's; when it is done, the download that it did not see may have landed."""
+    facts, landed = scene.spool._stock.facts, threading.Event()
+
+    def slow_look(key: str) -> None:
+        monkeypatch.setattr(scene.spool._stock, "facts", facts)
+        assert landed.wait(10)
+
+    monkeypatch.setattr(scene.spool._stock, "facts", slow_look)
+    slow = asyncio.create_task(scene.read())
+    await eventually(lambda: scene.spool._stock.facts == facts)
+    await scene.read()
+    landed.set()
+
+    assert await slow == CAT
+    assert scene.origin.fetches == [PATH]
+
+
+async def test_what_is_kept_is_opened_without_asking(scene):
+    await scene.read()
+    scene.origin.fault = SourceFailed()
+
+    assert await scene.read() == CAT
+    assert scene.spool.statistics().hits == 1
+
+
+async def test_what_is_kept_survives_a_restart(scene):
+    before = await scene.spool.fingerprint(PATH)
+    await scene.read()
+    kept = scene.spool.statistics()
+    await scene.restart()
+
+    assert await scene.read() == CAT
+    assert await scene.spool.fingerprint(PATH) == before
+    assert scene.origin.fetches == [PATH]
+    after = scene.spool.statistics()
+    assert (after.entries, after.bytes) == (kept.entries, kept.bytes) == (1, scene.disk_bytes())
+
+
+async def test_another_origin_in_the_same_folder_is_not_taken_for_the_first(scene):
+    await scene.read()
+    await scene.restart(identity="elsewhere")
+    scene.origin.files[PATH] = DOG
+
+    assert await scene.read() == DOG
+
+
+async def test_an_original_tells_what_its_origin_told(scene):
+    scene.origin.max_age_seconds = 77
+    async with scene.spool.open(PATH) as original:
+        assert (original.modified, original.max_age_seconds) == (1_700_000_000, 77)
+        assert original.head == CAT[: 80 * KIB]
+
+
+async def test_an_empty_original_is_an_original(scene):
+    scene.origin.files[PATH] = b""
+
+    assert await scene.read() == b""
+
+
+async def test_a_path_may_be_any_text(scene):
+    paths = ["a", "ä b", "x" * 8000, "\udcff.jpg", "../../etc/passwd", "a\0b"]
+    scene.origin.files = {path: str(number).encode() for number, path in enumerate(paths)}
+
+    assert [await scene.read(path) for path in paths] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert all(path.is_relative_to(scene.folder) for path in scene.files())
+
+
+# Who waits
+
+
+async def test_a_leaver_does_not_cancel_the_download_of_others(scene):
+    scene.origin.held = asyncio.Event()
+    first, second = (asyncio.create_task(scene.read()) for _ in range(2))
+    await eventually(lambda: scene.spool.statistics().waiting == 2)
+    first.cancel()
+    await asyncio.wait([first])
+    scene.origin.held.set()
+
+    assert await second == CAT
+    assert scene.origin.fetches == [PATH]
+
+
+async def test_a_download_ends_when_the_last_has_left_and_leaves_nothing(scene):
+    scene.origin.held = asyncio.Event()
+    readers = [asyncio.create_task(scene.read()) for _ in range(3)]
+    await eventually(scene.coming)
+    for reader in readers:
+        reader.cancel()
+    await asyncio.wait(readers)
+
+    await eventually(lambda: not scene.origin.asking and not scene.coming())
+    assert scene.spool.statistics().bytes == scene.spool.statistics().waiting == 0
+
+
+async def test_a_slow_origin_is_asked_so_much_at_once_and_no_more(make):
+    scene = await make(fetches=3)
+    scene.origin.files = {str(number): CAT for number in range(10)}
+    scene.origin.held = asyncio.Event()
+    readers = [asyncio.create_task(scene.read(path)) for path in scene.origin.files]
+    await eventually(lambda: scene.spool.statistics().asking == 3)
+    scene.origin.held.set()
+
+    assert await asyncio.gather(*readers) == [CAT] * 10
+    assert scene.origin.most_asking == 3
+
+
+async def test_who_comes_when_too_many_wait_is_refused_at_once(make):
+    scene = await make(waiting=4)
+    scene.origin.files = {str(number): CAT for number in range(5)}
+    scene.origin.held = asyncio.Event()
+    readers = [asyncio.create_task(scene.read(str(number))) for number in range(4)]
+    await eventually(lambda: scene.spool.statistics().waiting == 4)
+
+    with pytest.raises(Unavailable) as refused:
+        await asyncio.wait_for(scene.read("4"), 1)
+    assert refused.value.facts["reason"] == "origin"
+    assert 1 <= refused.value.facts["retry_after"] <= 30
+    scene.origin.held.set()
+    assert await asyncio.gather(*readers) == [CAT] * 4
+    assert await scene.read("4") == CAT
+
+
+async def test_looks_leave_places_for_those_who_need_an_original(make):
+    scene = await make(waiting=4)
+    scene.origin.files = {str(number): CAT for number in range(5)}
+    scene.origin.held = asyncio.Event()
+    looks = [asyncio.create_task(scene.spool.fingerprint(str(number))) for number in range(2)]
+    await eventually(lambda: scene.spool.statistics().waiting == 2)
+
+    with pytest.raises(Unavailable):
+        await scene.spool.fingerprint("3")
+    reader = asyncio.create_task(scene.read("4"))
+    await eventually(lambda: scene.spool.statistics().waiting == 3)
+    scene.origin.held.set()
+    assert await reader == CAT
+    await asyncio.gather(*looks)
+
+
+async def test_an_origin_that_hangs_is_given_up(make):
+    scene = await make(fetch_seconds=0.05)
+    scene.origin.held = asyncio.Event()
+
+    with pytest.raises(DeadlineExceeded):
+        await scene.read()
+    assert not scene.coming()
+    assert scene.asked[-1].reason == "deadline-exceeded"
+
+
+async def test_closing_ends_downloads_and_closes_the_origin(make):
+    scene = await make()
+    scene.origin.held = asyncio.Event()
+    reader = asyncio.create_task(scene.read())
+    await eventually(scene.coming)
+    await scene.spool.close()
+
+    with pytest.raises(Unavailable):
+        await reader
+    assert scene.origin.closed
+    assert not scene.coming()
+
+
+# How long it is good
+
+
+async def test_an_original_is_fresh_for_as_long_as_its_origin_says_within_bounds(make):
+    scene = await make(least_seconds=10, most_seconds=100, renew_seconds=0)
+    for told, lifetime in ((None, 100), (1, 10), (50, 50), (10_000, 100)):
+        scene.origin.max_age_seconds = told
+        path = f"of {told}"
+        scene.origin.files[path] = CAT
+        await scene.read(path)
+        scene.now += lifetime - 0.5
+        await scene.read(path)
+        assert scene.origin.fetches.count(path) == 1, told
+        scene.now += 1
+        await scene.read(path)
+        assert scene.origin.fetches.count(path) == 2, told
+
+
+async def test_past_its_time_it_is_used_at_once_and_renewed_behind(scene):
+    await scene.read()
+    scene.now += 301
+    scene.origin.held = asyncio.Event()
+
+    assert await asyncio.wait_for(scene.read(), 1) == CAT
+    await eventually(lambda: len(scene.origin.fetches) == 2)
+    scene.origin.held.set()
+    await eventually(lambda: scene.spool.statistics().revalidations == 1)
+    await scene.read()
+    assert len(scene.origin.fetches) == 2
+
+
+async def test_what_changed_is_taken_over_behind_with_another_fingerprint(scene):
+    await scene.read()
+    before = await scene.spool.fingerprint(PATH)
+    scene.origin.files[PATH] = DOG
+    scene.now += 301
+
+    assert await scene.spool.fingerprint(PATH) == before
+    await eventually(lambda: scene.spool.statistics().fetches == 2)
+    assert await scene.spool.fingerprint(PATH) != before
+    assert await scene.read() == DOG
+    assert len(scene.files()) == 2
+
+
+async def test_past_its_use_the_origin_is_asked_first(scene):
+    await scene.read()
+    scene.origin.files[PATH] = DOG
+    scene.now += 301 + scene.settings.renew_seconds
+
+    assert await scene.read() == DOG
+
+
+@pytest.mark.parametrize("fault", [SourceFailed, DeadlineExceeded, Unavailable])
+async def test_while_the_origin_fails_the_old_one_is_used_for_a_while(scene, fault):
+    await scene.read()
+    before = await scene.spool.fingerprint(PATH)
+    scene.origin.fault = fault()
+    scene.now += 301 + scene.settings.renew_seconds
+
+    assert await scene.read() == CAT
+    assert await scene.spool.fingerprint(PATH) == before
+    scene.now += scene.settings.error_seconds
+    with pytest.raises(fault):
+        await scene.read()
+
+
+async def test_an_origin_that_fails_is_not_asked_by_everybody(scene):
+    await scene.read()
+    scene.origin.fault = SourceFailed()
+    scene.now += 301 + scene.settings.renew_seconds
+    for _ in range(10):
+        await scene.read()
+
+    assert len(scene.origin.fetches) == 2
+
+
+async def test_a_denied_original_is_not_served_from_what_is_kept(scene):
+    await scene.read()
+    scene.origin.fault = SourceDenied()
+    scene.now += 301 + scene.settings.renew_seconds
+
+    with pytest.raises(SourceDenied):
+        await scene.read()
+
+
+async def test_a_vanished_original_is_put_out(scene):
+    await scene.read()
+    del scene.origin.files[PATH]
+    scene.now += 301 + scene.settings.renew_seconds
+
+    with pytest.raises(NotFound):
+        await scene.read()
+    assert not scene.files()
+    assert scene.spool.statistics().bytes == 0
+
+
+async def test_a_clock_set_back_makes_nothing_fresh_for_longer(scene):
+    await scene.read()
+    scene.now -= 3600
+
+    assert await scene.read() == CAT
+    await eventually(lambda: scene.spool.statistics().revalidations == 1)
+
+
+async def test_what_is_absent_is_not_asked_for_again_at_once(make):
+    scene = await make(absent_seconds=60)
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            await scene.read("absent")
+        with pytest.raises(NotFound):
+            await scene.spool.fingerprint("absent")
+
+    assert (scene.origin.fetches, scene.origin.looks) == (["absent"], [])
+
+
+async def test_absence_is_forgotten_and_failures_are_never_remembered(make):
+    scene = await make(absent_seconds=0)
+    with pytest.raises(NotFound):
+        await scene.read("new")
+    scene.origin.fault = SourceFailed()
+    with pytest.raises(SourceFailed):
+        await scene.read("new")
+    scene.origin.fault, scene.origin.files["new"] = None, CAT
+
+    assert await scene.read("new") == CAT
+
+
+# Fingerprints
+
+
+async def test_a_look_tells_the_fingerprint_of_the_download(scene):
+    looked = await scene.spool.fingerprint(PATH)
+
+    async with scene.spool.open(PATH) as original:
+        assert original.fingerprint == looked
+    assert (scene.origin.looks, scene.origin.fetches) == ([PATH], [PATH])
+
+
+async def test_a_body_of_untold_length_has_the_fingerprint_of_a_look_that_tells_it(scene, monkeypatch):
+    async def look(path):
+        return Told(Validators(modified=5, size_bytes=len(CAT)))
+
+    async def fetch(path, sink, *, known=None):
+        await sink(CAT)
+        return Told(Validators(modified=5))
+
+    monkeypatch.setattr(scene.origin, "look", look)
+    monkeypatch.setattr(scene.origin, "fetch", fetch)
+    looked = await scene.spool.fingerprint(PATH)
+
+    async with scene.spool.open(PATH) as original:
+        assert original.fingerprint == looked
+
+
+async def test_a_look_is_good_for_as_long_as_a_download(scene):
+    for _ in range(3):
+        await scene.spool.fingerprint(PATH)
+    assert len(scene.origin.looks) == 1
+    scene.now += 301
+    scene.origin.held = asyncio.Event()
+
+    await asyncio.wait_for(scene.spool.fingerprint(PATH), 1)
+    await eventually(lambda: len(scene.origin.looks) == 2)
+
+
+async def test_many_looks_at_once_are_one(scene):
+    scene.origin.held = asyncio.Event()
+    looks = [asyncio.create_task(scene.spool.fingerprint(PATH)) for _ in range(5)]
+    await eventually(lambda: scene.spool.statistics().waiting == 5)
+    scene.origin.held.set()
+
+    assert len(set(await asyncio.gather(*looks))) == 1
+    assert len(scene.origin.looks) == 1
+
+
+async def test_where_the_origin_tells_nothing_the_bytes_are_the_fingerprint(scene):
+    scene.origin.telling = False
+    before = await scene.spool.fingerprint(PATH)
+    async with scene.spool.open(PATH) as original:
+        assert original.fingerprint == before
+    assert scene.origin.fetches == [PATH]
+    scene.now += 301 + scene.settings.renew_seconds
+    assert await scene.spool.fingerprint(PATH) == before
+    scene.origin.files[PATH] = DOG
+    scene.now += 301 + scene.settings.renew_seconds
+
+    assert await scene.spool.fingerprint(PATH) != before
+
+
+async def test_a_fingerprint_waits_for_no_slow_origin_while_what_is_kept_is_of_use(scene):
+    await scene.read()
+    scene.origin.held = asyncio.Event()
+    scene.now += 301
+
+    for _ in range(20):
+        await asyncio.wait_for(scene.spool.fingerprint(PATH), 0.5)
+
+
+async def test_a_slow_origin_is_heard_to_the_end_though_the_one_who_asked_has_left(scene):
+    await scene.read()
+    scene.origin.files[PATH], scene.origin.held = DOG, asyncio.Event()
+    scene.now += 301 + scene.settings.renew_seconds
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(scene.spool.fingerprint(PATH), 0.05)
+    scene.origin.held.set()
+
+    await eventually(lambda: scene.spool.statistics().fetches == 2)
+    assert await scene.read() == DOG
+
+
+async def test_a_look_at_a_failing_origin_is_not_repeated_by_every_hit(scene):
+    scene.origin.fault = SourceFailed()
+    with pytest.raises(SourceFailed):
+        await scene.spool.fingerprint(PATH)
+    for _ in range(10):
+        with pytest.raises(Unavailable):
+            await scene.spool.fingerprint(PATH)
+
+    assert len(scene.origin.looks) == 1
+    with pytest.raises(SourceFailed):
+        await scene.read()
+
+
+async def test_a_slow_look_is_heard_to_the_end_though_the_hit_has_gone_on(scene):
+    scene.origin.held = asyncio.Event()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(scene.spool.fingerprint(PATH), 0.05)
+    scene.origin.held.set()
+
+    await eventually(lambda: scene.spool.statistics().looks == 1)
+    await scene.spool.fingerprint(PATH)
+    assert len(scene.origin.looks) == 1
+
+
+async def test_an_original_that_changes_all_the_time_is_never_given_under_anothers_fingerprint(make):
+    scene = await make(least_seconds=0, silent_seconds=0, renew_seconds=1e6)
+    seen: dict[str, bytes] = {}
+
+    async def look_on() -> None:
+        for _ in range(40):
+            async with scene.spool.open(PATH) as original:
+                body = Path(original.path).read_bytes()
+                assert seen.setdefault(original.fingerprint, body) == body
+            scene.now += 1
+
+    async def change() -> None:
+        for number in range(40):
+            scene.origin.files[PATH] = b"state %d" % number * 100
+            await asyncio.sleep(0.001)
+
+    await asyncio.gather(change(), *(look_on() for _ in range(4)))
+    assert len(seen) > 3
+
+
+# The disk
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Makes a small disk of its own, whose use its file system tells exactly."""
+    mounts = []
+
+    def mount(size: str) -> Path:
+        mounts.append(tmp_path / f"disk{len(mounts)}")
+        mounts[-1].mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", mounts[-1]]).returncode:
+            mounts.pop()
+            pytest.skip("only root can mount a small disk")
+        return mounts[-1]
+
+    yield mount
+    for path in mounts:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+@pytest.fixture
+def small_disk(mounted):
+    return mounted("128k")
+
+
+async def test_the_cap_holds_with_what_is_coming_and_the_oldest_go_first(make, mounted):
+    scene = await make(mounted("2M"), limit_bytes=100 * KIB, item_bytes=20 * KIB)
+    scene.origin.files = {str(number): bytes([number]) * 16 * KIB for number in range(30)}
+    most, done = 0, False
+
+    def watch() -> None:
+        nonlocal most
+        while not done:
+            disk = os.statvfs(scene.folder)
+            most = max(most, (disk.f_blocks - disk.f_bfree) * disk.f_frsize)
+
+    watching = asyncio.create_task(asyncio.to_thread(watch))
+    for path in scene.origin.files:
+        await asyncio.gather(scene.read(path), scene.read("0"))
+    done = True
+    await watching
+
+    assert 80 * KIB < most <= 100 * KIB
+    assert scene.disk_bytes() <= scene.spool.statistics().bytes <= 100 * KIB
+    assert scene.spool.statistics().evictions > 20
+    assert scene.origin.fetches.count("0") == 1
+
+
+async def test_the_order_of_use_survives_a_restart(make):
+    scene = await make(limit_bytes=100 * KIB, item_bytes=20 * KIB)
+    scene.origin.files = {str(number): bytes([number]) * 16 * KIB for number in range(6)}
+    for path in "0123":
+        await scene.read(path)
+    for number, path in enumerate("0123"):
+        kept = next(file for file in scene.files() if f'\\n{path}"'.encode() in file.read_bytes())
+        os.utime(kept, (number, number))
+    await scene.read("0")
+    await scene.restart()
+    await scene.read("4")
+    await scene.read("5")
+    await scene.read("0")
+
+    assert scene.origin.fetches == [*"012345"]
+    await scene.read("1")
+    assert scene.origin.fetches == [*"0123451"]
+
+
+async def test_an_opened_original_is_not_put_out_and_what_finds_no_room_is_refused(make):
+    scene = await make(limit_bytes=50 * KIB, item_bytes=20 * KIB)
+    scene.origin.files = {path: path.encode() * 16 * KIB for path in "abc"}
+    async with scene.spool.open("a") as first, scene.spool.open("b") as second:
+        with pytest.raises(Unavailable) as refused:
+            await scene.read("c")
+        assert refused.value.facts["reason"] == "spool"
+        assert Path(first.path).read_bytes() == b"a" * 16 * KIB
+        assert Path(second.path).read_bytes() == b"b" * 16 * KIB
+    assert not scene.coming()
+    assert await scene.read("a") == b"a" * 16 * KIB
+    assert scene.origin.fetches.count("a") == 1
+
+    assert await scene.read("c") == b"c" * 16 * KIB
+
+
+async def test_an_opened_original_stays_readable_when_another_state_has_come(make):
+    scene = await make(limit_bytes=100 * KIB, item_bytes=20 * KIB)
+    async with scene.spool.open(PATH) as original:
+        scene.origin.files[PATH] = DOG
+        await scene.spool.forget(PATH)
+        assert await scene.read() == DOG
+        held = scene.spool.statistics().bytes
+
+        assert Path(original.path).read_bytes() == CAT
+        assert held == 2 * (12 * KIB + BLOCK_BYTES)
+    await scene.spool.forget(PATH)
+    await scene.read()
+    assert scene.spool.statistics().bytes == 12 * KIB + BLOCK_BYTES
+
+
+async def test_an_original_over_the_limit_is_refused_while_it_comes_and_leaves_nothing(make):
+    scene = await make(item_bytes=len(CAT))
+    scene.origin.files["large"] = CAT + b"x"
+
+    assert await scene.read() == CAT
+    with pytest.raises(ImageOverLimit):
+        await scene.read("large")
+    assert not scene.coming()
+    assert scene.asked[-1].reason == "image-over-limit"
+
+
+async def test_a_download_that_fails_in_the_middle_leaves_nothing(scene):
+    scene.origin.held = asyncio.Event()
+    reader = asyncio.create_task(scene.read())
+    await eventually(scene.coming)
+    scene.origin.fault = SourceFailed()
+    scene.origin.held.set()
+
+    with pytest.raises(SourceFailed):
+        await reader
+    assert not scene.files()
+    assert scene.spool.statistics().bytes == 0
+
+
+async def test_what_was_coming_when_the_server_died_is_gone_at_the_next_start(scene):
+    (scene.folder / stock.COMING / "7").write_bytes(b"half")
+    await scene.restart()
+
+    assert not scene.files()
+
+
+def body_of(scene: Scene) -> Path:
+    (body,) = [file for file in scene.files() if file.suffix != stock.FACTS]
+    return body
+
+
+@pytest.mark.parametrize("torn", [CAT[:-1], CAT[:-1] + b"!", b"", CAT + b"!"])
+async def test_a_torn_file_is_a_miss(scene, torn):
+    await scene.read()
+    body_of(scene).write_bytes(torn)
+
+    assert await scene.read() == CAT
+    assert scene.spool.statistics().corrupt == 1
+    body_of(scene).write_bytes(torn)
+    await scene.restart()
+    assert await scene.read() == CAT
+    assert len(scene.origin.fetches) == 3
+
+
+@pytest.mark.parametrize("torn", [b"", b"0" * 40, b"[]"])
+async def test_torn_facts_are_a_miss(scene, torn):
+    await scene.read()
+    Path(f"{body_of(scene).with_suffix('')}{stock.FACTS}").write_bytes(torn)
+
+    assert await scene.read() == CAT
+    assert len(scene.origin.fetches) == 2
+
+
+async def test_facts_of_another_path_are_a_miss(scene):
+    scene.origin.files["dog"] = DOG
+    await scene.read()
+    (cat,) = (file for file in scene.files() if file.suffix == stock.FACTS)
+    await scene.read("dog")
+    (dog,) = (file for file in scene.files() if file.suffix == stock.FACTS and file != cat)
+    cat.write_bytes(dog.read_bytes())
+
+    assert await scene.read() == CAT
+
+
+@pytest.mark.parametrize("lost", ["bytes", "facts"])
+async def test_half_a_pair_is_removed_at_the_next_start(scene, lost):
+    await scene.read()
+    for file in scene.files():
+        if (file.suffix == stock.FACTS) is (lost == "facts"):
+            file.unlink()
+    await scene.restart()
+
+    assert not scene.files()
+    assert await scene.read() == CAT
+
+
+async def test_files_of_others_are_left_alone(scene):
+    other = scene.folder / "ab" / "cd" / "holiday.jpg"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"mine")
+    await scene.restart()
+
+    assert other.read_bytes() == b"mine"
+
+
+async def test_a_spool_wiped_while_it_runs_fetches_again(scene):
+    await scene.read()
+    subprocess.run(["rm", "-rf", scene.folder], check=True)
+
+    assert await scene.read() == CAT
+    assert await scene.read() == CAT
+    assert len(scene.origin.fetches) == 2
+
+
+async def test_no_descriptor_is_left_open(scene):
+    await scene.read()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        await scene.read()
+        with suppress(NotFound):
+            await scene.read("absent")
+    leaving = [asyncio.create_task(scene.read()) for _ in range(50)]
+    for number, task in enumerate(leaving):
+        for _ in range(number % 7):
+            await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.wait(leaving)
+
+    await eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
+
+
+async def test_a_large_original_is_never_whole_in_memory(make):
+    scene = await make()
+
+    async def fetch(path, sink, *, known=None):
+        for _ in range(32 * 16):
+            await sink(bytes(64 * KIB))
+        return scene.origin._told(PATH)
+
+    scene.origin.fetch = fetch
+    tracemalloc.start()
+    try:
+        async with scene.spool.open(PATH) as original:
+            assert original.size_bytes == 32 * KIB * KIB
+        assert tracemalloc.get_traced_memory()[1] < 4 * KIB * KIB
+    finally:
+        tracemalloc.stop()
+
+
+async def test_on_a_full_disk_kept_originals_make_way(make, small_disk):
+    scene = await make(small_disk)
+    scene.origin.files = {str(number): bytes([number]) * 30 * KIB for number in range(8)}
+
+    for number in range(8):
+        assert await scene.read(str(number)) == bytes([number]) * 30 * KIB
+    assert scene.spool.statistics().evictions >= 5
+
+
+async def test_what_no_disk_can_hold_is_refused_and_leaves_nothing(make, small_disk):
+    scene = await make(small_disk)
+    scene.origin.files["large"] = bytes(300 * KIB)
+
+    with pytest.raises(Unavailable) as refused:
+        await scene.read("large")
+    assert (refused.value.status, refused.value.facts["reason"]) == (503, "disk")
+    assert not scene.files()
+    assert scene.spool.statistics().bytes == 0
+    assert await scene.read() == CAT
+
+
+async def test_a_read_only_disk_gives_what_it_has(make, small_disk, caplog):
+    scene = await make(small_disk)
+    await scene.read()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    scene.origin.files["dog"] = DOG
+
+    assert await scene.read() == CAT
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await scene.read("dog")
+    assert len([line for line in caplog.messages if os.strerror(errno.EROFS) in line]) == 1
+
+
+async def test_a_folder_that_cannot_be_had_is_told_and_costs_downloads_only(tmp_path, make, caplog):
+    (tmp_path / "spool").write_text("a file")
+    scene = await make()
+
+    with pytest.raises(Unavailable):
+        await scene.read()
+    assert await scene.spool.fingerprint(PATH)
+    assert len(caplog.messages) == 1
+
+
+# Purges
+
+
+async def test_what_was_forgotten_is_downloaded_again(scene):
+    await scene.read()
+    scene.origin.files[PATH] = DOG
+    await scene.spool.forget(PATH)
+
+    assert await scene.read() == DOG
+
+
+async def test_forgetting_by_a_rule_spares_the_others(scene):
+    scene.origin.files["dog"] = DOG
+    await scene.read()
+    await scene.read("dog")
+    await scene.spool.forget_all(lambda path: path.startswith("folder/"))
+    await scene.read()
+    await scene.read("dog")
+
+    assert sorted(scene.origin.fetches) == ["dog", PATH, PATH]
+
+
+async def test_who_asks_after_a_purge_never_gets_what_was_coming_before_it(scene):
+    scene.origin.held = asyncio.Event()
+    before = asyncio.create_task(scene.read())
+    await eventually(lambda: scene.origin.asking == 1)
+    scene.origin.files[PATH] = DOG
+    await scene.spool.forget(PATH)
+    after = asyncio.create_task(scene.read())
+    await eventually(lambda: scene.origin.asking == 2)
+    scene.origin.held.set()
+
+    await before
+    assert await after == DOG
+    assert await scene.read() == DOG
+
+
+async def test_what_was_coming_during_a_purge_is_asked_for_again_by_the_next(scene):
+    scene.origin.held = asyncio.Event()
+    before = asyncio.create_task(scene.read())
+    await eventually(lambda: scene.origin.asking == 1)
+    scene.origin.files[PATH] = DOG
+    await scene.spool.forget(PATH)
+    scene.origin.held.set()
+    assert await before == CAT
+
+    assert await scene.read() == DOG
+
+
+# Who looks on
+
+
+async def test_every_question_is_told(scene):
+    await scene.spool.fingerprint(PATH)
+    await scene.read()
+    scene.now += 301 + scene.settings.renew_seconds
+    await scene.read()
+    scene.origin.fault = SourceFailed()
+    with suppress(SourceFailed):
+        await scene.read("other")
+
+    told = [(asked.source, asked.question, asked.reason, asked.unchanged) for asked in scene.asked]
+    assert told == [
+        ("shop", "look", "", False),
+        ("shop", "fetch", "", False),
+        ("shop", "fetch", "", True),
+        ("shop", "fetch", "source-failed", False),
+    ]
+    assert all(asked.seconds >= 0 for asked in scene.asked)
+
+
+async def test_its_state_can_be_read(scene):
+    await scene.read()
+
+    shown = "<Spool shop: 1 kept, 16384/2147483648 bytes, <Questions asking 0/32, waiting 0/128>>"
+    assert repr(scene.spool) == shown
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(ValueError, match="item_bytes"):
+        SpoolSettings(limit_bytes=KIB)
+    with pytest.raises(ValueError, match="most_seconds"):
+        SpoolSettings(least_seconds=10, most_seconds=5)
+
+
+async def test_a_download_called_off_twice_leaves_nothing(scene):
+    """The second time while what had come is being removed."""
+    scene.origin.held = asyncio.Event()
+    reader = asyncio.create_task(scene.read())
+    await eventually(scene.coming)
+    busy = threading.Event()
+    blockers = [scene.spool._threads._submit(lambda: busy.wait(10)) for _ in range(THREADS)]
+    reader.cancel()
+    await asyncio.wait([reader])
+    closing = asyncio.create_task(scene.spool.close())
+    await eventually(lambda: scene.origin.closed)
+    busy.set()
+    await closing
+
+    assert not scene.coming()
+    assert all(blocker.done() for blocker in blockers)
