@@ -99,7 +99,7 @@ def test_what_is_not_signed_is_refused_whatever_it_is(closed, target):
 
 
 def audited(server: ServerProcess, target: str) -> dict[str, object]:
-    """The audit's line about one more request; after a flood of refusals by other tests it waits for the next second."""
+    """The audit's line about one more request; after a flood by other tests it waits for the next second."""
     found: list[dict[str, object]] = []
 
     def is_told() -> bool:
