@@ -17,6 +17,7 @@ def make_dialect(settings: Settings) -> NativeDialect:
             settings.native,
             sources={default, *settings.sources},
             default_source=default,
+            remote=settings.remote.are_served,
             presets=settings.presets,
             keyring=settings.signing.keyring(),
             client_hints=settings.http.client_hints,

@@ -25,6 +25,7 @@ from imgserver.settings import (
     hints,
     members,
     named,
+    pattern_of,
     patterns,
     values,
     variable,
@@ -199,7 +200,7 @@ def _valid(given: _Given, faults: list[str]) -> Iterator[object]:
     try:
         yield converted(given.name, given.value, hint)
     except (ValidationError, ValueError):
-        shown = "(hidden)" if given.name in SECRETS else f'"{given.value}"'
+        shown = "(hidden)" if pattern_of(given.name) in SECRETS else f'"{given.value}"'
         faults.append(f"{given.label}: {shown} is not allowed; {allowed(given.name)}")
 
 

@@ -66,6 +66,8 @@ class Metrics:
         self.policy_reloaded_at = gauge(
             "policy_last_reload_success_timestamp_seconds", "When the policy in force was read"
         )
+        self.source_fetch = seconds("source_fetch_seconds", "Questions to far sources that were answered", "source")
+        self.source_errors = counter("source_errors_total", "Questions to far sources that failed", "source", "reason")
         self.uploads = counter("uploads_total", "Uploaded pictures by result", "result")
         self.upload_bytes = counter(
             "upload_bytes_total", "Bytes of uploaded pictures, and of their results", "direction"
@@ -133,6 +135,12 @@ STATE = (
     Series("cache_purges_total", "Purges asked of this server", (), "counter"),
     Series("cache_disk_free_bytes", "Room left in the disk tier's file system; absent while it is not known"),
     Series("cache_disk_size_bytes", "Size of the disk tier's file system; absent while it is not known"),
+    Series("spool_entries", "Originals kept", ("source",)),
+    Series("spool_size_bytes", "Bytes of originals kept or coming", ("source",)),
+    Series("spool_limit_bytes", "Bytes allowed", ("source",)),
+    Series("spool_waiting", "Requests that wait for a far source", ("source",)),
+    Series("spool_requests_total", "What was asked of a spool, and what became of it", ("source", "result"), "counter"),
+    Series("spool_evictions_total", "Originals dropped for room", ("source",), "counter"),
     Series("redis_up", "1 when Redis is connected; absent when none is configured"),
     Series("redis_breaker_state", "1 while the breaker is open", ("side",)),
     Series("redis_pool_connections", "Connections that requests use for Redis", ("state",)),

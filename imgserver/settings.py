@@ -28,6 +28,8 @@ from imgserver.freshness import FreshnessSettings
 from imgserver.logs import LogSettings
 from imgserver.quota import QuotaSettings
 from imgserver.signing import SigningSettings, read_key
+from imgserver.sources.places import Addresses, Fetching, Place
+from imgserver.sources.terms import SpoolSettings
 from imgserver.uploads import UploadSettings
 from imgserver.workers import WorkerSettings
 
@@ -37,7 +39,7 @@ KEY_CHARACTERS = 16
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 NAME_RULE = "a name is a small letter, then up to 31 small letters, digits and dashes"
 # Never printed.
-SECRETS = frozenset({"admin.key", "redis.url", "signing.keys"})
+SECRETS = frozenset({"admin.key", "redis.url", "signing.keys", "source.headers", "sources.*.headers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +66,14 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceSettings:
-    """Where originals come from: a folder, relative to the working directory."""
-
-    root: Path = Path()
-
-
-@dataclass(frozen=True, slots=True)
-class DefaultSource(SourceSettings):
+class DefaultSource(Place):
     """Serves what names no source. Its own name leads to a folder that shares another source's name."""
 
     name: str = "photos"
 
 
 @dataclass(frozen=True, slots=True)
-class NamedSource(SourceSettings):
+class NamedSource(Place):
     """A further source; a URL's first folder names it."""
 
 
@@ -132,6 +127,9 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     source: DefaultSource = field(default_factory=DefaultSource)
     sources: Mapping[str, NamedSource] = field(default_factory=dict)
+    remote: Addresses = field(default_factory=Addresses)
+    fetch: Fetching = field(default_factory=Fetching)
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     queue: AdmissionSettings = field(default_factory=AdmissionSettings)
     limits: Limits = field(default_factory=Limits)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -108,6 +108,7 @@ class Tiered:
         board: Board | None = None,
         settings: TieredSettings = TieredSettings(),
         observe_value: Callable[[int], None] = lambda _: None,
+        on_purge: Callable[[Collection[str]], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.memory = memory
@@ -119,6 +120,7 @@ class Tiered:
         self._board = board
         self._settings = settings
         self._observe_value = observe_value
+        self._on_purge = on_purge
         self._clock = clock
         tiers: list[DiskCache | RedisCache | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
         self._tiers = [tier for tier in tiers if tier is not None]
@@ -315,6 +317,7 @@ class Tiered:
         self.marks.learn(tokens)
         self.memory.sweep(lambda rendition: self.marks.are_current(rendition.marks))
         self._heard = True
+        self._on_purge(tokens)
 
     def _doubt(self) -> None:
         """A purge may have been missed while the subscription was away."""
@@ -350,9 +353,10 @@ def assemble(
     settings: TieredSettings = TieredSettings(),
     observe: Callable[[str, float], None] = lambda *_: None,
     observe_value: Callable[[int], None] = lambda _: None,
+    on_purge: Callable[[Collection[str]], None] = lambda _: None,
 ) -> Tiered:
     """The tiers of a configuration, not started. `observe(op, seconds)` is told of every answered Redis command,
-    `observe_value(bytes)` of every body that is kept.
+    `observe_value(bytes)` of every body that is kept, `on_purge(groups)` of what another server has purged.
 
     ValueError: `redis.url` or its namespace cannot be used.
     """
@@ -369,4 +373,5 @@ def assemble(
         board=board,
         settings=settings,
         observe_value=observe_value,
+        on_purge=on_purge,
     )

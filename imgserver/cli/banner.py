@@ -3,7 +3,6 @@
 import webbrowser
 from dataclasses import dataclass
 from itertools import cycle, islice
-from pathlib import Path
 from threading import Thread
 
 from imgserver.dialects.native import NativeDialect
@@ -26,14 +25,14 @@ SHOWN = (
 class Banner:
     """Called with the server's address when it listens. The folder is read before: the event loop must not wait."""
 
-    root: Path
+    place: str
     targets: tuple[tuple[str, str], ...]
     open_browser: bool = False
 
     @classmethod
     def of(cls, settings: Settings, *, gallery: bool = False, open_browser: bool = False) -> "Banner":
         front = (("/", "all pictures of the folder"),) if gallery else ()
-        return cls(settings.source.root, (*front, *examples(settings)), open_browser)
+        return cls(settings.source.url or str(settings.source.root), (*front, *examples(settings)), open_browser)
 
     def __call__(self, base: str) -> None:
         from rich.console import Console
@@ -42,7 +41,7 @@ class Banner:
         base = base.rstrip("/")
         # Lines, not a rich table: a table cuts what is wider than the terminal, and a cut URL is no URL.
         console = Console(soft_wrap=True, highlight=False)
-        console.print(Text.assemble(("imgserver", "bold"), f" serves {self.root} at {base}; Ctrl-C stops it\n"))
+        console.print(Text.assemble(("imgserver", "bold"), f" serves {self.place} at {base}; Ctrl-C stops it\n"))
         column = max(len(meaning) for _, meaning in self.targets) + 2
         for target, meaning in self.targets:
             # Styled text, not markup: the brackets of an IPv6 address would end a [link=...] tag.
@@ -57,15 +56,21 @@ class Banner:
 def examples(settings: Settings) -> list[tuple[str, str]]:
     """Targets with their meanings: each transformation on another picture while there are some, and the health page."""
     dialect = make_dialect(settings)
-    root = settings.source.root
-    spellable = (path for path in pictures_in(root) if dialect.is_spellable(SourceRef(settings.source.name, path)))
+    found = pictures_in(settings.source.root) if settings.source.kind == "folder" else iter(())
+    spellable = (path for path in found if dialect.is_spellable(SourceRef(settings.source.name, path)))
     pictures = list(islice(spellable, len(SHOWN)))
     shown = [
         (dialect.build(SourceRef(settings.source.name, name), options), meaning)
         for (options, meaning), name in zip(_shown(dialect), cycle(pictures), strict=False)
     ]
-    hint = [] if pictures else [("/img/w_400/<file>", f"no pictures in {root} yet; put some there")]
+    hint = [] if pictures else [("/img/w_400/<file>", _hint(settings))]
     return [*shown, *hint, ("/api/health", "is it well")]
+
+
+def _hint(settings: Settings) -> str:
+    if settings.source.kind == "folder":
+        return f"no pictures in {settings.source.root} yet; put some there"
+    return "a picture of this source, at most 400 wide"
 
 
 def _shown(dialect: NativeDialect) -> tuple[tuple[str, str], ...]:

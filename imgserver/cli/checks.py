@@ -81,6 +81,8 @@ def _temporary(_: Settings) -> Check:
 
 
 def _folder(settings: Settings) -> Check:
+    if settings.source.kind != "folder":
+        return Check("source", True, settings.source.url)
     root = settings.source.root
     ok = root.is_dir() and os.access(root, os.R_OK | os.X_OK)
     return Check("source folder", ok, str(root), "" if ok else "set source.root to a folder this user may read")

@@ -58,11 +58,11 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
     Example:
       IMGSERVER_WORKERS_COUNT=4 imgserver config show
     """
-    from imgserver.settings import SECRETS, values
+    from imgserver.settings import SECRETS, pattern_of, values
 
     loaded = read_settings(config)
     rows = {
-        name: ("(hidden)" if value and name in SECRETS else value, str(loaded.origins[name]))
+        name: ("(hidden)" if value and pattern_of(name) in SECRETS else value, str(loaded.origins[name]))
         for name, value in values(loaded.settings).items()
     }
     rules = _policy_rows(loaded.settings.security.policy)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from imgserver import expiry
+from imgserver.addresses import REMOTE
 from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
 from imgserver.cli.files import replace_file
@@ -59,7 +60,7 @@ def get(target: str, *, output: Path | None, root: Path | None, accept: str | No
         result = asyncio.run(_render(request, settings))
     except NotFound:
         hint = f"; {request.mistaken}" if request.mistaken else ""
-        fail(f"{request.ref.path}: no such picture in {settings.source.root}{hint}")
+        fail(f"{request.ref.path}: no such picture in {_place(settings, request)}{hint}")
     milliseconds = (time.perf_counter() - begun) * 1000
     where = _write(result.body, output)
     size = f"{result.size.width}×{result.size.height}"
@@ -87,16 +88,28 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
     from imgserver.engine.job import Job
     from imgserver.engine.render import render
     from imgserver.engine.vips import open_engine
-    from imgserver.sources.folder import Folder
+    from imgserver.sources.spool import unobserved
+    from imgserver.web.sources import make_sources
 
     open_engine(svg=settings.limits.svg)
-    named = settings.sources.get(request.ref.source, settings.source)
-    folder = Folder(named.root)
+    sources = make_sources(settings, audit=_unheard, observe=unobserved)
+    await sources.start()
     try:
-        async with folder.open(request.ref.path) as original:
+        if sources.remote is not None and request.ref.source == REMOTE:
+            sources.remote.admit(request.ref.path, signed=request.signed)
+        async with sources.by_name[request.ref.source].open(request.ref.path) as original:
             return render(Job(original.path, request.plan, settings.limits, settings.quality))
     finally:
-        folder.close()
+        await sources.close()
+
+
+def _place(settings: "Settings", request: "ImageRequest") -> str:
+    place = settings.sources.get(request.ref.source, settings.source)
+    return place.url or str(place.root)
+
+
+def _unheard(event: str, *, reason: str, **facts: object) -> None:
+    """The one who asks is told; there is no log."""
 
 
 def _write(body: bytes, output: Path | None) -> str:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.argument("place", metavar="[DIR|URL]", required=False)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", "-p", help="Port to listen on; 0 takes a free one.  [default: 8080]")
 @click.option("--workers", help="Worker processes; 0 counts the CPUs.  [default: 0]")
 @click.option("--open", "-o", "open_browser", is_flag=True, help="Open the first of the URLs in the browser.")
 @config_option
 def serve(
-    folder: Path | None,
+    place: str | None,
     *,
     host: str | None,
     port: str | None,
@@ -28,21 +28,22 @@ def serve(
     open_browser: bool,
     config: Path | None,
 ) -> None:
-    """Serve the pictures of DIR, transformed by URL.
+    """Serve the pictures of DIR, transformed by URL; or those below a URL: https://, s3://, gs://, az://.
 
-    Without DIR the folder is source.root of the settings, else the current one. Prints URLs to click. Stop it
+    Without either it is the source of the settings, else the current folder. Prints URLs to click. Stop it
     with Ctrl-C; open requests are finished.
 
     \b
     Examples:
       imgserver serve ./photos
       imgserver serve ./photos --port 0 --open
+      imgserver serve s3://bucket/photos
       imgserver serve --host 0.0.0.0 --config imgserver.toml
 
     \b
     Exit codes: 0 stopped, 1 could not start, 2 wrong command line.
     """
-    given = {"source.root": folder, "server.host": host, "server.port": port, "workers.count": workers}
+    given = {_setting_of(place): place, "server.host": host, "server.port": port, "workers.count": workers}
     loaded = read_settings(config, **given)
     _refuse_missing_folder(loaded)
     from imgserver.cli.banner import Banner
@@ -53,8 +54,14 @@ def serve(
     run(loaded.settings, Banner.of(loaded.settings, gallery=gallery, open_browser=open_browser))
 
 
+def _setting_of(place: str | None) -> str:
+    return "source.url" if place and "://" in place else "source.root"
+
+
 def _refuse_missing_folder(loaded: "Loaded") -> None:
     """Refused before anything starts: a mistyped folder would be a server of 404s."""
+    if loaded.settings.source.kind != "folder":
+        return
     root = loaded.settings.source.root
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"

@@ -34,6 +34,16 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Listed(Protocol):
+    """A source, or an origin, that can tell what there is."""
+
+    async def pictures(self, limit: int) -> list[str]:
+        """Paths of the first `limit` files that are named like pictures, none hidden. Raises what `open` raises; a
+        source whose origin cannot be listed has none."""
+        ...
+
+
+@runtime_checkable
 class Writable(Protocol):
     """A source that also keeps what is given to it, whole or not at all: a reader sees the old file or the new one."""
 

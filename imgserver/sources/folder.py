@@ -12,20 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied, Unavailable
-from imgserver.formats import FORMAT_OF_SUFFIX, READABLE
 from imgserver.rendition import Fingerprint, Original
 from imgserver.sources.descriptors import LINUX_FDS, head_of, open_regular, worker_path
 from imgserver.sources.filing import file
+from imgserver.sources.names import LOOKED_AT, is_picture
 from imgserver.sources.threads import Threads
 
 T = TypeVar("T")
 
 THREADS = 4
-PICTURE_SUFFIXES = tuple(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name in READABLE - {"svg"})
 # How long the look at a file that was read may take; it is one system call, on a file system that may hang.
 LAST_LOOK_SECONDS = 2.0
-# A folder may hold millions of files; who shows some of its pictures looks at the first of them.
-LOOKED_AT = 2_000
 
 
 class Folder:
@@ -155,7 +152,7 @@ class Folder:
 def pictures_in(root: Path) -> Iterator[str]:
     """Paths inside `root` of the files that are named like pictures, among the first LOOKED_AT that are not hidden."""
     for path in islice(_visible_files(root), LOOKED_AT):
-        if path.name.lower().endswith(PICTURE_SUFFIXES):
+        if is_picture(path.name):
             yield path.relative_to(root).as_posix()
 
 

@@ -21,6 +21,7 @@ from imgserver.errors import Conflict, DeadlineExceeded, ImgserverError, NotFoun
 from imgserver.formats import FORMATS
 from imgserver.media import format_of
 from imgserver.sources.answers import max_age_seconds
+from imgserver.sources.names import LOOKED_AT, is_picture
 from imgserver.sources.origin import Sink, Told, Validators
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 CHUNK_BYTES = 1 << 18
+LISTED_AT_ONCE = 500
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 WARNING_SECONDS = 60.0
@@ -119,6 +121,24 @@ class ObjectOrigin:
             raise Conflict()
         async with self._in_time(), self._translated():
             await self._put(path, body, replace=replace)
+
+    async def pictures(self, limit: int) -> list[str]:
+        """As in `Listed`: among the first LOOKED_AT objects, in the store's own order."""
+        found: list[str] = []
+        async with self._in_time(), self._translated():
+            seen = 0
+            async for batch in self._listed():
+                found += [path for path in batch if is_picture(path)]
+                seen += len(batch)
+                if len(found) >= limit or seen >= LOOKED_AT:
+                    break
+        return found[:limit]
+
+    async def _listed(self) -> AsyncIterator[list[str]]:
+        import obstore
+
+        async for objects in obstore.list(self._store, chunk_size=LISTED_AT_ONCE):
+            yield [str(one["path"]) for one in objects]
 
     async def close(self) -> None:
         """The client has nothing to be closed."""

@@ -30,7 +30,7 @@ from imgserver.errors import (
 )
 from imgserver.flights import Flights
 from imgserver.rendition import Fingerprint, Original
-from imgserver.sources import Writable
+from imgserver.sources import Listed, Writable
 from imgserver.sources.descriptors import head_of, worker_path
 from imgserver.sources.draft import Draft
 from imgserver.sources.facts import Age, Facts, age_of, learnt, state_of
@@ -159,6 +159,10 @@ class Spool:
             raise SourceDenied("This source is only read")
         await self._origin.store(path, body, replace=replace)
         await self.forget(path)
+
+    async def pictures(self, limit: int) -> list[str]:
+        """As in `Listed`; none where the origin is not."""
+        return await self._origin.pictures(limit) if isinstance(self._origin, Listed) else []
 
     async def forget(self, path: str) -> None:
         """For a purge: the original is downloaded again, whatever its origin said of its age."""

@@ -10,8 +10,8 @@ The body is JSON with exactly one of these:
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
@@ -20,6 +20,7 @@ from imgserver import negotiation
 from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
+from imgserver.plan import SourceRef
 from imgserver.service import ImageService
 from imgserver.web.door import Door
 
@@ -31,22 +32,43 @@ OFFERS: tuple[tuple[str, ...], ...] = ((), ("webp",), ("avif", "webp"))
 WISHES = ("url", "source", "prefix", "tag", "group", "all")
 
 
+class Originals(Protocol):
+    """What is kept of far sources; see web/sources.py."""
+
+    async def forget(self, groups: Collection[str]) -> None: ...
+
+    async def forget_one(self, ref: SourceRef) -> None: ...
+
+
 class Purge:
-    def __init__(self, service: ImageService, dialect: NativeDialect, door: Door) -> None:
+    def __init__(self, service: ImageService, dialect: NativeDialect, door: Door, originals: Originals) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
         self._door = door
+        self._originals = originals
 
     async def __call__(self, request: web.Request) -> web.Response:
         key = self._door.require(request, "purge", route="purge")
         wish = await _wish(request)
         groups = self._groups(wish)
+        # First: a render that comes between must not find the original of before under the marks of after.
+        await self._forget_originals(wish, groups)
         counts = await self._cache.purge(groups)
         self._door.audit("admin_action", reason="purge", wish=next(iter(wish)), key=key, memory=counts.memory)
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
+
+    async def _forget_originals(self, wish: Mapping[str, Any], groups: tuple[str, ...]) -> None:
+        """Whoever purges one picture has seen that its original is another by now."""
+        match wish:
+            case {"url": str(target)}:
+                await self._originals.forget_one(self._dialect.parse(target).ref)
+            case {"source": str(path)}:
+                await self._originals.forget_one(self._dialect.ref(path.strip("/")))
+            case _:
+                await self._originals.forget(groups)
 
     def _groups(self, wish: Mapping[str, Any]) -> tuple[str, ...]:
         match wish:

@@ -11,6 +11,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from structlog.typing import FilteringBoundLogger
 
 from imgserver import __version__, audit
+from imgserver.addresses import REMOTE
 from imgserver.admission import Admission
 from imgserver.apikeys import ApiKeys
 from imgserver.behind import Behind
@@ -24,13 +25,14 @@ from imgserver.flights import Flights
 from imgserver.grammar import make_dialect, make_owners_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.plan import ImageRequest
 from imgserver.policy import Policy
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendition import Rendition
 from imgserver.service import Edition, ImageService
 from imgserver.settings import ServerSettings, Settings
-from imgserver.sources import Writable
+from imgserver.sources import Listed, Writable
 from imgserver.sources.looks import RecentLooks
 from imgserver.tags import Tags
 from imgserver.uploads import Uploads
@@ -80,9 +82,9 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     metrics = Metrics()
     logger, writer = make_logger(settings.log, log_stream)
     trail = _trail(metrics, logger)
-    sources = make_sources(settings)
+    sources = make_sources(settings, trail, observation.of_origins(metrics))
     service = _service(settings, sources, metrics, logger, trail)
-    health = Health(service)
+    health = Health(service, sources.spools)
 
     ledger = Ledger(make_request_log(settings.log, logger, writer))
     metrics.registry.register(ledger.tallies)
@@ -108,7 +110,13 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     )
     metrics.watch(
         lambda: state.read(
-            service, app[GUARD], ledger, app[UPLOADS], ready=health.ready, dropped_lines=writer.dropped_lines
+            service,
+            sources.spools,
+            app[GUARD],
+            ledger,
+            app[UPLOADS],
+            ready=health.ready,
+            dropped_lines=writer.dropped_lines,
         )
     )
     return app
@@ -144,7 +152,7 @@ def _service(
     workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger, trail))
     return ImageService(
         sources=sources.by_name,
-        cache=make_cache(settings, metrics),
+        cache=make_cache(settings, metrics, sources.forget_soon),
         looks=RecentLooks(),
         flights=Flights[Rendition](),
         admission=Admission(settings.queue, slots=workers.count),
@@ -166,7 +174,8 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     service, health = app[SERVICE], app[HEALTH]
     dialect = make_dialect(settings)
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
-    app[PICTURES] = boundary.around(ImageHandler(dialect, service, settings.http), IMAGE_ROUTE, images.METHODS)
+    pictures = ImageHandler(dialect, service, settings.http, admit=_admission_of(sources))
+    app[PICTURES] = boundary.around(pictures, IMAGE_ROUTE, images.METHODS)
     # With plain `.*` a path that holds an encoded line break would never reach the handler.
     app.router.add_route("*", MOUNT + "{tail:(?s:.*)}", app[PICTURES])
     routes: dict[str, tuple[str, Handler]] = {
@@ -180,19 +189,24 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[DOOR])),
     }
     if app[DOOR].keys.grants("purge"):
-        purge, sweep = Purge(service, make_owners_dialect(settings), app[DOOR]), Sweep(service.cache, app[DOOR])
+        purge, sweep = (
+            Purge(service, make_owners_dialect(settings), app[DOOR], sources),
+            Sweep(service.cache, app[DOOR]),
+        )
         app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
         app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if settings.uploads.access != "off":
-        _route_uploads(app, settings, boundary)
+        _route_uploads(app, settings, sources, boundary)
     if is_gallery_open(settings.server):
-        routes["/"] = ("gallery", Gallery(sources.folder, dialect, settings.source.name))
+        name, listed = settings.source.name, sources.by_name[settings.source.name]
+        assert isinstance(listed, Listed)
+        routes["/"] = ("gallery", Gallery(listed, dialect, source=name, title=settings.source.title))
     for path, (name, handler) in routes.items():
         app.router.add_route("*", path, boundary.around(handler, name))
     app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
 
 
-def _route_uploads(app: web.Application, settings: Settings, boundary: Boundary) -> None:
+def _route_uploads(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
     """Raises ServerFault for a folder that is none, and for a source that cannot be written to."""
     origin = settings.uploads.allow_origin
     scratch = Scratch(settings.uploads.path, app[UPLOADS])
@@ -204,7 +218,7 @@ def _route_uploads(app: web.Application, settings: Settings, boundary: Boundary)
         uploads=app[UPLOADS],
         scratch=scratch,
         tolls=Tolls(app[METRICS], app[AUDIT]),
-        store=_store(app[SERVICE], settings.uploads.store, make_owners_dialect(settings)),
+        store=_store(sources, settings.uploads.store, make_owners_dialect(settings)),
         local=settings.server.is_local,
     )
     handler = boundary.around(upload, uploads.ROUTE, uploads.METHODS if origin else (hdrs.METH_POST,))
@@ -215,14 +229,25 @@ def _route_uploads(app: web.Application, settings: Settings, boundary: Boundary)
     app.cleanup_ctx.append(_scratch_kept(scratch))
 
 
-def _store(service: ImageService, name: str, dialect: NativeDialect) -> Store | None:
+def _store(sources: Sources, name: str, dialect: NativeDialect) -> Store | None:
     if not name:
         return None
-    source = service.sources.get(name)
-    if not isinstance(source, Writable):
-        what = "cannot be written to" if source else f"is no source; there are {', '.join(service.sources)}"
+    source = sources.by_name.get(name)
+    if not isinstance(source, Writable) or name not in sources.writable:
+        what = "is not writable" if source else f"is no source; there are {', '.join(sources.by_name)}"
         raise ServerFault(f"uploads.store: {name} {what}")
     return Store(source, name, dialect)
+
+
+def _admission_of(sources: Sources) -> Callable[[ImageRequest], None]:
+    """Of whole addresses: asked with every request, for a picture that a signed URL has put into the cache must not be
+    answered to an unsigned one."""
+
+    def admit(request: ImageRequest) -> None:
+        if sources.remote is not None and request.ref.source == REMOTE:
+            sources.remote.admit(request.ref.path, signed=request.signed)
+
+    return admit
 
 
 def _from_here_only(handler: Handler, door: Door) -> Handler:
@@ -286,8 +311,9 @@ def _reloads_kept(reloads: Reloads) -> Context:
 
 def _sources_kept(sources: Sources) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
+        await sources.start()
         yield
-        sources.close()
+        await sources.close()
 
     return context
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.plan import SourceRef
-from imgserver.sources.folder import Folder
+from imgserver.sources import Listed
 
 SHOWN = 200
 WIDTHS = (400, 800, 1200)
@@ -54,8 +54,9 @@ POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-ur
 
 
 class Gallery:
-    def __init__(self, folder: Folder, dialect: NativeDialect, source: str) -> None:
-        self._folder = folder
+    def __init__(self, listed: Listed, dialect: NativeDialect, *, source: str, title: str) -> None:
+        self._listed = listed
+        self._title = title
         self._dialect = dialect
         self._source = source
         self._look = _look_of_presets(dialect.presets) if dialect.settings.presets_only else LOOK
@@ -63,11 +64,11 @@ class Gallery:
         self._card = _template("card.html")
 
     async def __call__(self, _: web.Request) -> web.Response:
-        found = await self._folder.pictures(SHOWN)
+        found = await self._listed.pictures(SHOWN)
         paths = [path for path in found if self._dialect.is_spellable(SourceRef(self._source, path))]
         shown = f"{len(paths)} pictures" if len(paths) != 1 else "1 picture"
         values = {
-            "title": html.escape(self._folder.root.name or "pictures"),
+            "title": html.escape(self._title or "pictures"),
             "count": f"the first {SHOWN} pictures" if len(found) == SHOWN else shown,
             "cards": "".join(map(self._card_of, paths)) or "<li class=facts>There is no picture in this folder.</li>",
         }

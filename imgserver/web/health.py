@@ -12,13 +12,15 @@ from aiohttp import web
 
 from imgserver import __version__
 from imgserver.service import ImageService
+from imgserver.sources.spool import Spool
 
 
 class Health:
     """`ready` is what load balancers ask: workers up, and not draining."""
 
-    def __init__(self, service: ImageService) -> None:
+    def __init__(self, service: ImageService, spools: Mapping[str, Spool]) -> None:
         self._service = service
+        self._spools = spools
         self._begun = time.monotonic()
         # They lie in files; health is to be told also when no file can be opened any more.
         self._versions = versions()
@@ -61,6 +63,7 @@ class Health:
             "queue": _facts(service.admission.statistics()),
             "flights": _facts(service.flights.statistics()),
             "cache": _facts(service.cache.statistics()),
+            "spools": {name: _facts(spool.statistics()) for name, spool in self._spools.items()},
             "codecs": _facts(codecs),
             "versions": self._versions,
         }

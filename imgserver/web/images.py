@@ -3,7 +3,7 @@
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from imgserver import expiry, freshness, negotiation, ranges
+from imgserver.addresses import REMOTE
 from imgserver.admission import Criticality
 from imgserver.dialects import Dialect
 from imgserver.errors import NotFound
@@ -58,9 +59,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A parsed target, with a choice per offer and hints (just one where nothing varies)."""
+    """A parsed target, with a choice per offer and hints (just one where nothing varies).
+
+    `guarded`: whether it may be answered is asked each time; neither a remembered target nor a kept picture knows.
+    """
 
     request: ImageRequest
+    guarded: bool
     negotiated: bool
     vary: str
     terms: Terms
@@ -70,9 +75,18 @@ class Wish:
 class ImageHandler:
     """Answers `/img/...`. What can be answered from memory never awaits anything."""
 
-    def __init__(self, dialect: Dialect, service: ImageService, settings: HttpSettings) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        service: ImageService,
+        settings: HttpSettings,
+        *,
+        admit: Callable[[ImageRequest], None] = lambda _: None,
+    ) -> None:
+        """`admit` raises for a request that must not be answered, kept or not."""
         self._dialect = dialect
         self._service = service
+        self._admit = admit
         self._wardrobe = Wardrobe(settings)
         self._version_parameter = settings.version_parameter
         self._timed = settings.server_timing
@@ -83,9 +97,7 @@ class ImageHandler:
             return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})
         begun = time.perf_counter() if self._timed else 0.0
         wish = self._wish(request.raw_path)
-        # Asked for every answer: neither a remembered target nor a kept picture knows the time.
-        ends = wish.request.expires
-        left = None if ends is None else expiry.seconds_left(ends, now=time.time())
+        left = self._guard(wish.request) if wish.guarded else None
         choice = self._choice(wish, request)
         rendition, served = self._service.at_hand(choice.order), None
         if rendition is None:
@@ -106,6 +118,11 @@ class ImageHandler:
         if left is not None:
             _end(headers, left)
         return _answer(request, rendition, headers, outcome)
+
+    def _guard(self, request: ImageRequest) -> int | None:
+        """The seconds its URL is still good for; None: no end. Raises Expired, SourceDenied, NotFound."""
+        self._admit(request)
+        return None if request.expires is None else expiry.seconds_left(request.expires, now=time.time())
 
     def _dress(self, choice: Choice, wish: Wish, rendition: Rendition, now: int) -> None:
         of = rendition.etag, rendition.modified, rendition.fresh_until
@@ -139,7 +156,8 @@ class ImageHandler:
     def _parse(self, target: str) -> Wish:
         request = self._dialect.parse(target)
         terms = Terms(versioned=freshness.is_versioned(target, self._version_parameter))
-        return Wish(request, negotiation.is_negotiated(request.plan), negotiation.vary(request), terms, {})
+        guarded = request.expires is not None or request.ref.source == REMOTE
+        return Wish(request, guarded, negotiation.is_negotiated(request.plan), negotiation.vary(request), terms, {})
 
     def _remember(self, target: str, wish: Wish) -> None:
         self._wishes[target] = wish

@@ -6,11 +6,12 @@ from structlog.typing import FilteringBoundLogger
 
 from imgserver.audit import REASONS, Audit
 from imgserver.cost import Work
-from imgserver.errors import ImgserverError
+from imgserver.errors import ImgserverError, NotFound
 from imgserver.formats import FORMATS
 from imgserver.logs import cut
 from imgserver.metrics import Metrics
 from imgserver.service import Rendered
+from imgserver.sources.questions import Asked
 from imgserver.workers import WorkerEvent
 
 
@@ -47,6 +48,18 @@ def of_failures(metrics: Metrics) -> Callable[[Work, ImgserverError], None]:
     def observe(work: Work, error: ImgserverError) -> None:
         result = "error" if error.status >= 500 and error.status != 501 else "refused"
         metrics.images.labels(work.source_format or "unknown", work.output_format, result).inc()
+
+    return observe
+
+
+def of_origins(metrics: Metrics) -> Callable[[Asked], None]:
+    """Counts the questions to far sources; an absent original is an answer."""
+
+    def observe(asked: Asked) -> None:
+        if asked.reason in ("", NotFound.code):
+            metrics.source_fetch.labels(asked.source).observe(asked.seconds)
+        else:
+            metrics.source_errors.labels(asked.source, asked.reason).inc()
 
     return observe
 

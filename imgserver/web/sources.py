@@ -1,28 +1,130 @@
-"""The sources of a configuration, by name."""
+"""The sources of a configuration, by name: folders as they are, all else behind a spool of its own."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 
+from imgserver.addresses import REMOTE
+from imgserver.audit import Audit
+from imgserver.caches.groups import ALL, groups_of
+from imgserver.errors import ServerFault
+from imgserver.plan import SourceRef
 from imgserver.settings import Settings
-from imgserver.sources import Source
+from imgserver.sources import Source, http
 from imgserver.sources.folder import Folder
+from imgserver.sources.objects import ObjectOrigin
+from imgserver.sources.origin import Origin
+from imgserver.sources.places import Place
+from imgserver.sources.questions import Asked
+from imgserver.sources.sites import Remote
+from imgserver.sources.spool import Spool
+from imgserver.tags import Tags
+from imgserver.web.keeping import own_folder
+
+REMOTE_IDENTITY = "addresses"
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
 class Sources:
-    """`folder` is the default source, of which the gallery shows the pictures."""
+    """`remote` admits whole addresses; None: none are served. Use between `start` and `close`."""
 
-    by_name: Mapping[str, Source]
-    folder: Folder
+    def __init__(
+        self, by_name: Mapping[str, Source], *, writable: Collection[str], remote: Remote | None, tags: Tags
+    ) -> None:
+        self.by_name = by_name
+        self.writable = writable
+        self.remote = remote
+        self._tags = tags
+        self._to_forget: set[str] = set()
+        self._told = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
 
-    def close(self) -> None:
+    async def start(self) -> None:
+        for spool in self.spools.values():
+            await spool.start()
+        self._work = asyncio.create_task(self._forget_what_is_told())
+
+    async def close(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait([self._work])
         for source in self.by_name.values():
             if isinstance(source, Folder):
                 source.close()
+        await asyncio.gather(*(spool.close() for spool in self.spools.values()))
+
+    @property
+    def spools(self) -> Mapping[str, Spool]:
+        return {name: source for name, source in self.by_name.items() if isinstance(source, Spool)}
+
+    async def forget(self, groups: Collection[str]) -> None:
+        """For a purge: originals of these groups are downloaded again, whatever their origins said of their age."""
+        for name, spool in self.spools.items():
+            await spool.forget_all(self._rule(name, frozenset(groups)))
+
+    def forget_soon(self, groups: Collection[str]) -> None:
+        """The same behind the caller's back, for purges of other servers."""
+        self._to_forget.update(groups)
+        self._told.set()
+
+    async def forget_one(self, ref: SourceRef) -> None:
+        spool = self.spools.get(ref.source)
+        if spool is not None:
+            await spool.forget(ref.path)
+
+    async def _forget_what_is_told(self) -> None:
+        while True:
+            await self._told.wait()
+            self._told.clear()
+            groups, self._to_forget = self._to_forget, set()
+            try:
+                await self.forget(groups)
+            except OSError as error:
+                log.warning("Originals of a purge could not be forgotten: %s", error)
+
+    def _rule(self, source: str, groups: frozenset[str]) -> Callable[[str], bool]:
+        if ALL in groups:
+            return lambda _: True
+        return lambda path: not groups.isdisjoint(groups_of(SourceRef(source, path), tags=self._tags.of_path(path)))
 
 
-def make_sources(settings: Settings) -> Sources:
-    """Raises ServerFault where a folder is none."""
-    folder = Folder(settings.source.root)
-    others = {name: Folder(source.root) for name, source in settings.sources.items()}
-    return Sources({settings.source.name: folder, **others}, folder)
+def make_sources(settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Sources:
+    """Raises ServerFault where a folder is none, or a store cannot be made. `observe` is told of each question to a
+    far source."""
+    places: dict[str, Place] = {settings.source.name: settings.source, **settings.sources}
+    made = {name: _source(name, place, settings, audit, observe) for name, place in places.items()}
+    remote = None
+    if settings.remote.are_served:
+        site = settings.remote.site(settings.fetch, settings.spool)
+        remote = Remote(site, audit=audit)
+        made[REMOTE] = _spool(REMOTE, http.remote(site, remote, audit=audit), REMOTE_IDENTITY, settings, observe)
+    writable = frozenset(name for name, place in places.items() if place.writable)
+    return Sources(made, writable=writable, remote=remote, tags=Tags.of(settings.tags))
+
+
+def _source(name: str, place: Place, settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Source:
+    origin: Origin
+    if place.kind == "folder":
+        return Folder(place.root, writable=place.writable)
+    try:
+        if place.kind == "http":
+            origin = http.named(name, place.site(settings.fetch, settings.spool), audit=audit)
+        else:
+            origin = ObjectOrigin(place.store(settings.fetch))
+    except (ServerFault, ValueError) as error:
+        raise ServerFault(f"source {name}: {error}") from error
+    return _spool(name, origin, place.identity, settings, observe)
+
+
+def _spool(name: str, origin: Origin, identity: str, settings: Settings, observe: Callable[[Asked], None]) -> Spool:
+    """In a folder of this origin alone: what another has left there would never be found, and take room."""
+    base = settings.spool.path if settings.spool.path != Path() else own_folder(settings) / "spool"
+    folder = base / sha256(identity.encode()).hexdigest()[:16]
+    # All who waited for one slow origin may come for a worker at once: they must not fill the room by themselves.
+    waiting = min(settings.spool.waiting, settings.queue.room)
+    terms = replace(settings.spool, path=folder, waiting=waiting)
+    return Spool(origin, terms, name=name, identity=identity, observe=observe)

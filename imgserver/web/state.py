@@ -1,5 +1,6 @@
 """From the components' frozen statistics to the state series of `metrics.STATE`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from imgserver.admission import SHED_REASONS
@@ -9,13 +10,21 @@ from imgserver.caches.memory import MemoryStatistics
 from imgserver.caches.redis import RedisStatistics
 from imgserver.metrics import State
 from imgserver.service import ImageService
+from imgserver.sources.spool import Spool
 from imgserver.uploads import Uploads, UploadStatistics
 from imgserver.web.connections import Guard
 from imgserver.web.ledger import Ledger
 
 
 def read(
-    service: ImageService, guard: Guard, ledger: Ledger, uploads: Uploads, *, ready: bool, dropped_lines: int
+    service: ImageService,
+    spools: Mapping[str, Spool],
+    guard: Guard,
+    ledger: Ledger,
+    uploads: Uploads,
+    *,
+    ready: bool,
+    dropped_lines: int,
 ) -> State:
     return {
         "ready": float(ready),
@@ -31,6 +40,7 @@ def read(
         **_queue(service, uploads.statistics()),
         **_workers(service),
         **_cache(service),
+        **_spools(spools),
     }
 
 
@@ -106,6 +116,19 @@ def _room(disk: DiskStatistics | None) -> dict[str, Any]:
     if disk is None or disk.free_bytes is None or disk.size_bytes is None:
         return {"cache_disk_free_bytes": {}, "cache_disk_size_bytes": {}}
     return {"cache_disk_free_bytes": disk.free_bytes, "cache_disk_size_bytes": disk.size_bytes}
+
+
+def _spools(spools: Mapping[str, Spool]) -> dict[str, Any]:
+    told = {name: spool.statistics() for name, spool in spools.items()}
+    results = ("hits", "fetches", "revalidations", "looks", "joined", "failures", "refused")
+    return {
+        "spool_entries": {name: one.entries for name, one in told.items()},
+        "spool_size_bytes": {name: one.bytes for name, one in told.items()},
+        "spool_limit_bytes": {name: one.limit_bytes for name, one in told.items()},
+        "spool_waiting": {name: one.waiting for name, one in told.items()},
+        "spool_requests_total": {(name, word): getattr(one, word) for name, one in told.items() for word in results},
+        "spool_evictions_total": {name: one.evictions for name, one in told.items()},
+    }
 
 
 def _redis(link: LinkStatistics | None) -> dict[str, Any]:

@@ -1,0 +1,16 @@
+"""What a file's name tells of it."""
+
+from pathlib import PurePosixPath
+
+from imgserver.formats import FORMAT_OF_SUFFIX, READABLE
+
+PICTURE_SUFFIXES = tuple(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name in READABLE - {"svg"})
+# A source may hold millions of files; who shows some of its pictures looks at the first of them.
+LOOKED_AT = 2_000
+
+
+def is_picture(path: str) -> bool:
+    """Whether it is named like one, and neither it nor a folder above it is hidden."""
+    return path.lower().endswith(PICTURE_SUFFIXES) and not any(
+        part.startswith(".") for part in PurePosixPath(path).parts
+    )
