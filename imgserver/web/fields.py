@@ -12,9 +12,9 @@ from imgserver import freshness, negotiation
 from imgserver.caches.groups import told
 from imgserver.formats import FORMATS
 from imgserver.freshness import Terms
+from imgserver.orders import Order, Served
 from imgserver.plan import ImageRequest
 from imgserver.rendition import Rendition
-from imgserver.service import Order, Served
 from imgserver.settings import HttpSettings
 from imgserver.web.middleware import EMBEDDING, SECURITY
 

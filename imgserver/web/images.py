@@ -17,9 +17,10 @@ from imgserver.dialects import Dialect
 from imgserver.errors import NotFound
 from imgserver.freshness import Terms
 from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.orders import Order, Served
 from imgserver.plan import ImageRequest
 from imgserver.rendition import Rendition
-from imgserver.service import ImageService, Order, Served
+from imgserver.service import ImageService
 from imgserver.settings import HttpSettings
 from imgserver.web.answers import Picture, Ready, date_line, is_plain, spell
 from imgserver.web.fields import CACHE_STATUS, CDN_CACHE_CONTROL, MADE, Wardrobe, hit_status, stale_status

@@ -45,7 +45,7 @@ def read(
 
 
 def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
-    queue = service.admission.statistics()
+    queue = service.rendering.admission.statistics()
     return {
         "queue_jobs": {
             ("render", "ready"): queue.waiting,
@@ -65,7 +65,7 @@ def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
 
 
 def _workers(service: ImageService) -> dict[str, Any]:
-    workers = service.workers.statistics()
+    workers = service.rendering.workers.statistics()
     return {
         "workers": {
             "busy": workers.busy,
