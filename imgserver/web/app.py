@@ -22,7 +22,7 @@ from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
 from imgserver.errors import ServerFault
 from imgserver.flights import Flights
-from imgserver.grammar import make_dialect, make_owners_dialect
+from imgserver.grammar import Dialects
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.orders import Edition
@@ -50,6 +50,7 @@ from imgserver.web.ledger import METHODS, Ledger
 from imgserver.web.middleware import Boundary, Handler, not_found
 from imgserver.web.policies import Policies
 from imgserver.web.reload import Reloads
+from imgserver.web.rereading import Rereading
 from imgserver.web.scratch import Scratch
 from imgserver.web.sources import Sources, make_sources
 from imgserver.web.sweeping import Sweep
@@ -66,6 +67,7 @@ LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
 RELOADS = web.AppKey("reloads", Reloads)
 POLICIES = web.AppKey("policies", Policies)
+REREADING = web.AppKey("rereading", Rereading)
 DOOR = web.AppKey("door", Door)
 UPLOADS = web.AppKey("uploads", Uploads)
 
@@ -76,8 +78,11 @@ MOUNT = "/img/"
 LAG_PROBE_SECONDS = 0.5
 
 
-def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.Application:
-    """The whole server as an application that owns its workers, its log and its metrics.
+def make_app(
+    settings: Settings, *, reread: Callable[[], Settings] | None = None, log_stream: BinaryIO | None = None
+) -> web.Application:
+    """The whole server as an application that owns its workers, its log and its metrics. `reread` reads the settings
+    again, for SIGHUP.
 
     Raises ServerFault when the source folder is none. Call it in the main thread: workers die with their creator.
     """
@@ -94,8 +99,11 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
     app[AUDIT], app[RELOADS] = trail, Reloads(logger)
     app[GUARD] = Guard(settings.server)
-    app[DOOR] = Door(ApiKeys(settings.api_keys, admin_key=settings.admin.key), trail)
+    app[DOOR] = Door(_api_keys(settings), trail)
     app[UPLOADS] = Uploads(settings.uploads)
+    app[REREADING] = Rereading(settings, reread or (lambda: settings), metrics=metrics, audit=trail, logger=logger)
+    app[REREADING].follow(lambda new: app[DOOR].adopt(_api_keys(new)))
+    app[RELOADS].add("settings", app[REREADING].reload)
     boundary = Boundary(ledger, logger, attacks.of_errors(trail))
     _route(app, settings, sources, boundary)
     _rule(app, settings, boundary)
@@ -124,6 +132,10 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     return app
 
 
+def _api_keys(settings: Settings) -> ApiKeys:
+    return ApiKeys(settings.api_keys, admin_key=settings.admin.key)
+
+
 def _trail(metrics: Metrics, logger: FilteringBoundLogger) -> audit.Trail:
     """Known label sets exist from the start: a series that is missing hides an alert."""
     for labels in audit.label_sets():
@@ -143,8 +155,23 @@ def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
 
     app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
     app[RELOADS].add("policy", app[POLICIES].reload)
-    for reason, sentence in weaknesses.find(settings, app[POLICIES].current):
-        app[AUDIT]("config_weak", reason=reason, detail=sentence)
+    _warn(app, settings)
+
+
+def _warn(app: web.Application, settings: Settings) -> None:
+    """Of weak settings at the start, and of those that are so anew since they were read again."""
+    told: set[tuple[str, str]] = set()
+
+    def warn(current: Settings) -> None:
+        nonlocal told
+        found = dict.fromkeys(weaknesses.find(current, app[POLICIES].current))
+        for reason, sentence in found:
+            if (reason, sentence) not in told:
+                app[AUDIT]("config_weak", reason=reason, detail=sentence)
+        told = set(found)
+
+    warn(settings)
+    app[REREADING].follow(warn)
 
 
 def _service(
@@ -177,9 +204,15 @@ def _service(
 
 def _route(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
     service, health = app[SERVICE], app[HEALTH]
-    dialect = make_dialect(settings)
+    dialects = Dialects.of(settings)
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
-    pictures = ImageHandler(dialect, service, settings.http, admit=_admission_of(sources))
+    pictures = ImageHandler(dialects.public, service, settings.http, admit=_admission_of(sources))
+
+    def adopt(new: Settings) -> None:
+        dialects.adopt(new)
+        pictures.forget()
+
+    app[REREADING].follow(adopt)
     app[PICTURES] = boundary.around(pictures, IMAGE_ROUTE, images.METHODS)
     # With plain `.*` a path that holds an encoded line break would never reach the handler.
     app.router.add_route("*", MOUNT + "{tail:(?s:.*)}", app[PICTURES])
@@ -193,37 +226,51 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         ),
         "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[DOOR])),
     }
-    if app[DOOR].keys.grants("purge"):
-        purge, sweep = (
-            Purge(service, make_owners_dialect(settings), app[DOOR], sources),
-            Sweep(service.cache, app[DOOR]),
-        )
-        app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
-        app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
+    elsewhere = boundary.around(not_found, "other", tuple(METHODS))
+    admins: dict[str, tuple[str, Handler]] = {
+        "/api/admin/purge": ("purge", Purge(service, dialects.owners, app[DOOR], sources)),
+        "/api/admin/sweep": ("sweep", Sweep(service.cache, app[DOOR])),
+    }
+    for path, (name, handler) in admins.items():
+        opened = boundary.around(handler, name, admin.METHODS)
+        app.router.add_route("*", path, _once_granted(app[DOOR], "purge", opened, elsewhere))
     if settings.uploads.access != "off":
-        _route_uploads(app, settings, sources, boundary)
+        _route_uploads(app, settings, sources, dialects.owners, boundary)
     if is_gallery_open(settings.server):
         name, listed = settings.source.name, sources.by_name[settings.source.name]
         assert isinstance(listed, Listed)
-        routes["/"] = ("gallery", Gallery(listed, dialect, source=name, title=settings.source.title))
+        routes["/"] = ("gallery", Gallery(listed, dialects.public, source=name, title=settings.source.title))
     for path, (name, handler) in routes.items():
         app.router.add_route("*", path, boundary.around(handler, name))
-    app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
+    app.router.add_route("*", "/{tail:(?s:.*)}", elsewhere)
 
 
-def _route_uploads(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
+def _once_granted(door: Door, scope: str, opened: Handler, elsewhere: Handler) -> Handler:
+    """Where no key opens it, there is no such page; keys come and go while the server serves."""
+
+    async def there(request: web.Request) -> web.StreamResponse:
+        return await (opened if door.keys.grants(scope) else elsewhere)(request)
+
+    return there
+
+
+def _route_uploads(
+    app: web.Application, settings: Settings, sources: Sources, owners: NativeDialect, boundary: Boundary
+) -> None:
     """Raises ServerFault for a folder that is none, and for a source that cannot be written to."""
     origin = settings.uploads.allow_origin
     scratch = Scratch(settings.uploads.path, app[UPLOADS])
+    grammar = Grammar(settings.native, settings.presets)
+    app[REREADING].follow(lambda new: grammar.adopt(new.presets))
     upload = UploadHandler(
         app[SERVICE].rendering,
-        Grammar(settings.native, settings.presets),
+        grammar,
         settings.uploads,
         door=app[DOOR],
         uploads=app[UPLOADS],
         scratch=scratch,
         tolls=Tolls(app[METRICS], app[AUDIT]),
-        store=_store(sources, settings.uploads.store, make_owners_dialect(settings)),
+        store=_store(sources, settings.uploads.store, owners),
         local=settings.server.is_local,
     )
     handler = boundary.around(upload, uploads.ROUTE, uploads.METHODS if origin else (hdrs.METH_POST,))

@@ -49,6 +49,10 @@ class Door:
         self.audit = audit
         self._failures = failures or Failures()
 
+    def adopt(self, keys: ApiKeys) -> None:
+        """From the next request on; who sent wrong ones is not forgotten."""
+        self.keys = keys
+
     def require(self, request: web.Request, scope: str, *, route: str) -> str:
         """The id of the key; `route` is what the audit is told beside a refusal.
 

@@ -59,29 +59,30 @@ class Gallery:
         self._title = title
         self._dialect = dialect
         self._source = source
-        self._look = _look_of_presets(dialect.presets) if dialect.settings.presets_only else LOOK
         self._page = _template("gallery.html")
         self._card = _template("card.html")
 
     async def __call__(self, _: web.Request) -> web.Response:
         found = await self._listed.pictures(SHOWN)
+        look = _look_of_presets(self._dialect.presets) if self._dialect.settings.presets_only else LOOK
         paths = [path for path in found if self._dialect.is_spellable(SourceRef(self._source, path))]
         shown = f"{len(paths)} pictures" if len(paths) != 1 else "1 picture"
         values = {
             "title": html.escape(self._title or "pictures"),
             "count": f"the first {SHOWN} pictures" if len(found) == SHOWN else shown,
-            "cards": "".join(map(self._card_of, paths)) or "<li class=facts>There is no picture in this folder.</li>",
+            "cards": "".join(self._card_of(path, look) for path in paths)
+            or "<li class=facts>There is no picture in this folder.</li>",
         }
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
         return web.Response(text=self._page.substitute(values), content_type="text/html", headers=headers)
 
-    def _card_of(self, path: str) -> str:
-        links = " ".join(f'<a href="{self._url(path, wish)}">{word}</a>' for word, wish in self._look.links.items())
+    def _card_of(self, path: str, look: Look) -> str:
+        links = " ".join(f'<a href="{self._url(path, wish)}">{word}</a>' for word, wish in look.links.items())
         values: Mapping[str, str] = {
             "name": html.escape(path),
-            "full": self._url(path, self._look.full),
-            "small": self._url(path, next(iter(self._look.sizes.values()))),
-            "srcset": ", ".join(f"{self._url(path, wish)} {size}" for size, wish in self._look.sizes.items()),
+            "full": self._url(path, look.full),
+            "small": self._url(path, next(iter(look.sizes.values()))),
+            "srcset": ", ".join(f"{self._url(path, wish)} {size}" for size, wish in look.sizes.items()),
             "links": links,
         }
         return self._card.substitute(values)
