@@ -26,10 +26,10 @@ The floors
        made by rendering.py, over admission.py (waiting room, slots, deadlines; backlog.py counts it) with cost.py and
        estimate.py (what a render will take), workers.py (slots) over crew.py (a fixed number of processes kept alive)
        over worker.py (one process), and quarantine.py (originals that killed). While many wait, degradation.py (a rule
-       of floor 0) says what is left out; quota.py bounds what strangers have made anew, refusals.py remembers what cannot be answered;
-       uploads.py says who may upload now. rules.py and buckets.py hold the policy: what is rendered, and how often one
-       client may ask. Below floor 2, for the service and for sources: flights.py (one making per key) and behind.py
-       (renewal behind answers).
+       of floor 0) says what is left out. quota.py bounds what strangers have made anew, refusals.py remembers what
+       cannot be answered; uploads.py says who may upload now. rules.py and buckets.py hold the policy: what is
+       rendered, and how often one client may ask. Below floor 2, for the service and for sources: flights.py (one
+       making per key) and behind.py (renewal behind answers).
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
        requests into orders and renditions into answers, dressed by web/fields.py; web/uploads.py takes pictures in,
        behind web/door.py; settings.py composes the sections that stand beside their components.
