@@ -7,6 +7,7 @@ from typing import Literal
 from imgserver import identity, negotiation
 from imgserver.caches.groups import groups_of
 from imgserver.caches.tiered import TierName
+from imgserver.degradation import Rung
 from imgserver.engine.job import Quality
 from imgserver.plan import ImageRequest, Plan, SourceRef
 from imgserver.rendition import Rendition
@@ -52,14 +53,24 @@ class Edition:
         groups = groups_of(request.ref, key=key, tags=self.tags.of_path(request.ref.path))
         return Order(key, request.ref, plan, groups, metered=not request.signed)
 
+    def instead(self, order: Order, plan: Plan) -> Order:
+        """An order of the same original for another plan; the same order for the same plan."""
+        if plan is order.plan:
+            return order
+        plan = identity.normalise(plan)
+        key = self.key(order.ref, plan)
+        groups = groups_of(order.ref, key=key, tags=self.tags.of_path(order.ref.path))
+        return replace(order, key=key, plan=plan, groups=groups)
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """`tier` had it; "" when it was made for this request."""
+    """`tier` had it; "" when it was made for this request. `rung`: how much was left out of it."""
 
     rendition: Rendition
     outcome: Literal["hit", "stale", "joined", "rendered"]
     tier: TierName | Literal[""] = ""
+    rung: Rung = Rung.WHOLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from imgserver import freshness
 from imgserver.admission import Criticality
 from imgserver.behind import Behind
 from imgserver.caches.tiered import Tiered
+from imgserver.degradation import Degradation, cheaper
 from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.flights import Flights
 from imgserver.orders import Edition, Kept, Order, Served
@@ -35,6 +36,7 @@ class ImageService:
     edition: Edition
     quota: Quota
     refusals: Refusals
+    degradation: Degradation
     fresh_seconds: float
 
     def at_hand(self, order: Order) -> Rendition | None:
@@ -63,13 +65,30 @@ class ImageService:
     async def _fresh(self, order: Order, criticality: Criticality, *, former: Kept | None) -> Served:
         """A picture made now. Where that cannot be, or not again so soon, the one of before is better than none."""
         try:
-            rendition, joined = await self._fly(order, criticality)
+            return await self._made_or_cheaper(order, criticality)
         except ImgserverError as error:
             # What was purged while this failed is not answered either.
             passing = _will_pass(error) or isinstance(error, QuotaExceeded)
             if not passing or former is None or not self.cache.marks.are_current(former.rendition.marks):
                 raise
             return Served(former.rendition, "stale", former.tier)
+
+    async def _made_or_cheaper(self, order: Order, criticality: Criticality) -> Served:
+        """While many wait, a cheaper picture in its place, unless the one asked for is being made already."""
+        if self.flights.is_aloft(self._flight(order)):
+            return await self._made(order, criticality)
+        rung = self.degradation.at(self.rendering.admission.pressure(criticality))
+        other = self.edition.instead(order, cheaper(order.plan, rung))
+        if other.key == order.key:
+            return await self._made(order, criticality)
+        self.degradation.counts[rung] += 1
+        kept = await self._kept(other)
+        if kept is not None and kept.current:
+            return Served(kept.rendition, "hit", kept.tier, rung)
+        return replace(await self._made(other, criticality), rung=rung)
+
+    async def _made(self, order: Order, criticality: Criticality) -> Served:
+        rendition, joined = await self._fly(order, criticality)
         return Served(rendition, "joined" if joined else "rendered")
 
     async def _refuse_again(self, order: Order) -> None:
@@ -98,8 +117,7 @@ class ImageService:
             return True
 
     async def _fly(self, order: Order, criticality: Criticality) -> tuple[Rendition, bool]:
-        """Keyed by the purge marks as well: who asks after a purge never joins a flight from before it."""
-        flight = (order.key, self.cache.marks.at(order.groups))
+        flight = self._flight(order)
         if not order.metered or criticality is Criticality.REFRESH or self.flights.is_aloft(flight):
             return await self.flights.join(flight, lambda: self._make_once(order, criticality))
         self.quota.take(order.ref)
@@ -108,6 +126,10 @@ class ImageService:
         except (NotFound, Overloaded):
             self.quota.give_back(order.ref)
             raise
+
+    def _flight(self, order: Order) -> tuple[str, Marks]:
+        """With the purge marks: who asks after a purge never joins a flight from before it."""
+        return order.key, self.cache.marks.at(order.groups)
 
     async def _kept(self, order: Order) -> Kept | None:
         """The cached picture. While its source is away, it counts as current."""

@@ -14,6 +14,7 @@ from imgserver.caches.groups import groups_of, source_group
 from imgserver.caches.memory import MemorySettings
 from imgserver.caches.tiered import assemble
 from imgserver.cost import CostModel
+from imgserver.degradation import Degradation
 from imgserver.engine.job import Limits, Quality, RenderResult, Timings
 from imgserver.errors import (
     BrokenImage,
@@ -131,6 +132,7 @@ class Scene:
             edition=Edition.of(Quality()),
             quota=Quota(QuotaSettings(per_minute, burst), lambda: self.now),
             refusals=Refusals(lambda: self.now),
+            degradation=Degradation(),
             fresh_seconds=3600.0,
         )
 

@@ -18,6 +18,7 @@ from imgserver.behind import Behind
 from imgserver.buckets import ClientBuckets
 from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
+from imgserver.degradation import Degradation
 from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
 from imgserver.errors import ServerFault
@@ -198,6 +199,7 @@ def _service(
         edition=Edition.of(settings.quality, Tags.of(settings.tags)),
         quota=Quota(settings.quota),
         refusals=Refusals(),
+        degradation=Degradation(),
         fresh_seconds=settings.cache.fresh_seconds,
     )
 

@@ -109,20 +109,27 @@ class ImageHandler:
             served = await self._get(wish, choice.order, request)
             rendition = served.rendition
         now = int(time.time())
+        if served is not None and served.rung:
+            headers = self._wardrobe.dress_degraded(wish.request, choice.order, served, now)
+            return self._finished(request, headers, served, left=left, begun=begun)
         of = rendition.etag, rendition.modified, rendition.fresh_until
         if choice.second != now or choice.of != of:
             self._dress(choice, wish, rendition, now)
         if served is None and left is None and not self._timed and is_plain(request):
             return _ready(request, choice, rendition)
-        headers, outcome = choice.fields.copy(), "hit"
+        headers = choice.fields.copy()
         if served is not None and served.outcome != "hit":
-            outcome = served.outcome
             self._tell(headers, served, now)
+        return self._finished(request, headers, served or Served(rendition, "hit", "memory"), left=left, begun=begun)
+
+    def _finished(
+        self, request: web.Request, headers: CIMultiDict[str], served: Served, *, left: int | None, begun: float
+    ) -> Picture:
         if self._timed:
             self._wardrobe.time(headers, served, seconds=time.perf_counter() - begun)
         if left is not None:
             _end(headers, left)
-        return _answer(request, rendition, headers, outcome)
+        return _answer(request, served.rendition, headers, served.outcome)
 
     def _guard(self, request: ImageRequest) -> int | None:
         """The seconds its URL is still good for; None: no end. Raises Expired, SourceDenied, NotFound."""

@@ -36,6 +36,7 @@ def read(
         "log_lines_dropped_total": dropped_lines,
         "refusals_remembered": service.refusals.statistics().remembered,
         "refusals_repeated_total": service.refusals.statistics().repeated,
+        "degraded_total": {rung.name.lower(): count for rung, count in service.degradation.counts.items()},
         "coalesced_total": service.flights.statistics().coalesced,
         **_queue(service, uploads.statistics()),
         **_workers(service),
