@@ -65,7 +65,10 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
     "upload_rejected": (
         "bad-request",
         "bad-option",
+        "bad-source-path",
         "output-over-limit",
+        "malformed-request",
+        "conflict",
         "body-timeout",
         "body-too-large",
         "unsupported-image",

@@ -153,6 +153,7 @@ def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
         boundary.install(Gate(policy, buckets))
         service.rendering.rules.pixels, service.rendering.rules.formats = policy.pixels, policy.formats
         service.refusals.clear()
+        app[UPLOADS].limit(policy.uploads)
 
     app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
     app[RELOADS].add("policy", app[POLICIES].reload)
@@ -267,7 +268,7 @@ def _route_uploads(
     upload = UploadHandler(
         app[SERVICE].rendering,
         grammar,
-        settings.uploads,
+        access=settings.uploads.access,
         door=app[DOOR],
         uploads=app[UPLOADS],
         scratch=scratch,

@@ -15,7 +15,7 @@ from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
 from imgserver.plan import SourceRef
 from imgserver.rendering import Rendering
 from imgserver.sources import Writable
-from imgserver.uploads import Uploads, UploadSettings
+from imgserver.uploads import Access, Uploads, UploadSettings
 from imgserver.web import findings
 from imgserver.web.body import Body
 from imgserver.web.door import Door
@@ -56,8 +56,8 @@ class UploadHandler:
         self,
         rendering: Rendering,
         grammar: Grammar,
-        settings: UploadSettings,
         *,
+        access: Access,
         door: Door,
         uploads: Uploads,
         scratch: Scratch,
@@ -67,7 +67,7 @@ class UploadHandler:
     ) -> None:
         self._rendering = rendering
         self._grammar = grammar
-        self._settings = settings
+        self._access = access
         self._door = door
         self._uploads = uploads
         self._scratch = scratch
@@ -78,19 +78,21 @@ class UploadHandler:
     async def __call__(self, request: web.Request) -> web.Response:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight()
-        with self._tolls.counted():
+        with self._tolls.counted(request):
             key = self._admit(request)
-            response, found = await self._answer(request, key)
-        request[FACTS] = self._tolls.note(found, key=key)
+            response, found = await self._answer(request, key, self._uploads.bounded)
+        request[FACTS] = self._tolls.note(request, found, key=key)
         return response
 
-    async def _answer(self, request: web.Request, key: str) -> tuple[web.Response, list[Finding]]:
+    async def _answer(
+        self, request: web.Request, key: str, settings: UploadSettings
+    ) -> tuple[web.Response, list[Finding]]:
         pairs = query_pairs(request.rel_url.raw_query_string)
         wants = self._grammar.read(pairs)
         self._check_store(wants, request, key)
-        kind, body = Kind.of(request), Body(request, self._settings)
+        kind, body = Kind.of(request), Body(request, settings)
         body.check()
-        async with self._uploads.place() as waited_seconds, Intake(self._scratch, self._settings) as intake:
+        async with self._uploads.place() as waited_seconds, Intake(self._scratch, settings) as intake:
             self._tolls.waited(waited_seconds)
             await body.invite()
             await intake.take(kind, body)
@@ -101,7 +103,13 @@ class UploadHandler:
             if several and wants.store is not None:
                 raise BadRequest("store: one name for several pictures", argument="store")
             as_json = several or wants.data or _wants_json(request)
-            found = await self._optimised(intake.pictures, wants, request, bodies=wants.data or not as_json)
+            found = await self._optimised(
+                intake.pictures,
+                wants,
+                request,
+                bodies=wants.data or not as_json,
+                data_bytes=settings.body_bytes,
+            )
         if not several and isinstance(found[0].result, ImgserverError):
             raise found[0].result
         if as_json:
@@ -112,7 +120,7 @@ class UploadHandler:
 
     def _admit(self, request: web.Request) -> str:
         """The key's id, "" where none is needed. Raises what `Door.require` raises."""
-        match self._settings.access:
+        match self._access:
             case "open":
                 return ""
             case "auto" if self._local and not self._door.keys.grants(SCOPE) and is_from_here(request):
@@ -130,16 +138,17 @@ class UploadHandler:
         self._store.url(wants.store)
 
     async def _optimised(
-        self, pictures: list[Picture], wants: Wants, request: web.Request, *, bodies: bool
+        self, pictures: list[Picture], wants: Wants, request: web.Request, *, bodies: bool, data_bytes: int
     ) -> list[Finding]:
-        """One after the other, each with its own result or error. Without `bodies` only what is told of them stays."""
+        """One after the other, each with its own result or error. Without `bodies` only what is told of them stays;
+        raises BodyTooLarge where more than `data_bytes` of them were to go into JSON."""
         found: list[Finding] = []
         for picture in pictures:
             finding = await self._one(picture, wants, request)
             if isinstance(finding.result, RenderResult) and not bodies:
                 finding = replace(finding, result=replace(finding.result, body=b""))
             found.append(finding)
-            if wants.data and sum(one.result_bytes for one in found) > self._settings.body_bytes:
+            if wants.data and sum(one.result_bytes for one in found) > data_bytes:
                 raise BodyTooLarge("data: the results are too large for one answer", limit="body")
         return found
 
