@@ -93,7 +93,7 @@ class Load:
 
     @property
     def _fails(self) -> bool:
-        return set(self.statuses) > {200}
+        return bool(set(self.statuses) - {200})
 
     def _ask(self, number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
@@ -131,7 +131,7 @@ def test_keys_are_rotated_under_load_and_no_request_fails(tmp_path):
         changes = its.told("security.keys_changed")
 
     assert set(load.statuses) == {200}
-    assert load.statuses.total() >= 5 * ANSWERS - 5 * len(load.asked)
+    assert sum(load.asked) >= 5 * ANSWERS - 5 * len(load.asked)
     assert (by_the_old.status, by_the_new.status) == (403, 200)
     old, new = read_key(OLD).id, read_key(NEW).id
     assert [(change["before"], change["signing"]) for change in changes] == [([old], [new, old]), ([new, old], [new])]
