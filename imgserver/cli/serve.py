@@ -51,11 +51,10 @@ def serve(
     loaded = read()
     _refuse_missing_folder(loaded)
     from imgserver.cli.banner import Banner
-    from imgserver.web.app import is_gallery_open
+    from imgserver.web import gallery
     from imgserver.web.server import serve as run
 
-    gallery = is_gallery_open(loaded.settings.server)
-    banner = Banner.of(loaded.settings, gallery=gallery, open_browser=open_browser)
+    banner = Banner.of(loaded.settings, gallery=gallery.is_open(loaded.settings.server), open_browser=open_browser)
     run(loaded.settings, banner, reread=lambda: read().settings)
 
 

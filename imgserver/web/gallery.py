@@ -14,7 +14,10 @@ from aiohttp import web
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.plan import SourceRef
+from imgserver.settings import DefaultSource, ServerSettings
 from imgserver.sources import Listed
+from imgserver.web.routes import Routes
+from imgserver.web.sources import Sources
 
 SHOWN = 200
 WIDTHS = (400, 800, 1200)
@@ -51,6 +54,19 @@ def _look_of_presets(names: tuple[str, ...]) -> Look:
 
 # Its own styles, pictures from here, and nothing else.
 POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+
+
+def setup(routes: Routes, settings: DefaultSource, sources: Sources, dialect: NativeDialect) -> None:
+    listed = sources.by_name[settings.name]
+    assert isinstance(listed, Listed)
+    routes.add("/", Gallery(listed, dialect, source=settings.name, title=settings.title), "gallery")
+
+
+def is_open(settings: ServerSettings) -> bool:
+    """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
+    if settings.gallery == "auto":
+        return settings.is_local
+    return settings.gallery == "on"
 
 
 class Gallery:

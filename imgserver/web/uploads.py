@@ -5,18 +5,16 @@ then is a client that waits for it told to send its body. The body goes into fil
 as it reads originals, with the same limits, deadlines and quarantine.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from aiohttp import hdrs, web
 
-from imgserver.dialects.native import NativeDialect
 from imgserver.engine.job import RenderResult
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
-from imgserver.plan import SourceRef
 from imgserver.rendering import Rendering
-from imgserver.sources import Writable
+from imgserver.settings import Settings
 from imgserver.uploads import Access, Uploads, UploadSettings
-from imgserver.web import findings
+from imgserver.web import findings, lifetimes
 from imgserver.web.body import Body
 from imgserver.web.door import Door
 from imgserver.web.findings import Finding
@@ -24,7 +22,10 @@ from imgserver.web.gate import is_from_here
 from imgserver.web.intake import Intake, Kind, Picture
 from imgserver.web.ledger import FACTS
 from imgserver.web.middleware import Handler
+from imgserver.web.rereading import Rereading
+from imgserver.web.routes import Routes
 from imgserver.web.scratch import Scratch
+from imgserver.web.stores import Store
 from imgserver.web.tolls import Tolls
 from imgserver.web.wants import Grammar, Wants, query_pairs
 
@@ -34,19 +35,38 @@ SCOPE = "upload"
 ROUTE = "optimize"
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Where `store=` writes to, and how a URL asks for it afterwards."""
-
-    source: Writable
-    name: str
-    dialect: NativeDialect
-
-    def url(self, path: str) -> str:
-        """Raises BadSourcePath and BadOption for a path that no URL can name."""
-        if any(part.startswith(".") for part in path.split("/")):
-            raise BadRequest("store: a name does not begin with a dot", argument="store", value=path[:200])
-        return self.dialect.build(SourceRef(self.name, path))
+def setup(
+    app: web.Application,
+    routes: Routes,
+    settings: Settings,
+    rendering: Rendering,
+    *,
+    door: Door,
+    uploads: Uploads,
+    tolls: Tolls,
+    store: Store | None,
+    rereading: Rereading,
+) -> None:
+    """Raises ServerFault for a folder that is none."""
+    own, is_local = settings.uploads, settings.server.is_local
+    scratch, grammar = Scratch(own.path, uploads), Grammar(settings.native, settings.presets)
+    rereading.follow(lambda new: grammar.adopt(new.presets))
+    handler = UploadHandler(
+        rendering,
+        grammar,
+        access=own.access,
+        door=door,
+        uploads=uploads,
+        scratch=scratch,
+        tolls=tolls,
+        store=store,
+        local=is_local,
+    )
+    bounded = routes.around(handler, ROUTE, METHODS if own.allow_origin else (hdrs.METH_POST,))
+    routes.put(PATH, allowing(own.allow_origin, bounded) if own.allow_origin else bounded, expect=_expect_nothing)
+    if own.access == "open" and not is_local:
+        door.audit("config_weak", reason="uploads_open")
+    app.cleanup_ctx.append(lifetimes.of_scratch(scratch))
 
 
 class UploadHandler:
@@ -187,7 +207,7 @@ def allowing(origin: str, handler: Handler) -> Handler:
     return allowed
 
 
-async def expect_nothing(_: web.Request) -> None:
+async def _expect_nothing(_: web.Request) -> None:
     """The framework would tell every client to go on before the handler has seen its key."""
 
 
