@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from imgserver import freshness
 from imgserver.admission import Criticality
 from imgserver.behind import Behind
-from imgserver.caches.tiered import Tiered
+from imgserver.caches.tiered import Found, Tiered
 from imgserver.degradation import Degradation, cheaper
 from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.flights import Flights
@@ -132,8 +132,10 @@ class ImageService:
         return order.key, self.cache.marks.at(order.groups)
 
     async def _kept(self, order: Order) -> Kept | None:
+        return await self._judged(order, await self.cache.find(order.key, order.groups))
+
+    async def _judged(self, order: Order, found: Found | None) -> Kept | None:
         """The cached picture. While its source is away, it counts as current."""
-        found = await self.cache.find(order.key, order.groups)
         if found is None:
             return None
         rendition, tier = found
@@ -160,7 +162,7 @@ class ImageService:
             return await self._make(order, criticality)
         turn = await lock.take(order.key, seconds=seconds)
         if not turn.ours and await lock.wait(order.key, seconds=seconds):
-            kept = await self._kept(order)
+            kept = await self._judged(order, await self.cache.find_behind(order.key, order.groups))
             if kept is not None and kept.current:
                 return kept.rendition
         try:

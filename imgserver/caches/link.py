@@ -1,7 +1,8 @@
 """The link to Redis: every command bounded in time, every fault an absent answer, two breakers, probes behind them.
 
 Nothing here raises for what Redis does or does not do. A user's command may cost `timeout_seconds` in all (place in the
-pool, connecting, answer), and nothing once a breaker is open: then only a probe in the background speaks to Redis.
+pool, connecting, answer; not what the event loop itself is late by), and nothing once a breaker is open: then only a
+probe in the background speaks to Redis.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from imgserver.caches.address import address_of
 from imgserver.caches.breaker import Breaker
+from imgserver.caches.patience import Patience
 
 # What no user waits for (probes, purges, the subscription) has time, and connections of its own.
 PATIENT_SECONDS = 1.0
@@ -122,8 +124,8 @@ class Link:
             raise ValueError("redis.namespace may have letters, digits, '.', '_' and '-' only")
         options = address_of(settings.url, settings.ca_file)
         quick = settings.timeout_seconds
-        self._quick = _client(options, seconds=quick, connections=settings.connections)
-        self.patient = _client(options, seconds=PATIENT_SECONDS, connections=PATIENT_CONNECTIONS)
+        self._quick = _client(options, connections=settings.connections, seconds=max(quick, PATIENT_SECONDS))
+        self.patient = _client(options, connections=PATIENT_CONNECTIONS, seconds=PATIENT_SECONDS)
         self._observe = observe
         # A healthy Redis answers in less than a millisecond; who needs most of the time-out is sick.
         self._reading = _Side("read", 0.8 * quick, self._probe_read)
@@ -191,19 +193,20 @@ class Link:
         if side.breaker.is_open:
             self._bypassed += 1
             return None
+        patience = Patience(self.settings.timeout_seconds)
         begun = time.monotonic()
         try:
-            # The client bounds each step alone: place in the pool, connecting, greeting, every reply. This is for all.
-            async with asyncio.timeout(self.settings.timeout_seconds):
+            # For all steps together: place in the pool, connecting, greeting, every reply.
+            async with patience:
                 async with self._quick.pipeline(transaction=False) as pipe:
                     fill(pipe)
                     replies = await pipe.execute(raise_on_error=False)
+                seconds = patience.listened()
         except Exception as error:
             # Any: a broken handshake meets code of the library that expects a whole one.
-            self._judge(error, side, time.monotonic() - begun)
+            self._judge(error, side, patience.listened())
             return None
-        seconds = time.monotonic() - begun
-        self._observe(op, seconds)
+        self._observe(op, time.monotonic() - begun)
         refusals = [reply for reply in replies if isinstance(reply, Exception)]
         for refusal in refusals:
             self._judge(refusal, side, seconds)
@@ -310,7 +313,8 @@ def _fault(error: Exception) -> str:
     return "other"
 
 
-def _client(address: Mapping[str, Any], *, seconds: float, connections: int) -> Redis:
+def _client(address: Mapping[str, Any], *, connections: int, seconds: float) -> Redis:
+    """`seconds` bounds each step alone, for those who have no bound of their own."""
     pool = BlockingConnectionPool(
         **address,
         max_connections=connections,

@@ -23,12 +23,15 @@ from imgserver.caches.memory import MemoryCache, MemorySettings, MemoryStatistic
 from imgserver.caches.redis import RedisCache, RedisStatistics
 from imgserver.caches.sweeps import Sweeps, Swept
 from imgserver.caches.writes import Wish, Writes
+from imgserver.errors import Unavailable
+from imgserver.flights import Flights
 from imgserver.rendition import Marks, Rendition
 
 MIB = 1 << 20
 MARKS_FILE = "marks.json"
 
 TierName = Literal["memory", "disk", "redis"]
+Found = tuple[Rendition, TierName]
 
 # How often what is left to do (marks to post or to save, disks to sweep) is looked at.
 TEND_SECONDS = 1.0
@@ -125,6 +128,7 @@ class Tiered:
         tiers: list[DiskCache | RedisCache | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
         self._tiers = [tier for tier in tiers if tier is not None]
         self._writes = Writes(self._carry_out, limit_bytes=settings.write_bytes)
+        self._look_ups = Flights[Found | None]()
         self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=CLOSE_SECONDS)
         self._sweeps: dict[str, Sweeps] = {}
         if disk is not None:
@@ -158,6 +162,7 @@ class Tiered:
 
     async def close(self) -> None:
         """Gives waiting writes two seconds."""
+        await self._look_ups.close()
         await self._writes.drain(seconds=CLOSE_SECONDS)
         await self._scheduler.close()
         await self.marks.save()
@@ -183,11 +188,24 @@ class Tiered:
         found = await self.find(key, groups)
         return found[0] if found is not None else None
 
-    async def find(self, key: str, groups: Sequence[str] = ()) -> tuple[Rendition, TierName] | None:
-        """The same, and which tier had it."""
+    async def find(self, key: str, groups: Sequence[str] = ()) -> Found | None:
+        """The same, and which tier had it. Those who ask for one key at once look behind memory together."""
         rendition = self._in_memory(key)
         if rendition is not None:
             return rendition, "memory"
+        if not self._tiers:
+            return None
+        # Each for itself, a crowd would keep Redis' connections from one another for longer than the time-out, and that
+        # would be taken for a fault of Redis.
+        try:
+            found, _ = await self._look_ups.join(key, lambda: self.find_behind(key, groups))
+        except Unavailable:
+            return None
+        # Who joined may have asked after a purge that the look-up did not know of.
+        return found if found is not None and self._is_usable(found[0]) else None
+
+    async def find_behind(self, key: str, groups: Sequence[str] = ()) -> Found | None:
+        """What disk or Redis has now: a look-up that began before the call may have come too early."""
         if self._writes.is_going(key):
             return None
         for tier in self._tiers:

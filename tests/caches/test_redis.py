@@ -85,7 +85,7 @@ def test_a_url_cannot_change_how_we_speak():
     link = Link(RedisSettings(url="redis://h?socket_timeout=9&decode_responses=True&protocol=2&max_connections=9999"))
     told = link._quick.connection_pool.connection_kwargs
 
-    assert (told["socket_timeout"], told["protocol"], told.get("decode_responses", False)) == (0.05, 3, False)
+    assert (told["socket_timeout"], told["protocol"], told.get("decode_responses", False)) == (1.0, 3, False)
     assert link._quick.connection_pool.max_connections == 16
 
 

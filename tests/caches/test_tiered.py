@@ -77,6 +77,33 @@ async def test_a_put_is_at_hand_at_once(opened):
     assert tiered.at_hand("other") is None
 
 
+async def test_a_crowd_looks_behind_memory_once(opened, tiers):
+    tiered = await opened(**tiers)
+    await rendered(tiered)
+    tiered.memory.drop(KEY)
+    found = await asyncio.gather(*(tiered.get(KEY) for _ in range(500)))
+    told = tiered.statistics()
+
+    assert {rendition.body for rendition in found} == {BODY}
+    assert sum(tier.hits + tier.misses for tier in (told.disk, told.redis) if tier is not None) == 1
+
+
+async def test_a_purge_at_the_end_of_a_look_up_holds_for_those_who_wait_for_it(opened, tmp_path, monkeypatch):
+    tiered = await opened(disk=tmp_path)
+    await rendered(tiered)
+    tiered.memory.drop(KEY)
+    confirm = tiered.marks.confirm
+
+    async def confirm_before_a_purge(marks):
+        confirmed = await confirm(marks)
+        await tiered.marks.renew([ALL])
+        return confirmed
+
+    monkeypatch.setattr(tiered.marks, "confirm", confirm_before_a_purge)
+
+    assert await asyncio.gather(tiered.get(KEY), tiered.get(KEY)) == [None, None]
+
+
 async def test_another_tier_answers_after_memory_was_lost_and_fills_it(opened, tiers):
     tiered = await opened(**tiers)
     await rendered(tiered)
