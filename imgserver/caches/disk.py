@@ -28,6 +28,9 @@ THREADS = 4
 # Calls in threads or waiting for one. Beyond it the disk has stopped, and a look-up is a miss at once.
 CALLS = 64
 
+# Why a record may not be written.
+DROPS = ("paused", "error", "size", "starting")
+
 # Faults of one file or one moment; every other one that a write meets is the disk's, and stops writes for a while.
 _PASSING = frozenset({errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EEXIST, errno.EINTR})
 

@@ -28,8 +28,12 @@ _CHECKED = _PREFIX.size - 16
 _MARKS_LIMIT = 100
 
 
+# Why bytes may be no record of a key.
+REASONS = ("empty", "length", "magic", "schema", "checksum", "header", "key")
+
+
 class Corrupt(Exception):
-    """These bytes are no record of this key. `reason` is one of a few words, fit for a metric's label."""
+    """These bytes are no record of this key. `reason` is one of REASONS."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

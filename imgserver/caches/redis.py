@@ -11,9 +11,14 @@ from imgserver import identity
 from imgserver.caches.board import token_of
 from imgserver.caches.groups import source_digits
 from imgserver.caches.link import Link
-from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
+from imgserver.caches.record import HEAD_BYTES, REASONS, Corrupt, decode, encode, peek
 from imgserver.freshness import jittered
 from imgserver.rendition import Marks, Rendition
+
+# Why a record may not be written.
+DROPS = ("error", "size", "expired")
+# What may lie at a key instead of the record: anything that is none, or no text at all.
+CORRUPTIONS = (*REASONS, "type")
 
 # One step of a sweep: so many keys are looked for, and their heads read, at once.
 SWEEP_KEYS = 200

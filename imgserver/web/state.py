@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from imgserver.admission import SHED_REASONS
+from imgserver.caches import disk, record, redis
 from imgserver.caches.disk import DiskStatistics
 from imgserver.caches.link import LinkStatistics
 from imgserver.caches.memory import MemoryStatistics
@@ -14,6 +15,10 @@ from imgserver.sources.spool import Spool
 from imgserver.uploads import Uploads, UploadStatistics
 from imgserver.web.connections import Guard
 from imgserver.web.ledger import Ledger
+
+# By tier. Known label sets exist from the start: a series that is missing hides an alert.
+CORRUPTIONS = {"disk": record.REASONS, "redis": redis.CORRUPTIONS}
+DROPS = {"disk": disk.DROPS, "redis": redis.DROPS}
 
 
 def read(
@@ -60,7 +65,6 @@ def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
         "waiting_tickets": queue.waiting_by_class,
         "predicted_wait_seconds": queue.predicted_wait_seconds,
         "decoded_bytes_in_flight": queue.decoded_bytes_in_flight,
-        # Known label sets exist from the start: a series that is missing hides an alert.
         "shed_total": {**dict.fromkeys(SHED_REASONS, 0), **queue.shed},
     }
 
@@ -102,9 +106,11 @@ def _cache(service: ImageService) -> dict[str, Any]:
         "cache_entries": {name: tier.entries for name, tier in bounded.items()},
         "cache_size_bytes": {name: tier.bytes for name, tier in bounded.items()},
         "cache_limit_bytes": {name: tier.limit_bytes for name, tier in bounded.items()},
-        "cache_corrupt_total": {(name, why): n for name, tier in slow.items() for why, n in tier.corrupt.items()},
+        "cache_corrupt_total": {
+            (name, why): tier.corrupt.get(why, 0) for name, tier in slow.items() for why in CORRUPTIONS[name]
+        },
         "cache_dropped_writes_total": {
-            **{(name, why): n for name, tier in slow.items() for why, n in tier.dropped_writes.items()},
+            **{(name, why): tier.dropped_writes.get(why, 0) for name, tier in slow.items() for why in DROPS[name]},
             **{("all", why): n for why, n in cache.dropped_writes.items()},
         },
         "cache_purges_total": cache.purges,

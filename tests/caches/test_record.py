@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.caches import record
-from imgserver.caches.record import Corrupt, decode, encode, peek
+from imgserver.caches.record import REASONS, Corrupt, decode, encode, peek
 from imgserver.plan import Dims
 from imgserver.rendition import Fingerprint, Rendition
 from imgserver.testing import make_rendition
@@ -43,6 +43,7 @@ RENDITIONS = st.builds(
 def reason_of(key: str, data: bytes) -> str:
     with pytest.raises(Corrupt) as caught:
         decode(key, data)
+    assert caught.value.reason in REASONS
     return caught.value.reason
 
 

@@ -50,6 +50,15 @@ def test_sizes_room_and_connections_are_told(tmp_path):
         assert 1 <= sum(connections) <= 16
 
 
+def test_what_may_go_wrong_in_a_tier_is_counted_from_the_start(tmp_path):
+    with running(tmp_path) as redis, serving(workers_count=1, redis_url=redis.url, disk_path=tmp_path / "d") as server:
+        text = server.ask("/metrics").body.decode()
+
+    for tier, corrupt, dropped in (("disk", "checksum", "paused"), ("redis", "type", "error")):
+        assert f'imgserver_cache_corrupt_total{{reason="{corrupt}",tier="{tier}"}} 0.0' in text
+        assert f'imgserver_cache_dropped_writes_total{{reason="{dropped}",tier="{tier}"}} 0.0' in text
+
+
 def test_without_disk_and_redis_their_series_are_absent():
     with serving(workers_count=1, disk_limit_bytes=0) as server:
         text = server.ask("/metrics").body.decode()
