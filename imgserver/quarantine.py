@@ -6,6 +6,9 @@ from collections.abc import Callable
 from imgserver.errors import Quarantined
 
 DEATHS = 2
+# Who kills workers from outside, again and again, must not have every picture set aside that was being made. It counts
+# for something all the same: not every kernel tells whom it killed for want of memory.
+OTHERS_SHARE = 0.1
 SECONDS = 600.0
 KEYS = 1024
 
@@ -15,7 +18,7 @@ class Quarantine:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._deaths: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._deaths: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
         """Keys set aside now."""
@@ -26,12 +29,13 @@ class Quarantine:
         if self._count(key) >= DEATHS:
             raise Quarantined()
 
-    def note_death(self, key: str) -> None:
-        self._deaths[key] = self._count(key) + 1, self._clock()
+    def note_death(self, key: str, *, share: float = 1.0) -> None:
+        """`share`: how much of a death it was, in doubt."""
+        self._deaths[key] = self._count(key) + share, self._clock()
         self._deaths.move_to_end(key)
         if len(self._deaths) > KEYS:
             self._deaths.popitem(last=False)
 
-    def _count(self, key: str) -> int:
+    def _count(self, key: str) -> float:
         count, since = self._deaths.get(key, (0, 0.0))
         return count if self._clock() - since < SECONDS else 0

@@ -138,6 +138,11 @@ class Worker:
         self._context.process.join(STATUS_SECONDS)
         return "timeout" if self._context.process.exitcode == -signal.SIGXCPU else "crash"
 
+    def was_killed_by_others(self) -> bool:
+        """By a SIGKILL that neither we nor the kernel, for want of memory, sent. For the dead, once they are buried."""
+        process = self._context.process
+        return self.killed_for == "crash" and process is not None and process.exitcode == -signal.SIGKILL
+
     def bury(self) -> None:
         """Lets go of everything but the executor's thread, which ends by itself with the process.
 

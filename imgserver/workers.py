@@ -4,7 +4,8 @@ Rules:
   1. One process more than slots is kept warm. A dead one is replaced at once, and meanwhile the spare works.
   2. A render ends when its worker has answered or is dead, never because somebody lost interest: so a slot that is
      free is free. At the deadline, or when the caller is cancelled, the worker is killed and its death awaited.
-  3. A death that was not its own deadline is retried. Two deaths under one key set the key aside.
+  3. A death that was not its own deadline is retried once. Two deaths under one key set the key aside; a SIGKILL that
+     neither we nor the kernel's want of memory sent says little about a picture, and counts for a tenth.
   4. Workers that cannot start are tried one at a time, after 0.5 s, doubling to 30 s; renders are refused meanwhile.
 """
 
@@ -22,7 +23,7 @@ from imgserver.crew import Crew
 from imgserver.engine import child
 from imgserver.engine.job import Codecs, Job, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError, Quarantined, ServerFault, Unavailable, WorkerLost
-from imgserver.quarantine import Quarantine
+from imgserver.quarantine import OTHERS_SHARE, Quarantine
 from imgserver.worker import State, Worker
 from imgserver.worker import WorkerEvent as WorkerEvent
 from imgserver.worker import WorkerSettings as WorkerSettings
@@ -30,6 +31,8 @@ from imgserver.worker import WorkerSettings as WorkerSettings
 # Deaths that replace a worker, by reason.
 REASONS = ("crash", "oom", "timeout", "abandoned", "rss", "recycle", "start")
 RETRY_AFTER_SECONDS = 2
+# Deaths in the middle of one render before its visitor is told to come back.
+DEATHS_LIMIT = 2
 
 # With less than this left no picture is begun: its worker would only be killed for it.
 LEAST_SECONDS = 0.02
@@ -60,11 +63,13 @@ class WorkerStatistics:
 
 
 class _Died(Exception):
-    """The worker died under a render, for this reason. `begun`: it had laid hands on it."""
+    """The worker died under a render, for this reason. `begun`: it had laid hands on it. `by_others`: somebody
+    outside killed it."""
 
-    def __init__(self, reason: str, *, begun: bool) -> None:
+    def __init__(self, reason: str, *, begun: bool, by_others: bool) -> None:
         self.reason = reason
         self.begun = begun
+        self.by_others = by_others
 
 
 def _ignore(_: WorkerEvent) -> None:
@@ -152,14 +157,18 @@ class Workers:
         answered or is dead.
 
         Raises what the engine raises; DeadlineExceeded; WorkerLost when the worker died and no time was left to try
-        again; Quarantined; Unavailable while no worker can be started, or when all are being closed.
+        again, or when the second died as well; Quarantined; Unavailable while no worker can be started, or when all are being closed.
         """
         self._quarantine.check(key)
+        deaths = 0
         while True:
             try:
                 return await self._attempt(job, deadline=deadline, key=key)
             except _Died as death:
-                self._judge(death, key, deadline)
+                self._judge(death, key)
+                deaths += death.begun
+                if deaths >= DEATHS_LIMIT or time.monotonic() >= deadline:
+                    raise WorkerLost(reason=death.reason, retry_after=RETRY_AFTER_SECONDS) from None
 
     async def close(self, *, grace_seconds: float) -> None:
         """Refuses new renders, lets running ones end within the grace, kills the rest and waits for their death."""
@@ -241,7 +250,7 @@ class Workers:
         self._crew.note_render()
         self._rest(worker)
 
-    def _judge(self, death: _Died, key: str, deadline: float) -> None:
+    def _judge(self, death: _Died, key: str) -> None:
         """After a death: raises what stands in the way of another attempt."""
         if death.reason == "timeout":
             raise DeadlineExceeded()
@@ -249,14 +258,12 @@ class Workers:
             raise _unavailable("drain")
         # When all are killed at once, a second attempt may be handed to one that is dying, too: no fault of the key.
         if death.begun:
-            self._quarantine.note_death(key)
+            self._quarantine.note_death(key, share=OTHERS_SHARE if death.by_others else 1.0)
         try:
             self._quarantine.check(key)
         except Quarantined:
             self._on_event(WorkerEvent("quarantined", reason=death.reason, detail=key))
             raise
-        if time.monotonic() >= deadline:
-            raise WorkerLost(reason=death.reason, retry_after=RETRY_AFTER_SECONDS)
 
     # Handing out
 
@@ -325,7 +332,7 @@ def _outcome(worker: Worker, future: "Future[RenderResult]", *, begun: bool) -> 
     if error is None:
         return future.result()
     if isinstance(error, BrokenExecutor):
-        raise _Died(worker.killed_for or "crash", begun=begun)
+        raise _Died(worker.killed_for or "crash", begun=begun, by_others=worker.was_killed_by_others())
     if isinstance(error, ImgserverError):
         raise error
     raise ServerFault("The picture could not be made") from error

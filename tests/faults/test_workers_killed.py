@@ -15,7 +15,7 @@ from imgserver.engine.child import ChildSettings
 from imgserver.engine.job import MIB
 from imgserver.errors import Quarantined, WorkerLost
 from imgserver.flights import Flights
-from imgserver.quarantine import KEYS, SECONDS, Quarantine
+from imgserver.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
 from imgserver.worker import Worker
 from tests.faults import deeds
 from tests.faults.conftest import do, running, until, whole_again
@@ -74,6 +74,34 @@ async def test_a_worker_that_was_dying_already_is_not_held_against_the_key(worke
         assert await task == "served", turn
         await workers.until_whole()
     assert workers.statistics().quarantined == 0
+
+
+async def test_kills_from_outside_are_not_held_against_the_picture(workers, tmp_path):
+    for turn in range(4):
+        mark = tmp_path / str(turn)
+        task = asyncio.ensure_future(do(workers, "nap", f"30,{mark}", key="same"))
+        for _ in range(2):
+            await until(lambda: mark.exists() and bool(mark.read_text()))  # noqa: B023
+            pid = int(mark.read_text())
+            mark.unlink()
+            os.kill(pid, signal.SIGKILL)
+
+        with pytest.raises(WorkerLost):
+            await task
+        await workers.until_whole()
+    assert workers.statistics().quarantined == 0
+    assert workers.statistics().restarts["crash"] == 8
+    assert await do(workers, "fine", "served", key="same") == "served"
+
+
+async def test_so_many_kills_that_the_picture_is_suspect_set_it_aside():
+    quarantine = Quarantine(lambda: 0.0)
+    for _ in range(round(DEATHS / OTHERS_SHARE)):
+        quarantine.check("key")
+        quarantine.note_death("key", share=OTHERS_SHARE)
+
+    with pytest.raises(Quarantined):
+        quarantine.check("key")
 
 
 async def test_an_idle_worker_killed_is_noticed_and_replaced(workers):
