@@ -157,7 +157,8 @@ class Workers:
         answered or is dead.
 
         Raises what the engine raises; DeadlineExceeded; WorkerLost when the worker died and no time was left to try
-        again, or when the second died as well; Quarantined; Unavailable while no worker can be started, or when all are being closed.
+        again, or when the second died as well; Quarantined; Unavailable while no worker can be started, or when all are
+        being closed.
         """
         self._quarantine.check(key)
         deaths = 0
