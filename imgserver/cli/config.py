@@ -58,6 +58,7 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
     Example:
       IMGSERVER_WORKERS_COUNT=4 imgserver config show
     """
+    from imgserver.cli.reference import spell
     from imgserver.settings import SECRETS, pattern_of, values
 
     loaded = read_settings(config)
@@ -71,7 +72,11 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
 
         click.echo(
             json.dumps(
-                {name: {"value": v, "origin": o} for name, (v, o) in (rows | rules).items()}, indent=2, default=str
+                {
+                    name: {"value": spell(name, v) if isinstance(v, Path) else v, "origin": o}
+                    for name, (v, o) in (rows | rules).items()
+                },
+                indent=2,
             )
         )
         return

@@ -39,6 +39,15 @@ def test_config_alone_is_show() -> None:
     ]
 
 
+def test_what_is_not_set_is_empty_and_the_folder_that_is_served_by_default_is_not() -> None:
+    shown = json.loads(run("show", "--json"))
+    table = [line.split() for line in run().splitlines()]
+
+    assert (shown["disk.path"]["value"], shown["source.root"]["value"]) == ("", ".")
+    assert ["disk.path", "default"] in table
+    assert ["limits.svg", "false", "default"] in table
+
+
 def test_check_looks_at_the_file_alone(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[queue]\nroom = 7")
