@@ -51,8 +51,10 @@ class Health:
             return "draining"
         if not self.ready:
             return "unavailable"
-        link = self._service.cache.statistics().link
-        return "ok" if link is None or link.connected else "degraded"
+        cache = self._service.cache.statistics()
+        without_redis = cache.link is not None and not cache.link.connected
+        without_disk = cache.disk is not None and cache.disk.writes_paused
+        return "degraded" if without_redis or without_disk else "ok"
 
     async def livez(self, _: web.Request) -> web.Response:
         return web.Response(text="alive\n", headers={"Cache-Control": "no-store"})

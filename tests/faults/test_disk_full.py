@@ -62,6 +62,10 @@ def records(disk: Path) -> int:
     return sum(path.suffix != TEMPORARY for path in (disk / "cache").glob("??/??/*"))
 
 
+def state(server: ServerProcess) -> str:
+    return server.ask("/api/health").json()["status"]
+
+
 @pytest.fixture
 def own_with_log(disk) -> Iterator[ServerProcess]:
     with serving(**settings(disk), under=("sh", "-c", f'exec "$0" "$@" 2>>{disk}/log')) as running:
@@ -76,6 +80,8 @@ def test_a_full_disk_costs_no_request_and_is_written_again_when_it_has_room(own_
     answers = ask_for_all(own)
     kept = own.ask("/img/w_50/cat.png")
 
+    await_that(lambda: own.ask("/img/w_53/cat.png").status == 200 and state(own) == "degraded", "health tells it")
+
     assert {answer.status for answer in answers} == {200}
     assert kept.cache_status == "imgserver; hit"
     assert own.metric("imgserver_cache_dropped_writes_total", tier="disk", reason="error") >= 1
@@ -83,6 +89,7 @@ def test_a_full_disk_costs_no_request_and_is_written_again_when_it_has_room(own_
     filler.unlink()
     numbers = iter(range(100, 1000))
     await_that(lambda: own.ask(f"/img/w_{next(numbers)}/cat.png").status == 200 and records(disk) > 1, "it is written")
+    await_that(lambda: state(own) == "ok", "health tells that, too")
 
 
 def test_a_disk_that_may_only_be_read_is_read_and_costs_no_request(own, disk):
