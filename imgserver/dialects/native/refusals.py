@@ -31,6 +31,9 @@ class Misread(Exception):
 
 def bad_value(option: Written, allowed: str, *, words: tuple[str, ...] = (), hint: str = "") -> BadOption:
     near = nearest(option.text, words)
+    # The word itself is known: what is wrong is its argument.
+    if near == option.text.partition(":")[0]:
+        near = None
     tail = f"; nearest: {near}" if near else hint
     return _bad(
         option, f'{option.key}: "{_short(option.text)}" is not allowed; {allowed}{tail}', allowed=allowed, nearest=near

@@ -196,6 +196,7 @@ def test_the_sentence_says_what_to_change(dialect: NativeDialect, tail: str, sen
         ("b_whit/p.jpg", "white"),
         ("w_9,hight_9/p.jpg", "h"),
         ("c_zzzz,w_9/p.jpg", None),
+        ("e_brightness:101/p.jpg", None),
     ],
 )
 def test_the_nearest_known_word_is_named(dialect: NativeDialect, tail: str, nearest: str | None) -> None:
