@@ -1,5 +1,6 @@
 """What `imgserver doctor` looks at. Each check tries the thing itself where it can be tried."""
 
+import asyncio
 import os
 import platform
 import resource
@@ -14,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from imgserver import machine
+from imgserver.caches.link import Link, LinkStatistics, RedisSettings
 from imgserver.engine.job import Job, Limits
 from imgserver.errors import ImgserverError
 from imgserver.formats import FORMATS, WRITABLE
@@ -41,7 +43,8 @@ class Check:
 
 def run(settings: Settings) -> Iterator[Check]:
     """All checks; one that breaks is a finding, too."""
-    for check in (_python, _parser, _uvloop, _temporary, _folder, _port, _cpus, _memory, _files):
+    redis = (_redis,) if settings.redis.url else ()
+    for check in (_python, _parser, _uvloop, _temporary, _folder, _port, _cpus, _memory, _files, *redis):
         try:
             yield check(settings)
         except Exception as error:  # a doctor that faints helps nobody
@@ -120,6 +123,26 @@ def _files(settings: Settings) -> Check:
     ok = soft == resource.RLIM_INFINITY or soft >= wanted
     fix = "" if ok else f"ulimit -n {wanted}, or lower server.connections"
     return Check("open files", ok, f"{soft} allowed, {wanted} wanted", fix, needed=False)
+
+
+def _redis(settings: Settings) -> Check:
+    """Asked as the server asks it. An absent one is noted only: pictures are answered without."""
+    try:
+        told = asyncio.run(_linked(settings.redis))
+    except ValueError as error:
+        return Check("Redis", False, str(error), "correct redis.url, redis.ca_file or redis.namespace")
+    if told.connected:
+        return Check("Redis", True, "reads and writes" if told.write_breaker == "closed" else "reads only")
+    found = f"no answer ({', '.join(told.faults) or 'in time'})"
+    return Check("Redis", False, found, "start it, or correct redis.url", needed=False)
+
+
+async def _linked(settings: RedisSettings) -> LinkStatistics:
+    link = Link(settings)
+    await link.start()
+    told = link.statistics()
+    await link.close()
+    return told
 
 
 def _rounded(count: int) -> str:

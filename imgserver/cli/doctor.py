@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @config_option
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, config: Path | None) -> None:
-    """Check this machine: Python, libvips, every codec by using it, fonts, CPUs, memory, limits, ports.
+    """Check this machine: Python, libvips, every codec by using it, fonts, CPUs, memory, limits, ports, and Redis where
+    one is set.
 
     ✓ is fine, ! could be better, ✗ must be repaired before the server can do its work.
 

@@ -14,6 +14,7 @@ from imgserver.errors import NotInThisBuild
 from imgserver.formats import WRITABLE
 from imgserver.loading import load
 from imgserver.settings import Settings
+from tests.redis_server import running
 
 
 def named(name: str, settings: Settings) -> Check:
@@ -51,6 +52,19 @@ def test_a_taken_port_is_noted_but_no_fault() -> None:
 
     assert (check.ok, check.needed) == (False, False)
     assert "in use" in check.found
+
+
+def test_redis_is_asked_where_one_is_set(tmp_path: Path) -> None:
+    assert "Redis" not in {check.name for check in checks.run(Settings())}
+    with running(tmp_path) as redis:
+        settings = load(None, {"REDIS_URL": redis.url}, {}).settings
+        there = named("Redis", settings)
+    gone = named("Redis", settings)
+    unusable = named("Redis", load(None, {"REDIS_URL": "redis+sentinel://h"}, {}).settings)
+
+    assert (there.ok, there.found) == (True, "reads and writes")
+    assert (gone.ok, gone.needed, gone.found) == (False, False, "no answer (connection)")
+    assert (unusable.ok, unusable.needed) == (False, True)
 
 
 def test_a_codec_that_fails_is_a_fault(tmp_path: Path) -> None:
