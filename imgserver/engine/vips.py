@@ -14,7 +14,7 @@ from pyvips import Error as Error
 from pyvips import Image as Image
 
 from imgserver.engine.job import Codecs
-from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, ServerFault
+from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, ServerFault, UnsupportedImage
 
 # Earlier libvips decodes hostile files into memory faults (CVE-2026-33327 and its followers).
 FLOOR = (8, 18, 3)
@@ -42,6 +42,9 @@ GInt = pyvips.GValue.gint_type
 GInts = pyvips.GValue.array_int_type
 Blob = pyvips.GValue.blob_type
 
+# Of sources: what they are is known and not done, and nothing about them need be broken. The last is what this libvips
+# says of every TIFF in Lab.
+UNSUPPORTED = ("not supported", "unsupported", "not configured", "not a whole number of bytes", "bad labq format")
 OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
 
 
@@ -115,6 +118,8 @@ def _translated(fault: ImgserverError) -> Iterator[None]:
 def _judged(text: str, fault: ImgserverError) -> ImgserverError:
     if any(sign in text for sign in OUT_OF_MEMORY):
         return _too_large()
+    if isinstance(fault, BrokenImage) and any(sign in text for sign in UNSUPPORTED):
+        return UnsupportedImage("a picture of this kind cannot be read here")
     # A plan of ours read a streamed picture twice; no source can be blamed for that.
     return ServerFault("the picture could not be made") if "out of order" in text else fault
 
