@@ -102,7 +102,6 @@ STRANGERS: dict[str, bytes] = {
     "bmp": b"BM" + bytes(60),
     "svg": SVG_HUGE,
     "svg behind xml": SVG_NESTED,
-    "heic": b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(200),
 }
 
 

@@ -44,19 +44,20 @@ class Header:
         return self.format in ANIMATED and self.dims.frames > 1
 
 
-def examine(path: str, limits: Limits, *, page: int = 0) -> Header:
-    """Opens the header of a file at `page` (from 0).
+def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
+    """Opens the header of a file at `page` (from 0), by default at its primary picture.
 
     Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit, and BadRequest for a page that is not there.
     """
-    size, head = _file(path, limits, page)
+    size, head = _file(path, limits, page or 0)
     name = format_of(head)
     if name not in codecs().read or (name == "svg" and not limits.svg):
-        raise UnsupportedImage(f"{name or 'this kind of file'} cannot be read here", format=name)
+        raise _unsupported(name)
     scale = _svg_scale(path, limits) if name == "svg" else 1.0
     with reading():
         image = opened(path, name, **({"scale": scale} if name == "svg" else {}))
         pages = image.get_n_pages()
+        page = _field(image, "heif-primary", 0) if page is None else page
         if page >= pages:
             raise BadRequest(
                 f"pg: page {page + 1} of {pages}", argument="pg", value=str(page + 1), allowed=f"1-{pages}"
@@ -121,9 +122,6 @@ def _svg_scale(path: str, limits: Limits) -> float:
 
 
 def _described(image: Image, path: str, *, name: str, size: int, page: int, scale: float) -> Header:
-    # libheif reads the header of HEIC, too, but this build cannot decode its pixels.
-    if name == "avif" and _field(image, "heif-compression", "av1") != "av1":
-        raise UnsupportedImage("heic cannot be read here", format="heic")
     if image.bands > MAX_BANDS or image.format not in SAMPLE_BYTES:
         raise UnsupportedImage(f"a picture of {image.bands} {image.format} bands cannot be shown", format=name)
     orientation = int(_field(image, "orientation", 1))
@@ -141,6 +139,12 @@ def _described(image: Image, path: str, *, name: str, size: int, page: int, scal
         page=page,
         svg_scale=scale,
     )
+
+
+def _unsupported(name: str) -> UnsupportedImage:
+    if name == "heic":
+        return UnsupportedImage("heic is read only with the extra: pip install 'imgserver[heic]'", format=name)
+    return UnsupportedImage(f"{name or 'this kind of file'} cannot be read here", format=name)
 
 
 def _field(image: Image, name: str, default: Any) -> Any:

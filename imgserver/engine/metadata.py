@@ -6,7 +6,7 @@ is told what it may write.
 
 import re
 
-from imgserver.engine.vips import Image
+from imgserver.engine.vips import Image, names_of
 from imgserver.plan import Output
 
 # Flags of VipsForeignKeep.
@@ -28,10 +28,11 @@ def stripped(image: Image, output: Output) -> tuple[Image, int]:
     # TIFF and AVIF write it outside EXIF, whatever they are told to keep; it has been applied, or ignored on purpose.
     image.remove("orientation")
     keep = ICC if output.profile == "keep" else 0
-    if output.metadata == "none":
+    names = names_of(image) if output.metadata != "none" else ()
+    if not names:
         # With `keep` 0 the saver writes nothing; removing each other field would only cost time.
         return image, keep
-    for name in image.get_fields():
+    for name in names:
         if not _kept(image, name, output.metadata):
             image.remove(name)
     return image, keep | (EXIF if output.metadata == "copyright" else EXIF | XMP | IPTC | OTHER)

@@ -106,7 +106,7 @@ def test_an_svg_fetches_nothing(draw: Renderer, tmp_path: Path) -> None:
 def test_other_loaders_are_shut() -> None:
     read = codecs().read
 
-    assert set(read) == {"jpg", "png", "webp", "gif", "avif", "tiff", "svg"}
+    assert set(read) == {"jpg", "png", "webp", "gif", "avif", "tiff", "svg", "heic"}
     with pytest.raises(Exception, match=r"blocked|no such operation|unable to load"):
         VipsImage.new_from_buffer(b"P6\n2 2\n255\n" + bytes(12), "")
 
