@@ -207,3 +207,26 @@ def assert_sound(hostile: Hostile) -> None:
     assert hostile.peaks[server] < SERVER_RSS_BYTES
     assert max(peak for pid, peak in hostile.peaks.items() if pid != server) < WORKER_RSS_BYTES
     assert hostile.files_left() == []
+
+
+@pytest.mark.parametrize("hostile", ["collected"], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("pillow-heif__heif_other_pug.heic", 200),
+        ("pillow-heif__heif_other_nokia_bird_burst.heic", 200),
+        ("pillow-heif__heif_special_invalid_metadata_type.heic", 200),
+        ("pillow-heif__heif_special_200MP.heic", 422),
+        ("pillow-heif__heif_corrupted_corrupted.heic", 422),
+        ("pillow-heif__heif_corrupted_empty.heic", 422),
+        ("pillow__hopper_lzma.tif", 415),
+        ("pillow__hopper.Lab.tif", 415),
+        ("pillow__seek_too_large.tif", 422),
+        ("pillow__tiff_overflow_rows_per_strip.tif", 422),
+        ("pillow__pil_sample_cmyk.jpg", 200),
+        ("pillow__icc_profile_big.jpg", 200),
+        ("pillow__decompression_bomb.gif", 422),
+    ],
+)
+def test_some_are_known(hostile: Hostile, name: str, status: int) -> None:
+    assert hostile.server.ask(f"/img/w_40/{name}").status == status
