@@ -21,7 +21,7 @@ The floors
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
        as a local path: a folder's own, or the copy that a spool keeps of what an origin (HTTP, an object store) gave;
        caches/ keep renditions, in memory, on disk and in Redis behind one Tiered; engine/ makes a Job a RenderResult,
-       inside a worker. engine/vips.py is the airlock: the only importer of pyvips.
+       inside a worker. engine/vips.py is the airlock: the only importer of pyvips; engine/heif.py that of HEIC's decoder.
     3  who does what, when. service.py tells the story of one picture in words of this floor: admission.py (waiting
        room, slots, deadlines) with cost.py and estimate.py (what a render will take), workers.py (slots) over crew.py
        (a fixed number of processes kept alive) over worker.py (one process), and quarantine.py (originals that
