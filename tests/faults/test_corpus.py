@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests import bombs, corpus
 from tests.heics import heic
@@ -230,3 +230,49 @@ def assert_sound(hostile: Hostile) -> None:
 )
 def test_some_are_known(hostile: Hostile, name: str, status: int) -> None:
     assert hostile.server.ask(f"/img/w_40/{name}").status == status
+
+
+# Pictures that Pillow shows otherwise, and why we do not follow it.
+OTHERWISE: Mapping[str, str] = {
+    "pillow__avif_xmp_tags_orientation.avif": "it is turned by XMP alone, which no browser does",
+    "pillow__xmp_tags_orientation.png": "the same",
+    "pillow__xmp_tags_orientation_exiftool.png": "the same",
+}
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("hostile", ["collected"], indirect=True)
+def test_a_picture_that_is_shown_looks_as_pillow_shows_it(hostile: Hostile) -> None:
+    """Seen from afar: what was black, upside down or in other colours would differ by more than half of all levels."""
+    shown = {name: body for name, body in hostile.pictures.items() if comparable(name) and len(body) < 2 * MIB}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        targets = (f"/img/c_scale,w_32,h_32,f_png/{name}" for name in shown)
+        answers = dict(zip(shown, pool.map(hostile.server.ask, targets), strict=True))
+
+    compared = {name: distance(answer.body, shown[name]) for name, answer in answers.items() if answer.status == 200}
+    assert len([far for far in compared.values() if far is not None]) > 450
+    assert {name for name, far in compared.items() if far is not None and far > 100} == set(OTHERWISE)
+
+
+def comparable(name: str) -> bool:
+    return name.rpartition(".")[2] in ("png", "jpg", "gif", "webp", "avif", "tif", "tiff", "heic", "heif", "hif", "mpo")
+
+
+def distance(body: bytes, original: bytes) -> int | None:
+    """The largest difference of a channel of any of 8 × 8 fields, on grey; None where Pillow shows nothing."""
+    try:
+        with Image.open(io.BytesIO(original)) as expected:
+            if expected.mode.startswith(("I", "F")) or min(expected.size) < 8:  # no white, or nothing to see from afar
+                return None
+            fields = fielded(ImageOps.exif_transpose(expected))
+    except Exception:
+        return None
+    with Image.open(io.BytesIO(body)) as image:
+        pairs = zip(fielded(image), fields, strict=True)
+        return max(abs(a - b) for a, b in pairs)
+
+
+def fielded(image: Image.Image) -> bytes:
+    square = image.convert("RGBA").resize((32, 32), Image.Resampling.BOX)
+    grey = Image.new("RGBA", square.size, (128, 128, 128, 255))
+    return Image.alpha_composite(grey, square).convert("RGB").resize((8, 8), Image.Resampling.BOX).tobytes()
