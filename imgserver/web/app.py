@@ -38,6 +38,7 @@ from imgserver.tags import Tags
 from imgserver.uploads import Uploads
 from imgserver.web import admin, attacks, images, observation, state, uploads, weaknesses
 from imgserver.web.admin import Purge
+from imgserver.web.body import invite
 from imgserver.web.connections import Guard
 from imgserver.web.door import Door
 from imgserver.web.gallery import Gallery
@@ -69,6 +70,7 @@ UPLOADS = web.AppKey("uploads", Uploads)
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
+PATHLESS: web.AppKey[Handler] = web.AppKey("pathless")
 
 MOUNT = "/img/"
 LAG_PROBE_SECONDS = 0.5
@@ -176,8 +178,9 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
     pictures = ImageHandler(dialect, service, settings.http, admit=_admission_of(sources))
     app[PICTURES] = boundary.around(pictures, IMAGE_ROUTE, images.METHODS)
+    add = partial(app.router.add_route, "*", expect_handler=invite)
     # With plain `.*` a path that holds an encoded line break would never reach the handler.
-    app.router.add_route("*", MOUNT + "{tail:(?s:.*)}", app[PICTURES])
+    add(MOUNT + "{tail:(?s:.*)}", app[PICTURES])
     routes: dict[str, tuple[str, Handler]] = {
         "/livez": ("livez", health.livez),
         "/readyz": ("readyz", health.readyz),
@@ -193,8 +196,8 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
             Purge(service, make_owners_dialect(settings), app[DOOR], sources),
             Sweep(service.cache, app[DOOR]),
         )
-        app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
-        app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
+        add("/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
+        add("/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if settings.uploads.access != "off":
         _route_uploads(app, settings, sources, boundary)
     if is_gallery_open(settings.server):
@@ -202,8 +205,9 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         assert isinstance(listed, Listed)
         routes["/"] = ("gallery", Gallery(listed, dialect, source=name, title=settings.source.title))
     for path, (name, handler) in routes.items():
-        app.router.add_route("*", path, boundary.around(handler, name))
-    app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
+        add(path, boundary.around(handler, name))
+    app[PATHLESS] = boundary.around(not_found, "other", tuple(METHODS))
+    add("/{tail:(?s:.*)}", app[PATHLESS])
 
 
 def _route_uploads(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
