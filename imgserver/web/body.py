@@ -18,7 +18,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 async def invite(request: web.Request) -> None:
-    """To whoever expects to be told to go on; nothing else that may be expected has to be understood (RFC 9110, 10.1.1).
+    """Who expects to be told to go on is told so; nothing else need be understood (RFC 9110, 10.1.1).
 
     The framework's own answer to the rest repeats their text, and fails on what is not ASCII.
     """
