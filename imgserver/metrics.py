@@ -117,6 +117,7 @@ STATE = (
     Series("predicted_wait_seconds", "What a newcomer would wait for a slot"),
     Series("decoded_bytes_in_flight", "Estimated decoded bytes of the running renders"),
     Series("shed_total", "Requests refused for want of capacity", ("reason",), "counter"),
+    Series("degraded_total", "Pictures made cheaper because many waited", ("step",), "counter"),
     Series("coalesced_total", "Requests that joined a render under way", (), "counter"),
     Series("workers", "Worker processes", ("state",)),
     Series("worker_busy_seconds_total", "Time that workers spent on renders", (), "counter"),

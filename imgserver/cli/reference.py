@@ -92,6 +92,7 @@ MEANINGS = {
     "queue.room": "pictures that may wait for a worker",
     "queue.deadline_seconds": "longest time from request to finished picture; then the worker is killed",
     "queue.decoded_bytes": "memory all pictures being decoded may need together; 0 is a quarter of what is granted",
+    "queue.degrade": "whether new pictures are made cheaper, in quicker formats, while many wait",
     "queue.standing_seconds": "how long waits may stay high before newcomers are let in for short waits only",
     "limits.source_bytes": "size of an original's file",
     "limits.source_side": "width or height of an original, in pixels",

@@ -18,6 +18,7 @@ from imgserver.behind import Behind
 from imgserver.buckets import ClientBuckets
 from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
+from imgserver.degradation import Degradation
 from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
 from imgserver.errors import ServerFault
@@ -25,12 +26,14 @@ from imgserver.flights import Flights
 from imgserver.grammar import make_dialect, make_owners_dialect
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.orders import Edition
 from imgserver.plan import ImageRequest
 from imgserver.policy import Policy
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals
+from imgserver.rendering import Rendering
 from imgserver.rendition import Rendition
-from imgserver.service import Edition, ImageService
+from imgserver.service import ImageService
 from imgserver.settings import ServerSettings, Settings
 from imgserver.sources import Listed, Writable
 from imgserver.sources.looks import RecentLooks
@@ -138,7 +141,7 @@ def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
 
     def install(policy: Policy) -> None:
         boundary.install(Gate(policy, buckets))
-        service.rules.pixels, service.rules.formats = policy.pixels, policy.formats
+        service.rendering.rules.pixels, service.rendering.rules.formats = policy.pixels, policy.formats
         service.refusals.clear()
 
     app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
@@ -152,23 +155,27 @@ def _service(
 ) -> ImageService:
     opener = partial(child.open_engine, svg=settings.limits.svg)
     workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger, trail))
-    return ImageService(
+    rendering = Rendering(
         sources=sources.by_name,
-        cache=make_cache(settings, metrics, sources.forget_soon),
         looks=RecentLooks(),
-        flights=Flights[Rendition](),
         admission=Admission(settings.queue, slots=workers.count),
         workers=workers,
         costs=CostModel(),
         limits=settings.limits,
         quality=settings.quality,
-        fresh_seconds=settings.cache.fresh_seconds,
-        behind=Behind(),
-        edition=Edition.of(settings.quality, Tags.of(settings.tags)),
-        refusals=Refusals(),
-        quota=Quota(settings.quota),
         observe=observation.of_renders(metrics),
         observe_failure=observation.of_failures(metrics),
+    )
+    return ImageService(
+        cache=make_cache(settings, metrics, sources.forget_soon),
+        flights=Flights[Rendition](),
+        rendering=rendering,
+        behind=Behind(),
+        edition=Edition.of(settings.quality, Tags.of(settings.tags)),
+        quota=Quota(settings.quota),
+        refusals=Refusals(),
+        degradation=Degradation(),
+        fresh_seconds=settings.cache.fresh_seconds,
     )
 
 
@@ -215,7 +222,7 @@ def _route_uploads(app: web.Application, settings: Settings, sources: Sources, b
     origin = settings.uploads.allow_origin
     scratch = Scratch(settings.uploads.path, app[UPLOADS])
     upload = UploadHandler(
-        app[SERVICE],
+        app[SERVICE].rendering,
         Grammar(settings.native, settings.presets),
         settings.uploads,
         door=app[DOOR],
@@ -341,13 +348,13 @@ def _cache_kept(service: ImageService) -> Context:
 
 def _workers_kept(settings: Settings, service: ImageService, metrics: Metrics) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
-        await service.workers.start()
-        metrics.build.labels(__version__, service.workers.codecs.version or "unknown").set(1)
+        await service.rendering.workers.start()
+        metrics.build.labels(__version__, service.rendering.workers.codecs.version or "unknown").set(1)
         yield
-        service.admission.drain()
+        service.rendering.admission.drain()
         await service.behind.close()
         await service.flights.close()
-        await service.workers.close(grace_seconds=settings.server.drain_seconds)
+        await service.rendering.workers.close(grace_seconds=settings.server.drain_seconds)
 
     return context
 

@@ -69,7 +69,7 @@ async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable
         site = GuardedSite(runner, listener, app[GUARD], mount=MOUNT, pictures=app[PICTURES], pathless=app[PATHLESS])
         await site.start()
         _settle_memory()
-        app[LOGGER].info("server.ready", url=site.name, workers=app[SERVICE].workers.count)
+        app[LOGGER].info("server.ready", url=site.name, workers=app[SERVICE].rendering.workers.count)
         on_ready(site.name)
         await stop.wait()
         app[LOGGER].info("server.draining", seconds=settings.server.drain_seconds)
@@ -111,4 +111,4 @@ def _reload_on_hangup(reload: Callable[[], None], stop: asyncio.Event) -> None:
 def _drain(app: web.Application) -> None:
     """Not ready any more, and no new render; what was accepted is finished by the runner's clean-up."""
     app[HEALTH].draining = True
-    app[SERVICE].admission.drain()
+    app[SERVICE].rendering.admission.drain()

@@ -13,7 +13,7 @@ from imgserver.dialects.native import NativeDialect
 from imgserver.engine.job import RenderResult
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
 from imgserver.plan import SourceRef
-from imgserver.service import ImageService
+from imgserver.rendering import Rendering
 from imgserver.sources import Writable
 from imgserver.uploads import Uploads, UploadSettings
 from imgserver.web import findings
@@ -54,7 +54,7 @@ class UploadHandler:
 
     def __init__(
         self,
-        service: ImageService,
+        rendering: Rendering,
         grammar: Grammar,
         settings: UploadSettings,
         *,
@@ -65,7 +65,7 @@ class UploadHandler:
         store: Store | None,
         local: bool,
     ) -> None:
-        self._service = service
+        self._rendering = rendering
         self._grammar = grammar
         self._settings = settings
         self._door = door
@@ -146,7 +146,7 @@ class UploadHandler:
     async def _one(self, picture: Picture, wants: Wants, request: web.Request) -> Finding:
         try:
             original = await picture.file.original()
-            result = await self._service.optimise(original, wants.plan(request.headers.get(hdrs.ACCEPT)))
+            result = await self._rendering.optimise(original, wants.plan(request.headers.get(hdrs.ACCEPT)))
             url = await self._stored(result, wants)
         except ImgserverError as error:
             return Finding(picture.name, picture.file.bytes, error)
