@@ -22,6 +22,7 @@ from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.plan import SourceRef
 from imgserver.service import ImageService
+from imgserver.web.body import invite
 from imgserver.web.door import Door
 
 METHODS = ("POST",)
@@ -109,6 +110,7 @@ async def _wish(request: web.Request) -> Mapping[str, Any]:
     """The body's only member. Raises BadRequest and BodyTimeout."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
+            await invite(request)
             body = await request.content.read(BODY_BYTES + 1)
     except TimeoutError as error:
         raise BodyTimeout() from error

@@ -48,7 +48,7 @@ from imgserver.web.gate import Gate, is_from_here
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import METHODS, Ledger
-from imgserver.web.middleware import Boundary, Handler, not_found
+from imgserver.web.middleware import Boundary, Handler, elsewhere
 from imgserver.web.policies import Policies
 from imgserver.web.reload import Reloads
 from imgserver.web.scratch import Scratch
@@ -180,11 +180,12 @@ def _service(
 def _route(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
     service, health = app[SERVICE], app[HEALTH]
     dialect = make_dialect(settings)
+    add_route = partial(app.router.add_route, expect_handler=uploads.expect_nothing)
     metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
     pictures = ImageHandler(dialect, service, settings.http, admit=_admission_of(sources))
     app[PICTURES] = boundary.around(pictures, IMAGE_ROUTE, images.METHODS)
     # With plain `.*` a path that holds an encoded line break would never reach the handler.
-    app.router.add_route("*", MOUNT + "{tail:(?s:.*)}", app[PICTURES])
+    add_route("*", MOUNT + "{tail:(?s:.*)}", app[PICTURES])
     routes: dict[str, tuple[str, Handler]] = {
         "/livez": ("livez", health.livez),
         "/readyz": ("readyz", health.readyz),
@@ -200,8 +201,8 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
             Purge(service, make_owners_dialect(settings), app[DOOR], sources),
             Sweep(service.cache, app[DOOR]),
         )
-        app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
-        app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
+        add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
+        add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
     if settings.uploads.access != "off":
         _route_uploads(app, settings, sources, boundary)
     if is_gallery_open(settings.server):
@@ -209,8 +210,8 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         assert isinstance(listed, Listed)
         routes["/"] = ("gallery", Gallery(listed, dialect, source=name, title=settings.source.title))
     for path, (name, handler) in routes.items():
-        app.router.add_route("*", path, boundary.around(handler, name))
-    app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
+        add_route("*", path, boundary.around(handler, name))
+    add_route("*", "/{tail:(?s:.*)}", boundary.around(elsewhere, "other", tuple(METHODS)))
 
 
 def _route_uploads(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
