@@ -111,10 +111,11 @@ class ImageHandler:
         of = rendition.etag, rendition.modified, rendition.fresh_until
         if choice.second != now or choice.of != of:
             self._dress(choice, wish, rendition, now)
-        if served is None and left is None and not self._timed and is_plain(request):
+        is_hit = served is None or served.outcome == "hit"
+        if is_hit and left is None and not self._timed and is_plain(request):
             return _ready(request, choice, rendition)
         headers = choice.fields.copy()
-        if served is not None and served.outcome != "hit":
+        if served is not None and not is_hit:
             self._tell(headers, served, now)
         return self._finished(request, headers, served or Served(rendition, "hit", "memory"), left=left, begun=begun)
 
