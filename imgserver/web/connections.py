@@ -222,7 +222,10 @@ class GuardedSite(web.SockSite):
 
 
 def _in_origin_form(make: RequestFactory) -> RequestFactory:
-    def made(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
-        return make(in_origin_form(message), *rest)
+    # Neither a call nor a tuple more than a hit needs.
+    def made(message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        if message.path[0] != "/":
+            message = in_origin_form(message)
+        return make(message, payload, protocol, writer, task)
 
     return made

@@ -17,10 +17,9 @@ _NOWHERE = URL.build(path="/*", encoded=True)
 
 
 def in_origin_form(message: RawRequestMessage) -> RawRequestMessage:
-    """The message with the target that its client would have sent without a proxy, byte by byte."""
+    """The message with the target that its client would have sent without a proxy, byte by byte; its own does not begin
+    with a slash."""
     target = message.path
-    if target.startswith("/"):
-        return message
     host = _ABSOLUTE.match(target)
     if host is None:
         return _aimed(message, target, _NOWHERE)
