@@ -37,7 +37,8 @@ The floors
     testing.py ships the contracts that every source and cache keeps, for those who write another.
 
 The life of a request
-    1. web/connections.py: a bounded number of connections, a timer on each header; pictures pass by the router.
+    1. web/connections.py: a bounded number of connections, a timer on each header; web/targets.py makes the forms of a
+       target one; pictures pass by the router.
     2. web/middleware.py: request id, methods, the policy's gate (web/gate.py) where it asks something; at the end
        errors into problem+json, one log event, one outcome.
     3. web/images.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O), and
@@ -69,7 +70,8 @@ An upload
     (web/intake.py, web/scratch.py), and from step 6 on it is a picture like any other, of the lowest class and never
     kept; engine/optimise.py sees to it that it does not become larger.
 
-SIGHUP: what can change while serving (web/reload.py) is read off the loop, checked, and replaced between two requests.
+SIGHUP: what can change while serving (web/reload.py: the policy, and by web/rereading.py keys and presets) is read off
+the loop, checked, and replaced between two requests.
 SIGTERM: not ready, no new tickets, open requests are finished, workers end; the log is closed last. SIGKILL: the kernel
 kills the workers with their parent.
 
