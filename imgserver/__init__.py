@@ -21,7 +21,8 @@ The floors
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
        as a local path: a folder's own, or the copy that a spool keeps of what an origin (HTTP, an object store) gave;
        caches/ keep renditions, in memory, on disk and in Redis behind one Tiered; engine/ makes a Job a RenderResult,
-       inside a worker. engine/vips.py is the airlock: the only importer of pyvips.
+       inside a worker. engine/vips.py is the airlock: the only importer of pyvips; engine/heif.py is that of
+       the decoder of HEIC.
     3  who does what, when. service.py tells the story of one picture, in values of orders.py: kept, stale, joined, or
        made by rendering.py, over admission.py (waiting room, slots, deadlines; backlog.py counts it) with cost.py and
        estimate.py (what a render will take), workers.py (slots) over crew.py (a fixed number of processes kept alive)
@@ -37,7 +38,8 @@ The floors
     testing.py ships the contracts that every source and cache keeps, for those who write another.
 
 The life of a request
-    1. web/connections.py: a bounded number of connections, a timer on each header; pictures pass by the router.
+    1. web/connections.py: a bounded number of connections, a timer on each header; web/targets.py makes the forms of a
+       target one; pictures pass by the router.
     2. web/middleware.py: request id, methods, the policy's gate (web/gate.py) where it asks something; at the end
        errors into problem+json, one log event, one outcome.
     3. web/images.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O), and
