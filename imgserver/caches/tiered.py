@@ -193,7 +193,7 @@ class Tiered:
         rendition = self._in_memory(key)
         if rendition is not None:
             return rendition, "memory"
-        if not self._tiers:
+        if not self._tiers or self._writes.is_going(key):
             return None
         # Each for itself, a crowd would keep Redis' connections from one another for longer than the time-out, and that
         # would be taken for a fault of Redis.
@@ -206,8 +206,6 @@ class Tiered:
 
     async def find_behind(self, key: str, groups: Sequence[str] = ()) -> Found | None:
         """What disk or Redis has now: a look-up that began before the call may have come too early."""
-        if self._writes.is_going(key):
-            return None
         for tier in self._tiers:
             rendition = await (tier.get(key, groups) if isinstance(tier, RedisCache) else tier.get(key))
             if rendition is None:
