@@ -130,14 +130,14 @@ class Stock:
     def remove(self, key: str) -> None:
         self._discard(shards.name_of(key), None)
 
-    def sweep(self, matches: Callable[[str], bool]) -> None:
-        """Removes what is kept of every key that matches."""
+    def sweep(self, matches: Callable[[Facts], bool]) -> None:
+        """Removes whatever is kept and matches."""
         with self._lock:
             names = list(self._index)
         for name in self._pace.of(names):
             with suppress(OSError):
                 facts = self._read(name)
-                if facts is None or matches(facts.key):
+                if facts is None or matches(facts):
                     self._discard(name, None)
 
     def path(self, facts: Facts) -> Path:

@@ -152,7 +152,7 @@ def _service(
     workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger, trail))
     return ImageService(
         sources=sources.by_name,
-        cache=make_cache(settings, metrics, sources.forget_soon),
+        cache=make_cache(settings, metrics, sources.forget),
         looks=RecentLooks(),
         flights=Flights[Rendition](),
         admission=Admission(settings.queue, slots=workers.count),

@@ -21,6 +21,7 @@ from imgserver.errors import (
 )
 from imgserver.shards import BLOCK_BYTES
 from imgserver.sources import stock
+from imgserver.sources.condemned import LIMIT
 from imgserver.sources.origin import Told, Validators
 from imgserver.sources.questions import Asked
 from imgserver.sources.spool import THREADS, Spool
@@ -841,11 +842,40 @@ async def test_forgetting_by_a_rule_spares_the_others(scene):
     scene.origin.files["dog"] = DOG
     await scene.read()
     await scene.read("dog")
-    await scene.spool.forget_all(lambda path: path.startswith("folder/"))
+    kept = scene.files()
+    scene.now += 1
+    scene.spool.condemn(lambda path: path.startswith("folder/"))
+    await scene.spool.sweep()
+    swept = scene.files()
     await scene.read()
     await scene.read("dog")
 
+    assert (len(kept), len(swept)) == (4, 2)
     assert sorted(scene.origin.fetches) == ["dog", PATH, PATH]
+
+
+async def test_what_is_condemned_is_given_to_nobody_though_it_is_still_on_the_disk(scene):
+    await scene.read()
+    scene.origin.files[PATH] = DOG
+    scene.now += 1
+    scene.spool.condemn(lambda path: path == PATH)
+
+    assert await scene.read() == DOG
+
+    await scene.spool.sweep()
+    scene.origin.files[PATH] = CAT
+    assert await scene.read() == DOG
+    assert scene.origin.fetches == [PATH, PATH]
+
+
+async def test_of_many_sentences_one_for_everything_is_made(scene):
+    await scene.read()
+    scene.now += 1
+    for number in range(LIMIT + 1):
+        scene.spool.condemn(lambda path, number=number: path == str(number))
+    await scene.read()
+
+    assert scene.origin.fetches == [PATH, PATH]
 
 
 async def test_who_asks_after_a_purge_never_gets_what_was_coming_before_it(scene):
