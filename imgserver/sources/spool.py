@@ -313,7 +313,8 @@ class Spool:
     def _sink(self, draft: Draft) -> Sink:
         async def sink(chunk: bytes) -> None:
             if draft.length + len(chunk) > self._settings.item_bytes:
-                raise ImageOverLimit(f"The source's file has more than {self._settings.item_bytes} bytes")
+                limit = self._settings.item_bytes
+                raise ImageOverLimit(f"source bytes: over the limit of {limit}", limit="source bytes", allowed=limit)
             await self._in_thread(lambda: draft.write(chunk))
 
         return sink

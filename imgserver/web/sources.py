@@ -114,9 +114,9 @@ def make_sources(settings: Settings, audit: Audit, observe: Callable[[Asked], No
 
 def _source(name: str, place: Place, settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Source:
     origin: Origin
-    if place.kind == "folder":
-        return Folder(place.root, writable=place.writable)
     try:
+        if place.kind == "folder":
+            return Folder(place.root, writable=place.writable)
         if place.kind == "http":
             origin = http.named(name, place.site(settings.fetch, settings.spool), audit=audit)
         else:

@@ -75,7 +75,7 @@ class Scene:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
     def coming(self) -> list[Path]:
-        return list((self.folder / stock.COMING).iterdir())
+        return [path for path in (self.folder / stock.COMING).rglob("*") if path.is_file()]
 
     def disk_bytes(self) -> int:
         total = 0
@@ -674,10 +674,30 @@ async def test_a_download_that_fails_in_the_middle_leaves_nothing(scene):
 
 
 async def test_what_was_coming_when_the_server_died_is_gone_at_the_next_start(scene):
-    (scene.folder / stock.COMING / "7").write_bytes(b"half")
+    (scene.folder / stock.COMING / "dead").mkdir()
+    (scene.folder / stock.COMING / "dead" / "7").write_bytes(b"half")
     await scene.restart()
 
     assert not scene.files()
+
+
+async def test_a_second_server_in_the_folder_leaves_what_is_coming_to_the_first(make):
+    """As when an old server still ends, or two serve one source on one machine."""
+    first = await make()
+    first.origin.held = asyncio.Event()
+    reading = asyncio.create_task(first.read())
+    await eventually(first.coming)
+    second = await make()
+    both = second.coming()
+    first.origin.held.set()
+
+    assert len(both) == 1
+    assert await reading == CAT
+    assert await second.read() == CAT
+    assert second.origin.fetches == []
+    await first.spool.forget(PATH)
+    assert await second.read() == CAT
+    assert second.origin.fetches == [PATH]
 
 
 def body_of(scene: Scene) -> Path:
