@@ -11,7 +11,6 @@ from PIL import Image
 from tests.sources.origin_server import Answer, Asked, OriginServer, origin_server
 
 
-
 @contextmanager
 def far_origin(*hosts: str, port: int = 0) -> Iterator[OriginServer]:
     """Its `answers` may be changed while it runs."""

@@ -133,8 +133,9 @@ def serving(
     under: Sequence[str] = (),
     **settings: object,
 ) -> Iterator[ServerProcess]:
-    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are. `place` is
-    a folder, or an address such as s3://bucket.
+    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are.
+
+    `place` is a folder, or an address such as s3://bucket.
 
     `under` is a command that replaces itself by the server, such as `prlimit --nofile=64`. Whatever was done to it, a
     server that still listens at the end must have a balanced ledger, and no secret that it was given may stand in its

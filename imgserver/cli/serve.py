@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgserver.cli.boundary import fail
-from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.config import config_option, place_of, read_settings
 
 if TYPE_CHECKING:
     from imgserver.loading import Loaded
@@ -43,8 +43,8 @@ def serve(
     \b
     Exit codes: 0 stopped, 1 could not start, 2 wrong command line.
     """
-    given = {_setting_of(place): place, "server.host": host, "server.port": port, "workers.count": workers}
-    loaded = read_settings(config, **given)
+    given = {"server.host": host, "server.port": port, "workers.count": workers}
+    loaded = read_settings(config, **place_of(place), **given)
     _refuse_missing_folder(loaded)
     from imgserver.cli.banner import Banner
     from imgserver.web.app import is_gallery_open
@@ -52,10 +52,6 @@ def serve(
 
     gallery = is_gallery_open(loaded.settings.server)
     run(loaded.settings, Banner.of(loaded.settings, gallery=gallery, open_browser=open_browser))
-
-
-def _setting_of(place: str | None) -> str:
-    return "source.url" if place and "://" in place else "source.root"
 
 
 def _refuse_missing_folder(loaded: "Loaded") -> None:

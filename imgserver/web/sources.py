@@ -112,18 +112,23 @@ def make_sources(settings: Settings, audit: Audit, observe: Callable[[Asked], No
     return Sources(made, writable=writable, remote=remote, tags=Tags.of(settings.tags))
 
 
-def _source(name: str, place: Place, settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Source:
-    origin: Origin
+def make_origin(name: str, place: Place, settings: Settings, audit: Audit) -> Origin:
+    """Of a place that is no folder. Raises ServerFault."""
     try:
-        if place.kind == "folder":
-            return Folder(place.root, writable=place.writable)
         if place.kind == "http":
-            origin = http.named(name, place.site(settings.fetch, settings.spool), audit=audit)
-        else:
-            origin = ObjectOrigin(place.store(settings.fetch))
+            return http.named(name, place.site(settings.fetch, settings.spool), audit=audit)
+        return ObjectOrigin(place.store(settings.fetch))
     except (ServerFault, ValueError) as error:
         raise ServerFault(f"source {name}: {error}") from error
-    return _spool(name, origin, place.identity, settings, observe)
+
+
+def _source(name: str, place: Place, settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Source:
+    if place.kind != "folder":
+        return _spool(name, make_origin(name, place, settings, audit), place.identity, settings, observe)
+    try:
+        return Folder(place.root, writable=place.writable)
+    except ServerFault as error:
+        raise ServerFault(f"source {name}: {error}") from error
 
 
 def _spool(name: str, origin: Origin, identity: str, settings: Settings, observe: Callable[[Asked], None]) -> Spool:

@@ -6,9 +6,15 @@ from imgserver.loading import BadSettings, load
 
 FAULTS = {
     "both": ({"root": "/tmp", "url": "https://a.example/"}, "a source is a folder or an address, not both"),
-    "scheme": ({"url": "ftp://user:hunter22@a.example/"}, "url: it begins with https://, http://, s3://, gs:// or az://"),
+    "scheme": (
+        {"url": "ftp://user:hunter22@a.example/"},
+        "url: it begins with https://, http://, s3://, gs:// or az://",
+    ),
     "user": ({"url": "https://user:hunter22@a.example/"}, '"https://...@a.example/" is not allowed; an address has no'),
-    "query": ({"url": "https://a.example/?sig=hunter22"}, '"https://a.example/?..." is not allowed; an entry ends with'),
+    "query": (
+        {"url": "https://a.example/?sig=hunter22"},
+        '"https://a.example/?..." is not allowed; an entry ends with',
+    ),
     "star": ({"url": "https://*.example/"}, "one address without a *"),
     "network": (
         {"url": "https://a.example/", "networks": "10.0.0.0/33"},

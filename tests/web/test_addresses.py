@@ -1,5 +1,6 @@
-"""Whole addresses in URLs, asked of a real server: who may name which. A signed URL opens ports 80 and 443 alone, so the
-origin of these tests listens on port 80 of a loopback address."""
+"""Whole addresses in URLs, asked of a real server: who may name which.
+
+A signed URL opens ports 80 and 443 alone, so the origin of these tests listens on port 80 of a loopback address."""
 
 import time
 from collections.abc import Iterator

@@ -1,10 +1,8 @@
 """Originals of a web server, end to end: a real server process in front of a scripted origin on loopback."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -37,7 +35,8 @@ def origin() -> Iterator[OriginServer]:
 @pytest.fixture(scope="module")
 def shop(origin) -> Iterator[ServerProcess]:
     """Local samples, and the origin as the source shop."""
-    with serving(workers_count=1, disk_limit_bytes=0, admin_key=KEY, tags_summer="red/", **HASTY, **of_shop(origin)) as one:
+    settings = {"workers_count": 1, "disk_limit_bytes": 0, "admin_key": KEY, "tags_summer": "red/"}
+    with serving(**settings, **HASTY, **of_shop(origin)) as one:
         yield one
 
 
@@ -96,8 +95,8 @@ def test_an_origin_of_one_byte_a_second_delays_nobody_else(origin):
     """Neither kept nor local pictures; and who is one too many is told so at once."""
     origin.answers |= {f"/{number}/slow.jpg": trickled(photo()) for number in range(100)}
     slow = [f"/img/w_10/shop/{number}/slow.jpg" for number in range(100)]
-    patience = {"fetch_idle_seconds": 5, "fetch_total_seconds": 6, "spool_fetch_seconds": 6, "queue_deadline_seconds": 8}
-    with serving(workers_count=1, disk_limit_bytes=0, spool_waiting=40, **patience, **of_shop(origin)) as server:
+    patience = {"fetch_total_seconds": 6, "spool_fetch_seconds": 6, "spool_waiting": 40}
+    with serving(workers_count=1, disk_limit_bytes=0, **patience, **of_shop(origin)) as server:
         server.ask("/img/w_11/cat.png")
         alone = slowest_of_hits_and_misses(server, "q_70")
         with ThreadPoolExecutor(100) as pool:

@@ -142,7 +142,8 @@ def test_an_upload_is_stored_in_a_writable_folder_and_nothing_else_in_it_is_touc
 
 def test_a_folder_that_cannot_be_written_to_is_named_at_the_start():
     settings = {"source_writable": True, "uploads_store": "photos", "admin_key": ADMIN}
-    with pytest.raises(AssertionError, match=r"source photos: /proc/sys cannot be written to"), serving(
-        Path("/proc/sys"), **settings, **QUIET
+    with (
+        pytest.raises(AssertionError, match=r"source photos: /proc/sys cannot be written to"),
+        serving(Path("/proc/sys"), **settings, **QUIET),
     ):
         pass
