@@ -1,8 +1,13 @@
 """What an owner may write of a source, and how faults are told: in a sentence, and without secrets."""
 
+import re
+
 import pytest
 
 from imgserver.loading import BadSettings, load
+from tests.serving import ROOT
+
+EXAMPLES = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "originals.md").read_text(), re.MULTILINE | re.DOTALL)
 
 FAULTS = {
     "both": ({"root": "/tmp", "url": "https://a.example/"}, "a source is a folder or an address, not both"),
@@ -53,3 +58,13 @@ def test_the_faults_of_addresses_are_told_as_well():
         load(None, {"IMGSERVER_REMOTE_ALLOWED": "a.example", "IMGSERVER_SOURCES_SHOP_URL": "s3://"}, {})
 
     assert len(refused.value.facts["faults"]) == 2
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("]")[0].strip("["))
+def test_every_example_of_the_page_is_a_valid_configuration(example, tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text(example.replace('keys = ["..."]', f'keys = ["{"00" * 32}"]'))
+
+    loaded = load(file, {}, {})
+
+    assert any(origin.kind == "file" for origin in loaded.origins.values())
