@@ -86,6 +86,7 @@ def _negotiated(request: "ImageRequest", accept: str | None, output: Path | None
 
 async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResult":
     """In this process: there is nobody else it could harm."""
+    from imgserver.audit import unheard
     from imgserver.engine.job import Job
     from imgserver.engine.render import render
     from imgserver.engine.vips import open_engine
@@ -93,7 +94,7 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
     from imgserver.web.sources import make_sources
 
     open_engine(svg=settings.limits.svg)
-    sources = make_sources(settings, audit=_unheard, observe=unobserved)
+    sources = make_sources(settings, audit=unheard, observe=unobserved)
     await sources.start()
     try:
         if sources.remote is not None and request.ref.source == REMOTE:
@@ -107,10 +108,6 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
 def _place(settings: "Settings", request: "ImageRequest") -> str:
     place = settings.sources.get(request.ref.source, settings.source)
     return place.url or str(place.root)
-
-
-def _unheard(event: str, *, reason: str, **facts: object) -> None:
-    """The one who asks is told; there is no log."""
 
 
 def _write(body: bytes, output: Path | None) -> str:

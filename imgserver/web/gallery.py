@@ -70,7 +70,7 @@ class Gallery:
         values = {
             "title": html.escape(self._title or "pictures"),
             "count": f"the first {SHOWN} pictures" if len(found) == SHOWN else shown,
-            "cards": "".join(map(self._card_of, paths)) or "<li class=facts>There is no picture here, or none that can be listed.</li>",
+            "cards": "".join(map(self._card_of, paths)) or "<li class=facts>No picture can be listed here.</li>",
         }
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
         return web.Response(text=self._page.substitute(values), content_type="text/html", headers=headers)

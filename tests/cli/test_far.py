@@ -141,3 +141,19 @@ def test_serve_takes_one_place(tmp_path: Path):
 
     assert result.exit_code == 1
     assert result.stderr == "Error: source: url: it begins with https://, http://, s3://, gs:// or az://\n"
+
+
+def test_inspect_describes_what_is_at_an_address(origin):
+    address = f"http://127.0.0.1:{origin.port}/a/cat.jpg"
+    environ = {"IMGSERVER_REMOTE_NETWORKS": "127.0.0.0/8", "IMGSERVER_REMOTE_ALLOWED": address.removesuffix("cat.jpg")}
+
+    result = run(environ, "inspect", "--json", address)
+    inside = run(environ | {"IMGSERVER_REMOTE_NETWORKS": ""}, "inspect", address)
+    absent = run(environ, "inspect", address.replace("cat", "dog"))
+
+    told = json.loads(result.stdout)
+    assert (told["file"], told["format"], told["width"], told["bytes"]) == (address, "jpg", 240, len(PHOTO))
+    assert [(one.exit_code, one.stderr) for one in (inside, absent)] == [
+        (1, f"Error: {address}: There is no such picture\n"),
+        (1, f"Error: {address.replace('cat', 'dog')}: There is no such picture\n"),
+    ]
