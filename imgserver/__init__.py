@@ -22,13 +22,14 @@ The floors
        as a local path: a folder's own, or the copy that a spool keeps of what an origin (HTTP, an object store) gave;
        caches/ keep renditions, in memory, on disk and in Redis behind one Tiered; engine/ makes a Job a RenderResult,
        inside a worker. engine/vips.py is the airlock: the only importer of pyvips.
-    3  who does what, when. service.py tells the story of one picture in words of this floor: admission.py (waiting
-       room, slots, deadlines) with cost.py and estimate.py (what a render will take), workers.py (slots) over crew.py
-       (a fixed number of processes kept alive) over worker.py (one process), and quarantine.py (originals that
-       killed); quota.py bounds what strangers have made anew, refusals.py remembers what cannot be answered;
-       uploads.py says who may upload now. rules.py and buckets.py hold the policy: what is rendered, and how often one
-       client may ask. Below floor 2, for the service and for sources: flights.py (one making per key) and behind.py
-       (renewal behind answers).
+    3  who does what, when. service.py tells the story of one picture, in values of orders.py: kept, stale, joined, or
+       made by rendering.py, over admission.py (waiting room, slots, deadlines; backlog.py counts it) with cost.py and
+       estimate.py (what a render will take), workers.py (slots) over crew.py (a fixed number of processes kept alive)
+       over worker.py (one process), and quarantine.py (originals that killed). While many wait, degradation.py (a rule
+       of floor 0) says what is left out. quota.py bounds what strangers have made anew, refusals.py remembers what
+       cannot be answered; uploads.py says who may upload now. rules.py and buckets.py hold the policy: what is
+       rendered, and how often one client may ask. Below floor 2, for the service and for sources: flights.py (one
+       making per key) and behind.py (renewal behind answers).
     4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
        requests into orders and renditions into answers, dressed by web/fields.py; web/uploads.py takes pictures in,
        behind web/door.py; settings.py composes the sections that stand beside their components.
@@ -68,7 +69,8 @@ An upload
     (web/intake.py, web/scratch.py), and from step 6 on it is a picture like any other, of the lowest class and never
     kept; engine/optimise.py sees to it that it does not become larger.
 
-SIGHUP: what can change while serving (web/reload.py) is read off the loop, checked, and replaced between two requests.
+SIGHUP: what can change while serving (web/reload.py: the policy, and by web/rereading.py keys and presets) is read off
+the loop, checked, and replaced between two requests.
 SIGTERM: not ready, no new tickets, open requests are finished, workers end; the log is closed last. SIGKILL: the kernel
 kills the workers with their parent.
 

@@ -38,6 +38,8 @@ RETRY_JITTER = 0.2
 RESERVE = 10
 LOW_SHARE = 0.5
 STANDING_SHARE = 0.25
+# Of the deadline: a wait that a visitor bears, and still gets the picture as it should be.
+BEARABLE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class AdmissionSettings:
     """From the ticket to the finished picture; keep it below the CDN's origin time-out."""
     decoded_bytes: Annotated[int, Interval(ge=0)] = 0
     """Pixels held by all renders at once, in bytes; 0 is a quarter of the memory granted."""
+    degrade: bool = True
+    """Whether new pictures are made cheaper while many wait (see `degradation.py`)."""
     standing_seconds: Annotated[float, Interval(ge=0.1, le=60)] = 1.0
     """How long waits may stay above one median render before the queue counts as standing."""
 
@@ -170,6 +174,14 @@ class Admission:
         self._backlog.enter(ticket)
         self._admitted += 1
         return ticket
+
+    def pressure(self, criticality: Criticality) -> float:
+        """What a newcomer would wait, as a share of a bearable wait; 0 where pictures are never made cheaper."""
+        return (
+            self.predicted_wait(criticality) / (BEARABLE_SHARE * self.deadline_seconds)
+            if self._settings.degrade
+            else 0.0
+        )
 
     @property
     def deadline_seconds(self) -> float:

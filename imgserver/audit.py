@@ -33,6 +33,7 @@ Event = Literal[
     "keys_changed",
     "policy_changed",
     "policy_refused",
+    "settings_refused",
     "config_weak",
 ]
 
@@ -64,7 +65,10 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
     "upload_rejected": (
         "bad-request",
         "bad-option",
+        "bad-source-path",
         "output-over-limit",
+        "malformed-request",
+        "conflict",
         "body-timeout",
         "body-too-large",
         "unsupported-image",
@@ -80,7 +84,15 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
     "keys_changed": ("reload",),
     "policy_changed": ("reload",),
     "policy_refused": ("invalid",),
-    "config_weak": ("admin_key_short", "metrics_public", "proxies_unknown", "svg_on", "unsigned_public"),
+    "settings_refused": ("invalid",),
+    "config_weak": (
+        "admin_key_short",
+        "metrics_public",
+        "proxies_unknown",
+        "svg_on",
+        "unsigned_public",
+        "uploads_open",
+    ),
 }
 OTHER = "other"
 

@@ -1,4 +1,4 @@
-"""The ladder: what is left out of new pictures while many wait, so that fewer are refused. Pure rules.
+"""Degradation: what is left out of new pictures while many wait, so that fewer are refused. Pure rules.
 
 What a URL says outright (its format, its sizes, its quality) stays. What is made is another picture with a key of its
 own, kept and shared as such, and never in the place of the one that was asked for.
@@ -15,7 +15,7 @@ from imgserver.plan import Anchor, Crop, Fit, Kernel, Output, Plan, Step
 
 
 class Rung(IntEnum):
-    """How far down the ladder; each includes those before it."""
+    """How far down; each includes those before it."""
 
     WHOLE = 0
     EFFORT = 1
@@ -28,11 +28,12 @@ THRESHOLDS = {Rung.EFFORT: 0.5, Rung.FORMAT: 1.0, Rung.PLAIN: 1.5}
 RELIEF = 0.7
 
 
-class Ladder:
-    """Remembers the rung, so that a wait around a threshold does not make answers flicker."""
+class Degradation:
+    """Remembers the rung, so that a wait around a threshold makes no answers flicker; counts what was cheapened."""
 
     def __init__(self) -> None:
         self.rung = Rung.WHOLE
+        self.counts = dict.fromkeys(THRESHOLDS, 0)
 
     def at(self, pressure: float) -> Rung:
         """The rung for a newcomer. `pressure`: its predicted wait as a share of the bearable one."""

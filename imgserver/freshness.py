@@ -151,7 +151,8 @@ def is_not_modified(*, none_match: str | None, modified_since: str | None, etag:
 
 def _matches(field: str, etag: str) -> bool:
     """Weak comparison (RFC 9110, 8.8.3.2): the opaque parts decide."""
-    return field.strip() == "*" or etag in _ENTITY_TAG.findall(field)
+    # Nearly always one tag, ours.
+    return field == f'"{etag}"' or field.strip() == "*" or etag in _ENTITY_TAG.findall(field)
 
 
 def _epoch(date: str) -> float | None:

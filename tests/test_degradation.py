@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.degradation import RELIEF, THRESHOLDS, Ladder, Rung, cheaper
+from imgserver.degradation import RELIEF, THRESHOLDS, Degradation, Rung, cheaper
 from imgserver.geometry import bind_plan
 from imgserver.identity import normalise, plan_digest
 from imgserver.plan import Anchor, Crop, Dims, Fit, Kernel, Orient, Output, Plan, Px, Terminal
@@ -75,19 +75,19 @@ def test_what_is_told_about_a_picture_is_never_cheapened(terminal):
 
 
 def test_rungs_are_taken_in_order_and_left_below_where_they_were_taken():
-    ladder = Ladder()
+    degradation = Degradation()
     pressures = [0.4, 0.6, 1.1, 1.6, 1.2, 1.0, 0.8, 0.6, 0.4, 0.3]
 
-    assert [ladder.at(pressure).name for pressure in pressures] == [
+    assert [degradation.at(pressure).name for pressure in pressures] == [
         *("WHOLE", "EFFORT", "FORMAT", "PLAIN", "PLAIN", "FORMAT", "FORMAT", "EFFORT", "EFFORT", "WHOLE"),
     ]
 
 
 @given(st.lists(st.floats(0, 10), max_size=50))
 def test_a_rung_always_follows_from_the_pressure_within_the_relief(pressures):
-    ladder = Ladder()
+    degradation = Degradation()
     for pressure in pressures:
-        rung = ladder.at(pressure)
+        rung = degradation.at(pressure)
         assert all(rung >= step for step, threshold in THRESHOLDS.items() if pressure > threshold)
         assert all(rung < step for step, threshold in THRESHOLDS.items() if pressure <= RELIEF * threshold)
 

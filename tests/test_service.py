@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from imgserver import service
+from imgserver import rendering
 from imgserver.admission import Admission, AdmissionSettings
 from imgserver.behind import Behind
 from imgserver.caches.groups import groups_of, source_group
 from imgserver.caches.memory import MemorySettings
 from imgserver.caches.tiered import assemble
 from imgserver.cost import CostModel
+from imgserver.degradation import Degradation
 from imgserver.engine.job import Limits, Quality, RenderResult, Timings
 from imgserver.errors import (
     BrokenImage,
@@ -28,11 +29,13 @@ from imgserver.errors import (
     WorkerLost,
 )
 from imgserver.flights import Flights
+from imgserver.orders import Edition, Order
 from imgserver.plan import Dims, Plan, SourceRef
 from imgserver.quota import Quota, QuotaSettings
 from imgserver.refusals import Refusals
+from imgserver.rendering import Rendering
 from imgserver.rendition import Fingerprint, Original
-from imgserver.service import Edition, ImageService, Order
+from imgserver.service import ImageService
 from imgserver.sources.looks import TRUST_SECONDS, RecentLooks
 from imgserver.sources.spool import Spool
 from imgserver.sources.terms import SpoolSettings
@@ -110,23 +113,27 @@ class Scene:
     def __init__(self, per_minute: int = 0, burst: int = 40, **queue) -> None:
         self.now = 0.0
         self.shelf, self.far, self.hands, self.seen, self.failed = Shelf(), Shelf(), Hands(), [], []
-        self.service = ImageService(
+        rendering = Rendering(
             sources={"photos": self.shelf, "far": self.far},
-            cache=assemble(MemorySettings()),
             looks=RecentLooks(lambda: self.now),
-            flights=Flights(),
             admission=Admission(AdmissionSettings(**queue), slots=2),
             workers=self.hands,
             costs=CostModel(),
             limits=Limits(),
             quality=Quality(),
-            fresh_seconds=3600.0,
+            observe=self.seen.append,
+            observe_failure=lambda work, error: self.failed.append(error),
+        )
+        self.service = ImageService(
+            cache=assemble(MemorySettings()),
+            flights=Flights(),
+            rendering=rendering,
             behind=Behind(),
             edition=Edition.of(Quality()),
             quota=Quota(QuotaSettings(per_minute, burst), lambda: self.now),
             refusals=Refusals(lambda: self.now),
-            observe=self.seen.append,
-            observe_failure=lambda work, error: self.failed.append(error),
+            degradation=Degradation(),
+            fresh_seconds=3600.0,
         )
 
     async def get(self, order: Order = ORDER) -> tuple[str, bytes]:
@@ -200,7 +207,7 @@ async def test_a_failure_of_ours_is_not_remembered_and_gives_back_place_and_slot
     scene.hands.fault = None
 
     assert await scene.get() == ("rendered", b"2")
-    queue = scene.service.admission.statistics()
+    queue = scene.service.rendering.admission.statistics()
     assert (queue.waiting, queue.running, queue.admitted) == (0, 0, 2)
 
 
@@ -210,12 +217,12 @@ async def test_a_source_that_hangs_ends_at_the_deadline():
 
     with pytest.raises(DeadlineExceeded):
         await scene.get()
-    assert scene.service.admission.statistics().waiting == 0
+    assert scene.service.rendering.admission.statistics().waiting == 0
     await scene.service.flights.close()
 
 
 async def test_a_kept_picture_is_answered_while_its_source_hangs(scene, monkeypatch):
-    monkeypatch.setattr(service, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(rendering, "LOOK_SECONDS", 0.05)
     await scene.get()
     scene.let_looks_grow_old()
     scene.shelf.hangs = True
@@ -387,7 +394,7 @@ async def test_a_stale_picture_is_answered_while_nothing_can_be_rendered(scene, 
 
 async def test_a_stale_picture_is_answered_while_the_waiting_room_is_closed(scene):
     await scene.put_stale()
-    scene.service.admission.drain()
+    scene.service.rendering.admission.drain()
 
     assert await scene.get() == ("stale", b"old")
 
@@ -485,7 +492,7 @@ async def test_who_waits_for_a_slow_origin_takes_no_place_in_the_waiting_room():
     scene = Scene(room=4)
     far = await waiting_for_far(scene, 100)
 
-    queue = scene.service.admission.statistics()
+    queue = scene.service.rendering.admission.statistics()
     assert (queue.waiting, queue.running, queue.predicted_wait_seconds) == (0, 0, 0.0)
     assert await asyncio.wait_for(scene.get(), 1) == ("rendered", b"1")
     assert await asyncio.wait_for(scene.get(), 1) == ("hit", b"1")
@@ -496,7 +503,7 @@ async def test_who_waits_for_a_slow_origin_takes_no_place_in_the_waiting_room():
 
 
 async def test_who_would_be_refused_does_not_have_an_original_brought(scene):
-    scene.service.admission.drain()
+    scene.service.rendering.admission.drain()
 
     with pytest.raises(Overloaded):
         await scene.service.get(far_order(1))
@@ -531,12 +538,12 @@ async def test_twelve_sizes_of_a_cold_original_are_one_download_and_the_workers_
     origin.held = asyncio.Event()
     spool = Spool(origin, SpoolSettings(path=tmp_path))
     await spool.start()
-    scene.service.sources["far"] = spool
+    scene.service.rendering.sources["far"] = spool
     sizes = [Order(f"size {number}", SourceRef("far", "cat.png"), Plan()) for number in range(12)]
     tasks = [asyncio.create_task(scene.service.get(order)) for order in sizes]
     await eventually(lambda: spool.statistics().waiting == 12)
 
-    queue = scene.service.admission.statistics()
+    queue = scene.service.rendering.admission.statistics()
     assert (queue.waiting, queue.running, scene.hands.renders) == (0, 0, 0)
     origin.held.set()
     served = await asyncio.gather(*tasks)

@@ -23,6 +23,8 @@ from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.plan import SourceRef
 from imgserver.service import ImageService
 from imgserver.web.door import Door
+from imgserver.web.routes import Routes
+from imgserver.web.sweeping import Sweep
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
@@ -42,6 +44,17 @@ class Originals(Protocol):
     async def swept(self, *, seconds: float) -> bool: ...
 
     async def forget_one(self, ref: SourceRef) -> None: ...
+
+
+def setup(routes: Routes, service: ImageService, dialect: NativeDialect, door: Door, originals: Originals) -> None:
+    """Pages that are there while some key opens them."""
+
+    def is_there() -> bool:
+        return door.keys.grants("purge")
+
+    purge, sweep = Purge(service, dialect, door, originals), Sweep(service.cache, door)
+    routes.add_while(is_there, "/api/admin/purge", purge, "purge", METHODS)
+    routes.add_while(is_there, "/api/admin/sweep", sweep, "sweep", METHODS)
 
 
 class Purge:

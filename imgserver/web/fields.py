@@ -12,15 +12,17 @@ from imgserver import freshness, negotiation
 from imgserver.caches.groups import told
 from imgserver.formats import FORMATS
 from imgserver.freshness import Terms
+from imgserver.orders import Order, Served
 from imgserver.plan import ImageRequest
 from imgserver.rendition import Rendition
-from imgserver.service import Order, Served
 from imgserver.settings import HttpSettings
 from imgserver.web.middleware import EMBEDDING, SECURITY
 
 CACHE_STATUS = istr("Cache-Status")
 CDN_CACHE_CONTROL = istr("CDN-Cache-Control")
 SERVER_TIMING = istr("Server-Timing")
+# What a degraded answer may be kept for by others; the load of a moment must not last in a CDN.
+DEGRADED_SECONDS = 30
 MADE = {
     "joined": "imgserver; fwd=uri-miss; collapsed",
     "rendered": "imgserver; fwd=uri-miss; stored",
@@ -57,10 +59,17 @@ class Wardrobe:
         useful = freshness.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
         self._limit(headers, Terms(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
 
-    def time(self, headers: CIMultiDict[str], served: Served | None, *, seconds: float) -> None:
+    def dress_degraded(self, request: ImageRequest, order: Order, served: Served, now: int) -> CIMultiDict[str]:
+        """Of a picture that is not the one asked for: nobody is to keep it in that one's place for long."""
+        rendition = served.rendition
+        headers = self.dress(request, order, rendition, Terms(useful_seconds=DEGRADED_SECONDS))
+        known = hit_status(rendition, now) if served.outcome == "hit" else MADE[served.outcome].removesuffix("; stored")
+        headers[CACHE_STATUS] = f"{known}; detail=degraded/{served.rung.name.lower()}"
+        return headers
+
+    def time(self, headers: CIMultiDict[str], served: Served, *, seconds: float) -> None:
         """The tier and the stages, for whoever looks for the slow one (Server-Timing)."""
-        tier = "memory" if served is None else served.tier
-        if tier:
+        if tier := served.tier:
             known = headers[CACHE_STATUS].partition("; detail=")
             headers[CACHE_STATUS] = f"{known[0]}; detail={known[2] + '/' if known[2] else ''}{tier}"
         headers[SERVER_TIMING] = ", ".join([f"cache;desc={tier or 'miss'}", *_stages(served), _lap("total", seconds)])
@@ -93,9 +102,9 @@ def stale_status(rendition: Rendition, now: int) -> str:
     return f"imgserver; hit; ttl={past}; detail=stale"
 
 
-def _stages(served: Served | None) -> list[str]:
+def _stages(served: Served) -> list[str]:
     """Of what was made for this request; who joined another's render waited for the same stages."""
-    stages = served.rendition.stages if served is not None and not served.tier else None
+    stages = served.rendition.stages if not served.tier else None
     if stages is None:
         return []
     return [

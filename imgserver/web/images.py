@@ -17,9 +17,10 @@ from imgserver.dialects import Dialect
 from imgserver.errors import NotFound
 from imgserver.freshness import Terms
 from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.orders import Order, Served
 from imgserver.plan import ImageRequest
 from imgserver.rendition import Rendition
-from imgserver.service import ImageService, Order, Served
+from imgserver.service import ImageService
 from imgserver.settings import HttpSettings
 from imgserver.web.answers import Picture, Ready, date_line, is_plain, spell
 from imgserver.web.fields import CACHE_STATUS, CDN_CACHE_CONTROL, MADE, Wardrobe, hit_status, stale_status
@@ -92,6 +93,10 @@ class ImageHandler:
         self._timed = settings.server_timing
         self._wishes: OrderedDict[str, Wish] = OrderedDict()
 
+    def forget(self) -> None:
+        """Parsed targets, once the dialect reads them otherwise: a URL that it refuses by now must not be answered."""
+        self._wishes.clear()
+
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})
@@ -104,20 +109,28 @@ class ImageHandler:
             served = await self._get(wish, choice.order, request)
             rendition = served.rendition
         now = int(time.time())
+        if served is not None and served.rung:
+            headers = self._wardrobe.dress_degraded(wish.request, choice.order, served, now)
+            return self._finished(request, headers, served, left=left, begun=begun)
         of = rendition.etag, rendition.modified, rendition.fresh_until
         if choice.second != now or choice.of != of:
             self._dress(choice, wish, rendition, now)
-        if served is None and left is None and not self._timed and is_plain(request):
+        is_hit = served is None or served.outcome == "hit"
+        if is_hit and left is None and not self._timed and is_plain(request):
             return _ready(request, choice, rendition)
-        headers, outcome = choice.fields.copy(), "hit"
-        if served is not None and served.outcome != "hit":
-            outcome = served.outcome
+        headers = choice.fields.copy()
+        if served is not None and not is_hit:
             self._tell(headers, served, now)
+        return self._finished(request, headers, served or Served(rendition, "hit", "memory"), left=left, begun=begun)
+
+    def _finished(
+        self, request: web.Request, headers: CIMultiDict[str], served: Served, *, left: int | None, begun: float
+    ) -> Picture:
         if self._timed:
             self._wardrobe.time(headers, served, seconds=time.perf_counter() - begun)
         if left is not None:
             _end(headers, left)
-        return _answer(request, rendition, headers, outcome)
+        return _answer(request, served.rendition, headers, served.outcome)
 
     def _guard(self, request: ImageRequest) -> int | None:
         """The seconds its URL is still good for; None: no end. Raises Expired, SourceDenied, NotFound."""

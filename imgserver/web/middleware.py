@@ -28,6 +28,10 @@ READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 REQUEST_ID = istr("X-Request-Id")
 # Set on the request once it is known on which fields of it the answer, error or not, depends.
 VARY = web.RequestKey("vary", str)
+# The request's id, for handlers of anything but pictures: a hit does without.
+ID = web.RequestKey("id", str)
+# Set by a handler that has told the audit of the error it raises.
+AUDITED = web.RequestKey("audited", bool)
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -91,6 +95,7 @@ class Boundary:
         """The handler with everything that holds for all. `route` is its name in metrics and events."""
         ledger, ids = self._ledger, self._ids
         bare, identify = handler, None
+        is_image = route == IMAGE_ROUTE
 
         # A gate is put between by rebinding these names: where none is wanted, a hit pays for none.
         def door(gate: Gate) -> None:
@@ -103,6 +108,8 @@ class Boundary:
             if identify is not None:
                 request = identify(request)
             request_id = ids.of(request)
+            if not is_image:
+                request[ID] = request_id
             ledger.in_progress += 1
             try:
                 if request.method not in methods:
@@ -134,7 +141,8 @@ class Boundary:
         if isinstance(error, web.HTTPException):
             return problem.answer_http(error, request_id)
         if isinstance(error, ImgserverError) and not isinstance(error, ServerFault):
-            self._watch(request, error, request_id)
+            if AUDITED not in request:
+                self._watch(request, error, request_id)
             return problem.answer(error, request_id)
         self._logger.error("server.fault", request_id=request_id, exc_info=error)
         return problem.answer(ServerFault(), request_id)

@@ -10,7 +10,7 @@ from imgserver.errors import ImgserverError, NotFound
 from imgserver.formats import FORMATS
 from imgserver.logs import cut
 from imgserver.metrics import Metrics
-from imgserver.service import Rendered
+from imgserver.rendering import Rendered
 from imgserver.sources.questions import Asked
 from imgserver.workers import WorkerEvent
 

@@ -36,6 +36,7 @@ def read(
         "log_lines_dropped_total": dropped_lines,
         "refusals_remembered": service.refusals.statistics().remembered,
         "refusals_repeated_total": service.refusals.statistics().repeated,
+        "degraded_total": {rung.name.lower(): count for rung, count in service.degradation.counts.items()},
         "coalesced_total": service.flights.statistics().coalesced,
         **_queue(service, uploads.statistics()),
         **_workers(service),
@@ -45,7 +46,7 @@ def read(
 
 
 def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
-    queue = service.admission.statistics()
+    queue = service.rendering.admission.statistics()
     return {
         "queue_jobs": {
             ("render", "ready"): queue.waiting,
@@ -65,7 +66,7 @@ def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
 
 
 def _workers(service: ImageService) -> dict[str, Any]:
-    workers = service.workers.statistics()
+    workers = service.rendering.workers.statistics()
     return {
         "workers": {
             "busy": workers.busy,

@@ -169,6 +169,7 @@ def test_sigterm_finishes_what_was_accepted_and_exits_clean():
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(server.ask, slow(80 + number)) for number in range(4)]
             await_that(lambda: busy(server) == 2, "both workers are busy")
+            await_that(lambda: server.image_health()["queue"]["waiting"] == 2, "the others wait")
             server.process.send_signal(signal.SIGTERM)
             answers = [one.result() for one in asked]
         code = server.process.wait(timeout=30)

@@ -1,6 +1,5 @@
 """Uploads that are kept, and the settings of uploads, in a server of this process."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,12 +10,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from imgserver.apikeys import ApiKeySettings, digest_of, new_key
-from imgserver.errors import Conflict, ServerFault
+from imgserver.errors import ServerFault
 from imgserver.loading import load
 from imgserver.settings import Settings
-from imgserver.sources.folder import Folder
 from imgserver.uploads import UploadSettings
-from imgserver.web import sources
 from imgserver.web.app import make_app
 from tests.forms import CONTENT_TYPE, form, picture
 from tests.forms import field as form_field
@@ -28,20 +25,9 @@ KEY = new_key("ci")
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 
 
-class Drawer(Folder):
-    """A folder that takes what it is given."""
-
-    async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:
-        file = self.root / path
-        if file.exists() and not replace:
-            raise Conflict()
-        await asyncio.to_thread(file.parent.mkdir, parents=True, exist_ok=True)
-        await asyncio.to_thread(file.write_bytes, body)
-
-
-def settings(root: Path, **uploads: object) -> Settings:
+def settings(root: Path, *, writable: bool = True, **uploads: object) -> Settings:
     return replace(
-        load(None, {}, {"source.root": root, "workers.count": 1}).settings,
+        load(None, {}, {"source.root": root, "source.writable": writable, "workers.count": 1}).settings,
         uploads=UploadSettings(**uploads),
         api_keys={"ci": ApiKeySettings("upload", digest_of(KEY))},
     )
@@ -56,7 +42,6 @@ async def client(wanted: Settings) -> AsyncIterator[TestClient]:
 
 @pytest.fixture
 async def shop(tmp_path, monkeypatch) -> AsyncIterator[TestClient]:
-    monkeypatch.setattr(sources, "Folder", Drawer)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "photos").mkdir()
     async with client(settings(tmp_path / "photos", store="photos", access="open")) as one:
@@ -123,6 +108,8 @@ async def test_several_pictures_have_not_one_name(shop):
 async def test_a_source_that_cannot_be_written_is_told_at_the_start(tmp_path):
     with pytest.raises(ServerFault, match=r"uploads.store: nosuch is no source"):
         make_app(settings(tmp_path, store="nosuch"), log_stream=BytesIO())
+    with pytest.raises(ServerFault, match=r"uploads.store: photos is not writable"):
+        make_app(settings(tmp_path, writable=False, store="photos"), log_stream=BytesIO())
     with pytest.raises(ServerFault, match=r"uploads.path"):
         make_app(settings(tmp_path, path=tmp_path / "nosuch"), log_stream=BytesIO())
 

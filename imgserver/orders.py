@@ -1,0 +1,82 @@
+"""What is asked of the service, and what it serves: values after negotiation."""
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Literal
+
+from imgserver import identity, negotiation
+from imgserver.caches.groups import groups_of
+from imgserver.caches.tiered import TierName
+from imgserver.degradation import Rung
+from imgserver.engine.job import Quality
+from imgserver.plan import ImageRequest, Plan, SourceRef
+from imgserver.rendition import Rendition
+from imgserver.tags import NO_TAGS, Tags
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A wish after negotiation: nothing in it depends on a header any more. `groups` are what it is purged with.
+
+    `metered`: by a URL that anybody can make up, so that what it has made anew counts against the original's quota.
+    """
+
+    key: str
+    ref: SourceRef
+    plan: Plan
+    groups: tuple[str, ...] = ()
+    metered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """How this server makes pictures, as a part of every key: what another setting made is not a hit of ours.
+
+    `tags` are no part of it: they only tell what is purged together.
+    """
+
+    name: str
+    tags: Tags = NO_TAGS
+
+    @classmethod
+    def of(cls, quality: Quality, tags: Tags = NO_TAGS) -> "Edition":
+        return cls(sha256(repr(quality).encode()).hexdigest()[: identity.EDITION_DIGITS], tags)
+
+    def key(self, ref: SourceRef, plan: Plan) -> str:
+        return identity.key(ref, plan, edition=self.name)
+
+    def order(self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False) -> Order:
+        """What a request asks for, once a client's offers and hints are known."""
+        output = negotiation.negotiate(request.plan.output, offers, save_data=save_data)
+        plan = identity.normalise(replace(request.plan, output=output))
+        key = self.key(request.ref, plan)
+        groups = groups_of(request.ref, key=key, tags=self.tags.of_path(request.ref.path))
+        return Order(key, request.ref, plan, groups, metered=not request.signed)
+
+    def instead(self, order: Order, plan: Plan) -> Order:
+        """An order of the same original for another plan; the same order for the same plan."""
+        if plan is order.plan:
+            return order
+        plan = identity.normalise(plan)
+        key = self.key(order.ref, plan)
+        groups = groups_of(order.ref, key=key, tags=self.tags.of_path(order.ref.path))
+        return replace(order, key=key, plan=plan, groups=groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """`tier` had it; "" when it was made for this request. `rung`: how much was left out of it."""
+
+    rendition: Rendition
+    outcome: Literal["hit", "stale", "joined", "rendered"]
+    tier: TierName | Literal[""] = ""
+    rung: Rung = Rung.WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A record found. `current`: of its original as it is now, as far as anybody can tell."""
+
+    rendition: Rendition
+    tier: TierName
+    current: bool

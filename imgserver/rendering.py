@@ -1,0 +1,157 @@
+"""The making of one picture: its original is brought, a place and a slot are waited for, a worker renders it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from imgserver.admission import Admission, Criticality, Ticket
+from imgserver.cost import CostModel, Work
+from imgserver.engine.job import Job, Limits, Quality, RenderResult
+from imgserver.errors import DeadlineExceeded, ImgserverError
+from imgserver.estimate import foresee
+from imgserver.orders import Order
+from imgserver.plan import Plan, SourceRef
+from imgserver.rendition import Fingerprint, Original, Rendition, Stages
+from imgserver.rules import Rules
+from imgserver.sources import Source
+from imgserver.sources.looks import RecentLooks
+from imgserver.workers import Workers
+
+# A look at an original is one system call; a file system that hangs must not hold every visitor for ever.
+LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One finished render, for whoever observes; `queue_seconds` is its wait for a slot."""
+
+    result: RenderResult
+    queue_seconds: float
+    render_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """Knows nothing of what is kept. One source per name. `observe` is told of each render that ended well,
+    `observe_failure` of the others.
+
+    Its methods raise what the source, the waiting room and the engine raise; see `errors.py`.
+    """
+
+    sources: Mapping[str, Source]
+    looks: RecentLooks
+    admission: Admission
+    workers: Workers
+    costs: CostModel
+    limits: Limits
+    quality: Quality
+    observe: Callable[[Rendered], None]
+    observe_failure: Callable[[Work, ImgserverError], None]
+    rules: Rules = field(default_factory=Rules)
+
+    async def picture(
+        self, order: Order, criticality: Criticality, *, on_refusal: Callable[[ImgserverError, Fingerprint], None]
+    ) -> Rendition:
+        """`on_refusal` is told what an original in this state was refused with, before it is raised."""
+        self.rules.allow(order.plan)
+        began = time.monotonic()
+        await self._bring(order, criticality)
+        bring_seconds = time.monotonic() - began
+        with self.admission.enter(criticality, began=began) as ticket:
+            begun = time.monotonic()
+            async with self._opened(order, ticket) as original:
+                fetch_seconds = bring_seconds + time.monotonic() - begun
+                try:
+                    return await self._render(order, original, ticket, fetch_seconds)
+                except ImgserverError as error:
+                    on_refusal(error, original.fingerprint)
+                    raise
+
+    async def optimise(self, original: Original, plan: Plan) -> RenderResult:
+        """A picture that is nobody's source, such as an upload: never kept, never joined. `plan` is negotiated.
+
+        Raises what the waiting room and the engine raise. Equal bytes are set aside together.
+        """
+        with self.admission.enter(Criticality.BATCH) as ticket:
+            job = Job(original.path, plan, self.limits, self.quality, goal="optimise")
+            return (await self._work(job, original, ticket, key=f"upload {original.fingerprint}")).result
+
+    async def look(self, ref: SourceRef) -> Fingerprint:
+        """The state of an original now, in time for those who have something to show meanwhile."""
+        async with _at_most(LOOK_SECONDS):
+            fingerprint = await self.sources[ref.source].fingerprint(ref.path)
+        self.looks.note(ref, fingerprint)
+        return fingerprint
+
+    async def _bring(self, order: Order, criticality: Criticality) -> None:
+        """A far original is waited for outside the waiting room, or a slow origin would fill it and those who need only
+        a worker were refused. The source bounds who waits here. For whom the room has no place, nothing is fetched."""
+        self.admission.knock(criticality)
+        async with _at_most(self.admission.deadline_seconds):
+            await self.sources[order.ref.source].bring(order.ref.path)
+
+    @asynccontextmanager
+    async def _opened(self, order: Order, ticket: Ticket) -> AsyncIterator[Original]:
+        """Within the ticket's deadline, which the worker's kill timer then keeps."""
+        async with AsyncExitStack() as held:
+            async with _at_most(ticket.deadline - time.monotonic()):
+                original = await held.enter_async_context(self.sources[order.ref.source].open(order.ref.path))
+            self.looks.note(order.ref, original.fingerprint)
+            yield original
+
+    async def _render(self, order: Order, original: Original, ticket: Ticket, fetch_seconds: float) -> Rendition:
+        plan, limits = self.rules.permitted(order.plan, original.head), self.rules.limits(self.limits)
+        job = Job(original.path, plan, limits, self.quality)
+        rendered = await self._work(job, original, ticket, key=_suspect(order, original))
+        timings = rendered.result.timings
+        spent = timings.decode_seconds, timings.transform_seconds, timings.encode_seconds
+        stages = Stages(rendered.queue_seconds, fetch_seconds, *spent)
+        return replace(_rendition(rendered.result, original, rendered.render_seconds), stages=stages)
+
+    async def _work(self, job: Job, original: Original, ticket: Ticket, *, key: str) -> Rendered:
+        """One job in a slot, observed; `key` is what is set aside when it kills workers."""
+        work = foresee(original.head, original.size_bytes, job.plan, quality=self.quality, limits=job.limits)
+        async with ticket.slot(self.costs.estimate(work)):
+            begun = time.monotonic()
+            try:
+                result = await self.workers.render(job, deadline=ticket.deadline, key=key)
+            except ImgserverError as error:
+                self.observe_failure(work, error)
+                raise
+        self.costs.observe(work, cpu_seconds=result.timings.cpu_seconds)
+        rendered = Rendered(result, ticket.waited_seconds, time.monotonic() - begun)
+        self.observe(rendered)
+        return rendered
+
+
+def _suspect(order: Order, original: Original) -> str:
+    """What is set aside when it kills workers: this state of the original, whatever is asked of it. By the rendition's
+    key, a hostile file would take two workers for each option that can be put before it."""
+    return f"{order.ref.source}/{order.ref.path} {original.fingerprint}"
+
+
+@asynccontextmanager
+async def _at_most(seconds: float) -> AsyncIterator[None]:
+    """Around what the source does. Raises DeadlineExceeded."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded("The source took too long") from error
+
+
+def _rendition(result: RenderResult, original: Original, seconds: float) -> Rendition:
+    return Rendition(
+        body=result.body,
+        media_type=result.media_type,
+        etag=result.etag,
+        size=result.size,
+        source_format=result.source_format,
+        fingerprint=original.fingerprint,
+        modified=original.modified,
+        max_age_seconds=original.max_age_seconds,
+        created=time.time(),
+        render_seconds=seconds,
+    )

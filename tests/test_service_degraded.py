@@ -1,0 +1,89 @@
+"""Cheaper pictures while many wait: in the place of those asked for, and never under their keys."""
+
+import asyncio
+
+import pytest
+
+from imgserver.admission import Admission, AdmissionSettings, Criticality
+from imgserver.cost import Cost
+from imgserver.degradation import Rung
+from imgserver.plan import ImageRequest, Output, Plan, SourceRef
+from tests.test_service import Scene
+
+WISH = ImageRequest(SourceRef("photos", "cat.png"), Plan(output=Output("auto")))
+
+
+@pytest.fixture
+async def scene():
+    scene = Scene()
+    yield scene
+    await scene.service.flights.close()
+
+
+def order_of(scene: Scene, *offers: str):
+    return scene.service.edition.order(WISH, offers)
+
+
+def press(scene: Scene, pressure: float) -> None:
+    scene.service.rendering.admission.pressure = lambda _: pressure
+
+
+async def test_without_pressure_nothing_is_left_out(scene):
+    assert (await scene.service.get(order_of(scene, "avif", "webp"))).rung is Rung.WHOLE
+
+
+@pytest.mark.parametrize(("pressure", "rung"), [(0.6, Rung.EFFORT), (1.2, Rung.FORMAT), (2.0, Rung.PLAIN)])
+async def test_under_pressure_another_picture_is_made_and_the_one_asked_for_afterwards(scene, pressure, rung):
+    order = order_of(scene, "avif", "webp")
+    press(scene, pressure)
+    first, again = await scene.service.get(order), await scene.service.get(order)
+    press(scene, 0.0)
+    after = await scene.service.get(order)
+
+    assert (first.rung, first.outcome) == (rung, "rendered")
+    # Kept under its own key: the flood renders it once.
+    assert (again.rung, again.outcome, again.rendition) == (rung, "hit", first.rendition)
+    assert (after.rung, after.outcome) == (Rung.WHOLE, "rendered")
+    assert after.rendition.body != first.rendition.body
+    assert scene.service.degradation.counts[rung] == 2
+
+
+async def test_a_kept_picture_is_answered_as_it_is_under_any_pressure(scene):
+    order = order_of(scene, "avif", "webp")
+    whole = await scene.service.get(order)
+    press(scene, 9.0)
+
+    assert (await scene.service.get(order)).rendition == whole.rendition
+
+
+async def test_who_comes_under_pressure_joins_the_whole_picture_when_it_is_being_made(scene):
+    scene.hands.held = asyncio.Event()
+    order = order_of(scene, "avif", "webp")
+    leader = asyncio.ensure_future(scene.service.get(order))
+    await scene.hands.begun.wait()
+    press(scene, 9.0)
+    follower = asyncio.ensure_future(scene.service.get(order))
+    await asyncio.sleep(0)
+    scene.hands.held.set()
+    await asyncio.gather(leader, follower)
+
+    assert follower.result().rung is Rung.WHOLE
+    assert (follower.result().outcome, scene.hands.renders) == ("joined", 1)
+
+
+async def test_the_cheaper_picture_is_the_one_of_clients_with_fewer_formats(scene):
+    webp = await scene.service.get(order_of(scene, "webp"))
+    press(scene, 1.2)
+    served = await scene.service.get(order_of(scene, "avif", "webp"))
+
+    assert (served.rung, served.outcome, served.rendition) == (Rung.FORMAT, "hit", webp.rendition)
+
+
+@pytest.mark.parametrize(("degrade", "expected"), [(True, 2.0), (False, 0.0)])
+def test_pressure_is_the_predicted_wait_as_a_share_of_a_quarter_of_the_deadline(degrade, expected):
+    admission = Admission(AdmissionSettings(deadline_seconds=4, degrade=degrade), slots=1, clock=lambda: 0.0)
+    waiting = admission.enter()
+    waiting.cost = Cost(2.0)
+    admission._backlog.ask(waiting)
+
+    assert admission.pressure(Criticality.NORMAL) == pytest.approx(expected)
