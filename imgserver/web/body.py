@@ -17,6 +17,15 @@ from imgserver.uploads import UploadSettings
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+async def invite(request: web.Request) -> None:
+    """Whoever reads a body without this would wait with a client that waits as well (RFC 9110, 10.1.1). What else is
+    expected need not be understood."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(CONTINUE)
+        # The answer has not begun.
+        request.writer.output_size = 0
+
+
 class Body:
     """`check` what is declared, `invite` the client to send, then `read` until it is empty."""
 
@@ -38,11 +47,7 @@ class Body:
 
     async def invite(self) -> None:
         """Tells a client that waits for it to go on (RFC 9110, 10.1.1); the time for the body begins."""
-        request = self._request
-        if hdrs.EXPECT in request.headers and request.version >= HttpVersion11:
-            await request.writer.write(CONTINUE)
-            # The answer has not begun.
-            request.writer.output_size = 0
+        await invite(self._request)
         self._ends = time.monotonic() + self._settings.body_seconds
 
     async def read(self) -> bytes:

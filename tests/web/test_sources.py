@@ -95,7 +95,7 @@ def test_an_origin_of_one_byte_a_second_delays_nobody_else(origin):
     """Neither kept nor local pictures; and who is one too many is told so at once."""
     origin.answers |= {f"/{number}/slow.jpg": trickled(photo()) for number in range(100)}
     slow = [f"/img/w_10/shop/{number}/slow.jpg" for number in range(100)]
-    patience = {"fetch_total_seconds": 6, "spool_fetch_seconds": 6, "spool_waiting": 40}
+    patience = {"fetch_total_seconds": 6, "spool_fetch_seconds": 6, "spool_waiting": 40, "queue_room": 40}
     with serving(workers_count=1, disk_limit_bytes=0, **patience, **of_shop(origin)) as server:
         server.ask("/img/w_11/cat.png")
         alone = slowest_of_hits_and_misses(server, "q_70")
