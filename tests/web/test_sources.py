@@ -92,24 +92,26 @@ def test_the_header_of_the_source_goes_to_its_origin_alone_and_into_no_log(shop,
 
 
 def test_an_origin_of_one_byte_a_second_delays_nobody_else(origin):
-    """Neither kept nor local pictures; and who is one too many is told so at once."""
+    """Neither kept nor local pictures; and who is one too many is told so at once. Two such sources, so that together
+    they would fill the waiting room."""
     origin.answers |= {f"/{number}/slow.jpg": trickled(photo()) for number in range(100)}
-    slow = [f"/img/w_10/shop/{number}/slow.jpg" for number in range(100)]
-    patience = {"fetch_total_seconds": 6, "spool_fetch_seconds": 6, "spool_waiting": 40, "queue_room": 40}
-    with serving(workers_count=1, disk_limit_bytes=0, **patience, **of_shop(origin)) as server:
+    slow = [f"/img/w_10/{('shop', 'other')[number % 2]}/{number}/slow.jpg" for number in range(100)]
+    other = {name.replace("shop", "other"): value for name, value in of_shop(origin).items()}
+    patience = {"fetch_total_seconds": 6, "spool_fetch_seconds": 6, "spool_waiting": 25, "queue_room": 40}
+    with serving(workers_count=1, disk_limit_bytes=0, **patience, **of_shop(origin), **other) as server:
         server.ask("/img/w_11/cat.png")
         alone = slowest_of_hits_and_misses(server, "q_70")
         with ThreadPoolExecutor(100) as pool:
             asked = [pool.submit(server.ask, target) for target in slow]
-            await_that(lambda: server.metric("imgserver_spool_waiting", source="shop") == 40, "the place is full")
-            await_that(lambda: sum(one.done() for one in asked) == 60, "the others were refused", seconds=3)
+            await_that(lambda: server.metric("imgserver_spool_waiting", source="shop") == 25, "the place is full")
+            await_that(lambda: sum(one.done() for one in asked) == 50, "the others were refused", seconds=3)
             beside = slowest_of_hits_and_misses(server, "q_71")
-            assert server.metric("imgserver_spool_waiting", source="shop") == 40
+            assert server.metric("imgserver_spool_waiting", source="shop") == 25
             answers = [one.result() for one in asked]
 
     refused = [one for one in answers if one.status == 503]
     assert {one.status for one in answers} == {503, 504}
-    assert len(refused) == 60
+    assert len(refused) == 50
     assert all(int(one.headers["Retry-After"]) >= 1 for one in refused)
     # Whoever stood behind a slow original would stand there for seconds.
     assert all(during < 5 * before + 0.3 for before, during in zip(alone, beside, strict=True)), (alone, beside)
