@@ -8,6 +8,7 @@ import struct
 import sys
 import tempfile
 import zlib
+from base64 import b85decode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -28,6 +29,13 @@ PYTHON_FLOOR = (3, 11)
 OTHER_FILES = 256
 # What the server and one worker take, at idle and after large photographs.
 SERVER_BYTES, WORKER_BYTES = 120 << 20, 200 << 20
+# A red square of 16×16 as HEIC: nothing here can write one.
+HEIC = (
+    "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>UfiWXDwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfUyTc1A!V4D`#frrGa@MQBfc#l?lqr"
+    "C`&d3G5HEIOLE~#USt*&6#(gznFY!DK)MvD%$boHBs2l6NbUo}pT9qTFfi~lCjfOwI56@s{{IhBzzkBs3_^0dm>d#;lA2D8jA$|o6dGBly;?Wx"
+    "*#pG|2O1a{cp5;$ElEJtY%Yukiw|}J?GVW<E=Yy?!U2jkl5-M4t`LAa6iomB|NjDzW`fZm@q)~XOpr!q4h{|=C7xN33ky(S7_l@mu`~mjdbufy"
+    "pzu`EU|i24B<%Cx$IC+*_BYLct_tJmSAV-&`?2Tz@{JOcR{mcA0L+70+5"
+)
 
 
 def run(settings: Settings) -> Iterator[Check]:
@@ -129,6 +137,7 @@ def _images() -> Iterator[Check]:
         picture.write_bytes(tiny_png())
         for name in sorted(WRITABLE):
             yield _codec(name, picture, lambda job: render(job).body)
+        yield _heic(Path(folder), lambda job: render(job).body)
         yield _fonts(Path(folder), lambda job: render(job).body)
 
 
@@ -143,6 +152,17 @@ def _codec(name: str, picture: Path, render: Callable[[Job], bytes]) -> Check:
     except ImgserverError as error:
         return Check(title, False, error.detail, "pip install --force-reinstall pyvips-binary")
     return Check(title, True, "writes and reads")
+
+
+def _heic(folder: Path, render: Callable[[Job], bytes]) -> Check:
+    """Reads one. Noted only: it is an extra."""
+    file = folder / "picture.heic"
+    file.write_bytes(zlib.decompress(b85decode(HEIC)))
+    try:
+        render(Job(str(file), Plan((Fit(width=Px(8)),), Output(format="png"))))
+    except ImgserverError as error:
+        return Check("codec heic", False, error.detail, "pip install 'imgserver[heic]'", needed=False)
+    return Check("codec heic", True, "reads")
 
 
 def _fonts(folder: Path, render: Callable[[Job], bytes]) -> Check:
