@@ -12,12 +12,14 @@ import tempfile
 import zlib
 from base64 import b85decode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from imgserver import machine
 from imgserver.caches.link import Link, LinkStatistics, RedisSettings
+from imgserver.cli.check import Check
+from imgserver.cli.reach import check_sources
 from imgserver.engine.job import Job, Limits
 from imgserver.errors import ImgserverError
 from imgserver.formats import FORMATS, WRITABLE
@@ -39,25 +41,15 @@ HEIC = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding. `needed`: without it the server does not do its work. `fix` is empty when all is well."""
-
-    name: str
-    ok: bool
-    found: str
-    fix: str = ""
-    needed: bool = True
-
-
 def run(settings: Settings) -> Iterator[Check]:
     """All checks; one that breaks is a finding, too."""
     redis = (_redis,) if settings.redis.url else ()
-    for check in (_python, _parser, _uvloop, _temporary, _folder, _port, _cpus, _memory, _files, *redis):
+    for check in (_python, _parser, _uvloop, _temporary, _port, _cpus, _memory, _files, *redis):
         try:
             yield check(settings)
         except Exception as error:  # a doctor that faints helps nobody
             yield Check(check.__name__.strip("_"), False, f"{type(error).__name__}: {error}", "report this as a bug")
+    yield from check_sources(settings)
     yield from _images()
 
 
@@ -92,14 +84,6 @@ def _temporary(_: Settings) -> Check:
     return Check("temporary files", True, folder)
 
 
-def _folder(settings: Settings) -> Check:
-    if settings.source.kind != "folder":
-        return Check("source", True, settings.source.url)
-    root = settings.source.root
-    ok = root.is_dir() and os.access(root, os.R_OK | os.X_OK)
-    return Check("source folder", ok, str(root), "" if ok else "set source.root to a folder this user may read")
-
-
 def _port(settings: Settings) -> Check:
     """Noted only: a running server holds its own port."""
     host, port = settings.server.host, settings.server.port
@@ -128,7 +112,10 @@ def _memory(settings: Settings) -> Check:
 
 def _files(settings: Settings) -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = settings.server.connections + OTHER_FILES
+    # A download has a socket and a file.
+    far = sum(place.kind != "folder" for place in (settings.source, *settings.sources.values()))
+    far += settings.remote.are_served
+    wanted = settings.server.connections + OTHER_FILES + 2 * settings.spool.fetches * far
     ok = soft == resource.RLIM_INFINITY or soft >= wanted
     fix = "" if ok else f"ulimit -n {wanted}, or lower server.connections"
     return Check("open files", ok, f"{soft} allowed, {wanted} wanted", fix, needed=False)
