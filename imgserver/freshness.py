@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge
 
@@ -111,13 +111,6 @@ def lifetime(*, created: float, soft_seconds: float, draw: float) -> Lifetime:
 def jittered(draw: float) -> float:
     """The factor 1 ±10 % for a random number in [0, 1]."""
     return 1 + JITTER * (2 * draw - 1)
-
-
-def age_class(*, now: float, fresh_until: float | None, expires: float | None) -> Literal["fresh", "stale", "expired"]:
-    """What a record is good for. A clock that was set back makes a record fresh for longer, never negative."""
-    if expires is not None and now >= expires:
-        return "expired"
-    return "stale" if fresh_until is not None and now >= fresh_until else "fresh"
 
 
 # -ln of the smallest draw: a renewal is early by at most so many times what the render took.

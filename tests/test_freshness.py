@@ -132,15 +132,7 @@ def test_a_record_is_kept_longer_than_it_is_fresh_and_both_ends_are_spread():
     assert (late.fresh_until, late.expires) == (pytest.approx(1110), pytest.approx(1275))
 
 
-@pytest.mark.parametrize(
-    ("now", "expected"), [(0, "fresh"), (99, "fresh"), (100, "stale"), (199, "stale"), (200, "expired")]
-)
-def test_age_classes_change_exactly_at_their_ends(now, expected):
-    assert freshness.age_class(now=now, fresh_until=100, expires=200) == expected
-
-
-def test_a_record_without_ends_stays_fresh():
-    assert freshness.age_class(now=1e12, fresh_until=None, expires=None) == "fresh"
+def test_a_record_without_ends_is_never_renewed():
     assert not freshness.is_early(now=1e12, fresh_until=None, render_seconds=9, draw=1e-9)
 
 
