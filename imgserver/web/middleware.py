@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 from structlog.typing import FilteringBoundLogger
 
+from imgserver.audit import ASKED
 from imgserver.errors import ImgserverError, ServerFault
 from imgserver.metrics import IMAGE_ROUTE
 from imgserver.web import problem
@@ -103,6 +104,7 @@ class Boundary:
             if identify is not None:
                 request = identify(request)
             request_id = ids.of(request)
+            ASKED.set((request_id, request.remote))
             ledger.in_progress += 1
             try:
                 if request.method not in methods:
