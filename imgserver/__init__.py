@@ -69,7 +69,8 @@ An upload
     (web/intake.py, web/scratch.py), and from step 6 on it is a picture like any other, of the lowest class and never
     kept; engine/optimise.py sees to it that it does not become larger.
 
-SIGHUP: what can change while serving (web/reload.py) is read off the loop, checked, and replaced between two requests.
+SIGHUP: what can change while serving (web/reload.py: the policy, and by web/rereading.py keys and presets) is read off
+the loop, checked, and replaced between two requests.
 SIGTERM: not ready, no new tickets, open requests are finished, workers end; the log is closed last. SIGKILL: the kernel
 kills the workers with their parent.
 

@@ -34,6 +34,7 @@ Event = Literal[
     "keys_changed",
     "policy_changed",
     "policy_refused",
+    "settings_refused",
     "config_weak",
 ]
 
@@ -85,6 +86,7 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
     "keys_changed": ("reload",),
     "policy_changed": ("reload",),
     "policy_refused": ("invalid",),
+    "settings_refused": ("invalid",),
     "config_weak": (
         "admin_key_short",
         "metrics_public",
@@ -108,7 +110,7 @@ ORDINARY: frozenset[Event] = frozenset({"admin_action", "keys_changed", "policy_
 ASKED: ContextVar[tuple[str, str | None] | None] = ContextVar("asked", default=None)
 
 
-def asked() -> dict[str, str | None]:
+def asked() -> dict[str, Any]:
     """The facts of the request under way; none where nobody has asked."""
     found = ASKED.get()
     return {} if found is None else {"request_id": found[0], "remote": found[1]}

@@ -1,10 +1,29 @@
 """The native dialect of a configuration, for the server and for commands that read or write URLs."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import ServerFault
 from imgserver.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Dialects:
+    """What one server reads: `public` from everybody, `owners` from who has proved to be the owner."""
+
+    public: NativeDialect
+    owners: NativeDialect
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Dialects":
+        """Raises what `make_dialect` raises."""
+        return cls(make_dialect(settings), make_owners_dialect(settings))
+
+    def adopt(self, settings: Settings) -> None:
+        """New presets and keys, for whoever holds one of the two."""
+        keyring = settings.signing.keyring()
+        self.public.adopt(presets=settings.presets, keyring=keyring)
+        self.owners.adopt(presets=settings.presets, keyring=replace(keyring, required=False))
 
 
 def make_dialect(settings: Settings) -> NativeDialect:

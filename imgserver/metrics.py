@@ -66,6 +66,10 @@ class Metrics:
         self.policy_reloaded_at = gauge(
             "policy_last_reload_success_timestamp_seconds", "When the policy in force was read"
         )
+        self.settings_reloaded = gauge("settings_last_reload_successful", "0 while the changed settings are refused")
+        self.settings_reloaded_at = gauge(
+            "settings_last_reload_success_timestamp_seconds", "When the keys and presets in force were read"
+        )
         self.source_fetch = seconds("source_fetch_seconds", "Questions to far sources that were answered", "source")
         self.source_errors = counter("source_errors_total", "Questions to far sources that failed", "source", "reason")
         self.uploads = counter("uploads_total", "Uploaded pictures by result", "result")

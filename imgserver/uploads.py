@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,13 +15,17 @@ from annotated_types import Ge, Gt, Le
 
 from imgserver.engine.job import MIB
 from imgserver.errors import Overloaded, Unavailable
+from imgserver.policy import UploadLimits
 
 RETRY_AFTER_SECONDS = 5
 
 
+Access = Literal["auto", "key", "open", "off"]
+
+
 @dataclass(frozen=True, slots=True)
 class UploadSettings:
-    access: Literal["auto", "key", "open", "off"] = "auto"
+    access: Access = "auto"
     """Who may upload. `auto`: whoever has a key once one is configured; without any, this very machine."""
     at_once: Annotated[int, Ge(1), Le(256)] = 2
     waiting: Annotated[int, Ge(0), Le(10_000)] = 8
@@ -57,6 +61,7 @@ class Uploads:
 
     def __init__(self, settings: UploadSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        self._bounded = settings
         self._clock = clock
         self._places = asyncio.Semaphore(settings.at_once)
         self._running = 0
@@ -66,6 +71,20 @@ class Uploads:
     def __repr__(self) -> str:
         told = f"running {self._running}/{self._settings.at_once}, waiting {len(self._waiting)}"
         return f"<Uploads {told}/{self._settings.waiting}, {self._space} bytes>"
+
+    @property
+    def bounded(self) -> UploadSettings:
+        """The settings with the limits that hold for an upload that begins now."""
+        return self._bounded
+
+    def limit(self, limits: UploadLimits) -> None:
+        """The policy's limits, from the next upload on; where it says nothing, the settings' own."""
+        body_bytes, parts = limits.body_bytes, limits.parts
+        self._bounded = replace(
+            self._settings,
+            body_bytes=self._settings.body_bytes if body_bytes is None else body_bytes,
+            parts=self._settings.parts if parts is None else parts,
+        )
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[float]:

@@ -111,6 +111,15 @@ class ServerProcess(Peer):
         lines = self.log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    def reload(self) -> None:
+        """SIGHUP, and waits until everything has been read again or refused."""
+        before = self._reloads()
+        self.process.send_signal(signal.SIGHUP)
+        await_that(lambda: self._reloads() > before, "the reload is told")
+
+    def _reloads(self) -> int:
+        return sum(event["event"] == "server.reloaded" for event in self.events())
+
     def stop(self, seconds: float = 30) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from imgserver.errors import Overloaded, Unavailable
+from imgserver.policy import UploadLimits
 from imgserver.uploads import Uploads, UploadSettings
 from tests.waiting import eventually
 
@@ -27,6 +28,18 @@ async def test_so_many_at_once_and_the_next_waits_for_its_turn():
     await asyncio.gather(*tasks)
 
     assert repr(room) == "<Uploads running 0/2, waiting 0/8, 0 bytes>"
+
+
+def test_the_policys_limits_hold_where_it_has_some():
+    room = uploads(body_bytes=5000, parts=7)
+
+    def bounded(limits: UploadLimits) -> tuple[int, int]:
+        room.limit(limits)
+        return room.bounded.body_bytes, room.bounded.parts
+
+    assert bounded(UploadLimits()) == (5000, 7)
+    assert bounded(UploadLimits(body_bytes=9000)) == (9000, 7)
+    assert bounded(UploadLimits(parts=1)) == (5000, 1)
 
 
 async def test_beyond_those_who_may_wait_the_answer_is_no_at_once():

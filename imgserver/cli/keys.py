@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 NEW_BYTES = 32
 HOW_TO_SET = 'Set the line as it is: keys = "..." below [signing] in the file, or the variable IMGSERVER_SIGNING_KEYS.'
-HOW_TO_END = "When no page and no cache holds a URL of the last key any more, take that out of the line."
+HOW_TO_END = (
+    "A server reads its file again on SIGHUP. "
+    "When no page and no cache holds a URL of the last key any more, take that out of the line."
+)
 
 
 def _source_option(command: click.decorators.FC) -> click.decorators.FC:

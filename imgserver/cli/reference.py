@@ -22,8 +22,9 @@ SECTIONS = {
     "limits": "What is refused before any decoding (source) or any work (output).",
     "quality": "How pictures are made.",
     "native": "The URL grammar.",
-    "presets": "Options by names of your choice: `/img/t_NAME/path` means the text that NAME has here.",
-    "signing": "Signed URLs, which nobody can change or make up.",
+    "presets": "Options by names of your choice: `/img/t_NAME/path` means the text that NAME has here. "
+    "Read again on SIGHUP.",
+    "signing": "Signed URLs, which nobody can change or make up. Read again on SIGHUP.",
     "quota": "How many new pictures strangers may have made of one original; beyond that 429 with Retry-After.",
     "cache": "Finished pictures kept in memory, the first tier; and how long any tier's picture is fresh.",
     "disk": "Finished pictures kept on disk: they survive a restart.",
@@ -31,8 +32,9 @@ SECTIONS = {
     "tiers": "How disk and Redis are written, behind the answers.",
     "security": "The operator's rules.",
     "tags": "Originals that are purged together, by names of your choice.",
-    "admin": "Purging over HTTP.",
-    "api_keys": "Who may do what, by ids of your choice; `imgserver api-keys new` makes a key and its lines for here.",
+    "admin": "Purging over HTTP. Read again on SIGHUP.",
+    "api_keys": "Who may do what, by ids of your choice; `imgserver api-keys new` makes a key and its lines for here. "
+    "Read again on SIGHUP.",
     "uploads": "POST /api/image/optimize.",
     "http": "What clients and CDNs are told.",
     "log": "One event per line on standard error.",

@@ -44,14 +44,18 @@ def serve(
     Exit codes: 0 stopped, 1 could not start, 2 wrong command line.
     """
     given = {_setting_of(place): place, "server.host": host, "server.port": port, "workers.count": workers}
-    loaded = read_settings(config, **given)
+
+    def read() -> "Loaded":
+        return read_settings(config, **given)
+
+    loaded = read()
     _refuse_missing_folder(loaded)
     from imgserver.cli.banner import Banner
-    from imgserver.web.app import is_gallery_open
+    from imgserver.web import gallery
     from imgserver.web.server import serve as run
 
-    gallery = is_gallery_open(loaded.settings.server)
-    run(loaded.settings, Banner.of(loaded.settings, gallery=gallery, open_browser=open_browser))
+    banner = Banner.of(loaded.settings, gallery=gallery.is_open(loaded.settings.server), open_browser=open_browser)
+    run(loaded.settings, banner, reread=lambda: read().settings)
 
 
 def _setting_of(place: str | None) -> str:

@@ -24,7 +24,7 @@ MIB = 1 << 20
 VOUCHED = 16_384
 DENIED = {
     "not_listed": "the server of this original is not on the list of those allowed",
-    "port": "a signature opens the ports 80 and 443; addresses with another one have to be on the list of those allowed",
+    "port": "a signature opens the ports 80 and 443 alone; addresses with other ones have to be on the list",
 }
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

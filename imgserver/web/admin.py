@@ -17,12 +17,15 @@ import orjson
 from aiohttp import web
 
 from imgserver import negotiation
+from imgserver.audit import asked
 from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.plan import SourceRef
 from imgserver.service import ImageService
 from imgserver.web.door import Door
+from imgserver.web.routes import Routes
+from imgserver.web.sweeping import Sweep
 
 METHODS = ("POST",)
 BODY_BYTES = 16_384
@@ -40,6 +43,17 @@ class Originals(Protocol):
     async def forget_one(self, ref: SourceRef) -> None: ...
 
 
+def setup(routes: Routes, service: ImageService, dialect: NativeDialect, door: Door, originals: Originals) -> None:
+    """Pages that are there while some key opens them."""
+
+    def is_there() -> bool:
+        return door.keys.grants("purge")
+
+    purge, sweep = Purge(service, dialect, door, originals), Sweep(service.cache, door)
+    routes.add_while(is_there, "/api/admin/purge", purge, "purge", METHODS)
+    routes.add_while(is_there, "/api/admin/sweep", sweep, "sweep", METHODS)
+
+
 class Purge:
     def __init__(self, service: ImageService, dialect: NativeDialect, door: Door, originals: Originals) -> None:
         self._cache = service.cache
@@ -55,7 +69,8 @@ class Purge:
         # First: a render that comes between must not find the original of before under the marks of after.
         await self._forget_originals(wish, groups)
         counts = await self._cache.purge(groups)
-        self._door.audit("admin_action", reason="purge", wish=next(iter(wish)), key=key, memory=counts.memory)
+        told = {"wish": next(iter(wish)), "key": key, "memory": counts.memory}
+        self._door.audit("admin_action", reason="purge", **told, **asked())
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -1,16 +1,13 @@
 """The composition root: the only place where settings become objects and objects meet."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO
 
-from aiohttp import hdrs, web
-from prometheus_client.aiohttp import make_aiohttp_handler
+from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from imgserver import __version__, audit
+from imgserver import audit
 from imgserver.addresses import REMOTE
 from imgserver.admission import Admission
 from imgserver.apikeys import ApiKeys
@@ -19,12 +16,10 @@ from imgserver.buckets import ClientBuckets
 from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
 from imgserver.degradation import Degradation
-from imgserver.dialects.native import NativeDialect
 from imgserver.engine import child
-from imgserver.errors import ServerFault
 from imgserver.flights import Flights
-from imgserver.grammar import make_dialect, make_owners_dialect
-from imgserver.logs import LogWriter, make_logger, make_request_log
+from imgserver.grammar import Dialects
+from imgserver.logs import make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.orders import Edition
 from imgserver.plan import ImageRequest
@@ -34,30 +29,26 @@ from imgserver.refusals import Refusals
 from imgserver.rendering import Rendering
 from imgserver.rendition import Rendition
 from imgserver.service import ImageService
-from imgserver.settings import ServerSettings, Settings
-from imgserver.sources import Listed, Writable
+from imgserver.settings import Settings
 from imgserver.sources.looks import RecentLooks
 from imgserver.tags import Tags
 from imgserver.uploads import Uploads
-from imgserver.web import admin, attacks, images, observation, state, uploads, weaknesses
-from imgserver.web.admin import Purge
+from imgserver.web import admin, attacks, gallery, health, images, lifetimes, observation, state, uploads, weaknesses
 from imgserver.web.connections import Guard
 from imgserver.web.door import Door
-from imgserver.web.gallery import Gallery
-from imgserver.web.gate import Gate, is_from_here
+from imgserver.web.gate import Gate
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
-from imgserver.web.ledger import METHODS, Ledger
-from imgserver.web.middleware import Boundary, Handler, not_found
+from imgserver.web.ledger import Ledger
+from imgserver.web.middleware import Boundary, Handler
 from imgserver.web.policies import Policies
 from imgserver.web.reload import Reloads
-from imgserver.web.scratch import Scratch
+from imgserver.web.rereading import Rereading
+from imgserver.web.routes import ANYTHING, Routes
 from imgserver.web.sources import Sources, make_sources
-from imgserver.web.sweeping import Sweep
+from imgserver.web.stores import Store
 from imgserver.web.tiers import make_cache
 from imgserver.web.tolls import Tolls
-from imgserver.web.uploads import Store, UploadHandler
-from imgserver.web.wants import Grammar
 from imgserver.workers import Workers
 
 SERVICE = web.AppKey("service", ImageService)
@@ -67,6 +58,7 @@ LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
 RELOADS = web.AppKey("reloads", Reloads)
 POLICIES = web.AppKey("policies", Policies)
+REREADING = web.AppKey("rereading", Rereading)
 DOOR = web.AppKey("door", Door)
 UPLOADS = web.AppKey("uploads", Uploads)
 
@@ -74,11 +66,13 @@ GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
 
 MOUNT = "/img/"
-LAG_PROBE_SECONDS = 0.5
 
 
-def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.Application:
-    """The whole server as an application that owns its workers, its log and its metrics.
+def make_app(
+    settings: Settings, *, reread: Callable[[], Settings] | None = None, log_stream: BinaryIO | None = None
+) -> web.Application:
+    """The whole server as an application that owns its workers, its log and its metrics. `reread` reads the settings
+    again, for SIGHUP.
 
     Raises ServerFault when the source folder is none. Call it in the main thread: workers die with their creator.
     """
@@ -87,28 +81,30 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
     trail = _trail(metrics, logger)
     sources = make_sources(settings, trail, observation.of_origins(metrics))
     service = _service(settings, sources, metrics, logger, trail)
-    health = Health(service, sources.spools)
 
     ledger = Ledger(make_request_log(settings.log, logger, writer))
     metrics.registry.register(ledger.tallies)
     app = web.Application()
-    app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, health, metrics, logger
+    app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, Health(service, sources.spools), metrics, logger
     app[AUDIT], app[RELOADS] = trail, Reloads(logger)
     app[GUARD] = Guard(settings.server)
-    app[DOOR] = Door(ApiKeys(settings.api_keys, admin_key=settings.admin.key), trail)
+    app[DOOR] = Door(_api_keys(settings), trail)
     app[UPLOADS] = Uploads(settings.uploads)
+    app[REREADING] = Rereading(settings, reread or (lambda: settings), metrics=metrics, audit=trail, logger=logger)
+    app[REREADING].follow(lambda new: app[DOOR].adopt(_api_keys(new)))
+    app[RELOADS].add("settings", app[REREADING].reload)
     boundary = Boundary(ledger, logger, attacks.of_errors(trail))
     _route(app, settings, sources, boundary)
     _rule(app, settings, boundary)
     app.cleanup_ctx.extend(
         (
-            _log_kept(writer),
-            _trail_kept(trail),
-            _reloads_kept(app[RELOADS]),
-            _sources_kept(sources),
-            _cache_kept(service),
-            _workers_kept(settings, service, metrics),
-            _lag_probed(metrics),
+            lifetimes.of_log(writer),
+            lifetimes.of_trail(trail),
+            lifetimes.of_reloads(app[RELOADS]),
+            lifetimes.of_sources(sources),
+            lifetimes.of_cache(service),
+            lifetimes.of_workers(service, metrics, drain_seconds=settings.server.drain_seconds),
+            lifetimes.of_lag_probe(metrics),
         )
     )
     metrics.watch(
@@ -118,11 +114,15 @@ def make_app(settings: Settings, *, log_stream: BinaryIO | None = None) -> web.A
             app[GUARD],
             ledger,
             app[UPLOADS],
-            ready=health.ready,
+            ready=app[HEALTH].ready,
             dropped_lines=writer.dropped_lines,
         )
     )
     return app
+
+
+def _api_keys(settings: Settings) -> ApiKeys:
+    return ApiKeys(settings.api_keys, admin_key=settings.admin.key)
 
 
 def _trail(metrics: Metrics, logger: FilteringBoundLogger) -> audit.Trail:
@@ -141,11 +141,13 @@ def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
         boundary.install(Gate(policy, buckets))
         service.rendering.rules.pixels, service.rendering.rules.formats = policy.pixels, policy.formats
         service.refusals.clear()
+        app[UPLOADS].limit(policy.uploads)
 
     app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
     app[RELOADS].add("policy", app[POLICIES].reload)
-    for reason, sentence in weaknesses.find(settings, app[POLICIES].current):
-        app[AUDIT]("config_weak", reason=reason, detail=sentence)
+    warn = weaknesses.of(app[AUDIT], lambda: app[POLICIES].current)
+    warn(settings)
+    app[REREADING].follow(warn)
 
 
 def _service(
@@ -178,72 +180,39 @@ def _service(
 
 
 def _route(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
-    service, health = app[SERVICE], app[HEALTH]
-    dialect = make_dialect(settings)
-    metrics: Handler = make_aiohttp_handler(app[METRICS].registry)
-    pictures = ImageHandler(dialect, service, settings.http, admit=_admission_of(sources))
-    app[PICTURES] = boundary.around(pictures, IMAGE_ROUTE, images.METHODS)
-    # With plain `.*` a path that holds an encoded line break would never reach the handler.
-    app.router.add_route("*", MOUNT + "{tail:(?s:.*)}", app[PICTURES])
-    routes: dict[str, tuple[str, Handler]] = {
-        "/livez": ("livez", health.livez),
-        "/readyz": ("readyz", health.readyz),
-        "/api/health": ("health", health.service_health),
-        "/api/image/health": (
-            "image_health",
-            health.image_health if settings.http.metrics_public else _detailed_here(health),
-        ),
-        "/metrics": ("metrics", metrics if settings.http.metrics_public else _from_here_only(metrics, app[DOOR])),
-    }
-    if app[DOOR].keys.grants("purge"):
-        purge, sweep = (
-            Purge(service, make_owners_dialect(settings), app[DOOR], sources),
-            Sweep(service.cache, app[DOOR]),
-        )
-        app.router.add_route("*", "/api/admin/purge", boundary.around(purge, "purge", admin.METHODS))
-        app.router.add_route("*", "/api/admin/sweep", boundary.around(sweep, "sweep", admin.METHODS))
+    """What is served, feature by feature."""
+    dialects = Dialects.of(settings)
+    routes = Routes(app.router, boundary)
+    pictures = _pictures(app, settings, sources, dialects)
+    app[PICTURES] = routes.add(MOUNT + ANYTHING, pictures, IMAGE_ROUTE, images.METHODS)
+    health.setup(routes, app[HEALTH], app[DOOR], app[METRICS], public=settings.http.metrics_public)
+    admin.setup(routes, app[SERVICE], dialects.owners, app[DOOR], sources)
     if settings.uploads.access != "off":
-        _route_uploads(app, settings, sources, boundary)
-    if is_gallery_open(settings.server):
-        name, listed = settings.source.name, sources.by_name[settings.source.name]
-        assert isinstance(listed, Listed)
-        routes["/"] = ("gallery", Gallery(listed, dialect, source=name, title=settings.source.title))
-    for path, (name, handler) in routes.items():
-        app.router.add_route("*", path, boundary.around(handler, name))
-    app.router.add_route("*", "/{tail:(?s:.*)}", boundary.around(not_found, "other", tuple(METHODS)))
+        uploads.setup(
+            app,
+            routes,
+            settings,
+            app[SERVICE].rendering,
+            door=app[DOOR],
+            uploads=app[UPLOADS],
+            tolls=Tolls(app[METRICS], app[AUDIT]),
+            store=Store.of(sources, settings.uploads.store, dialects.owners),
+            rereading=app[REREADING],
+        )
+    if gallery.is_open(settings.server):
+        gallery.setup(routes, settings.source, sources, dialects.public)
+    routes.end()
 
 
-def _route_uploads(app: web.Application, settings: Settings, sources: Sources, boundary: Boundary) -> None:
-    """Raises ServerFault for a folder that is none, and for a source that cannot be written to."""
-    origin = settings.uploads.allow_origin
-    scratch = Scratch(settings.uploads.path, app[UPLOADS])
-    upload = UploadHandler(
-        app[SERVICE].rendering,
-        Grammar(settings.native, settings.presets),
-        settings.uploads,
-        door=app[DOOR],
-        uploads=app[UPLOADS],
-        scratch=scratch,
-        tolls=Tolls(app[METRICS], app[AUDIT]),
-        store=_store(sources, settings.uploads.store, make_owners_dialect(settings)),
-        local=settings.server.is_local,
-    )
-    handler = boundary.around(upload, uploads.ROUTE, uploads.METHODS if origin else (hdrs.METH_POST,))
-    handler = uploads.allowing(origin, handler) if origin else handler
-    if settings.uploads.access == "open" and not settings.server.is_local:
-        app[AUDIT]("config_weak", reason="uploads_open")
-    app.router.add_route("*", uploads.PATH, handler, expect_handler=uploads.expect_nothing)
-    app.cleanup_ctx.append(_scratch_kept(scratch))
+def _pictures(app: web.Application, settings: Settings, sources: Sources, dialects: Dialects) -> ImageHandler:
+    handler = ImageHandler(dialects.public, app[SERVICE], settings.http, admit=_admission_of(sources))
 
+    def adopt(new: Settings) -> None:
+        dialects.adopt(new)
+        handler.forget()
 
-def _store(sources: Sources, name: str, dialect: NativeDialect) -> Store | None:
-    if not name:
-        return None
-    source = sources.by_name.get(name)
-    if not isinstance(source, Writable) or name not in sources.writable:
-        what = "is not writable" if source else f"is no source; there are {', '.join(sources.by_name)}"
-        raise ServerFault(f"uploads.store: {name} {what}")
-    return Store(source, name, dialect)
+    app[REREADING].follow(adopt)
+    return handler
 
 
 def _admission_of(sources: Sources) -> Callable[[ImageRequest], None]:
@@ -255,118 +224,3 @@ def _admission_of(sources: Sources) -> Callable[[ImageRequest], None]:
             sources.remote.admit(request.ref.path, signed=request.signed)
 
     return admit
-
-
-def _from_here_only(handler: Handler, door: Door) -> Handler:
-    """For a scraper on the same machine, and for keys of scope metrics; to others there is no such page."""
-
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        if not is_from_here(request):
-            if hdrs.AUTHORIZATION not in request.headers:
-                raise web.HTTPNotFound()
-            door.require(request, "metrics", route="metrics")
-        return await handler(request)
-
-    return guarded
-
-
-def _detailed_here(health: Health) -> Handler:
-    """Strangers hear how it is, and no details."""
-
-    async def told(request: web.Request) -> web.StreamResponse:
-        return await (health.image_health if is_from_here(request) else health.readyz)(request)
-
-    return told
-
-
-def is_gallery_open(settings: ServerSettings) -> bool:
-    """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
-    if settings.gallery == "auto":
-        return settings.is_local
-    return settings.gallery == "on"
-
-
-# Contexts are closed in the reverse order: workers first, the log last.
-Context = Callable[[web.Application], AsyncIterator[None]]
-
-
-def _log_kept(writer: LogWriter) -> Context:
-    async def context(_: web.Application) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(writer.close)
-
-    return context
-
-
-def _trail_kept(trail: audit.Trail) -> Context:
-    async def context(_: web.Application) -> AsyncIterator[None]:
-        yield
-        trail.close()
-
-    return context
-
-
-def _reloads_kept(reloads: Reloads) -> Context:
-    async def context(_: web.Application) -> AsyncIterator[None]:
-        work = asyncio.create_task(reloads.work())
-        yield
-        work.cancel()
-        await asyncio.wait([work])
-
-    return context
-
-
-def _sources_kept(sources: Sources) -> Context:
-    async def context(_: web.Application) -> AsyncIterator[None]:
-        await sources.start()
-        yield
-        await sources.close()
-
-    return context
-
-
-def _scratch_kept(scratch: Scratch) -> Context:
-    async def context(_: web.Application) -> AsyncIterator[None]:
-        yield
-        scratch.close()
-
-    return context
-
-
-def _cache_kept(service: ImageService) -> Context:
-    async def context(_: web.Application) -> AsyncIterator[None]:
-        await service.cache.start()
-        yield
-        await service.cache.close()
-
-    return context
-
-
-def _workers_kept(settings: Settings, service: ImageService, metrics: Metrics) -> Context:
-    async def context(_: web.Application) -> AsyncIterator[None]:
-        await service.rendering.workers.start()
-        metrics.build.labels(__version__, service.rendering.workers.codecs.version or "unknown").set(1)
-        yield
-        service.rendering.admission.drain()
-        await service.behind.close()
-        await service.flights.close()
-        await service.rendering.workers.close(grace_seconds=settings.server.drain_seconds)
-
-    return context
-
-
-def _lag_probed(metrics: Metrics) -> Context:
-    async def context(_: web.Application) -> AsyncIterator[None]:
-        probe = asyncio.create_task(_probe_lag(metrics))
-        yield
-        probe.cancel()
-        await asyncio.wait([probe])
-
-    return context
-
-
-async def _probe_lag(metrics: Metrics) -> None:
-    while True:
-        due = time.monotonic() + LAG_PROBE_SECONDS
-        await asyncio.sleep(LAG_PROBE_SECONDS)
-        metrics.loop_lag.set(max(0.0, time.monotonic() - due))

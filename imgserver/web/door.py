@@ -3,11 +3,12 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import hdrs, web
 
 from imgserver.apikeys import ApiKeys
-from imgserver.audit import Audit
+from imgserver.audit import Audit, asked
 from imgserver.errors import Forbidden, TooManyFailures, Unauthorized
 from imgserver.policy.networks import address_of, client_network
 
@@ -49,6 +50,10 @@ class Door:
         self.audit = audit
         self._failures = failures or Failures()
 
+    def adopt(self, keys: ApiKeys) -> None:
+        """From the next request on; who sent wrong ones is not forgotten."""
+        self.keys = keys
+
     def require(self, request: web.Request, scope: str, *, route: str) -> str:
         """The id of the key; `route` is what the audit is told beside a refusal.
 
@@ -56,15 +61,16 @@ class Door:
         wrong ones.
         """
         address = _client(request.remote or "")
+        tell = partial(self.audit, "auth_failed", route=route, **asked())
         left = self._failures.left_seconds(address)
         if left > 0:
-            self.audit("auth_failed", reason="too_many", route=route, remote=request.remote)
+            tell(reason="too_many")
             raise TooManyFailures(retry_after=max(1, round(left)))
         try:
             return self.keys.check(request.headers.get(hdrs.AUTHORIZATION), scope)
         except (Unauthorized, Forbidden) as error:
             reason, key_id = error.facts["reason"], error.facts.get("key")
-            self.audit("auth_failed", reason=reason, route=route, remote=request.remote, key=key_id, scope=scope)
+            tell(reason=reason, key=key_id, scope=scope)
             # Who asks without a key, or with a good one for something else, is not guessing.
             if reason in ("malformed", "unknown_key"):
                 self._failures.note(address)

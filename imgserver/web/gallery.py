@@ -14,7 +14,10 @@ from aiohttp import web
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.plan import SourceRef
+from imgserver.settings import DefaultSource, ServerSettings
 from imgserver.sources import Listed
+from imgserver.web.routes import Routes
+from imgserver.web.sources import Sources
 
 SHOWN = 200
 WIDTHS = (400, 800, 1200)
@@ -53,35 +56,49 @@ def _look_of_presets(names: tuple[str, ...]) -> Look:
 POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
+def setup(routes: Routes, settings: DefaultSource, sources: Sources, dialect: NativeDialect) -> None:
+    listed = sources.by_name[settings.name]
+    assert isinstance(listed, Listed)
+    routes.add("/", Gallery(listed, dialect, source=settings.name, title=settings.title), "gallery")
+
+
+def is_open(settings: ServerSettings) -> bool:
+    """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
+    if settings.gallery == "auto":
+        return settings.is_local
+    return settings.gallery == "on"
+
+
 class Gallery:
     def __init__(self, listed: Listed, dialect: NativeDialect, *, source: str, title: str) -> None:
         self._listed = listed
         self._title = title
         self._dialect = dialect
         self._source = source
-        self._look = _look_of_presets(dialect.presets) if dialect.settings.presets_only else LOOK
         self._page = _template("gallery.html")
         self._card = _template("card.html")
 
     async def __call__(self, _: web.Request) -> web.Response:
         found = await self._listed.pictures(SHOWN)
+        look = _look_of_presets(self._dialect.presets) if self._dialect.settings.presets_only else LOOK
         paths = [path for path in found if self._dialect.is_spellable(SourceRef(self._source, path))]
         shown = f"{len(paths)} pictures" if len(paths) != 1 else "1 picture"
         values = {
             "title": html.escape(self._title or "pictures"),
             "count": f"the first {SHOWN} pictures" if len(found) == SHOWN else shown,
-            "cards": "".join(map(self._card_of, paths)) or "<li class=facts>There is no picture in this folder.</li>",
+            "cards": "".join(self._card_of(path, look) for path in paths)
+            or "<li class=facts>There is no picture in this folder.</li>",
         }
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
         return web.Response(text=self._page.substitute(values), content_type="text/html", headers=headers)
 
-    def _card_of(self, path: str) -> str:
-        links = " ".join(f'<a href="{self._url(path, wish)}">{word}</a>' for word, wish in self._look.links.items())
+    def _card_of(self, path: str, look: Look) -> str:
+        links = " ".join(f'<a href="{self._url(path, wish)}">{word}</a>' for word, wish in look.links.items())
         values: Mapping[str, str] = {
             "name": html.escape(path),
-            "full": self._url(path, self._look.full),
-            "small": self._url(path, next(iter(self._look.sizes.values()))),
-            "srcset": ", ".join(f"{self._url(path, wish)} {size}" for size, wish in self._look.sizes.items()),
+            "full": self._url(path, look.full),
+            "small": self._url(path, next(iter(look.sizes.values()))),
+            "srcset": ", ".join(f"{self._url(path, wish)} {size}" for size, wish in look.sizes.items()),
             "links": links,
         }
         return self._card.substitute(values)

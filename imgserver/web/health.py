@@ -8,11 +8,27 @@ from importlib import metadata
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
+from prometheus_client.aiohttp import make_aiohttp_handler
 
 from imgserver import __version__
+from imgserver.metrics import Metrics
 from imgserver.service import ImageService
 from imgserver.sources.spool import Spool
+from imgserver.web.door import Door
+from imgserver.web.gate import is_from_here
+from imgserver.web.middleware import Handler
+from imgserver.web.routes import Routes
+
+
+def setup(routes: Routes, health: "Health", door: Door, metrics: Metrics, *, public: bool) -> None:
+    """Without `public`, metrics and details are for this machine, and metrics for keys."""
+    page: Handler = make_aiohttp_handler(metrics.registry)
+    routes.add("/livez", health.livez, "livez")
+    routes.add("/readyz", health.readyz, "readyz")
+    routes.add("/api/health", health.service_health, "health")
+    routes.add("/api/image/health", health.image_health if public else _detailed_here(health), "image_health")
+    routes.add("/metrics", page if public else _from_here_only(page, door), "metrics")
 
 
 class Health:
@@ -93,3 +109,25 @@ def _json(facts: dict[str, Any], *, ready: bool) -> web.Response:
     if not ready:
         headers["Retry-After"] = "1"
     return web.Response(status=200 if ready else 503, body=body, headers=headers)
+
+
+def _from_here_only(handler: Handler, door: Door) -> Handler:
+    """For a scraper on the same machine, and for keys of scope metrics; to others there is no such page."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if not is_from_here(request):
+            if hdrs.AUTHORIZATION not in request.headers:
+                raise web.HTTPNotFound()
+            door.require(request, "metrics", route="metrics")
+        return await handler(request)
+
+    return guarded
+
+
+def _detailed_here(health: Health) -> Handler:
+    """Strangers hear how it is, and no details."""
+
+    async def told(request: web.Request) -> web.StreamResponse:
+        return await (health.image_health if is_from_here(request) else health.readyz)(request)
+
+    return told

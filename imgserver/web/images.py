@@ -93,6 +93,10 @@ class ImageHandler:
         self._timed = settings.server_timing
         self._wishes: OrderedDict[str, Wish] = OrderedDict()
 
+    def forget(self) -> None:
+        """Parsed targets, once the dialect reads them otherwise: a URL that it refuses by now must not be answered."""
+        self._wishes.clear()
+
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})

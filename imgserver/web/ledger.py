@@ -16,6 +16,8 @@ from imgserver.web.answers import Told
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
 SIGNATURE = re.compile(r"/s--[^/]*--/")
+# Keys are taken from a header field alone; who sends one in the URL all the same must not find it in the log.
+KEY = re.compile(r"([?&][^=&]*(?:key|token|secret|password|auth|signature)[^=&]*=)[^&]*", re.IGNORECASE)
 # Set on a request by a handler that has more to tell: a mapping of facts for its event.
 FACTS: web.RequestKey[Mapping[str, Any]] = web.RequestKey("facts", Mapping[str, Any])
 # What the trade calls the status of an answer that nobody waited for.
@@ -68,7 +70,7 @@ class Ledger:
             {
                 "request_id": request_id,
                 "method": method,
-                "target": _shown(request.raw_path),
+                "target": _shown(request.raw_path, route),
                 "route": route,
                 "status": status,
                 "outcome": outcome or None,
@@ -81,9 +83,12 @@ class Ledger:
         )
 
 
-def _shown(target: str) -> str:
-    """A target as logs may have it: whoever reads them cannot follow signed links."""
-    return cut(SIGNATURE.sub("/s--...--/", target, count=1) if "/s--" in target else target)
+def _shown(target: str, route: str) -> str:
+    """A target as logs may have it: whoever reads them cannot follow signed links, nor use a misplaced key."""
+    if "/s--" in target:
+        target = SIGNATURE.sub("/s--...--/", target, count=1)
+    # Cut first: in a long text of keys without values, the pattern would look for an end from each.
+    return cut(target) if route == IMAGE_ROUTE else KEY.sub(r"\1...", cut(target))
 
 
 def _outcome(route: str, status: int) -> str:

@@ -29,6 +29,8 @@ READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 REQUEST_ID = istr("X-Request-Id")
 # Set on the request once it is known on which fields of it the answer, error or not, depends.
 VARY = web.RequestKey("vary", str)
+# Set by a handler that has told the audit of the error it raises.
+AUDITED = web.RequestKey("audited", bool)
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -136,7 +138,8 @@ class Boundary:
         if isinstance(error, web.HTTPException):
             return problem.answer_http(error, request_id)
         if isinstance(error, ImgserverError) and not isinstance(error, ServerFault):
-            self._watch(request, error, request_id)
+            if AUDITED not in request:
+                self._watch(request, error, request_id)
             return problem.answer(error, request_id)
         self._logger.error("server.fault", request_id=request_id, exc_info=error)
         return problem.answer(ServerFault(), request_id)

@@ -22,14 +22,15 @@ from imgserver.web.connections import GuardedSite
 GARBAGE_LOOKS = 20_000
 
 
-def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `on_ready` is told the base URL once pictures can be asked for.
+def serve(settings: Settings, on_ready: Callable[[str], None], *, reread: Callable[[], Settings] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. `on_ready` is told the base URL once pictures can be asked for;
+    `reread` reads the settings again, for SIGHUP.
 
     Raises ServerFault when the port is taken or the folder is none: before any worker is started.
     """
     require_c_parser()
     with contextlib.closing(_listen(settings.server)) as listener:
-        uvloop.run(_serve(settings, listener, on_ready))
+        uvloop.run(_serve(settings, listener, on_ready, reread))
 
 
 def require_c_parser() -> None:
@@ -56,8 +57,13 @@ def _why(error: OSError) -> str:
     return os.strerror(error.errno)
 
 
-async def _serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
-    app = make_app(settings)
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    on_ready: Callable[[str], None],
+    reread: Callable[[], Settings] | None,
+) -> None:
+    app = make_app(settings, reread=reread)
     route_standard_logging(app[LOGGER], settings.log)
     stop = _stop_signal()
     _reload_on_hangup(app[RELOADS].ask, stop)
@@ -95,8 +101,8 @@ def _stop_signal() -> asyncio.Event:
 
 
 def _reload_on_hangup(reload: Callable[[], None], stop: asyncio.Event) -> None:
-    """SIGHUP reads the rules again. It also comes when the terminal goes that the server was started in; then nobody is
-    left who could stop it."""
+    """SIGHUP reads rules and keys again. It also comes when the terminal goes that the server was started in; then
+    nobody is left who could stop it."""
     had_terminal = os.isatty(0)
 
     def hung_up() -> None:

@@ -7,22 +7,25 @@ from typing import Any
 
 from aiohttp import web
 
-from imgserver.audit import Audit
+from imgserver.audit import Audit, asked
 from imgserver.errors import ImgserverError
 from imgserver.metrics import Metrics
 from imgserver.web.findings import Finding
+from imgserver.web.middleware import AUDITED
 
 # Of the door; they have events of their own.
 AT_THE_DOOR = frozenset({401, 403, 429})
 
 
 class Tolls:
+    """The audit is told of each upload once: of what was refused here, nobody else tells it."""
+
     def __init__(self, metrics: Metrics, audit: Audit) -> None:
         self._metrics = metrics
         self._audit = audit
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
+    def counted(self, request: web.Request) -> Iterator[None]:
         """Around a whole request: what ends it early is counted, one upload each."""
         try:
             yield
@@ -30,7 +33,7 @@ class Tolls:
             self._count("left")
             raise
         except ImgserverError as error:
-            self._failed(error)
+            self._failed(request, error)
             raise
         except web.HTTPException:
             self._count("refused")
@@ -42,11 +45,11 @@ class Tolls:
     def waited(self, seconds: float) -> None:
         self._metrics.queue_wait.labels("upload").observe(seconds)
 
-    def note(self, findings: Sequence[Finding], *, key: str) -> dict[str, Any]:
+    def note(self, request: web.Request, findings: Sequence[Finding], *, key: str) -> dict[str, Any]:
         """Counts each picture of an answered request; its facts for the log."""
         for finding in findings:
             if isinstance(finding.result, ImgserverError):
-                self._failed(finding.result)
+                self._failed(request, finding.result)
             else:
                 self._succeeded(finding)
         made = [one for one in findings if not isinstance(one.result, ImgserverError)]
@@ -64,10 +67,11 @@ class Tolls:
         self._metrics.upload_bytes.labels("out").inc(finding.result_bytes)
         self._metrics.upload_ratio.observe(finding.ratio)
 
-    def _failed(self, error: ImgserverError) -> None:
+    def _failed(self, request: web.Request, error: ImgserverError) -> None:
         self._count(_result(error.status))
         if error.status < 500 and error.status not in AT_THE_DOOR:
-            self._audit("upload_rejected", reason=error.code)
+            request[AUDITED] = True
+            self._audit("upload_rejected", reason=error.code, **asked())
 
     def _count(self, result: str) -> None:
         self._metrics.uploads.labels(result).inc()

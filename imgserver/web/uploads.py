@@ -5,18 +5,16 @@ then is a client that waits for it told to send its body. The body goes into fil
 as it reads originals, with the same limits, deadlines and quarantine.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from aiohttp import hdrs, web
 
-from imgserver.dialects.native import NativeDialect
 from imgserver.engine.job import RenderResult
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
-from imgserver.plan import SourceRef
 from imgserver.rendering import Rendering
-from imgserver.sources import Writable
-from imgserver.uploads import Uploads, UploadSettings
-from imgserver.web import findings
+from imgserver.settings import Settings
+from imgserver.uploads import Access, Uploads, UploadSettings
+from imgserver.web import findings, lifetimes
 from imgserver.web.body import Body
 from imgserver.web.door import Door
 from imgserver.web.findings import Finding
@@ -24,7 +22,10 @@ from imgserver.web.gate import is_from_here
 from imgserver.web.intake import Intake, Kind, Picture
 from imgserver.web.ledger import FACTS
 from imgserver.web.middleware import Handler
+from imgserver.web.rereading import Rereading
+from imgserver.web.routes import Routes
 from imgserver.web.scratch import Scratch
+from imgserver.web.stores import Store
 from imgserver.web.tolls import Tolls
 from imgserver.web.wants import Grammar, Wants, query_pairs
 
@@ -34,19 +35,38 @@ SCOPE = "upload"
 ROUTE = "optimize"
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Where `store=` writes to, and how a URL asks for it afterwards."""
-
-    source: Writable
-    name: str
-    dialect: NativeDialect
-
-    def url(self, path: str) -> str:
-        """Raises BadSourcePath and BadOption for a path that no URL can name."""
-        if any(part.startswith(".") for part in path.split("/")):
-            raise BadRequest("store: a name does not begin with a dot", argument="store", value=path[:200])
-        return self.dialect.build(SourceRef(self.name, path))
+def setup(
+    app: web.Application,
+    routes: Routes,
+    settings: Settings,
+    rendering: Rendering,
+    *,
+    door: Door,
+    uploads: Uploads,
+    tolls: Tolls,
+    store: Store | None,
+    rereading: Rereading,
+) -> None:
+    """Raises ServerFault for a folder that is none."""
+    own, is_local = settings.uploads, settings.server.is_local
+    scratch, grammar = Scratch(own.path, uploads), Grammar(settings.native, settings.presets)
+    rereading.follow(lambda new: grammar.adopt(new.presets))
+    handler = UploadHandler(
+        rendering,
+        grammar,
+        access=own.access,
+        door=door,
+        uploads=uploads,
+        scratch=scratch,
+        tolls=tolls,
+        store=store,
+        local=is_local,
+    )
+    bounded = routes.around(handler, ROUTE, METHODS if own.allow_origin else (hdrs.METH_POST,))
+    routes.put(PATH, allowing(own.allow_origin, bounded) if own.allow_origin else bounded, expect=_expect_nothing)
+    if own.access == "open" and not is_local:
+        door.audit("config_weak", reason="uploads_open")
+    app.cleanup_ctx.append(lifetimes.of_scratch(scratch))
 
 
 class UploadHandler:
@@ -56,8 +76,8 @@ class UploadHandler:
         self,
         rendering: Rendering,
         grammar: Grammar,
-        settings: UploadSettings,
         *,
+        access: Access,
         door: Door,
         uploads: Uploads,
         scratch: Scratch,
@@ -67,7 +87,7 @@ class UploadHandler:
     ) -> None:
         self._rendering = rendering
         self._grammar = grammar
-        self._settings = settings
+        self._access = access
         self._door = door
         self._uploads = uploads
         self._scratch = scratch
@@ -78,19 +98,21 @@ class UploadHandler:
     async def __call__(self, request: web.Request) -> web.Response:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight()
-        with self._tolls.counted():
+        with self._tolls.counted(request):
             key = self._admit(request)
-            response, found = await self._answer(request, key)
-        request[FACTS] = self._tolls.note(found, key=key)
+            response, found = await self._answer(request, key, self._uploads.bounded)
+        request[FACTS] = self._tolls.note(request, found, key=key)
         return response
 
-    async def _answer(self, request: web.Request, key: str) -> tuple[web.Response, list[Finding]]:
+    async def _answer(
+        self, request: web.Request, key: str, settings: UploadSettings
+    ) -> tuple[web.Response, list[Finding]]:
         pairs = query_pairs(request.rel_url.raw_query_string)
         wants = self._grammar.read(pairs)
         self._check_store(wants, request, key)
-        kind, body = Kind.of(request), Body(request, self._settings)
+        kind, body = Kind.of(request), Body(request, settings)
         body.check()
-        async with self._uploads.place() as waited_seconds, Intake(self._scratch, self._settings) as intake:
+        async with self._uploads.place() as waited_seconds, Intake(self._scratch, settings) as intake:
             self._tolls.waited(waited_seconds)
             await body.invite()
             await intake.take(kind, body)
@@ -101,7 +123,13 @@ class UploadHandler:
             if several and wants.store is not None:
                 raise BadRequest("store: one name for several pictures", argument="store")
             as_json = several or wants.data or _wants_json(request)
-            found = await self._optimised(intake.pictures, wants, request, bodies=wants.data or not as_json)
+            found = await self._optimised(
+                intake.pictures,
+                wants,
+                request,
+                bodies=wants.data or not as_json,
+                data_bytes=settings.body_bytes,
+            )
         if not several and isinstance(found[0].result, ImgserverError):
             raise found[0].result
         if as_json:
@@ -112,7 +140,7 @@ class UploadHandler:
 
     def _admit(self, request: web.Request) -> str:
         """The key's id, "" where none is needed. Raises what `Door.require` raises."""
-        match self._settings.access:
+        match self._access:
             case "open":
                 return ""
             case "auto" if self._local and not self._door.keys.grants(SCOPE) and is_from_here(request):
@@ -130,16 +158,17 @@ class UploadHandler:
         self._store.url(wants.store)
 
     async def _optimised(
-        self, pictures: list[Picture], wants: Wants, request: web.Request, *, bodies: bool
+        self, pictures: list[Picture], wants: Wants, request: web.Request, *, bodies: bool, data_bytes: int
     ) -> list[Finding]:
-        """One after the other, each with its own result or error. Without `bodies` only what is told of them stays."""
+        """One after the other, each with its own result or error. Without `bodies` only what is told of them stays;
+        raises BodyTooLarge where more than `data_bytes` of them were to go into JSON."""
         found: list[Finding] = []
         for picture in pictures:
             finding = await self._one(picture, wants, request)
             if isinstance(finding.result, RenderResult) and not bodies:
                 finding = replace(finding, result=replace(finding.result, body=b""))
             found.append(finding)
-            if wants.data and sum(one.result_bytes for one in found) > self._settings.body_bytes:
+            if wants.data and sum(one.result_bytes for one in found) > data_bytes:
                 raise BodyTooLarge("data: the results are too large for one answer", limit="body")
         return found
 
@@ -178,7 +207,7 @@ def allowing(origin: str, handler: Handler) -> Handler:
     return allowed
 
 
-async def expect_nothing(_: web.Request) -> None:
+async def _expect_nothing(_: web.Request) -> None:
     """The framework would tell every client to go on before the handler has seen its key."""
 
 

@@ -16,6 +16,7 @@ from imgserver.errors import BadOption, BadRequest, BadSourcePath, Forbidden, Im
 from imgserver.formats import FORMAT_OF_SUFFIX, WRITABLE
 from imgserver.negotiation import negotiate, offers
 from imgserver.plan import ImageRequest, Plan, SourceRef
+from imgserver.signing import NO_KEYS
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -57,6 +58,9 @@ class Grammar:
 
     def __init__(self, settings: NativeSettings, presets: Mapping[str, str] | None = None) -> None:
         self._dialect = NativeDialect(settings, {UPLOADED.source}, UPLOADED.source, presets=presets)
+
+    def adopt(self, presets: Mapping[str, str]) -> None:
+        self._dialect.adopt(presets=presets, keyring=NO_KEYS)
 
     def read(self, pairs: Pairs) -> Wants:
         """Raises BadRequest and its kinds, NotInThisBuild, as for a URL."""

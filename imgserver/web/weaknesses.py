@@ -1,12 +1,28 @@
 """What of a configuration is weak: told at the start, and not refused, because each may be meant."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from imgserver.audit import Audit
 from imgserver.policy import Policy
 from imgserver.settings import Settings
 
 # What `imgserver` would generate; the setting's own floor is lower.
 GOOD_KEY_CHARACTERS = 32
+
+
+def of(audit: Audit, policy: Callable[[], Policy]) -> Callable[[Settings], None]:
+    """Tells what is weak by these settings and was not by those of before."""
+    told: set[tuple[str, str]] = set()
+
+    def warn(settings: Settings) -> None:
+        nonlocal told
+        found = dict.fromkeys(find(settings, policy()))
+        for reason, sentence in found:
+            if (reason, sentence) not in told:
+                audit("config_weak", reason=reason, detail=sentence)
+        told = set(found)
+
+    return warn
 
 
 def find(settings: Settings, policy: Policy) -> Iterator[tuple[str, str]]:

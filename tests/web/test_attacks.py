@@ -97,6 +97,36 @@ def test_an_attack_is_exactly_its_event(attacked, method, target, status, event)
     ]
 
 
+def offered(data: bytes, query: str = "", kind: str = "image/png", key: str = KEY) -> tuple[str, dict[str, str], bytes]:
+    fields = {"Content-Type": kind, "Content-Length": str(len(data)), "Authorization": f"Bearer {key}"}
+    return f"/api/image/optimize?{query}", fields, data
+
+
+UPLOADS = (
+    ("no picture", offered(b"%!PS-Adobe-3.0\n" + bytes(100)), 415, ("upload_rejected", "unsupported-image")),
+    ("SVG", offered(bombs.SVG_HUGE), 415, ("upload_rejected", "unsupported-image")),
+    ("a bomb", offered(bombs.wide_interlaced_png()), 422, ("upload_rejected", "image-over-limit")),
+    ("no picture's type", offered(b"x", kind="text/plain"), 415, ("upload_rejected", "unsupported-image")),
+    ("a huge result", offered(b"x", query="w=999999"), 400, ("upload_rejected", "bad-option")),
+    ("a wrong key", offered(b"x", key="nobody.knows"), 401, ("auth_failed", "unknown_key")),
+)
+
+
+@pytest.mark.parametrize(("what", "status", "event"), [row[1:] for row in UPLOADS], ids=[row[0] for row in UPLOADS])
+def test_an_upload_that_is_an_attack_is_exactly_one_event_with_the_requests_id(attacked, what, status, event):
+    target, fields, data = what
+    before, lines = counts(attacked), len(told(attacked))
+    answer = attacked.ask(target, "POST", fields, data)
+    after = counts(attacked)
+
+    assert answer.status == status
+    assert {kind: after[kind] - before[kind] for kind in after if after[kind] != before[kind]} == {event: 1}
+    await_that(lambda: len(told(attacked)) > lines, "the event is written")
+    assert [(one["event"], one["reason"], one["request_id"], one["remote"]) for one in told(attacked)[lines:]] == [
+        (f"security.{event[0]}", event[1], answer.headers["X-Request-Id"], "127.0.0.0/24")
+    ]
+
+
 @pytest.mark.parametrize("target", ["/img/good.png", "/img/none.png", "/img/folder", "/img/w_x/good.png", "/nothing"])
 def test_what_is_no_attack_is_no_event(attacked, target):
     before = counts(attacked)

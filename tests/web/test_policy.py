@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.forms import CONTENT_TYPE, form, picture
 from tests.redis_server import running
-from tests.serving import ServerProcess, await_that, serving
+from tests.serving import SAMPLES, ServerProcess, serving
 
 PICTURE = "/img/w_40/cat.png"
+PHOTO = (SAMPLES / "cat.png").read_bytes()
 HEALTH = ("/livez", "/readyz", "/api/health")
 PROXY = "proxies: {networks: [127.0.0.0/8]}\n"
 
@@ -34,16 +36,10 @@ def policy_of(tmp_path: Path) -> Path:
 
 def reload(server: ServerProcess, tmp_path: Path, text: str) -> None:
     """Replaces the file, tells the server, and waits until it has read it."""
-    before = reloads(server)
     fresh = tmp_path / "fresh"
     fresh.write_text(text)
     fresh.replace(policy_of(tmp_path))
-    server.process.send_signal(signal.SIGHUP)
-    await_that(lambda: reloads(server) > before, "the reload is told")
-
-
-def reloads(server: ServerProcess) -> int:
-    return sum(event["event"] == "server.reloaded" for event in server.events())
+    server.reload()
 
 
 def security(server: ServerProcess) -> list[tuple[str, str]]:
@@ -185,6 +181,51 @@ def test_pixels_and_formats_of_the_policy_hold(tmp_path):
     assert answers["w_92,f_auto/cat.png"].headers["Content-Type"] in ("image/png", "image/jpeg")
 
 
+def test_the_policys_limits_of_uploads_hold_and_change(tmp_path):
+    with ruled(tmp_path, "", uploads_body_bytes=len(PHOTO)) as server:
+
+        def statuses() -> list[int]:
+            two = form(picture(PHOTO[:100]), picture(PHOTO[:100]))
+            return [sent(server, PHOTO, "image/png"), sent(server, two, CONTENT_TYPE)]
+
+        by_the_settings = statuses()
+        reload(server, tmp_path, "uploads: {body_bytes: 2000, parts: 1}")
+        by_the_policy = statuses()
+        reload(server, tmp_path, "uploads: {body_bytes: nonsense}")
+        by_the_policy_still = statuses()
+        reload(server, tmp_path, "")
+        by_the_settings_again = statuses()
+
+    # Of several pictures each has its own result in a 200; these two are broken.
+    assert by_the_settings == by_the_settings_again == [200, 200]
+    assert by_the_policy == by_the_policy_still == [413, 413]
+
+
+def sent(server: ServerProcess, body: bytes, kind: str) -> int:
+    fields = {"Content-Type": kind, "Content-Length": str(len(body)), "Accept": "application/json"}
+    return server.ask("/api/image/optimize?w=20", "POST", fields, body).status
+
+
+def test_wrong_keys_are_counted_for_the_client_behind_a_trusted_proxy(tmp_path):
+    with ruled(tmp_path, PROXY, admin_key="0123456789abcdef") as server:
+        guessing = [guess(server, as_client(f"203.0.113.{n}, 192.0.2.1")) for n in range(11)]
+        other = guess(server, as_client("192.0.2.2"))
+
+    assert (guessing, other) == ([401] * 10 + [429], 401)
+
+
+def test_a_stranger_who_names_other_addresses_is_one_client_for_wrong_keys(tmp_path):
+    with ruled(tmp_path, "", admin_key="0123456789abcdef") as server:
+        guessing = [guess(server, as_client(f"192.0.2.{n}") | {"Forwarded": f"for=192.0.2.{n}"}) for n in range(11)]
+
+    assert guessing == [401] * 10 + [429]
+
+
+def guess(server: ServerProcess, fields: dict[str, str]) -> int:
+    fields = {**fields, "Authorization": "Bearer nobody.knows", "Content-Length": "0"}
+    return server.ask("/api/image/optimize", "POST", fields).status
+
+
 def test_a_policy_with_faults_stops_the_start(tmp_path):
     with pytest.raises(AssertionError, match=r"no entry clints; nearest: clients"), ruled(tmp_path, "clints: {}"):
         pass
@@ -277,9 +318,7 @@ def test_reloads_under_load_fail_no_request(tmp_path):
                 reload(server, tmp_path, text)
             os.kill(server.process.pid, signal.SIGHUP)
         policy_of(tmp_path).unlink()
-        before = reloads(server)
-        server.process.send_signal(signal.SIGHUP)
-        await_that(lambda: reloads(server) > before, "the missing file is refused")
+        server.reload()
         done.set()
         for client in clients:
             client.join(10)

@@ -14,8 +14,9 @@ from imgserver.apikeys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.cli import main
 from imgserver.errors import Unauthorized
 from imgserver.settings import ServerSettings
-from imgserver.web.app import _from_here_only, is_gallery_open
 from imgserver.web.door import Door
+from imgserver.web.gallery import is_open
+from imgserver.web.health import _from_here_only
 from tests.serving import SAMPLES, ServerProcess, await_that, serving
 
 
@@ -79,7 +80,7 @@ def test_draining_ends_in_its_time_though_a_request_hangs():
 
 
 @pytest.mark.parametrize(
-    ("gallery", "host", "is_open"),
+    ("gallery", "host", "is_shown"),
     [
         ("auto", "127.0.0.1", True),
         ("auto", "::1", True),
@@ -88,8 +89,8 @@ def test_draining_ends_in_its_time_though_a_request_hangs():
         ("off", "127.0.0.1", False),
     ],
 )
-def test_the_gallery_is_open_to_its_owner(gallery, host, is_open):
-    assert is_gallery_open(ServerSettings(host=host, gallery=gallery)) is is_open
+def test_the_gallery_is_open_to_its_owner(gallery, host, is_shown):
+    assert is_open(ServerSettings(host=host, gallery=gallery)) is is_shown
 
 
 @pytest.mark.parametrize(("peer", "is_shown"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False)])

@@ -283,6 +283,19 @@ def test_a_key_in_the_url_opens_nothing(locked):
     assert upload(locked, query=f"key={KEYS['scraper']}").status == 401
 
 
+def test_a_key_in_the_url_is_not_in_the_log(locked):
+    names = ("key", "api_key", "API-Key", "access_token", "X-Auth")
+    for name in names:
+        upload(locked, query=f"w=50&{name}={KEYS['scraper']}&q=7")
+
+    def targets() -> list[str]:
+        return [one["target"] for one in locked.events() if one.get("target", "").endswith("&q=7")]
+
+    await_that(lambda: len(targets()) == len(names), "all are written")
+    assert targets() == [f"{PATH}?w=50&{name}=...&q=7" for name in names]
+    assert KEYS["scraper"] not in locked.log.read_text()
+
+
 def test_pages_of_the_origin_that_is_allowed_may_ask(locked):
     preflight = locked.ask(PATH, "OPTIONS", {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"})
     refused = upload(locked)

@@ -25,9 +25,9 @@ KEY = new_key("ci")
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 
 
-def settings(root: Path, **uploads: object) -> Settings:
+def settings(root: Path, *, writable: bool = True, **uploads: object) -> Settings:
     return replace(
-        load(None, {}, {"source.root": root, "source.writable": True, "workers.count": 1}).settings,
+        load(None, {}, {"source.root": root, "source.writable": writable, "workers.count": 1}).settings,
         uploads=UploadSettings(**uploads),
         api_keys={"ci": ApiKeySettings("upload", digest_of(KEY))},
     )
@@ -108,6 +108,8 @@ async def test_several_pictures_have_not_one_name(shop):
 async def test_a_source_that_cannot_be_written_is_told_at_the_start(tmp_path):
     with pytest.raises(ServerFault, match=r"uploads.store: nosuch is no source"):
         make_app(settings(tmp_path, store="nosuch"), log_stream=BytesIO())
+    with pytest.raises(ServerFault, match=r"uploads.store: photos is not writable"):
+        make_app(settings(tmp_path, writable=False, store="photos"), log_stream=BytesIO())
     with pytest.raises(ServerFault, match=r"uploads.path"):
         make_app(settings(tmp_path, path=tmp_path / "nosuch"), log_stream=BytesIO())
 

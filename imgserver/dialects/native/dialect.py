@@ -59,6 +59,11 @@ class NativeDialect:
         """Their names."""
         return tuple(self._presets.texts)
 
+    def adopt(self, *, presets: Mapping[str, str], keyring: Keyring) -> None:
+        """From the next call on. What was parsed before may not be what these allow."""
+        self._presets = Presets(self.settings, presets)
+        self._keyring = keyring
+
     def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
         envelope = unseal(raw_target, self.settings, mount=self.mount)
         key = self._keyring.check(envelope.mac, envelope.rest)

@@ -1,0 +1,102 @@
+"""What starts and ends with the server, as contexts of the application: they are closed in the reverse order."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from imgserver import __version__
+from imgserver.audit import Trail
+from imgserver.logs import LogWriter
+from imgserver.metrics import Metrics
+from imgserver.service import ImageService
+from imgserver.web.reload import Reloads
+from imgserver.web.scratch import Scratch
+from imgserver.web.sources import Sources
+
+LAG_PROBE_SECONDS = 0.5
+
+Context = Callable[[web.Application], AsyncIterator[None]]
+
+
+def of_log(writer: LogWriter) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(writer.close)
+
+    return context
+
+
+def of_trail(trail: Trail) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        trail.close()
+
+    return context
+
+
+def of_reloads(reloads: Reloads) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        work = asyncio.create_task(reloads.work())
+        yield
+        work.cancel()
+        await asyncio.wait([work])
+
+    return context
+
+
+def of_sources(sources: Sources) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        await sources.start()
+        yield
+        await sources.close()
+
+    return context
+
+
+def of_scratch(scratch: Scratch) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        yield
+        scratch.close()
+
+    return context
+
+
+def of_cache(service: ImageService) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        await service.cache.start()
+        yield
+        await service.cache.close()
+
+    return context
+
+
+def of_workers(service: ImageService, metrics: Metrics, *, drain_seconds: float) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        await service.rendering.workers.start()
+        metrics.build.labels(__version__, service.rendering.workers.codecs.version or "unknown").set(1)
+        yield
+        service.rendering.admission.drain()
+        await service.behind.close()
+        await service.flights.close()
+        await service.rendering.workers.close(grace_seconds=drain_seconds)
+
+    return context
+
+
+def of_lag_probe(metrics: Metrics) -> Context:
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        probe = asyncio.create_task(_probe_lag(metrics))
+        yield
+        probe.cancel()
+        await asyncio.wait([probe])
+
+    return context
+
+
+async def _probe_lag(metrics: Metrics) -> None:
+    while True:
+        due = time.monotonic() + LAG_PROBE_SECONDS
+        await asyncio.sleep(LAG_PROBE_SECONDS)
+        metrics.loop_lag.set(max(0.0, time.monotonic() - due))
