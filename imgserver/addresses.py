@@ -18,6 +18,8 @@ from imgserver.errors import BadSourcePath
 
 # The source name of originals asked for by address. No configured source can have it: names hold no colon.
 REMOTE = "remote:"
+# What servers of this kind are called by one another (CDN-Loop, RFC 8586).
+OURS = "imgserver"
 
 Scheme = Literal["http", "https"]
 PORTS: dict[Scheme, int] = {"http": 80, "https": 443}

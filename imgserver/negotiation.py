@@ -133,7 +133,8 @@ def _weights(accept: str) -> dict[str, float]:
     """Weights of the formats named; one refusal outdoes any other mention."""
     weights: dict[str, float] = {}
     for member in MEMBER.findall(accept):
-        name, *parameters = PARAMETER.findall(member.strip())
+        # A member of blanks and semicolons has no name; lists may hold empty members (RFC 9110, 5.6.1).
+        name, *parameters = PARAMETER.findall(member.strip()) or ("",)
         name = name.strip().lower()
         weight = _weight(parameters) if name in CHOSEN else None
         if weight is not None:

@@ -58,6 +58,8 @@ OLD = "image/webp,*/*"
         ("image/webp;q=\u0661", ()),
         ("image/webpx,ximage/avif", ()),
         (',,;;=,"image/webp', ()),
+        ("image/webp, ,*/*", ("webp",)),
+        ("image/avif, ;", ("avif", "webp")),
         ("image/webp;;", ("webp",)),
     ],
 )

@@ -14,7 +14,7 @@ from pyvips import Error as Error
 from pyvips import Image as Image
 
 from imgserver.engine.job import Codecs
-from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, ServerFault
+from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, ServerFault, Unavailable
 
 # Earlier libvips decodes hostile files into memory faults (CVE-2026-33327 and its followers).
 FLOOR = (8, 18, 3)
@@ -43,6 +43,8 @@ GInts = pyvips.GValue.array_int_type
 Blob = pyvips.GValue.blob_type
 
 OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
+NO_ROOM = ("no space left", "disk quota exceeded", "read-only file system", 'unable to write to "')
+ROOM_SECONDS = 10
 
 
 def open_engine(*, svg: bool = False) -> Codecs:
@@ -115,6 +117,9 @@ def _translated(fault: ImgserverError) -> Iterator[None]:
 def _judged(text: str, fault: ImgserverError) -> ImgserverError:
     if any(sign in text for sign in OUT_OF_MEMORY):
         return _too_large()
+    # What is over 100 MB and read more than once lies in a temporary file: no fault of the source if that cannot be.
+    if any(sign in text for sign in NO_ROOM):
+        return Unavailable("There is no room to decode this picture now", reason="space", retry_after=ROOM_SECONDS)
     # A plan of ours read a streamed picture twice; no source can be blamed for that.
     return ServerFault("the picture could not be made") if "out of order" in text else fault
 

@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from imgserver import __version__
-from imgserver.addresses import REMOTE, Address, parse
+from imgserver.addresses import OURS, REMOTE, Address, parse
 from imgserver.audit import Audit, asked
 from imgserver.errors import (
     BadSourcePath,
@@ -217,7 +217,11 @@ class HttpOrigin:
                     socket_factory=self._dial,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"Accept-Encoding": "identity", "User-Agent": f"imgserver/{__version__}"},
+                headers={
+                    "Accept-Encoding": "identity",
+                    "User-Agent": f"imgserver/{__version__}",
+                    "CDN-Loop": OURS,
+                },
                 timeout=aiohttp.ClientTimeout(
                     total=None, connect=self.settings.connect_seconds, sock_read=self.settings.idle_seconds
                 ),

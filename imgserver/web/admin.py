@@ -124,11 +124,9 @@ async def _wish(request: web.Request) -> Mapping[str, Any]:
     """The body's only member. Raises BadRequest and BodyTimeout."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = await request.content.read(BODY_BYTES + 1)
+            body = await _body(request)
     except TimeoutError as error:
         raise BodyTimeout() from error
-    if len(body) > BODY_BYTES:
-        raise BadRequest(f"purge: the body is over {BODY_BYTES} bytes")
     try:
         wish = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -136,3 +134,13 @@ async def _wish(request: web.Request) -> Mapping[str, Any]:
     if not isinstance(wish, dict) or len(wish) != 1 or next(iter(wish)) not in WISHES:
         raise BadRequest(f"purge: one of {', '.join(WISHES)} in a JSON object", allowed=", ".join(WISHES))
     return wish
+
+
+async def _body(request: web.Request) -> bytes:
+    """To its end, in however many pieces it comes: half of it is another wish, or none."""
+    body = bytearray()
+    async for piece in request.content.iter_any():
+        body += piece
+        if len(body) > BODY_BYTES:
+            raise BadRequest(f"purge: the body is over {BODY_BYTES} bytes")
+    return bytes(body)

@@ -178,12 +178,21 @@ class GuardedSite(web.SockSite):
     the first bytes of their target, and looking a route up costs as much as all else that a hit needs."""
 
     def __init__(
-        self, runner: web.AppRunner, listener: socket.socket, guard: Guard, *, mount: str, pictures: Handler
+        self,
+        runner: web.AppRunner,
+        listener: socket.socket,
+        guard: Guard,
+        *,
+        mount: str,
+        pictures: Handler,
+        pathless: Handler,
     ) -> None:
+        """`pathless` answers what has no path to look up (`OPTIONS *`, `CONNECT a:80`), as our other errors are."""
         super().__init__(runner, listener, backlog=guard.settings.backlog)
         self._guard = guard
         self._mount = mount
         self._pictures = pictures
+        self._pathless = pathless
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
@@ -196,8 +205,11 @@ class GuardedSite(web.SockSite):
 
     def _with_lane(self, routed: AnyHandler) -> AnyHandler:
         mount, pictures = self._mount, cast(AnyHandler, self._pictures)
+        pathless = cast(AnyHandler, self._pathless)
 
         def lane(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            return pictures(request) if request.raw_path.startswith(mount) else routed(request)
+            if request.raw_path.startswith(mount):
+                return pictures(request)
+            return routed(request) if request.path.startswith("/") else pathless(request)
 
         return lane

@@ -3,6 +3,7 @@
 Where a policy asks nothing, there is no gate: the handler stays as it is, and a hit costs what it cost.
 """
 
+import re
 from functools import lru_cache
 from math import ceil
 
@@ -22,6 +23,11 @@ UPLOADS = frozenset({"optimize"})
 ADMIN = frozenset({"purge", "sweep"})
 
 VERDICTS = 4096
+# A name without a dot (or below localhost), an address of version 6, one of version 4; then a port.
+_HOST = re.compile(
+    r"(?:((?:[\w-]+\.)*localhost|[A-Za-z_][\w-]*)|\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d{0,5})?",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 class Gate:
@@ -91,10 +97,19 @@ class Gate:
 
 
 def is_from_here(request: web.BaseRequest) -> bool:
-    """Whether this very machine asks, and not somebody else through a proxy or a page in the browser on it."""
+    """Whether this very machine asks, and not somebody else through a proxy or a page in the browser on it.
+
+    A page whose name was made to lead here (DNS rebinding) is of the same origin to its browser: only the name tells.
+    """
     address = address_of(request.remote or "")
-    if address is None or not address.is_loopback:
+    if address is None or not address.is_loopback or not _names_here(request.headers.get(hdrs.HOST, "")):
         return False
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return False
-    return not any(name in request.headers for name in (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.VIA))
+    return not any(name in request.headers for name in (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, "X-Real-IP", hdrs.VIA))
+
+
+def _names_here(host: str) -> bool:
+    """Nobody can make an address, or a name without a dot, lead elsewhere than it does."""
+    found = _HOST.fullmatch(host)
+    return host == "" or (found is not None and (found[1] is not None or address_of(found[2] or found[3]) is not None))

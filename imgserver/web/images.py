@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 
 from imgserver import expiry, freshness, negotiation, ranges
-from imgserver.addresses import REMOTE
+from imgserver.addresses import OURS, REMOTE
 from imgserver.admission import Criticality
 from imgserver.dialects import Dialect
-from imgserver.errors import NotFound
+from imgserver.errors import NotFound, SourceDenied
 from imgserver.freshness import Terms
 from imgserver.negotiation import NO_HINTS, Hints
 from imgserver.orders import Order, Served
@@ -35,6 +35,7 @@ REMEMBERED_CHOICES: Final = 8
 
 METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 ALLOW = ", ".join(METHODS)
+CDN_LOOP = istr("CDN-Loop")
 _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 
 # Every field that tells caches how long.
@@ -102,7 +103,7 @@ class ImageHandler:
             return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})
         begun = time.perf_counter() if self._timed else 0.0
         wish = self._wish(request.raw_path)
-        left = self._guard(wish.request) if wish.guarded else None
+        left = self._guard(wish.request, request) if wish.guarded else None
         choice = self._choice(wish, request)
         rendition, served = self._service.at_hand(choice.order), None
         if rendition is None:
@@ -132,10 +133,14 @@ class ImageHandler:
             _end(headers, left)
         return _answer(request, served.rendition, headers, served.outcome)
 
-    def _guard(self, request: ImageRequest) -> int | None:
+    def _guard(self, asked: ImageRequest, request: web.Request) -> int | None:
         """The seconds its URL is still good for; None: no end. Raises Expired, SourceDenied, NotFound."""
-        self._admit(request)
-        return None if request.expires is None else expiry.seconds_left(request.expires, now=time.time())
+        # Each of our fetches holds a place until the next is done: a few URLs that lead through us thirty times over
+        # would hold them all.
+        if asked.ref.source == REMOTE and OURS in request.headers.get(CDN_LOOP, ""):
+            raise SourceDenied("an address leads through one server of this kind, not through two")
+        self._admit(asked)
+        return None if asked.expires is None else expiry.seconds_left(asked.expires, now=time.time())
 
     def _dress(self, choice: Choice, wish: Wish, rendition: Rendition, now: int) -> None:
         of = rendition.etag, rendition.modified, rendition.fresh_until

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from imgserver.web.body import invite
 from imgserver.web.ledger import METHODS
 from imgserver.web.middleware import READING, Boundary, Handler, not_found
 
@@ -36,11 +37,11 @@ class Routes:
 
         self.put(path, there)
 
-    def put(
-        self, path: str, bounded: Handler, *, expect: Callable[[web.Request], Awaitable[None]] | None = None
-    ) -> None:
-        """A handler that is behind the boundary; `expect` answers `Expect: 100-continue`."""
+    def put(self, path: str, bounded: Handler, *, expect: Callable[[web.Request], Awaitable[None]] = invite) -> None:
+        """A handler that is behind the boundary; `expect` answers `Expect`."""
         self._router.add_route("*", path, bounded, expect_handler=expect)
 
-    def end(self) -> None:
+    def end(self) -> Handler:
+        """What answers wherever there is nothing."""
         self.put("/" + ANYTHING, self._elsewhere)
+        return self._elsewhere

@@ -158,7 +158,7 @@ async def test_a_request_asks_for_plain_bytes_and_tells_nothing_of_anybody(serve
     assert fields["accept-encoding"] == "identity"
     assert fields["authorization"] == "Bearer secret"
     assert fields["host"] == f"cdn.example.com:{server.port}"
-    assert set(fields) == {"host", "accept", "accept-encoding", "user-agent", "authorization"}
+    assert set(fields) == {"host", "accept", "accept-encoding", "user-agent", "cdn-loop", "authorization"}
 
 
 async def test_connections_are_kept(server: OriginServer, origin: HttpOrigin) -> None:

@@ -131,6 +131,16 @@ def test_the_table_of_failures_is_bounded(clock):
         ("127.0.0.1", {"Via": "1.1 proxy"}, False),
         ("127.0.0.1", {"Sec-Fetch-Site": "cross-site"}, False),
         ("127.0.0.1", {"Sec-Fetch-Site": "same-origin"}, True),
+        ("127.0.0.1", {"X-Real-IP": "192.0.2.1"}, False),
+        ("127.0.0.1", {"Host": "localhost:8080"}, True),
+        ("127.0.0.1", {"Host": "127.0.0.1"}, True),
+        ("127.0.0.1", {"Host": "[::1]:8080"}, True),
+        ("127.0.0.1", {"Host": "imgserver:8080"}, True),
+        ("127.0.0.1", {"Host": "pictures.localhost"}, True),
+        ("127.0.0.1", {"Host": "evil.example:8080"}, False),
+        ("127.0.0.1", {"Host": "127.0.0.1.evil.example"}, False),
+        ("127.0.0.1", {"Host": "localhost.evil.example"}, False),
+        ("127.0.0.1", {"Host": "localhost."}, False),
     ],
 )
 def test_this_machine_is_nobody_who_comes_through_it(address, headers, here):

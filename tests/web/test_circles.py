@@ -1,0 +1,36 @@
+"""Addresses that lead through servers like this one: through one more, and in no circle."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.serving import ServerProcess, serving
+
+
+@pytest.fixture(scope="module")
+def inner() -> Iterator[ServerProcess]:
+    with serving(workers_count=1, remote_enabled="true", remote_allowed="http://127.0.0.1:9") as running:
+        yield running
+
+
+def test_an_address_of_another_server_is_fetched_but_not_what_that_would_fetch(inner):
+    allowed = f"http://127.0.0.1:{inner.port}"
+    address = f"http:/127.0.0.1:{inner.port}/img"
+    with serving(
+        workers_count=1, remote_enabled="true", remote_allowed=allowed, remote_networks="127.0.0.0/8"
+    ) as outer:
+        assert outer.ask(f"/img/w_20/{address}/w_40/cat.png").status == 200
+        assert outer.ask(f"/img/w_20/{address}/w_40/http:/127.0.0.1:9/cat.png").status == 404
+    seen = [event for event in inner.events() if event.get("target", "").endswith(":9/cat.png")]
+    assert {(event["status"], event["error"]) for event in seen} == {(403, "source-denied")}
+
+
+@pytest.mark.parametrize("field", ["imgserver", "imgserver, cloud.example", "cloud.example; x=1, imgserver"])
+def test_what_has_come_through_a_server_like_this_is_not_fetched_for(inner, field):
+    target = "/img/http:/127.0.0.1:9/x.png"
+    refused = inner.ask(target, headers={"CDN-Loop": field})
+
+    assert (refused.status, refused.headers["Cache-Control"]) == (403, "no-store")
+    assert "not through two" in refused.json()["detail"]
+    assert inner.ask(target, headers={"CDN-Loop": "cloud.example"}).status != 403
+    assert inner.ask("/img/w_40/cat.png", headers={"CDN-Loop": field}).status == 200
