@@ -42,7 +42,7 @@ Event = Literal[
 REASONS: Mapping[Event, tuple[str, ...]] = {
     "signature_rejected": ("missing", "wrong", "no_key", "source"),
     "signature_expired": ("expired",),
-    "source_denied": ("no_remote", "not_listed", "port"),
+    "source_denied": ("no_remote", "not_listed", "port", "circle"),
     "address_denied": ("deny", "allow"),
     "address_blocked": (
         "unspecified",

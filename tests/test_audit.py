@@ -131,6 +131,12 @@ def test_every_refusal_of_an_upload_is_declared() -> None:
     assert codes - {"unprocessable"} <= set(REASONS["upload_rejected"])
 
 
+def test_every_event_is_told_in_the_documents() -> None:
+    page = (PACKAGE.parent / "docs" / "policy.md").read_text("utf-8")
+
+    assert [event for event in REASONS if f"`{event}`" not in page] == []
+
+
 def _told(tree: ast.AST):
     """Calls such as `self._audit("auth_failed", reason="no_key")` whose words stand in the code."""
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
