@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format type imports bench quality settings clean
+.PHONY: help install serve test lint format type imports bench quality settings fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ settings: $(VENV)/installed ## write config/imgserver.toml and docs/settings.md 
 	$(BIN)/imgserver config init > $(VENV)/sample && mv $(VENV)/sample config/imgserver.toml
 	$(BIN)/imgserver config init --markdown > $(VENV)/page && mv $(VENV)/page docs/settings.md
 
+fuzz: $(VENV)/fuzzed ## what takes text from strangers, guided by coverage, SECONDS=60 in all (ONLY=forms for one)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ONLY)
+
 clean: ## remove .venv, caches and build leftovers
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -60,4 +63,8 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 $(VENV)/tested: $(VENV)/installed
 	@echo "Installing what the tests need into $(VENV) (once)"
 	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/fuzzed: $(VENV)/tested
+	@$(PIP) --editable '.[test,fuzz]'
 	@touch $@

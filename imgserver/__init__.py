@@ -37,7 +37,8 @@ The floors
     testing.py ships the contracts that every source and cache keeps, for those who write another.
 
 The life of a request
-    1. web/connections.py: a bounded number of connections, a timer on each header; pictures pass by the router.
+    1. web/connections.py: a bounded number of connections, a timer on each header; web/targets.py makes the forms of a
+       target one; pictures pass by the router.
     2. web/middleware.py: request id, methods, the policy's gate (web/gate.py) where it asks something; at the end
        errors into problem+json, one log event, one outcome.
     3. web/images.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O), and

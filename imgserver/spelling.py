@@ -4,6 +4,7 @@ import re
 import types
 import typing
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,10 @@ def parse_size(text: str) -> int:
     if not found:
         raise ValueError(f"not a size: {text}")
     number, prefix, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index((prefix or " ").lower()))
+    count = float(number) * (1024 if binary else 1000) ** " kmgt".index((prefix or " ").lower())
+    if count == inf:
+        raise ValueError(f"not a size: {text}")
+    return int(count)
 
 
 def spell_size(count: int) -> str:

@@ -1,8 +1,15 @@
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.serving import ServerProcess, serving
+
+# The same examples in every run, so that a change is judged by what it changes. FUZZ_EXAMPLES=10000 looks for others.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("fuzz", max_examples=int(os.environ.get("FUZZ_EXAMPLES") or 1), deadline=None)
+settings.load_profile("fuzz" if os.environ.get("FUZZ_EXAMPLES") else "fixed")
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,7 @@ def test_sizes_are_plain_or_with_a_unit(text: str, count: int) -> None:
     assert load(None, {}, {"limits.source_bytes": max(count, 4096)}).settings.limits.source_bytes >= count
 
 
-@pytest.mark.parametrize("text", ["", "MiB", "3 MB or so", "-1", "1e3", "64 QiB"])
+@pytest.mark.parametrize("text", ["", "MiB", "3 MB or so", "-1", "1e3", "64 QiB", "9" * 400])
 def test_what_is_no_size_is_refused(text: str) -> None:
     assert "not allowed" in faults_of(None, {"IMGSERVER_CACHE_MEMORY_BYTES": text})[0]
 

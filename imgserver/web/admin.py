@@ -23,6 +23,7 @@ from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.plan import SourceRef
 from imgserver.service import ImageService
+from imgserver.web.body import invite
 from imgserver.web.door import Door
 from imgserver.web.routes import Routes
 from imgserver.web.sweeping import Sweep
@@ -124,6 +125,7 @@ async def _wish(request: web.Request) -> Mapping[str, Any]:
     """The body's only member. Raises BadRequest and BodyTimeout."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
+            await invite(request)
             body = await _body(request)
     except TimeoutError as error:
         raise BodyTimeout() from error

@@ -64,7 +64,6 @@ UPLOADS = web.AppKey("uploads", Uploads)
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
-PATHLESS: web.AppKey[Handler] = web.AppKey("pathless")
 
 MOUNT = "/img/"
 
@@ -202,7 +201,7 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
         )
     if gallery.is_open(settings.server):
         gallery.setup(routes, settings.source, sources, dialects.public)
-    app[PATHLESS] = routes.end()
+    routes.end()
 
 
 def _pictures(app: web.Application, settings: Settings, sources: Sources, dialects: Dialects) -> ImageHandler:

@@ -18,11 +18,9 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 async def invite(request: web.Request) -> None:
-    """Who expects to be told to go on is told so; nothing else need be understood (RFC 9110, 10.1.1).
-
-    The framework's own answer to the rest repeats their text, and fails on what is not ASCII.
-    """
-    if request.headers[hdrs.EXPECT].lower() == "100-continue" and request.version >= HttpVersion11:
+    """Whoever reads a body without this would wait with a client that waits as well (RFC 9110, 10.1.1). What else is
+    expected need not be understood."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11:
         await request.writer.write(CONTINUE)
         # The answer has not begun.
         request.writer.output_size = 0
@@ -49,8 +47,7 @@ class Body:
 
     async def invite(self) -> None:
         """Tells a client that waits for it to go on (RFC 9110, 10.1.1); the time for the body begins."""
-        if hdrs.EXPECT in self._request.headers:
-            await invite(self._request)
+        await invite(self._request)
         self._ends = time.monotonic() + self._settings.body_seconds
 
     async def read(self) -> bytes:

@@ -11,9 +11,10 @@ import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
@@ -21,12 +22,17 @@ from imgserver.errors import MalformedRequest
 from imgserver.settings import ServerSettings
 from imgserver.web import problem
 from imgserver.web.middleware import SECURITY, Handler
+from imgserver.web.targets import in_origin_form
 
 # What the framework calls with a request, whichever factory made it.
 AnyHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+# Makes one of a message; what follows the message is the framework's business.
+RequestFactory = Callable[..., web.BaseRequest]
 
 # What a client has to take of its answer in `write_seconds`, at least: of a large one, so much; of the rest, all.
 WRITTEN_BYTES = 64 << 10
+
+HEADER_END = b"\r\n\r\n"
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -72,12 +78,23 @@ class GuardedHandler(RequestHandler):
             self.force_close()
 
     def data_received(self, data: bytes) -> None:
+        waiting = len(self._messages)
         super().data_received(data)
+        if len(self._messages) > waiting and getattr(self._messages[-1][0], "upgrade", False):
+            self._judge_upgrade(data, requests=len(self._messages) - waiting)
         if self._waits_for_header():
             if self._header_timer is None:
                 self._header_timer = self._loop.call_later(self._guard.settings.header_seconds, self._close_overdue)
         elif self._header_timer is not None:
             self._stop_timer()
+
+    def _judge_upgrade(self, data: bytes, *, requests: int) -> None:
+        """Nothing is upgraded to here, and the parser drops what comes in one packet behind such a request: the answer
+        to that must not be the next one's. Whoever may have lost a request is told by the connection's end."""
+        is_last = data.endswith(HEADER_END) and data.count(HEADER_END) == requests and data[:1] not in b"\r\n"
+        if not is_last:
+            message, payload = self._messages[-1]
+            self._messages[-1] = cast(Any, message)._replace(should_close=True), payload
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._guard.open -= 1
@@ -178,38 +195,37 @@ class GuardedSite(web.SockSite):
     the first bytes of their target, and looking a route up costs as much as all else that a hit needs."""
 
     def __init__(
-        self,
-        runner: web.AppRunner,
-        listener: socket.socket,
-        guard: Guard,
-        *,
-        mount: str,
-        pictures: Handler,
-        pathless: Handler,
+        self, runner: web.AppRunner, listener: socket.socket, guard: Guard, *, mount: str, pictures: Handler
     ) -> None:
-        """`pathless` answers what has no path to look up (`OPTIONS *`, `CONNECT a:80`), as our other errors are."""
         super().__init__(runner, listener, backlog=guard.settings.backlog)
         self._guard = guard
         self._mount = mount
         self._pictures = pictures
-        self._pathless = pathless
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
         loop, server = asyncio.get_running_loop(), self._runner.server
         assert server is not None
         server.request_handler = self._with_lane(server.request_handler)
+        server.request_factory = _in_origin_form(server.request_factory)
         self._server = await loop.create_server(
             lambda: GuardedHandler(server, self._guard, loop), sock=self._sock, backlog=self._backlog
         )
 
     def _with_lane(self, routed: AnyHandler) -> AnyHandler:
         mount, pictures = self._mount, cast(AnyHandler, self._pictures)
-        pathless = cast(AnyHandler, self._pathless)
 
         def lane(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            if request.raw_path.startswith(mount):
-                return pictures(request)
-            return routed(request) if request.path.startswith("/") else pathless(request)
+            return pictures(request) if request.raw_path.startswith(mount) else routed(request)
 
         return lane
+
+
+def _in_origin_form(make: RequestFactory) -> RequestFactory:
+    # Neither a call nor a tuple more than a hit needs.
+    def made(message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        if message.path[0] != "/":
+            message = in_origin_form(message)
+        return make(message, payload, protocol, writer, task)
+
+    return made

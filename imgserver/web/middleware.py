@@ -22,6 +22,7 @@ from imgserver.metrics import IMAGE_ROUTE
 from imgserver.web import problem
 from imgserver.web.answers import Picture, Ready
 from imgserver.web.ledger import Ledger
+from imgserver.web.targets import ASTERISK
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -145,8 +146,11 @@ class Boundary:
         return problem.answer(ServerFault(), request_id)
 
 
-async def not_found(_: web.Request) -> web.StreamResponse:
-    """Whatever no route matches, so that this is counted, logged and answered like everything else."""
+async def elsewhere(request: web.Request) -> web.StreamResponse:
+    """Whatever no route matches, so that this is counted, logged and answered like everything else; and the question
+    that is about the server as a whole (RFC 9110, 9.3.7)."""
+    if request.method == hdrs.METH_OPTIONS and request.raw_path == ASTERISK:
+        return web.Response(status=204, headers={"Allow": "GET, HEAD, POST, OPTIONS"})
     raise web.HTTPNotFound()
 
 

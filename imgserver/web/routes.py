@@ -1,12 +1,11 @@
 """The paths of the application: each handler behind the boundary, and whatever is no path as well."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from aiohttp import web
 
-from imgserver.web.body import invite
 from imgserver.web.ledger import METHODS
-from imgserver.web.middleware import READING, Boundary, Handler, not_found
+from imgserver.web.middleware import READING, Boundary, Handler, elsewhere
 
 # With plain `.*` a path that holds an encoded line break would never reach the handler.
 ANYTHING = "{tail:(?s:.*)}"
@@ -18,7 +17,7 @@ class Routes:
     def __init__(self, router: web.UrlDispatcher, boundary: Boundary) -> None:
         self.around = boundary.around
         self._router = router
-        self._elsewhere = boundary.around(not_found, "other", tuple(METHODS))
+        self._elsewhere = boundary.around(elsewhere, "other", tuple(METHODS))
 
     def add(self, path: str, handler: Handler, route: str, methods: tuple[str, ...] = READING) -> Handler:
         """Puts the handler behind the boundary and there; as it is then."""
@@ -37,11 +36,15 @@ class Routes:
 
         self.put(path, there)
 
-    def put(self, path: str, bounded: Handler, *, expect: Callable[[web.Request], Awaitable[None]] = invite) -> None:
-        """A handler that is behind the boundary; `expect` answers `Expect`."""
-        self._router.add_route("*", path, bounded, expect_handler=expect)
+    def put(self, path: str, bounded: Handler) -> None:
+        """A handler that is behind the boundary."""
+        self._router.add_route("*", path, bounded, expect_handler=_expect_nothing)
 
-    def end(self) -> Handler:
+    def end(self) -> None:
         """What answers wherever there is nothing."""
         self.put("/" + ANYTHING, self._elsewhere)
-        return self._elsewhere
+
+
+async def _expect_nothing(_: web.Request) -> None:
+    """The framework would tell every client to go on before a handler has seen its key, and refuse what else it expects
+    past the boundary. Whoever reads a body invites it (web/body.py)."""

@@ -63,7 +63,7 @@ def setup(
         local=is_local,
     )
     bounded = routes.around(handler, ROUTE, METHODS if own.allow_origin else (hdrs.METH_POST,))
-    routes.put(PATH, allowing(own.allow_origin, bounded) if own.allow_origin else bounded, expect=_expect_nothing)
+    routes.put(PATH, allowing(own.allow_origin, bounded) if own.allow_origin else bounded)
     if own.access == "open" and not is_local:
         door.audit("config_weak", reason="uploads_open")
     app.cleanup_ctx.append(lifetimes.of_scratch(scratch))
@@ -203,10 +203,6 @@ def allowing(origin: str, handler: Handler) -> Handler:
         return response
 
     return allowed
-
-
-async def _expect_nothing(_: web.Request) -> None:
-    """The framework would tell every client to go on before the handler has seen its key."""
 
 
 def _preflight() -> web.Response:

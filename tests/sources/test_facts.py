@@ -1,0 +1,42 @@
+"""What stands beside a kept original is read as it was written, or not at all."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgserver.sources.facts import Body, Facts, decode, encode
+from imgserver.sources.origin import Validators
+
+TEXT = st.text(max_size=40)
+LENGTHS = st.none() | st.integers(0, 2**50)
+FACTS = st.builds(
+    Facts,
+    key=TEXT,
+    validators=st.builds(Validators, etag=st.none() | TEXT, modified=LENGTHS, size_bytes=LENGTHS),
+    max_age_seconds=st.none() | st.integers(0, 2**31),
+    checked=st.floats(0, 2**40),
+    body=st.builds(Body, digest=st.text("0123456789abcdef", min_size=64, max_size=64), length=st.integers(0, 2**50)),
+)
+WRITTEN = encode(Facts("a/b.jpg", Validators('"x"', 12, 34), 60, 1000.5, Body("0" * 64, 34)))
+
+
+@given(FACTS)
+def test_what_was_encoded_is_decoded(facts: Facts) -> None:
+    assert decode(encode(facts)) == facts
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_no_facts(data: bytes) -> None:
+    assert decode(data) is None
+
+
+@given(st.integers(0, len(WRITTEN) * 8 - 1))
+def test_a_flipped_bit_is_no_facts(bit: int) -> None:
+    flipped = bytearray(WRITTEN)
+    flipped[bit // 8] ^= 1 << bit % 8
+
+    assert decode(bytes(flipped)) is None
+
+
+@given(st.integers(0, len(WRITTEN) - 1))
+def test_a_torn_text_is_no_facts(length: int) -> None:
+    assert decode(WRITTEN[:length]) is None

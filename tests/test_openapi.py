@@ -1,0 +1,265 @@
+"""docs/openapi.yaml tells the routes, statuses and answers that there are, and no others."""
+
+import io
+from fnmatch import fnmatch
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+from aiohttp import hdrs
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from PIL import Image
+
+from imgserver import __version__, errors
+from imgserver.errors import ImgserverError
+from imgserver.settings import AdminSettings, Settings
+from imgserver.web import admin, findings, problem
+from imgserver.web.app import make_app
+from tests.forms import CONTENT_TYPE, form, picture
+from tests.openapi import DOCUMENT, followed, operations, schema
+from tests.serving import SAMPLES, Answer, ServerProcess, serving
+
+KEY = "a key of sixteen characters"
+ORIGIN = "https://example.com"
+
+# Of the statuses an operation may answer with, those that are none of the errors' tree.
+PLAIN = {
+    "getPicture": {200, 206, 304, 416},
+    "headPicture": {200, 206, 304, 416},
+    "askForPictures": {204},
+    "optimize": {200, 201, 417},
+    "askForUploads": {204, 405},
+    "getReady": {200, 503},
+    "headReady": {200, 503},
+    "getHealth": {200, 503},
+    "headHealth": {200, 503},
+    "getImageHealth": {200, 503},
+    "headImageHealth": {200, 503},
+    "getMetrics": {200, 404},
+    "headMetrics": {200, 404},
+}
+# Of the errors, those that each may give, with all that are kinds of them.
+GATE = {errors.AddressDenied, errors.QuotaExceeded, errors.ServerFault}
+DOOR = {errors.Unauthorized, errors.Forbidden, errors.TooManyFailures}
+RENDERED = {errors.UnsupportedImage, errors.Unprocessable, errors.Unavailable, errors.DeadlineExceeded}
+GRAMMAR = {errors.BadRequest, errors.TargetTooLong, errors.NotInThisBuild}
+PICTURE = GATE | GRAMMAR | RENDERED | {errors.Forbidden, errors.NotFound, errors.Expired, errors.SourceFailed}
+FAULT = {errors.ServerFault}
+GIVES: dict[str, set[type[ImgserverError]]] = {
+    "getPicture": PICTURE,
+    "headPicture": PICTURE,
+    "askForPictures": GATE,
+    "optimize": GATE | DOOR | GRAMMAR | RENDERED | {errors.BodyTimeout, errors.BodyTooLarge, errors.Conflict},
+    "askForUploads": GATE,
+    "purge": GATE | DOOR | GRAMMAR | {errors.NotFound, errors.BodyTimeout},
+    "sweep": GATE | DOOR,
+    "getImageHealth": FAULT | {errors.AddressDenied},
+    "headImageHealth": FAULT | {errors.AddressDenied},
+    "getMetrics": FAULT | DOOR,
+    "headMetrics": FAULT | DOOR,
+    "getGallery": GATE | {errors.Unavailable},
+    "headGallery": GATE | {errors.Unavailable},
+}
+# Only the parser gives it, for what never becomes a request.
+OUTSIDE = {errors.MalformedRequest}
+
+
+@pytest.fixture(scope="module")
+def described() -> ServerProcess:
+    with serving(workers_count=1, admin_key=KEY, uploads_allow_origin=ORIGIN) as running:
+        yield running
+
+
+def tree(kind: type[ImgserverError] = ImgserverError) -> set[type[ImgserverError]]:
+    kinds = {one for one in kind.__subclasses__() if one.__module__ == errors.__name__}
+    return kinds.union(*map(tree, kinds)) if kinds else set()
+
+
+def test_it_is_valid():
+    assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
+
+
+def test_it_is_of_this_version():
+    assert DOCUMENT["info"]["version"] == __version__
+
+
+def test_it_has_every_route_and_no_other():
+    app = make_app(Settings(admin=AdminSettings(key=KEY)))
+    routes = {resource.canonical for resource in app.router.resources()}
+
+    assert {path.replace("{target}", "{tail}") for path in DOCUMENT["paths"]} == routes - {"/{tail}"}
+
+
+@pytest.mark.parametrize("path", DOCUMENT["paths"])
+def test_it_has_every_method_and_no_other(described, path):
+    answer = described.ask(path.replace("{target}", "cat.png"), "PROPFIND")
+
+    assert answer.status == 405
+    assert set(answer.headers["Allow"].split(",")) == {method for where, method, _ in operations() if where == path}
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "operation"), list(operations()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_it_has_every_status_and_no_other(path, method, operation):
+    name = operation["operationId"]
+    given = chain.from_iterable({one, *tree(one)} for one in GIVES.get(name, FAULT))
+
+    assert set(map(int, operation["responses"])) == PLAIN.get(name, {200}) | {one.status for one in given}
+
+
+def test_every_error_is_given_by_something_that_is_described():
+    given = {kind for one in chain.from_iterable(GIVES.values()) for kind in (one, *tree(one))}
+
+    assert given | OUTSIDE == tree()
+
+
+def test_it_knows_every_member_of_a_problem():
+    known = DOCUMENT["components"]["schemas"]["Problem"]["properties"]
+
+    assert set(known) == {"type", "title", "status", "detail", "request_id"} | problem.PUBLIC_FACTS
+
+
+def test_every_header_of_a_result_is_described():
+    (operation,) = [one for _, _, one in operations() if one["operationId"] == "optimize"]
+
+    assert set(operation["responses"]["200"]["headers"]) >= set(findings.FIELDS)
+
+
+def judge(operation: Any, answer: Answer) -> Any:
+    """Refuses an answer that is not described; the schema that describes its body."""
+    response = followed(operation["responses"][str(answer.status)])
+    for name, header in response.get("headers", {}).items():
+        if name in answer.headers and followed(header)["schema"].get("type") == "integer":
+            assert answer.headers[name].isdigit()
+        elif name in answer.headers and followed(header)["schema"].get("type") == "string":
+            Draft202012Validator(schema(followed(header)["schema"])).validate(answer.headers[name])
+    if not answer.body:
+        return
+    media_type = answer.headers.get_content_type()
+    (found,) = [one for kind, one in response["content"].items() if fnmatch(media_type, kind)]
+    if media_type.endswith("json"):
+        Draft202012Validator(schema(found["schema"])).validate(answer.json())
+
+
+def operation_of(name: str) -> Any:
+    (found,) = [one for _, _, one in operations() if one["operationId"] == name]
+    return found
+
+
+TARGETS = {name: one["value"] for name, one in DOCUMENT["components"]["parameters"]["Target"]["examples"].items()}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_example_of_a_target_is_a_picture(described, name):
+    answer = described.ask(
+        f"/img/{TARGETS[name]}?v=3", headers={"Accept": "image/avif,image/webp,*/*", "Priority": "u=1"}
+    )
+
+    assert answer.status == 200
+    judge(operation_of("getPicture"), answer)
+    assert set(operation_of("getPicture")["responses"]["200"]["headers"]) - {"Vary"} <= set(answer.headers)
+
+
+@pytest.mark.parametrize(
+    ("target", "fields", "status"),
+    [
+        ("w_50/cat.png", {"Range": "bytes=0-9"}, 206),
+        ("w_50/cat.png", {"Range": "bytes=99999999-"}, 416),
+        ("w_50/cat.png", {"If-None-Match": "*"}, 304),
+        ("w_400,c_fil,h_9/cat.png", {}, 400),
+        ("nosuch.png", {}, 404),
+        ("w_50/" + "a" * 8000, {}, 414),
+    ],
+)
+def test_an_answer_to_who_asks_for_a_picture_is_as_described(described, target, fields, status):
+    answer = described.ask(f"/img/{target}", headers=fields)
+
+    assert answer.status == status
+    judge(operation_of("getPicture"), answer)
+
+
+def test_the_example_of_a_problem_is_what_is_answered(described):
+    example = DOCUMENT["components"]["responses"]["BadTarget"]["content"]["application/problem+json"]["examples"]
+    Draft202012Validator(schema(DOCUMENT["components"]["schemas"]["Problem"])).validate(example["option"]["value"])
+    answer = described.ask("/img/w_400,c_fil,h_9/cat.png").json()
+
+    assert {name: answer[name] for name in example["option"]["value"]} == example["option"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "name"),
+    [(path, method, one["operationId"]) for path, method, one in operations() if method in ("GET", "HEAD")][2:],
+)
+def test_a_page_is_as_described(described, path, method, name):
+    answer = described.ask(path, method)
+
+    assert answer.status == 200
+    judge(operation_of(name), answer)
+    assert answer.headers.get_content_type() in operation_of(name)["responses"]["200"]["content"]
+
+
+WISHES = operation_of("purge")["requestBody"]["content"]["application/json"]["examples"]
+
+
+@pytest.mark.parametrize("name", WISHES)
+def test_every_example_of_a_purge_is_done(described, name):
+    answer = described.post("/api/admin/purge", WISHES[name]["value"], key=KEY)
+
+    assert answer.status == 200
+    judge(operation_of("purge"), answer)
+
+
+def test_a_wish_has_no_other_words():
+    assert tuple(DOCUMENT["components"]["schemas"]["Wish"]["properties"]) == admin.WISHES
+
+
+@pytest.mark.parametrize(("path", "name"), [("/api/admin/purge", "purge"), ("/api/admin/sweep", "sweep")])
+def test_the_owners_doors_are_as_described(described, path, name):
+    for key in (None, KEY):
+        answer = described.post(path, {"source": "cat.png"}, key=key)
+        assert answer.status == (401 if key is None else 200)
+        judge(operation_of(name), answer)
+
+
+@pytest.mark.parametrize(
+    ("query", "fields", "pictures", "status"),
+    [
+        ("", {}, ["dogs.jpg"], 200),
+        ("?options=w_200,f_webp", {}, ["cat.png"], 200),
+        ("", {"Accept": "application/json"}, ["cat.png"], 200),
+        ("?data=base64", {}, ["cat.png"], 200),
+        ("", {}, ["cat.png", "dogs.jpg"], 200),
+        ("?f=info", {}, ["cat.png"], 200),
+        ("?wd=3", {}, ["cat.png"], 400),
+        ("?async=1", {}, ["cat.png"], 501),
+        ("?options=" + "w_1/" * 2000, {}, ["cat.png"], 414),
+        ("", {}, [], 400),
+        ("", {"Authorization": "Bearer of nothing"}, [], 401),
+        ("", {"Content-Type": "text/plain"}, [], 415),
+        ("", {"Content-Length": str(10**9)}, [], 413),
+        ("", {"Expect": "something else"}, ["cat.png"], 417),
+    ],
+)
+def test_an_answer_to_an_upload_is_as_described(described, query, fields, pictures, status):
+    body = form(*(picture((SAMPLES / name).read_bytes(), PurePosixPath(name).name) for name in pictures))
+    known = {"Authorization": f"Bearer {KEY}", "Content-Type": CONTENT_TYPE, "Content-Length": str(len(body))}
+    answer = described.ask(f"/api/image/optimize{query}", "POST", {**known, **fields}, body)
+
+    assert answer.status == status
+    judge(operation_of("optimize"), answer)
+    if answer.headers.get_content_maintype() == "image":
+        Image.open(io.BytesIO(answer.body)).verify()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/img/cat.png", "askForPictures"), ("/api/image/optimize", "askForUploads")]
+)
+def test_a_preflight_is_as_described(described, path, name):
+    answer = described.ask(path, "OPTIONS", {hdrs.ORIGIN: ORIGIN, hdrs.ACCESS_CONTROL_REQUEST_METHOD: "GET"})
+    response = operation_of(name)["responses"][str(answer.status)]
+
+    assert answer.status == 204
+    assert answer.headers["Allow"] == response["headers"]["Allow"]["schema"]["const"]
