@@ -46,6 +46,14 @@ def test_check_looks_at_the_file_alone(tmp_path: Path) -> None:
     assert run("check", str(file), IMGSERVER_WRONG="1") == f"{file}: fine, 1 settings\n"
 
 
+def test_check_takes_secrets_from_where_they_belong(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('[signing]\nmode = "required"')
+
+    assert run("check", str(file), IMGSERVER_SIGNING_KEYS="00" * 16) == f"{file}: fine, 1 settings\n"
+    assert CliRunner().invoke(main, ["config", "check", str(file)]).exit_code == 1
+
+
 def test_check_names_every_fault_and_fails(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[queue]\nroom = -7\nrom = 1")
