@@ -5,6 +5,7 @@ A test compares both with the files in the repository, so a setting without its 
 
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from imgserver.settings import Settings, members, named, values, variable
@@ -156,7 +157,7 @@ MEANINGS = {
     "uploads.idle_seconds": "how long a body may pause",
     "uploads.body_seconds": "how long a whole body may take",
     "uploads.space_bytes": "size of the files of all running uploads",
-    "uploads.path": "folder for those files, which have no names; . is the system's own for temporary files",
+    "uploads.path": "folder for those files, which have no names; empty is the system's own for temporary files",
     "uploads.store": "the source that store= writes results to; empty: results are only answered",
     "uploads.allow_origin": "origin of pages whose scripts may upload, or *; empty: none",
     "http.max_age_seconds": "Cache-Control max-age of pictures",
@@ -213,7 +214,9 @@ def markdown() -> str:
 
 
 def spell(name: str, value: object) -> str:
-    """A value for people: sizes with a unit."""
+    """A value for people: sizes with a unit, and a path that is none as no text. Only a source begins where we are."""
+    if value == Path() and name != "source.root":
+        return ""
     return spell_size(value) if name.endswith("bytes") and isinstance(value, int) else str(value)
 
 

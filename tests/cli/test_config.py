@@ -122,3 +122,9 @@ def test_check_takes_a_policy_by_itself() -> None:
 @pytest.mark.parametrize("arguments", [("show", "--jsn"), ("chek",), ("check",)])
 def test_a_wrong_command_line_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert CliRunner().invoke(main, ["config", *arguments]).exit_code == 2
+
+
+def test_a_path_that_is_none_is_shown_as_none() -> None:
+    shown = {line.split()[0]: line.split()[1:] for line in run("show").splitlines() if line.startswith(("sou", "sec"))}
+
+    assert (shown["source.root"][0], shown["security.policy"]) == (".", ["default"])
