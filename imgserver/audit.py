@@ -69,7 +69,6 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
         "bad-source-path",
         "output-over-limit",
         "malformed-request",
-        "not-found",
         "body-timeout",
         "conflict",
         "body-too-large",

@@ -124,7 +124,7 @@ def test_every_event_that_the_package_tells_is_declared() -> None:
 
 def test_every_refusal_of_an_upload_is_declared() -> None:
     """But for what the door tells itself, what has its own event, and what is only said of pictures by URL."""
-    elsewhere = {401, 403, 410, 414, 429}
+    elsewhere = {401, 403, 404, 410, 414, 429}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ImgserverError)]
     codes = {kind.code for kind in kinds if kind.status < 500 and kind.status not in elsewhere}
 
