@@ -16,6 +16,7 @@ from benchmarks.overload import measure_overload, measure_start
 from benchmarks.rivals import measure_rivals
 from benchmarks.signatures import measure_signatures
 from benchmarks.soak import measure_soak
+from benchmarks.sources import measure_sources
 from benchmarks.uploads import measure_uploads
 
 # Each is told how to tell the share that is done; most are over before that would matter.
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "overload": short(measure_overload),
     "signatures": short(measure_signatures),
     "uploads": short(measure_uploads),
+    "sources": short(measure_sources),
     "soak": measure_soak,
     "rivals": short(measure_rivals),
 }

@@ -21,7 +21,8 @@ The floors
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
        as a local path: a folder's own, or the copy that a spool keeps of what an origin (HTTP, an object store) gave;
        caches/ keep renditions, in memory, on disk and in Redis behind one Tiered; engine/ makes a Job a RenderResult,
-       inside a worker. engine/vips.py is the airlock: the only importer of pyvips.
+       inside a worker. engine/vips.py is the airlock: the only importer of pyvips; engine/heif.py is that of
+       the decoder of HEIC.
     3  who does what, when. service.py tells the story of one picture, in values of orders.py: kept, stale, joined, or
        made by rendering.py, over admission.py (waiting room, slots, deadlines; backlog.py counts it) with cost.py and
        estimate.py (what a render will take), workers.py (slots) over crew.py (a fixed number of processes kept alive)

@@ -124,6 +124,10 @@ class Audit(Protocol):
     def __call__(self, event: Event, *, reason: str, **facts: Any) -> None: ...
 
 
+def unheard(event: Event, *, reason: str, **facts: Any) -> None:
+    """For commands: whoever asks is told, and there is no log."""
+
+
 def label_sets() -> tuple[tuple[str, str], ...]:
     """Every (event, reason) that is ever counted."""
     return tuple((event, reason) for event, reasons in REASONS.items() for reason in (*reasons, OTHER))

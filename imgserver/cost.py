@@ -10,11 +10,22 @@ BYTES_PER_PIXEL = 4
 SEQUENTIAL_ROWS = 300
 
 # CPU seconds per megapixel. Only their ratios matter much: observed renders correct the rest.
-DECODE = {"jpg": 0.012, "png": 0.025, "webp": 0.025, "avif": 0.04, "gif": 0.012, "tiff": 0.008, "svg": 0.05}
+DECODE = {
+    "jpg": 0.012,
+    "png": 0.025,
+    "webp": 0.025,
+    "avif": 0.04,
+    "heic": 0.03,
+    "gif": 0.012,
+    "tiff": 0.008,
+    "svg": 0.05,
+}
 ENCODE = {"jpg": 0.02, "png": 0.1, "webp": 0.12, "gif": 0.2, "tiff": 0.02}
 ENCODE_UNKNOWN = 0.1
 # AVIF by encoder effort: the cliff between 2 and 4 is the reason why costs are estimated at all.
 AVIF_ENCODE = (0.16, 0.4, 0.9, 2.5, 6.5)
+# What the decoder of HEIC holds beside the finished pixels: planes of 16 bits for cameras, and rows handed over.
+HEIC_FACTOR = 2
 WHOLE_FRAME = frozenset({"gif", "webp", "avif", "heic", "jxl"})
 
 # How much one observation moves the running mean, and how far the mean may stray from the table.
@@ -107,7 +118,8 @@ class Pace:
 def decoded_bytes(work: Work) -> int:
     """Bytes of pixels held at once: the whole picture where decoding cannot stream, else a band of rows."""
     if work.whole or work.source_format in WHOLE_FRAME:
-        return work.source_width * work.source_height * work.frames * BYTES_PER_PIXEL
+        pixels = work.source_width * work.source_height * work.frames
+        return pixels * BYTES_PER_PIXEL * (HEIC_FACTOR if work.source_format == "heic" else 1)
     return work.source_width * min(work.source_height, SEQUENTIAL_ROWS) * BYTES_PER_PIXEL
 
 

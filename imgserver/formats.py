@@ -45,9 +45,14 @@ FORMATS: dict[str, Format] = {
 }
 
 # The format that a file's name claims, by its suffix in lower case.
-FORMAT_OF_SUFFIX = {row.suffix: row.name for row in FORMATS.values()} | {".jpeg": "jpg", ".tiff": "tiff"}
+FORMAT_OF_SUFFIX = {row.suffix: row.name for row in FORMATS.values()} | {
+    ".jpeg": "jpg",
+    ".tiff": "tiff",
+    ".heif": "heic",
+    ".hif": "heic",
+}
 
-READABLE = frozenset({"jpg", "png", "webp", "avif", "gif", "tiff", "svg"})
+READABLE = frozenset({"jpg", "png", "webp", "avif", "gif", "tiff", "svg", "heic"})
 WRITABLE = frozenset({"jpg", "png", "webp", "avif", "gif", "tiff"})
 
 

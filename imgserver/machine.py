@@ -1,7 +1,8 @@
-"""What this machine, or the container around us, really grants: CPUs and memory."""
+"""What this machine, or the container around us, really grants: CPUs and memory, and a decoder that may be missing."""
 
 import math
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -19,6 +20,11 @@ def memory_bytes(cgroup: Path = CGROUP) -> int:
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _number(cgroup / "memory.max") or _number(cgroup / "memory" / "memory.limit_in_bytes")
     return min(installed, limit) if limit else installed
+
+
+def reads_heic() -> bool:
+    """Whether the extra `heic` is installed. It is not loaded: only workers do that (engine/heif.py)."""
+    return find_spec("_pi_heif") is not None
 
 
 def _quota_v2(cgroup: Path) -> float | None:

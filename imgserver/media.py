@@ -13,7 +13,9 @@ from dataclasses import dataclass
 HEAD_BYTES = 80 * 1024
 
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
-HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"})
+# How pictures in either are coded.
+CODES = ((b"av01", "avif"), (b"hvc1", "heic"))
 # Start-of-frame markers; 0xC4, 0xC8 and 0xCC in their range are something else.
 SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE_SOF = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
@@ -81,9 +83,13 @@ SVG_START = re.compile(
 def _brand(head: bytes) -> str:
     length = min(int.from_bytes(head[:4], "big"), 256)
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, length, 4))}
-    if brands & AVIF_BRANDS:
-        return "avif"
-    return "heic" if brands & HEIC_BRANDS else ""
+    if not brands & (AVIF_BRANDS | HEIC_BRANDS):
+        return ""
+    # Both are one container, and a brand only says what may be in it; how its pictures are coded stands further in.
+    coded = [name for code, name in CODES if code in head]
+    if len(coded) == 1:
+        return coded[0]
+    return "avif" if brands & AVIF_BRANDS else "heic"
 
 
 def _jpg(head: bytes) -> Sniffed:

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from base64 import b85decode
 from collections.abc import Iterable
 
 from PIL import Image
@@ -77,6 +78,20 @@ def many_frames_gif(frames: int = 5_000) -> bytes:
     return head + b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0" + frame * frames + b";"
 
 
+# 16,383 × 16,383 of black, coded in full.
+_BLACK_AVIF = (
+    "c-muNV30{GsVqn=%S>Ycg51nBLl8SRGZDnUmYZ6V$N&L~87VnMP&PwBW^xGw8c@p2$xj9`TpSn}fe-|KL1_l=yFfxYGcylt4OmnZ$Vp{_@)F"
+    "Ao3_(o3g3OX!xRS8Uf}#Q-ZIM}!oDZaV63Yyo8|8UG@*<hV1*s6j?f*kCgFr!MMJ7munS+A^NQq?@<igw!bP{tT6En~$PjgceON1D>xaGgs|"
+    "NH-Q5t9@zhtX+q38BD;4?7Z{&#PQ8fq^0F{25oJeasz~TK`BYuyr~bE#H+oXUhbI^;->()~o(%JAQh8^3G)!wkvfsU4A@wWo6uD_I<1wY;Kq"
+    "D?#e4}?0n}gI(v@(F{2+obBlT$PlcxZ)7~f0cIfAUtE(S9i8+5JC~o4Mh_&1GETx67xv7?09^b^ba`S?w>i>s6eR*KX*~0ua@W89Zelh{?j`"
+    "lFhEt%nzeBo~L-seYGO#k&{x#2?29TLBD&ZK^rY4ud1dCIDjf5K}Nd0Rg>t`0wXV$}3e(??AoHGS0dQPW3FA2of{^ik6XpXoF;9005njY$"
+)
+
+
+def black_avif() -> bytes:
+    return zlib.decompress(b85decode(_BLACK_AVIF))
+
+
 SVG_HUGE = (
     b'<svg xmlns="http://www.w3.org/2000/svg" width="10000000" height="10000000"><rect width="9" height="9"/></svg>'
 )
@@ -85,6 +100,15 @@ SVG_NESTED = (
     b' width="99" height="99"><defs><g id="a0"><rect width="9" height="9"/></g>'
     + b"".join(b'<g id="a%d">%s</g>' % (n + 1, b'<use x:href="#a%d"/>' % n * 10) for n in range(9))
     + b'</defs><use x:href="#a9"/></svg>'
+)
+
+# A filter's cost has no bound in the size of its picture.
+SVG_FILTER = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" width="3000" height="3000">'
+    b'<filter id="f" x="0" y="0" width="1" height="1">'
+    b'<feTurbulence baseFrequency="0.9" numOctaves="9"/><feGaussianBlur stdDeviation="90"/>'
+    b'<feTurbulence baseFrequency="0.7" numOctaves="9"/><feMorphology radius="40"/></filter>'
+    b'<rect width="3000" height="3000" filter="url(#f)"/></svg>'
 )
 
 # Bytes of formats whose loaders must stay shut; all would be named .jpg.
@@ -102,7 +126,6 @@ STRANGERS: dict[str, bytes] = {
     "bmp": b"BM" + bytes(60),
     "svg": SVG_HUGE,
     "svg behind xml": SVG_NESTED,
-    "heic": b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(200),
 }
 
 
@@ -112,5 +135,6 @@ def refused() -> Iterable[tuple[str, bytes, str]]:
     yield "tall empty png", tall_empty_png(), "source side"
     yield "20000 x 20000 png of one bit", zeros_png(), "source side"
     yield "patched jpeg", patched_jpeg(), "source side"
+    yield "black avif", black_avif(), "source pixels"
     yield "gif of 5000 frames", many_frames_gif(), "frames"
     yield "gif of 150 million-pixel frames", many_frames_gif(150), "source pixels"

@@ -136,13 +136,15 @@ def is_worker(process: psutil.Process) -> bool:
 
 @contextmanager
 def serving(
-    folder: Path = SAMPLES,
+    place: Path | str = SAMPLES,
     *,
     variables: Mapping[str, str] | None = None,
     under: Sequence[str] = (),
     **settings: object,
 ) -> Iterator[ServerProcess]:
     """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are.
+
+    `place` is a folder, or an address such as s3://bucket.
 
     `under` is a command that replaces itself by the server, such as `prlimit --nofile=64`. Whatever was done to it, a
     server that still listens at the end must have a balanced ledger, and no secret that it was given may stand in its
@@ -153,7 +155,7 @@ def serving(
         log = Path(scratch) / "log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [*under, sys.executable, "-m", "imgserver", "serve", str(folder), "--port", str(port)],
+                [*under, sys.executable, "-m", "imgserver", "serve", str(place), "--port", str(port)],
                 env={**environment(), "XDG_CACHE_HOME": scratch, **named(settings), **(variables or {})},
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
@@ -167,7 +169,7 @@ def serving(
                 raise AssertionError(f"the ledger does not balance: {faults}")
         finally:
             end(server)
-        refuse_leaks(log.read_text("utf-8", "replace"), folder, {**settings, **(variables or {})})
+        refuse_leaks(log.read_text("utf-8", "replace"), place, {**settings, **(variables or {})})
 
 
 def is_listening(server: ServerProcess) -> bool:

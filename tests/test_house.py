@@ -163,4 +163,4 @@ def test_the_server_process_never_loads_libvips() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert "imgserver.web.app" in loaded
-    assert {"pyvips", "_libvips", "imgserver.engine.vips", "numpy", "PIL"} & set(loaded) == set()
+    assert {"pyvips", "_libvips", "imgserver.engine.vips", "_pi_heif", "pi_heif", "numpy", "PIL"} & set(loaded) == set()

@@ -63,7 +63,7 @@ def test_real_photographs_tell_their_size(path: Path) -> None:
         assert (found.width, found.height) == image.size
 
 
-@pytest.mark.parametrize("name", [name for name in bombs.STRANGERS if "svg" not in name and name != "heic"])
+@pytest.mark.parametrize("name", [name for name in bombs.STRANGERS if "svg" not in name])
 def test_strangers_are_unknown(name: str) -> None:
     assert sniff(bombs.STRANGERS[name]) == UNKNOWN
 

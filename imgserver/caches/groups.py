@@ -1,7 +1,7 @@
 """Groups: what can be purged together. Short digests, so that no name of a source leaks into headers or Redis.
 
 Every record belongs to everything, its source's original, each directory above that, its own key, and its tags. The
-first letter tells the kind: `a`, `s`, `d`, `k`, `t`.
+first letter tells the kind: `a`, `s`, `d`, `k`, `t`. Of an original that is kept itself there is `o`.
 """
 
 import re
@@ -53,6 +53,12 @@ def source_group(ref: SourceRef) -> str:
 def source_digits(group: str) -> str:
     """What the source digest begins with in the keys of this group; "" where keys do not tell it."""
     return group[1:] if group.startswith("s") else ""
+
+
+def original_group(ref: SourceRef) -> str:
+    """What is kept of the original itself. No rendition has it: whoever purges one picture has its original looked at
+    again, at every server."""
+    return "o" + source_digest(ref)[:_DIGITS]
 
 
 def prefix_group(source: str, prefix: str) -> str:

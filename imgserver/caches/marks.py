@@ -12,7 +12,7 @@ stored nor served. Too many tokens, or one lost, cost renders, never a picture f
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,17 +38,20 @@ class SharedMarks(Protocol):
 
 
 class PurgeMarks:
-    """The marks as this process knows them. `path` keeps them over a restart; `shared` is the replicas' board."""
+    """The marks as this process knows them. `path` keeps them over a restart; `shared` is the replicas' board, and
+    `on_purge` is told of groups that others have purged, whenever that becomes known."""
 
     def __init__(
         self,
         *,
         shared: SharedMarks | None = None,
         path: Path | None = None,
+        on_purge: Callable[[Collection[str]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared = shared
         self._path = path
+        self._on_purge = on_purge
         self._clock = clock
         self._tokens: dict[str, str] = {}
         # Purged here, and not yet known to be on the board.
@@ -106,7 +109,11 @@ class PurgeMarks:
     def learn(self, tokens: Mapping[str, str]) -> None:
         """What the board says, now. Where it has nothing and we have, it has forgotten, and is told again."""
         self._unposted |= {group for group, token in tokens.items() if not token and group in self._tokens}
-        self._take({group: token for group, token in tokens.items() if token and group not in self._unposted})
+        others = {group: token for group, token in tokens.items() if token and group not in self._unposted}
+        news = [group for group, token in others.items() if self._tokens.get(group) != token]
+        self._take(others)
+        if news:
+            self._on_purge(news)
         if len(self._looked) > LOOKS_LIMIT:
             self._looked.clear()
         self._looked.update(dict.fromkeys(tokens, self._clock()))

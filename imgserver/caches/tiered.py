@@ -108,7 +108,6 @@ class Tiered:
         board: Board | None = None,
         settings: TieredSettings = TieredSettings(),
         observe_value: Callable[[int], None] = lambda _: None,
-        on_purge: Callable[[Collection[str]], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.memory = memory
@@ -120,7 +119,6 @@ class Tiered:
         self._board = board
         self._settings = settings
         self._observe_value = observe_value
-        self._on_purge = on_purge
         self._clock = clock
         tiers: list[DiskCache | RedisCache | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
         self._tiers = [tier for tier in tiers if tier is not None]
@@ -317,7 +315,6 @@ class Tiered:
         self.marks.learn(tokens)
         self.memory.sweep(lambda rendition: self.marks.are_current(rendition.marks))
         self._heard = True
-        self._on_purge(tokens)
 
     def _doubt(self) -> None:
         """A purge may have been missed while the subscription was away."""
@@ -363,7 +360,7 @@ def assemble(
     link = Link(redis, observe=observe) if redis is not None and redis.url else None
     board = Board(link) if link is not None else None
     path: Path | None = disk.path / MARKS_FILE if disk is not None else None
-    marks = PurgeMarks(shared=board, path=path)
+    marks = PurgeMarks(shared=board, path=path, on_purge=on_purge)
     return Tiered(
         MemoryCache(memory),
         marks=marks,
@@ -373,5 +370,4 @@ def assemble(
         board=board,
         settings=settings,
         observe_value=observe_value,
-        on_purge=on_purge,
     )

@@ -48,5 +48,5 @@ def removed(answer: dict[str, Any]) -> str:
 
 def left(answer: dict[str, Any]) -> list[str]:
     """A sentence per tier that was not searched to its end."""
-    names = dict(TIERS)
+    names = {**dict(TIERS), "originals": "the folder of far originals"}
     return [LEFT[why].format(tier=names[tier]) for tier, why in answer["left"].items()]

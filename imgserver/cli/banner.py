@@ -31,7 +31,8 @@ class Banner:
 
     @classmethod
     def of(cls, settings: Settings, *, gallery: bool = False, open_browser: bool = False) -> "Banner":
-        front = (("/", "all pictures of the folder"),) if gallery else ()
+        # A web server cannot be asked what there is.
+        front = (("/", "all pictures of the source"),) if gallery and settings.source.kind != "http" else ()
         return cls(settings.source.url or str(settings.source.root), (*front, *examples(settings)), open_browser)
 
     def __call__(self, base: str) -> None:

@@ -8,12 +8,15 @@ import struct
 import sys
 import tempfile
 import zlib
+from base64 import b85decode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from imgserver import machine
+from imgserver.cli.check import Check
+from imgserver.cli.reach import check_sources
 from imgserver.engine.job import Job, Limits
 from imgserver.errors import ImgserverError
 from imgserver.formats import FORMATS, WRITABLE
@@ -26,26 +29,23 @@ PYTHON_FLOOR = (3, 11)
 OTHER_FILES = 256
 # What the server and one worker take, at idle and after large photographs.
 SERVER_BYTES, WORKER_BYTES = 120 << 20, 200 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding. `needed`: without it the server does not do its work. `fix` is empty when all is well."""
-
-    name: str
-    ok: bool
-    found: str
-    fix: str = ""
-    needed: bool = True
+# A red square of 16×16 as HEIC: nothing here can write one.
+HEIC = (
+    "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>UfiWXDwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfUyTc1A!V4D`#frrGa@MQBfc#l?lqr"
+    "C`&d3G5HEIOLE~#USt*&6#(gznFY!DK)MvD%$boHBs2l6NbUo}pT9qTFfi~lCjfOwI56@s{{IhBzzkBs3_^0dm>d#;lA2D8jA$|o6dGBly;?Wx"
+    "*#pG|2O1a{cp5;$ElEJtY%Yukiw|}J?GVW<E=Yy?!U2jkl5-M4t`LAa6iomB|NjDzW`fZm@q)~XOpr!q4h{|=C7xN33ky(S7_l@mu`~mjdbufy"
+    "pzu`EU|i24B<%Cx$IC+*_BYLct_tJmSAV-&`?2Tz@{JOcR{mcA0L+70+5"
+)
 
 
 def run(settings: Settings) -> Iterator[Check]:
     """All checks; one that breaks is a finding, too."""
-    for check in (_python, _parser, _uvloop, _temporary, _folder, _port, _cpus, _memory, _files):
+    for check in (_python, _parser, _uvloop, _temporary, _port, _cpus, _memory, _files):
         try:
             yield check(settings)
         except Exception as error:  # a doctor that faints helps nobody
             yield Check(check.__name__.strip("_"), False, f"{type(error).__name__}: {error}", "report this as a bug")
+    yield from check_sources(settings)
     yield from _images()
 
 
@@ -80,14 +80,6 @@ def _temporary(_: Settings) -> Check:
     return Check("temporary files", True, folder)
 
 
-def _folder(settings: Settings) -> Check:
-    if settings.source.kind != "folder":
-        return Check("source", True, settings.source.url)
-    root = settings.source.root
-    ok = root.is_dir() and os.access(root, os.R_OK | os.X_OK)
-    return Check("source folder", ok, str(root), "" if ok else "set source.root to a folder this user may read")
-
-
 def _port(settings: Settings) -> Check:
     """Noted only: a running server holds its own port."""
     host, port = settings.server.host, settings.server.port
@@ -116,7 +108,10 @@ def _memory(settings: Settings) -> Check:
 
 def _files(settings: Settings) -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = settings.server.connections + OTHER_FILES
+    # A download has a socket and a file.
+    far = sum(place.kind != "folder" for place in (settings.source, *settings.sources.values()))
+    far += settings.remote.are_served
+    wanted = settings.server.connections + OTHER_FILES + 2 * settings.spool.fetches * far
     ok = soft == resource.RLIM_INFINITY or soft >= wanted
     fix = "" if ok else f"ulimit -n {wanted}, or lower server.connections"
     return Check("open files", ok, f"{soft} allowed, {wanted} wanted", fix, needed=False)
@@ -142,6 +137,7 @@ def _images() -> Iterator[Check]:
         picture.write_bytes(tiny_png())
         for name in sorted(WRITABLE):
             yield _codec(name, picture, lambda job: render(job).body)
+        yield _heic(Path(folder), lambda job: render(job).body)
         yield _fonts(Path(folder), lambda job: render(job).body)
 
 
@@ -156,6 +152,17 @@ def _codec(name: str, picture: Path, render: Callable[[Job], bytes]) -> Check:
     except ImgserverError as error:
         return Check(title, False, error.detail, "pip install --force-reinstall pyvips-binary")
     return Check(title, True, "writes and reads")
+
+
+def _heic(folder: Path, render: Callable[[Job], bytes]) -> Check:
+    """Reads one. Noted only: it is an extra."""
+    file = folder / "picture.heic"
+    file.write_bytes(zlib.decompress(b85decode(HEIC)))
+    try:
+        render(Job(str(file), Plan((Fit(width=Px(8)),), Output(format="png"))))
+    except ImgserverError as error:
+        return Check("codec heic", False, error.detail, "pip install 'imgserver[heic]'", needed=False)
+    return Check("codec heic", True, "reads")
 
 
 def _fonts(folder: Path, render: Callable[[Job], bytes]) -> Check:

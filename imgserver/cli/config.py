@@ -28,6 +28,13 @@ def read_settings(config: Path | None, **options: object) -> "Loaded":
     return load(config, os.environ, {name: value for name, value in options.items() if value is not None})
 
 
+def place_of(text: str | None) -> dict[str, object]:
+    """Settings of the default source: a folder or an address, in the place of either in the settings."""
+    if text is None:
+        return {}
+    return {"source.url": text, "source.root": "."} if "://" in text else {"source.root": text, "source.url": ""}
+
+
 @click.group(invoke_without_command=True)
 @click.pass_context
 def config(ctx: click.Context) -> None:

@@ -9,7 +9,7 @@ import click
 from imgserver.cli.config import config_option, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.cli.checks import Check
+    from imgserver.cli.check import Check
 
 
 @click.command()
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @config_option
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, config: Path | None) -> None:
-    """Check this machine: Python, libvips, every codec by using it, fonts, CPUs, memory, limits, ports.
+    """Check this machine: Python, libvips, every codec by using it, fonts, CPUs, memory, limits, ports, and whether
+    each source answers.
 
     ✓ is fine, ! could be better, ✗ must be repaired before the server can do its work.
 

@@ -12,7 +12,7 @@ import click
 from imgserver import expiry
 from imgserver.addresses import REMOTE
 from imgserver.cli.boundary import fail
-from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.config import config_option, place_of, read_settings
 from imgserver.cli.files import replace_file
 from imgserver.errors import NotFound
 from imgserver.formats import FORMAT_OF_SUFFIX, WRITABLE
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target")
 @click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write to FILE.")
-@click.option("--root", metavar="DIR", type=click.Path(path_type=Path), help="The folder with the pictures.")
+@click.option("--root", metavar="DIR|URL", help="Where the pictures are: a folder, or https://, s3://, gs://, az://.")
 @click.option("--accept", metavar="TYPES", help="What the client accepts, as in its Accept field; for f_auto.")
 @config_option
-def get(target: str, *, output: Path | None, root: Path | None, accept: str | None, config: Path | None) -> None:
+def get(target: str, *, output: Path | None, root: str | None, accept: str | None, config: Path | None) -> None:
     """Make one picture without a server. TARGET is a URL, or its path from /img/ on.
 
     Where the URL leaves the format open, --accept decides, else the suffix of FILE. Without FILE the picture goes to
@@ -40,6 +40,7 @@ def get(target: str, *, output: Path | None, root: Path | None, accept: str | No
       imgserver get /img/w_400/cat.png -o cat.webp --root ./photos
       imgserver get /img/w_800,f_auto/cat.png --accept image/avif > cat.avif
       imgserver get /img/w_800,f_info/cat.png
+      imgserver get /img/w_400/mugs/red.jpg --root https://cdn.example.com/shop/ -o red.jpg
 
     \b
     Exit codes: 0 made, 1 the picture or an option is bad, 2 wrong command line.
@@ -48,7 +49,7 @@ def get(target: str, *, output: Path | None, root: Path | None, accept: str | No
 
     from imgserver.grammar import make_owners_dialect
 
-    settings = read_settings(config, **{"source.root": root}).settings
+    settings = read_settings(config, **place_of(root)).settings
     request = make_owners_dialect(settings).parse(_path(target))
     if request.expires is not None:
         expiry.seconds_left(request.expires, now=time.time())
@@ -85,6 +86,7 @@ def _negotiated(request: "ImageRequest", accept: str | None, output: Path | None
 
 async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResult":
     """In this process: there is nobody else it could harm."""
+    from imgserver.audit import unheard
     from imgserver.engine.job import Job
     from imgserver.engine.render import render
     from imgserver.engine.vips import open_engine
@@ -92,7 +94,7 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
     from imgserver.web.sources import make_sources
 
     open_engine(svg=settings.limits.svg)
-    sources = make_sources(settings, audit=_unheard, observe=unobserved)
+    sources = make_sources(settings, audit=unheard, observe=unobserved)
     await sources.start()
     try:
         if sources.remote is not None and request.ref.source == REMOTE:
@@ -106,10 +108,6 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
 def _place(settings: "Settings", request: "ImageRequest") -> str:
     place = settings.sources.get(request.ref.source, settings.source)
     return place.url or str(place.root)
-
-
-def _unheard(event: str, *, reason: str, **facts: object) -> None:
-    """The one who asks is told; there is no log."""
 
 
 def _write(body: bytes, output: Path | None) -> str:

@@ -1,11 +1,14 @@
 """`imgserver inspect`: what a picture file says about itself."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgserver.addresses import is_address
 from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
 from imgserver.errors import ImgserverError
@@ -13,16 +16,29 @@ from imgserver.errors import ImgserverError
 if TYPE_CHECKING:
     from imgserver.engine.description import Description
     from imgserver.engine.job import Limits
+    from imgserver.settings import Settings
 
 COLOURS = 5
 
 
+class _FileOrAddress(click.Path):
+    """A file that is there, as a Path, or an address, as text."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, exists=True, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_address(str(value)) else super().convert(value, param, ctx)
+
+
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("place", metavar="FILE|URL", type=_FileOrAddress())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
-def inspect(file: Path, *, as_json: bool, config: Path | None) -> None:
-    """Print size, format, EXIF, colour profile, frames and palette of FILE.
+def inspect(place: Path | str, *, as_json: bool, config: Path | None) -> None:
+    """Print size, format, EXIF, colour profile, frames and palette of FILE, or of what is at an http(s) URL.
 
     Of the place in EXIF only whether it is there. The size is as stored, before EXIF turns it upright.
 
@@ -30,25 +46,67 @@ def inspect(file: Path, *, as_json: bool, config: Path | None) -> None:
     Examples:
       imgserver inspect photo.jpg
       imgserver inspect --json party.gif
+      imgserver inspect https://cdn.example.com/photo.jpg
 
     \b
     Exit codes: 0 read, 1 not a picture this build reads, or over a limit, 2 wrong command line.
     """
-    limits = read_settings(config).settings.limits
+    settings = read_settings(config).settings
     from imgserver.engine.description import describe
     from imgserver.engine.vips import open_engine
 
-    open_engine(svg=limits.svg)
+    open_engine(svg=settings.limits.svg)
     try:
-        description, palette = describe(str(file), limits), _palette(file, limits)
+        with _here(place, settings) as path:
+            description, palette = describe(str(path), settings.limits), _palette(path, settings.limits)
     except ImgserverError as error:
-        fail(f"{file}: {error.detail}")
+        fail(f"{place}: {error.detail}")
     if as_json:
         import json
 
-        click.echo(json.dumps({"file": str(file), **asdict(description), "palette": palette}, indent=2))
+        click.echo(json.dumps({"file": str(place), **asdict(description), "palette": palette}, indent=2))
     else:
-        _print_table(file, description, palette)
+        _print_table(str(place), description, palette)
+
+
+@contextmanager
+def _here(place: Path | str, settings: "Settings") -> Iterator[Path]:
+    """The file, or a copy of what is at the address, which the server's own client fetches within its bounds."""
+    if isinstance(place, Path):
+        yield place
+        return
+    import asyncio
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "original"
+        asyncio.run(_download(place, copy, settings))
+        yield copy
+
+
+async def _download(address: str, copy: Path, settings: "Settings") -> None:
+    from imgserver.addresses import parse
+    from imgserver.audit import unheard
+    from imgserver.sources import http
+    from imgserver.sources.places import Addresses
+    from imgserver.sources.sites import Remote
+
+    path = str(parse(address))
+    terms = Addresses(enabled=True, allowed=settings.remote.allowed, networks=settings.remote.networks)
+    site = terms.site(settings.fetch, settings.spool)
+    remote = Remote(site, audit=unheard)
+    # Whoever asks is the owner. A port of its own needs an entry on the list nevertheless.
+    remote.admit(path, signed=True)
+    origin = http.remote(site, remote, audit=unheard)
+    with copy.open("wb") as file:
+
+        async def sink(chunk: bytes) -> None:
+            file.write(chunk)
+
+        try:
+            await origin.fetch(path, sink)
+        finally:
+            await origin.close()
 
 
 def _palette(file: Path, limits: "Limits") -> list[dict[str, Any]]:
@@ -63,7 +121,7 @@ def _palette(file: Path, limits: "Limits") -> list[dict[str, Any]]:
     return list(json.loads(result.body))
 
 
-def _print_table(file: Path, description: "Description", palette: list[dict[str, Any]]) -> None:
+def _print_table(place: str, description: "Description", palette: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -71,7 +129,7 @@ def _print_table(file: Path, description: "Description", palette: list[dict[str,
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("file", Text(str(file)))
+    table.add_row("file", Text(place))
     for name, value in _rows(description):
         table.add_row(name, Text(value))
     swatches = [Text.assemble(("██ ", row["colour"]), f"{row['colour']} {row['share']:.0%}") for row in palette]

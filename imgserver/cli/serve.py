@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgserver.cli.boundary import fail
-from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.config import config_option, place_of, read_settings
 
 if TYPE_CHECKING:
     from imgserver.loading import Loaded
@@ -43,7 +43,7 @@ def serve(
     \b
     Exit codes: 0 stopped, 1 could not start, 2 wrong command line.
     """
-    given = {_setting_of(place): place, "server.host": host, "server.port": port, "workers.count": workers}
+    given = {**place_of(place), "server.host": host, "server.port": port, "workers.count": workers}
 
     def read() -> "Loaded":
         return read_settings(config, **given)
@@ -56,10 +56,6 @@ def serve(
 
     banner = Banner.of(loaded.settings, gallery=gallery.is_open(loaded.settings.server), open_browser=open_browser)
     run(loaded.settings, banner, reread=lambda: read().settings)
-
-
-def _setting_of(place: str | None) -> str:
-    return "source.url" if place and "://" in place else "source.root"
 
 
 def _refuse_missing_folder(loaded: "Loaded") -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from imgserver.engine.header import Header, examine, opened
 from imgserver.engine.job import Limits
-from imgserver.engine.vips import Image, reading
+from imgserver.engine.vips import Image, names_of, reading, text_of
 
 # Shown of EXIF. The place, serial numbers and the owner's name are not: of the place only whether it is there.
 SHOWN = (
@@ -61,7 +61,7 @@ def describe(path: str, limits: Limits) -> Description:
 
 
 def _described(header: Header, image: Image) -> Description:
-    fields = frozenset(image.get_fields())
+    fields = names_of(image)
     return Description(
         format=header.format,
         bytes=header.bytes,
@@ -83,7 +83,7 @@ def _described(header: Header, image: Image) -> Description:
 
 def _exif(image: Image, fields: frozenset[str]) -> dict[str, str]:
     found = {tag: f"exif-ifd{ifd}-{tag}" for tag in SHOWN for ifd in (2, 0) if f"exif-ifd{ifd}-{tag}" in fields}
-    told = {tag: _value(str(image.get(name))) for tag, name in found.items()}
+    told = {tag: _value(text_of(image, name)) for tag, name in found.items()}
     return {tag: value for tag, value in told.items() if value}
 
 

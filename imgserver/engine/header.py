@@ -14,7 +14,8 @@ from imgserver.media import HEAD_BYTES, format_of
 from imgserver.plan import Dims
 
 # Bytes of one sample by libvips' band format.
-SAMPLE_BYTES = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
+# Signed samples and those of 32 bits have no one way to be shown: what is white stands nowhere.
+SAMPLE_BYTES = {"uchar": 1, "ushort": 2, "float": 4, "double": 8}
 # Formats whose pages are moments of one picture; pages of a TIFF are sheets.
 ANIMATED = frozenset({"gif", "webp"})
 # The most bands a picture may have: CMYK with alpha.
@@ -43,19 +44,20 @@ class Header:
         return self.format in ANIMATED and self.dims.frames > 1
 
 
-def examine(path: str, limits: Limits, *, page: int = 0) -> Header:
-    """Opens the header of a file at `page` (from 0).
+def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
+    """Opens the header of a file at `page` (from 0), by default at its primary picture.
 
     Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit, and BadRequest for a page that is not there.
     """
-    size, head = _file(path, limits)
+    size, head = _file(path, limits, page or 0)
     name = format_of(head)
     if name not in codecs().read or (name == "svg" and not limits.svg):
-        raise UnsupportedImage(f"{name or 'this kind of file'} cannot be read here", format=name)
+        raise _unsupported(name)
     scale = _svg_scale(path, limits) if name == "svg" else 1.0
     with reading():
         image = opened(path, name, **({"scale": scale} if name == "svg" else {}))
         pages = image.get_n_pages()
+        page = _field(image, "heif-primary", 0) if page is None else page
         if page >= pages:
             raise BadRequest(
                 f"pg: page {page + 1} of {pages}", argument="pg", value=str(page + 1), allowed=f"1-{pages}"
@@ -76,7 +78,7 @@ def opened(path: str, name: str, **options: Any) -> Image:
     return getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
 
 
-def _file(path: str, limits: Limits) -> tuple[int, bytes]:
+def _file(path: str, limits: Limits, page: int) -> tuple[int, bytes]:
     """Size and head of a regular file; a FIFO must not be waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -91,18 +93,24 @@ def _file(path: str, limits: Limits) -> tuple[int, bytes]:
             raise over("source bytes", status.st_size, limits.source_bytes)
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        if not _is_whole(file, format_of(head), status.st_size):
-            raise BrokenImage("the source is truncated")
+        _refuse_gaps(file, format_of(head), status.st_size, page)
     if not head:
         raise BrokenImage("the source is empty")
     return status.st_size, head
 
 
-def _is_whole(file: BinaryIO, name: str, size: int) -> bool:
+def _refuse_gaps(file: BinaryIO, name: str, size: int, page: int) -> None:
     """By our own look, for the two formats whose loaders do not mind what is missing."""
-    if name == "tiff":
-        return sheets.is_whole(file, size)
-    return name != "gif" or blocks.is_whole(file)
+    whole = True
+    if name == "gif":
+        whole = blocks.is_whole(file)
+    elif name == "tiff":
+        fields = sheets.fields_of(file, page)
+        if not sheets.is_readable(fields):
+            raise UnsupportedImage("a TIFF of this compression cannot be read here", format=name)
+        whole = sheets.is_whole(fields, size)
+    if not whole:
+        raise BrokenImage("the source is truncated")
 
 
 def _svg_scale(path: str, limits: Limits) -> float:
@@ -114,9 +122,6 @@ def _svg_scale(path: str, limits: Limits) -> float:
 
 
 def _described(image: Image, path: str, *, name: str, size: int, page: int, scale: float) -> Header:
-    # libheif reads the header of HEIC, too, but this build cannot decode its pixels.
-    if name == "avif" and _field(image, "heif-compression", "av1") != "av1":
-        raise UnsupportedImage("heic cannot be read here", format="heic")
     if image.bands > MAX_BANDS or image.format not in SAMPLE_BYTES:
         raise UnsupportedImage(f"a picture of {image.bands} {image.format} bands cannot be shown", format=name)
     orientation = int(_field(image, "orientation", 1))
@@ -134,6 +139,12 @@ def _described(image: Image, path: str, *, name: str, size: int, page: int, scal
         page=page,
         svg_scale=scale,
     )
+
+
+def _unsupported(name: str) -> UnsupportedImage:
+    if name == "heic":
+        return UnsupportedImage("heic is read only with the extra: pip install 'imgserver[heic]'", format=name)
+    return UnsupportedImage(f"{name or 'this kind of file'} cannot be read here", format=name)
 
 
 def _field(image: Image, name: str, default: Any) -> Any:

@@ -15,9 +15,9 @@ class Shape:
     frames: int
 
 
-def page_of(output: Output) -> int:
-    """The page to open, from 0."""
-    return output.frames - 1 if isinstance(output.frames, int) else 0
+def page_of(output: Output) -> int | None:
+    """The page to open, from 0; None for the one that the file itself holds to be its picture."""
+    return output.frames - 1 if isinstance(output.frames, int) else None
 
 
 def shape_of(header: Header, plan: Plan) -> Shape:

@@ -13,8 +13,16 @@ import pyvips
 from pyvips import Error as Error
 from pyvips import Image as Image
 
+from imgserver import machine
 from imgserver.engine.job import Codecs
-from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, ServerFault, Unavailable
+from imgserver.errors import (
+    BrokenImage,
+    ImageOverLimit,
+    ImgserverError,
+    ServerFault,
+    Unavailable,
+    UnsupportedImage,
+)
 
 # Earlier libvips decodes hostile files into memory faults (CVE-2026-33327 and its followers).
 FLOOR = (8, 18, 3)
@@ -28,6 +36,8 @@ LOADERS = {
     "avif": ("VipsForeignLoadHeif", "heifload"),
     "tiff": ("VipsForeignLoadTiff", "tiffload"),
     "svg": ("VipsForeignLoadSvg", "svgload"),
+    # Its header only; its pixels are decoded by engine/heif.py.
+    "heic": ("VipsForeignLoadHeif", "heifload"),
 }
 SAVERS = {
     "jpg": "jpegsave_buffer",
@@ -42,6 +52,16 @@ GInt = pyvips.GValue.gint_type
 GInts = pyvips.GValue.array_int_type
 Blob = pyvips.GValue.blob_type
 
+# Of sources: what they are is known and not done, and nothing about them need be broken. The last is what this libvips
+# says of every TIFF in Lab.
+UNSUPPORTED = (
+    "not supported",
+    "unsupported",
+    "not configured",
+    "not been built in",
+    "not a whole number of bytes",
+    "bad labq format",
+)
 OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
 NO_ROOM = ("no space left", "disk quota exceeded", "read-only file system", 'unable to write to "')
 ROOM_SECONDS = 10
@@ -76,13 +96,33 @@ def open_engine(*, svg: bool = False) -> Codecs:
 @cache
 def codecs() -> Codecs:
     version = ".".join(str(pyvips.version(part)) for part in range(3))
-    read = tuple(name for name, (_, operation) in LOADERS.items() if _exists(operation))
+    read = tuple(name for name, (_, operation) in LOADERS.items() if _exists(operation) and _is_decoded(name))
     write = tuple(name for name, operation in SAVERS.items() if _exists(operation))
     return Codecs(version, read, write)
 
 
+def _is_decoded(name: str) -> bool:
+    return name != "heic" or machine.reads_heic()
+
+
 def _exists(operation: str) -> bool:
     return bool(pyvips.type_find("VipsOperation", operation))
+
+
+def names_of(image: Image) -> frozenset[str]:
+    """The names of its fields; none if one is no text: files name their comments and items as they like."""
+    try:
+        return frozenset(image.get_fields())
+    except UnicodeDecodeError:
+        return frozenset()
+
+
+def text_of(image: Image, name: str) -> str:
+    """A field as text; "" if it is none."""
+    try:
+        return str(image.get(name))
+    except UnicodeDecodeError:
+        return ""
 
 
 @cache
@@ -120,6 +160,8 @@ def _judged(text: str, fault: ImgserverError) -> ImgserverError:
     # What is over 100 MB and read more than once lies in a temporary file: no fault of the source if that cannot be.
     if any(sign in text for sign in NO_ROOM):
         return Unavailable("There is no room to decode this picture now", reason="space", retry_after=ROOM_SECONDS)
+    if isinstance(fault, BrokenImage) and any(sign in text for sign in UNSUPPORTED):
+        return UnsupportedImage("a picture of this kind cannot be read here")
     # A plan of ours read a streamed picture twice; no source can be blamed for that.
     return ServerFault("the picture could not be made") if "out of order" in text else fault
 

@@ -12,9 +12,9 @@ from imgserver.policy.networks import Network
 
 KIB, MIB = 1 << 10, 1 << 20
 
-Readable = Literal["jpg", "png", "webp", "avif", "gif", "tiff", "svg"]
+Readable = Literal["jpg", "png", "webp", "avif", "gif", "tiff", "svg", "heic"]
 Writable = Literal["jpg", "png", "webp", "avif", "gif", "tiff"]
-READ: tuple[Readable, ...] = ("jpg", "png", "webp", "avif", "gif", "tiff", "svg")
+READ: tuple[Readable, ...] = ("jpg", "png", "webp", "avif", "gif", "tiff", "svg", "heic")
 WRITE: tuple[Writable, ...] = ("jpg", "png", "webp", "avif", "gif", "tiff")
 # What `f_auto` falls back to, for clients that show nothing newer.
 NEEDED: frozenset[str] = frozenset({"jpg", "png", "gif"})

@@ -4,6 +4,7 @@ An entry is parsed, never compared as text: scheme, host (or any host below it, 
 none is written), and the beginning of the path up to a slash.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from imgserver.addresses import Address, parse
 from imgserver.errors import BadSourcePath
 
 _ANY_BELOW = "://*."
+_USER = re.compile("//.*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,14 @@ class AllowList:
 
 
 def read(text: str) -> Entry:
-    """Raises ValueError."""
+    """Raises ValueError, which repeats neither password nor query."""
     below = _ANY_BELOW in text
     try:
         address = parse(text.replace(_ANY_BELOW, "://", 1) if below else text)
     except BadSourcePath as fault:
-        raise ValueError(f'"{text}" is not allowed; {fault.detail}') from None
+        raise ValueError(f'"{_USER.sub("//...@", text.partition("?")[0])}" is not allowed; {fault.detail}') from None
     if address.query:
-        raise ValueError(f'"{text}" is not allowed; an entry ends with its path')
+        raise ValueError(f'"{text.partition("?")[0]}?..." is not allowed; an entry ends with its path')
     if below and (":" in address.host or address.host[-1].isdigit()):
         raise ValueError(f'"{text}" is not allowed; below *. stands a name')
     path = address.path

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeVar
 
 from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied, Unavailable
@@ -40,6 +41,8 @@ class Folder:
         self._writable = writable
         if not self.root.is_dir():
             raise ServerFault(f"{root} is not a folder")
+        if writable:
+            _refuse_unwritable(root)
         self._device = self.root.stat().st_dev
         self._threads = Threads(THREADS, "folder")
 
@@ -147,6 +150,14 @@ class Folder:
             size_bytes=facts.st_size,
             modified=facts.st_mtime_ns // 1_000_000_000,
         )
+
+
+def _refuse_unwritable(root: Path) -> None:
+    """By writing, where the system has files without names: modes do not tell of read-only mounts, nor bind root."""
+    try:
+        TemporaryFile(dir=root).close()
+    except OSError as error:
+        raise ServerFault(f"{root} cannot be written to: {os.strerror(error.errno or 0)}") from error
 
 
 def pictures_in(root: Path) -> Iterator[str]:

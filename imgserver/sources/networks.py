@@ -63,7 +63,7 @@ class Networks:
 
     def __init__(self, exceptions: Iterable[str] = ()) -> None:
         """Raises ValueError for what is no network."""
-        self._exceptions = tuple(ip_network(cidr) for cidr in exceptions)
+        self._exceptions = tuple(map(_read, exceptions))
 
     def refusal(self, text: str) -> str | None:
         """Why this IP address must not be dialled, as one of KINDS; None: it may. A scope (`%eth0`) changes nothing."""
@@ -75,6 +75,13 @@ class Networks:
             if not any(part in network for network in self._exceptions) and (kind := _kind(part)):
                 return kind
         return None
+
+
+def _read(cidr: str) -> IPNetwork:
+    try:
+        return ip_network(cidr)
+    except ValueError as fault:
+        raise ValueError(f'networks: "{cidr}" is not allowed; a network such as 10.1.0.0/16, or one address') from fault
 
 
 def unwrapped(address: IPAddress) -> tuple[IPAddress, ...]:

@@ -50,6 +50,7 @@ HINTS = {
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
 
 _URL = re.compile(r"(?:s3|gs|az)://[\w.-]+(?:/[^?#]*)?")
+_ENDPOINT = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?")
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _TIMEOUT = re.compile(r"kind: Timeout|TimedOut")
@@ -217,16 +218,24 @@ class ObjectOrigin:
             log.warning("%s answers %s%s", self._settings.url, said, f": {hint}" if hint else "")
 
 
+def refuse_malformed(url: str, endpoint: str) -> None:
+    """Raises ValueError, which repeats neither: any part may be a secret."""
+    if not _URL.fullmatch(url):
+        raise ValueError("url: the address of an object store is s3://bucket/prefix, gs://... or az://..., and no more")
+    if endpoint and not _ENDPOINT.fullmatch(endpoint):
+        raise ValueError("endpoint: an address such as https://fra1.digitaloceanspaces.com, without user or query")
+
+
 def _made(settings: ObjectSettings, environ: Mapping[str, str]) -> "ObjectStore":
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
     except ImportError as error:
         raise ServerFault(f"{settings.url} needs obstore: pip install 'imgserver[s3]'") from error
-    if not _URL.fullmatch(settings.url):
-        raise ServerFault(
-            "The address of an object store is s3://bucket/prefix, gs://... or az://..., and nothing else"
-        )
+    try:
+        refuse_malformed(settings.url, settings.endpoint)
+    except ValueError as error:
+        raise ServerFault(str(error)) from error
     try:
         return from_url(settings.url, config=_config(settings, environ), **_client(settings))
     except (BaseError, ValueError) as error:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from imgserver.sources.objects import ObjectSettings
+from imgserver.sources.objects import ObjectSettings, refuse_malformed
 from imgserver.sources.sites import HttpSourceSettings
 from imgserver.sources.terms import SpoolSettings
 
@@ -46,6 +46,8 @@ class Place:
             if self.writable:
                 raise ValueError("writable: a web server is only read")
             self.site(Fetching(), SpoolSettings())
+        if self.kind == "objects":
+            refuse_malformed(self.url, self.endpoint)
 
     @property
     def kind(self) -> Kind:
@@ -57,7 +59,7 @@ class Place:
             return "http"
         if scheme in ("s3", "gs", "az"):
             return "objects"
-        raise ValueError(f'url: "{self.url}" is not allowed; it begins with https://, http://, s3://, gs:// or az://')
+        raise ValueError("url: it begins with https://, http://, s3://, gs:// or az://")
 
     @property
     def title(self) -> str:

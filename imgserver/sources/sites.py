@@ -159,7 +159,7 @@ class Remote:
 def read_base(text: str) -> Address:
     """Ends in a slash. Raises ValueError."""
     if "*" in text:
-        raise ValueError(f'base: "{text}" is not allowed; one address without a *')
+        raise ValueError(f'"{text}" is not allowed; one address without a *')
     return read(text).address
 
 

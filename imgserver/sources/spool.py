@@ -31,6 +31,7 @@ from imgserver.errors import (
 from imgserver.flights import Flights
 from imgserver.rendition import Fingerprint, Original
 from imgserver.sources import Listed, Writable
+from imgserver.sources.condemned import Condemned, Sentence, holds
 from imgserver.sources.descriptors import head_of, worker_path
 from imgserver.sources.draft import Draft
 from imgserver.sources.facts import Age, Facts, age_of, learnt, state_of
@@ -103,6 +104,7 @@ class Spool:
         self._absent = Recent[bool](settings.absent_seconds)
         self._troubled = Recent[bool](settings.pause_seconds)
         self._looked = Recent[Facts](math.inf)
+        self._condemned = Condemned()
         self._forgotten = 0
         self._hits = self._fetches = self._revalidations = self._looks = 0
         self._warned = -math.inf
@@ -171,15 +173,23 @@ class Spool:
         self._absent.forget(path)
         await self._in_thread(lambda: self._stock.remove(self._key(path)))
 
-    async def forget_all(self, matches: Callable[[str], bool]) -> None:
-        """The same for every path that matches; reads the facts of all."""
+    def condemn(self, matches: Callable[[str], bool]) -> None:
+        """The same for every path that matches, and at once: what is kept of them counts as absent from now on. It is
+        on the disk until the next `sweep`."""
         self._forgotten += 1
         self._looked.clear()
         self._absent.clear()
-        prefix = self._prefix
-        await self._walker.run(
-            lambda: self._stock.sweep(lambda key: key.startswith(prefix) and matches(key.removeprefix(prefix)))
-        )
+        self._condemned.add(Sentence(self._clock(), matches))
+
+    async def sweep(self) -> None:
+        """Removes what is condemned; reads the facts of all that is kept."""
+        sentences, prefix = self._condemned.sentences, self._prefix
+
+        def is_condemned(facts: Facts) -> bool:
+            return facts.key.startswith(prefix) and holds(sentences, facts.key.removeprefix(prefix), facts.checked)
+
+        await self._walker.run(lambda: self._stock.sweep(is_condemned))
+        self._condemned.drop(sentences)
 
     def statistics(self) -> SpoolStatistics:
         return SpoolStatistics(
@@ -238,10 +248,11 @@ class Spool:
         """What cannot be read is as good as not kept."""
         key = self._key(path)
         try:
-            return await self._threads.run(lambda: self._stock.facts(key))
+            facts = await self._threads.run(lambda: self._stock.facts(key))
         except OSError as error:
             self._warn(error)
             return None
+        return None if facts is None or self._condemned.holds(path, facts.checked) else facts
 
     def _open(self, facts: Facts) -> tuple[int, bytes] | None:
         descriptor = self._stock.open(facts)
@@ -302,7 +313,8 @@ class Spool:
     def _sink(self, draft: Draft) -> Sink:
         async def sink(chunk: bytes) -> None:
             if draft.length + len(chunk) > self._settings.item_bytes:
-                raise ImageOverLimit(f"The source's file has more than {self._settings.item_bytes} bytes")
+                limit = self._settings.item_bytes
+                raise ImageOverLimit(f"source bytes: over the limit of {limit}", limit="source bytes", allowed=limit)
             await self._in_thread(lambda: draft.write(chunk))
 
         return sink

@@ -5,14 +5,19 @@ byte cap and is rebuilt by a scan at every start. Bytes are written below `comin
 are whole; their facts, which name the digest, are renamed last. What a power cut tore is found by that digest, which is
 computed again when a file is opened for the first time after a start: nothing is synced.
 
+Several servers may use one folder, such as an old one that still ends and a new one: what is coming lies in a folder
+that its server holds locked, and an original that another has put out is downloaded again. Each counts what it knows.
+
 The cap holds at every moment, and counts whole blocks of the facts, of downloads still under way, and of what has lost
 its name while somebody reads it.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import stat
 from collections import Counter, OrderedDict
@@ -54,6 +59,8 @@ class Stock:
     def __init__(self, root: Path, *, limit_bytes: int) -> None:
         self._root = root
         self._limit_bytes = limit_bytes
+        self._coming = root / COMING / secrets.token_hex(8)
+        self._hold: int | None = None
         # Held over every change of names, so that an eviction and a new state of one original never mix. The loop
         # never takes it: a disk that has stopped stops threads only.
         self._lock = RLock()
@@ -130,14 +137,14 @@ class Stock:
     def remove(self, key: str) -> None:
         self._discard(shards.name_of(key), None)
 
-    def sweep(self, matches: Callable[[str], bool]) -> None:
-        """Removes what is kept of every key that matches."""
+    def sweep(self, matches: Callable[[Facts], bool]) -> None:
+        """Removes whatever is kept and matches."""
         with self._lock:
             names = list(self._index)
         for name in self._pace.of(names):
             with suppress(OSError):
                 facts = self._read(name)
-                if facts is None or matches(facts.key):
+                if facts is None or matches(facts):
                     self._discard(name, None)
 
     def path(self, facts: Facts) -> Path:
@@ -146,12 +153,15 @@ class Stock:
 
     def coming(self) -> Path:
         """A place for what has no name yet; on the same file system, so that a name can be given."""
-        return self._root / COMING / str(next(self._numbers))
+        return self._coming / str(next(self._numbers))
 
     def clear(self) -> None:
-        """Makes the folder, and removes what was still coming when the last server ended. OSError: it cannot be had."""
-        shutil.rmtree(self._root / COMING, ignore_errors=True)
-        (self._root / COMING).mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Makes the folder, and removes what was still coming to servers that have ended. OSError: it cannot be had."""
+        self._coming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._hold = _held(self._coming)
+        for left in (self._root / COMING).iterdir():
+            if left != self._coming:
+                _remove_unless_held(left)
 
     def scan(self) -> None:
         """Counts what the last server left; what is no whole pair of bytes and facts is removed."""
@@ -170,6 +180,9 @@ class Stock:
     def stop(self) -> None:
         """Ends the walk under way, and every later one."""
         self._pace.stopped = True
+        if self._hold is not None:
+            os.close(self._hold)
+            self._hold = None
 
     def reserve(self, wanted: int) -> None:
         """Counts bytes before they are written. Unavailable: all the room is taken by what is coming or being read."""
@@ -320,6 +333,27 @@ class Stock:
 
     def _body_path(self, name: str, mark: str) -> Path:
         return Path(f"{shards.place(self._root, name)}.{mark}")
+
+
+def _held(folder: Path) -> int | None:
+    """A descriptor that holds it locked. None: another server does. Where nothing can be locked it holds nothing."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        return descriptor
+    return descriptor
+
+
+def _remove_unless_held(folder: Path) -> None:
+    with suppress(OSError):
+        descriptor = _held(folder)
+        if descriptor is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
 
 
 def _mark(body: Body) -> str:

@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class SpoolSettings:
-    """`path` is the spool's own folder, of one origin and one server. `limit_bytes` bounds its files in whole blocks,
+    """`path` is the spool's own folder, of one origin. `limit_bytes` bounds its files in whole blocks,
     downloads under way included; a larger original than `item_bytes` is refused.
 
     `fetches` are asked of the origin at once, each for at most `fetch_seconds`; `waiting` requests may wait for them,

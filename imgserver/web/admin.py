@@ -18,7 +18,7 @@ from aiohttp import web
 
 from imgserver import negotiation
 from imgserver.audit import asked
-from imgserver.caches.groups import ALL, is_group, key_group, prefix_group, source_group, tag_group
+from imgserver.caches.groups import ALL, is_group, key_group, original_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.plan import SourceRef
@@ -31,6 +31,8 @@ from imgserver.web.sweeping import Sweep
 METHODS = ("POST",)
 BODY_BYTES = 16_384
 BODY_SECONDS = 15.0
+# How long a purge waits for originals to be off the disk. Nobody is given them meanwhile.
+ORIGINALS_SECONDS = 1.0
 # Every choice that negotiation can make of one URL.
 OFFERS: tuple[tuple[str, ...], ...] = ((), ("webp",), ("avif", "webp"))
 WISHES = ("url", "source", "prefix", "tag", "group", "all")
@@ -39,7 +41,9 @@ WISHES = ("url", "source", "prefix", "tag", "group", "all")
 class Originals(Protocol):
     """What is kept of far sources; see web/sources.py."""
 
-    async def forget(self, groups: Collection[str]) -> None: ...
+    def forget(self, groups: Collection[str]) -> None: ...
+
+    async def swept(self, *, seconds: float) -> bool: ...
 
     async def forget_one(self, ref: SourceRef) -> None: ...
 
@@ -68,23 +72,27 @@ class Purge:
         wish = await _wish(request)
         groups = self._groups(wish)
         # First: a render that comes between must not find the original of before under the marks of after.
-        await self._forget_originals(wish, groups)
+        swept = await self._forget_originals(wish, groups)
         counts = await self._cache.purge(groups)
         told = {"wish": next(iter(wish)), "key": key, "memory": counts.memory}
         self._door.audit("admin_action", reason="purge", **told, **asked())
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
-        body = orjson.dumps({**facts, "told": counts.told, "swept": counts.swept, "left": counts.left})
+        left = counts.left if swept else {**counts.left, "originals": "going"}
+        body = orjson.dumps({**facts, "told": counts.told, "swept": not left, "left": left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
-    async def _forget_originals(self, wish: Mapping[str, Any], groups: tuple[str, ...]) -> None:
-        """Whoever purges one picture has seen that its original is another by now."""
+    async def _forget_originals(self, wish: Mapping[str, Any], groups: tuple[str, ...]) -> bool:
+        """Whoever purges one picture has seen that its original is another by now. False: they are still on the disk,
+        where only a restart would find them."""
         match wish:
             case {"url": str(target)}:
                 await self._originals.forget_one(self._dialect.parse(target).ref)
             case {"source": str(path)}:
                 await self._originals.forget_one(self._dialect.ref(path.strip("/")))
             case _:
-                await self._originals.forget(groups)
+                self._originals.forget(groups)
+                return await self._originals.swept(seconds=ORIGINALS_SECONDS)
+        return True
 
     def _groups(self, wish: Mapping[str, Any]) -> tuple[str, ...]:
         match wish:
@@ -99,7 +107,8 @@ class Purge:
             case {"group": str(group)} if is_group(group):
                 return (group,)
             case {"url": str(target)}:
-                return tuple(dict.fromkeys(self._key_groups(target)))
+                original = original_group(self._dialect.parse(target).ref)
+                return (*dict.fromkeys(self._key_groups(target)), original)
         raise BadRequest('purge: text for "url", "source", "prefix", "tag" or "group", or "all": true')
 
     def _tag_group(self, tag: str) -> str:

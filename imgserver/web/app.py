@@ -167,7 +167,7 @@ def _service(
         observe_failure=observation.of_failures(metrics),
     )
     return ImageService(
-        cache=make_cache(settings, metrics, sources.forget_soon),
+        cache=make_cache(settings, metrics, sources.forget),
         flights=Flights[Rendition](),
         rendering=rendering,
         behind=Behind(),

@@ -87,7 +87,7 @@ class Gallery:
             "title": html.escape(self._title or "pictures"),
             "count": f"the first {SHOWN} pictures" if len(found) == SHOWN else shown,
             "cards": "".join(self._card_of(path, look) for path in paths)
-            or "<li class=facts>There is no picture in this folder.</li>",
+            or "<li class=facts>No picture can be listed here.</li>",
         }
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
         return web.Response(text=self._page.substitute(values), content_type="text/html", headers=headers)

@@ -1,7 +1,6 @@
 """The sources of a configuration, by name: folders as they are, all else behind a spool of its own."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from imgserver.addresses import REMOTE
 from imgserver.audit import Audit
-from imgserver.caches.groups import ALL, groups_of
+from imgserver.caches.groups import ALL, groups_of, original_group
 from imgserver.errors import ServerFault
 from imgserver.plan import SourceRef
 from imgserver.settings import Settings
@@ -26,8 +25,6 @@ from imgserver.web.keeping import own_folder
 
 REMOTE_IDENTITY = "addresses"
 
-log = logging.getLogger(__name__)
-
 
 class Sources:
     """`remote` admits whole addresses; None: none are served. Use between `start` and `close`."""
@@ -39,14 +36,14 @@ class Sources:
         self.writable = writable
         self.remote = remote
         self._tags = tags
-        self._to_forget: set[str] = set()
         self._told = asyncio.Event()
+        self._swept = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         for spool in self.spools.values():
             await spool.start()
-        self._work = asyncio.create_task(self._forget_what_is_told())
+        self._work = asyncio.create_task(self._sweep_what_is_forgotten())
 
     async def close(self) -> None:
         if self._work is not None:
@@ -61,35 +58,44 @@ class Sources:
     def spools(self) -> Mapping[str, Spool]:
         return {name: source for name, source in self.by_name.items() if isinstance(source, Spool)}
 
-    async def forget(self, groups: Collection[str]) -> None:
-        """For a purge: originals of these groups are downloaded again, whatever their origins said of their age."""
+    def forget(self, groups: Collection[str]) -> None:
+        """For a purge, here or at another server: from now on originals of these groups are downloaded again, whatever
+        their origins said of their age. They are removed from the disk behind the caller's back."""
         for name, spool in self.spools.items():
-            await spool.forget_all(self._rule(name, frozenset(groups)))
-
-    def forget_soon(self, groups: Collection[str]) -> None:
-        """The same behind the caller's back, for purges of other servers."""
-        self._to_forget.update(groups)
+            spool.condemn(self._rule(name, frozenset(groups)))
+        self._swept.clear()
         self._told.set()
+
+    async def swept(self, *, seconds: float) -> bool:
+        """Waits until all that was forgotten is off the disk, where a restart would find it. False: it is not yet."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._swept.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def forget_one(self, ref: SourceRef) -> None:
         spool = self.spools.get(ref.source)
         if spool is not None:
             await spool.forget(ref.path)
 
-    async def _forget_what_is_told(self) -> None:
+    async def _sweep_what_is_forgotten(self) -> None:
         while True:
             await self._told.wait()
             self._told.clear()
-            groups, self._to_forget = self._to_forget, set()
-            try:
-                await self.forget(groups)
-            except OSError as error:
-                log.warning("Originals of a purge could not be forgotten: %s", error)
+            for spool in self.spools.values():
+                await spool.sweep()
+            if not self._told.is_set():
+                self._swept.set()
 
     def _rule(self, source: str, groups: frozenset[str]) -> Callable[[str], bool]:
         if ALL in groups:
             return lambda _: True
-        return lambda path: not groups.isdisjoint(groups_of(SourceRef(source, path), tags=self._tags.of_path(path)))
+        return lambda path: not groups.isdisjoint(self._groups(SourceRef(source, path)))
+
+    def _groups(self, ref: SourceRef) -> tuple[str, ...]:
+        return (*groups_of(ref, tags=self._tags.of_path(ref.path)), original_group(ref))
 
 
 def make_sources(settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Sources:
@@ -106,18 +112,23 @@ def make_sources(settings: Settings, audit: Audit, observe: Callable[[Asked], No
     return Sources(made, writable=writable, remote=remote, tags=Tags.of(settings.tags))
 
 
-def _source(name: str, place: Place, settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Source:
-    origin: Origin
-    if place.kind == "folder":
-        return Folder(place.root, writable=place.writable)
+def make_origin(name: str, place: Place, settings: Settings, audit: Audit) -> Origin:
+    """Of a place that is no folder. Raises ServerFault."""
     try:
         if place.kind == "http":
-            origin = http.named(name, place.site(settings.fetch, settings.spool), audit=audit)
-        else:
-            origin = ObjectOrigin(place.store(settings.fetch))
+            return http.named(name, place.site(settings.fetch, settings.spool), audit=audit)
+        return ObjectOrigin(place.store(settings.fetch))
     except (ServerFault, ValueError) as error:
         raise ServerFault(f"source {name}: {error}") from error
-    return _spool(name, origin, place.identity, settings, observe)
+
+
+def _source(name: str, place: Place, settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Source:
+    if place.kind != "folder":
+        return _spool(name, make_origin(name, place, settings, audit), place.identity, settings, observe)
+    try:
+        return Folder(place.root, writable=place.writable)
+    except ServerFault as error:
+        raise ServerFault(f"source {name}: {error}") from error
 
 
 def _spool(name: str, origin: Origin, identity: str, settings: Settings, observe: Callable[[Asked], None]) -> Spool:

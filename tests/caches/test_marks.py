@@ -187,3 +187,17 @@ async def test_after_a_purge_of_everything_older_tokens_are_looked_up_again(boar
 
     assert dict(noted)["s1"] == board.tokens["s1"]
     assert await marks.confirm(noted)
+
+
+async def test_what_others_have_purged_is_told_once_whenever_it_becomes_known(board):
+    told: list[list[str]] = []
+    here, there = PurgeMarks(shared=board, on_purge=told.append), PurgeMarks(shared=board)
+    await there.renew(["s1"])
+    before = list(told)
+    await here.note(GROUPS)
+    here.learn(there.known())
+    await here.renew(["d1"])
+    here.doubt()
+    await here.note(GROUPS)
+
+    assert (before, told) == ([], [["s1"]])

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from imgserver.cli import checks, main
-from imgserver.cli.checks import Check
+from imgserver.cli.check import Check
 from imgserver.engine.job import Job
-from imgserver.errors import NotInThisBuild
+from imgserver.errors import NotInThisBuild, UnsupportedImage
 from imgserver.formats import WRITABLE
 from imgserver.loading import load
 from imgserver.settings import Settings
@@ -60,6 +60,15 @@ def test_a_codec_that_fails_is_a_fault(tmp_path: Path) -> None:
     check = checks._codec("avif", tmp_path / "a.png", render)
 
     assert (check.ok, check.needed, check.found) == (False, True, "this build cannot write avif")
+
+
+def test_heic_is_read_or_the_extra_is_named(tmp_path: Path) -> None:
+    def refuse(job: Job) -> bytes:
+        raise UnsupportedImage("heic is not read here")
+
+    assert named("codec heic", Settings()).found == "reads"
+    check = checks._heic(tmp_path, refuse)
+    assert (check.ok, check.needed, check.fix) == (False, False, "pip install 'imgserver[heic]'")
 
 
 def test_fonts_are_judged_by_what_is_drawn(tmp_path: Path) -> None:

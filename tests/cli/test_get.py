@@ -11,6 +11,7 @@ from PIL import Image
 
 from imgserver.cli import main
 from imgserver.signing import Key, Keyring
+from tests.heics import heic
 from tests.serving import SAMPLES
 
 
@@ -34,6 +35,12 @@ def test_a_picture_goes_to_a_file_and_a_line_tells_about_it(tmp_path: Path) -> N
     with Image.open(file) as image:
         assert (image.format, image.size) == ("PNG", (400, 266))
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
+
+
+def test_a_heic_becomes_a_jpeg(tmp_path: Path) -> None:
+    (tmp_path / "phone.heic").write_bytes(heic(Image.new("RGB", (90, 60))))
+
+    assert picture(get("/img/w_40/phone.heic", root=tmp_path)) == ("JPEG", (40, 27))
 
 
 def test_a_picture_goes_to_a_pipe() -> None:

@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgserver.cli import main
+from tests.heics import heic
 from tests.serving import SAMPLES
 
 
@@ -42,6 +43,17 @@ def test_a_folder_becomes_a_smaller_folder(folder, tmp_path):
         assert (tmp_path / "small" / name).stat().st_size < (folder / name).stat().st_size
     assert (folder / "dogs.jpg").read_bytes() == (SAMPLES / "dogs.jpg").read_bytes()
     assert "2 of 2" in result.stdout
+
+
+def test_a_folder_of_a_phone_becomes_jpegs(folder, tmp_path):
+    with Image.open(SAMPLES / "dogs.jpg") as dogs:
+        (folder / "IMG_0001.HEIC").write_bytes(heic(dogs.resize((300, 450))))
+
+    result = run(folder, "-o", tmp_path / "small", "--options", "w_200")
+
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "small" / "IMG_0001.jpg") as made:
+        assert (made.format, made.size) == ("JPEG", (200, 300))
 
 
 def test_without_a_place_for_them_results_are_only_told(folder):

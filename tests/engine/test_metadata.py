@@ -9,6 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from imgserver.plan import Fit, Orient, Px
 from tests.engine.conftest import Renderer, opened, saved
+from tests.heics import heic
 
 PLANTED = {
     "camera": b"PlantedCamera",
@@ -50,8 +51,13 @@ def original(name: str, orientation: int = 6) -> bytes:
         text.add_itxt("Description", PLANTED["comment"].decode(), zip=True)
         text.add_itxt("XML:com.adobe.xmp", XMP.decode())
         return saved(image, name, pnginfo=text, **options)
-    if name in ("JPEG", "WEBP"):
+    if name == "HEIF":
+        return heic(image, xmp=XMP, **options)
+    if name in ("JPEG", "WEBP", "AVIF"):
         options["xmp"] = XMP
+    if name == "TIFF":
+        # Pillow adds its own fields to those of `exif`.
+        options["exif"] = exif(orientation)
     if name == "JPEG":
         options["comment"] = PLANTED["comment"]
     return saved(image, name, **options)
@@ -61,37 +67,57 @@ def found(body: bytes) -> set[str]:
     return {name for name, word in PLANTED.items() if word in body}
 
 
-@pytest.mark.parametrize("target", ["jpg", "png", "webp", "avif", "tiff", "gif"])
-@pytest.mark.parametrize("source", ["JPEG", "PNG", "WEBP"])
-def test_nothing_travels_by_default(draw: Renderer, source: str, target: str) -> None:
-    body = draw(original(source), Orient(), FIT, format=target).body
+SOURCES = ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"]
+TARGETS = ["jpg", "png", "webp", "avif", "tiff", "gif"]
+# libvips neither reads nor writes it there.
+NO_EXIF = ("tiff", "gif")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_words_are_planted(name: str) -> None:
+    assert found(original(name)) >= (
+        {"camera", "artist", "copyright"} if name == "TIFF" else set(PLANTED) - {"comment", "xmp"}
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_nothing_travels_by_default(draw: Renderer, source: str, target: str, orientation: int) -> None:
+    body = draw(original(source, orientation), Orient(), FIT, format=target).body
 
     assert found(body) == set()
     assert not [tag for tag in opened(body).getexif() if target != "tiff"]
-    assert opened(body).size == (40, 53)
+    assert opened(body).size == ((40, 30) if orientation < 5 else (40, 53))
 
 
-@pytest.mark.parametrize("target", ["jpg", "png", "webp"])
-@pytest.mark.parametrize("source", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("source", SOURCES)
 def test_copyright_keeps_the_credits_only(draw: Renderer, source: str, target: str) -> None:
     body = draw(original(source), Orient(), FIT, format=target, metadata="copyright").body
 
-    tags = opened(body).getexif()
     assert found(body) <= {"artist", "copyright"}
+    if source == "TIFF" or target in NO_EXIF:
+        return
+    tags = opened(body).getexif()
     assert tags[ExifTags.Base.Artist].startswith("PlantedArtist")
     assert tags[ExifTags.Base.Copyright].startswith("PlantedCopyright")
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-@pytest.mark.parametrize("target", ["jpg", "png", "webp"])
-@pytest.mark.parametrize("source", ["JPEG", "WEBP", "PNG"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("source", SOURCES)
 def test_all_keeps_the_camera_but_neither_place_nor_serial_nor_orientation(
     draw: Renderer, source: str, target: str, orientation: int
 ) -> None:
     body = draw(original(source, orientation), Orient(), FIT, format=target, metadata="all").body
 
-    tags = opened(body).getexif()
     assert not found(body) & set(SECRET)
+    tags = opened(body).getexif()
+    assert tags.get(ExifTags.Base.Orientation, 1) == 1
+    assert not tags.get_ifd(ExifTags.IFD.GPSInfo)
+    if source == "TIFF" or target in NO_EXIF:
+        return
     assert tags[ExifTags.Base.Model].startswith("PlantedCamera")
     assert tags.get(ExifTags.Base.Orientation, 1) == 1
     assert not tags.get_ifd(ExifTags.IFD.GPSInfo)
@@ -129,3 +155,32 @@ def test_placeholders_carry_no_metadata(draw: Renderer) -> None:
     body = draw(original("JPEG"), terminal=Terminal("lqip"), metadata="all").body
     assert found(b64decode(body.split(b",")[1])) == set()
     assert Image.open(BytesIO(b64decode(body.split(b",")[1]))).size == (48, 36)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("key", ["Raw profile type exif", "Comment", "Location", "K\xe9y"])
+def test_what_stands_in_the_texts_of_a_png_stays_behind(draw: Renderer, key: str, target: str) -> None:
+    """Older tools wrap all of EXIF into a text, in hexadecimal."""
+    text = PngInfo()
+    text.add(b"tEXt", key.encode("latin-1") + b"\0" + PLANTED["comment"] + PLANTED["place"].hex().encode())
+    picture = saved(Image.new("RGB", (80, 60)), "PNG", pnginfo=text)
+
+    for metadata in ("none", "copyright", "all"):
+        body = draw(picture, FIT, format=target, metadata=metadata).body
+        assert found(body) == set()
+        assert PLANTED["place"].hex().encode() not in body
+
+
+@pytest.mark.parametrize("word", [b'aux:SerialNumber="PlantedSerial"', b'aux:OwnerName="PlantedOwner"'])
+def test_xmp_that_names_the_camera_or_its_owner_is_dropped(draw: Renderer, word: bytes) -> None:
+    xmp = XMP.replace(b'exif:GPSLatitude="PlantedPlace"', word)
+    picture = saved(Image.new("RGB", (80, 60)), "JPEG", xmp=xmp)
+
+    assert found(draw(picture, FIT, metadata="all").body) == set()
+
+
+def test_the_comment_of_a_gif_stays_behind(draw: Renderer) -> None:
+    picture = saved(Image.new("RGB", (80, 60)), "GIF", comment=PLANTED["comment"])
+
+    for metadata in ("none", "copyright", "all"):
+        assert found(draw(picture, FIT, format="gif", metadata=metadata).body) == set()

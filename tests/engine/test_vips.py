@@ -18,11 +18,12 @@ def test_a_libvips_with_known_holes_is_refused(monkeypatch: pytest.MonkeyPatch) 
         vips.open_engine()
 
 
-def test_nobody_else_imports_pyvips() -> None:
-    importing = re.compile(r"^\s*(?:import|from) pyvips\b", re.MULTILINE)
+@pytest.mark.parametrize(("library", "importer"), [("pyvips", "vips.py"), ("_?pi_heif", "heif.py")])
+def test_nobody_else_imports_a_decoder(library: str, importer: str) -> None:
+    importing = re.compile(rf"^\s*(?:import|from) {library}\b", re.MULTILINE)
     importers = [path.name for path in PACKAGE.rglob("*.py") if importing.search(path.read_text("utf-8"))]
 
-    assert importers == ["vips.py"]
+    assert importers == [importer]
 
 
 @pytest.mark.parametrize(

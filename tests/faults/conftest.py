@@ -1,9 +1,11 @@
-"""Real workers for the tests that hurt them, and ways to look at processes."""
+"""Real workers for the tests that hurt them, a small disk, and ways to look at processes."""
 
 import asyncio
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -58,3 +60,18 @@ async def whole_again(workers: Workers, *, without: int) -> float:
     async with asyncio.timeout(10):
         await workers.until_whole()
     return time.monotonic() - began
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """A real one of 1 MiB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        (mount / "tmp").mkdir()
+        yield mount
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)

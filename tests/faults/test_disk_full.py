@@ -14,20 +14,6 @@ from tests.serving import Answer, ServerProcess, await_that, serving
 FORMATS = ("jpg", "webp", "png", "avif", "gif", "tiff")
 
 
-@pytest.fixture
-def disk(tmp_path) -> Iterator[Path]:
-    mount = tmp_path / "small"
-    mount.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("only root can mount a small disk")
-    try:
-        (mount / "tmp").mkdir()
-        yield mount
-    finally:
-        subprocess.run(["umount", "-l", mount], check=True)
-
-
 def settings(disk: Path) -> dict[str, object]:
     """Nothing in memory, so that every hit is read from the disk."""
     own = {"disk_path": disk / "cache", "disk_pause_seconds": 0.5, "cache_memory_bytes": 0, "workers_count": 2}

@@ -1,14 +1,17 @@
 """Hostile and odd files through the real server: refused by name before anything is decoded, and no worker dies."""
 
+import shutil
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests import bombs
-from tests.serving import SAMPLES, ServerProcess, serving
+from tests.heics import heic
+from tests.serving import SAMPLES, ServerProcess, await_that, serving
 
 GOOD = {200, 400, 415, 422}
 
@@ -79,3 +82,89 @@ def test_a_bad_file_is_told_as_what_it_is(hostile, name, status):
 
     assert answer.status == status
     assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_without_the_extra_a_heic_is_refused_with_a_word_about_it(tmp_path: Path) -> None:
+    """In a Python that has not got it, server and workers alike."""
+    photos, python = tmp_path / "photos", tmp_path / "python"
+    photos.mkdir()
+    python.mkdir()
+    (python / "sitecustomize.py").write_text("import sys\nsys.modules['_pi_heif'] = None\n")
+    (photos / "phone.heic").write_bytes(heic(Image.new("RGB", (90, 60))))
+    with serving(photos, variables={"PYTHONPATH": str(python)}, workers_count=1) as server:
+        answer = server.ask("/img/w_40/phone.heic")
+
+        assert answer.status == 415
+        assert answer.json()["detail"] == "heic is read only with the extra: pip install 'imgserver[heic]'"
+        assert "heic" not in server.image_health()["codecs"]["read"]
+        assert server.ask("/").body.count(b"phone.heic") == 0
+
+
+BOMBS = {name: body for name, body, _ in bombs.refused()}
+PROMPT_SECONDS = 0.2
+RSS_BYTES = 128 << 20
+# As good as it gets on a machine that others use: each try is another file, so that no refusal is remembered.
+TRIES = 3
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory) -> Iterator[ServerProcess]:
+    """With one worker and nothing else to do."""
+    root = tmp_path_factory.mktemp("bombs")
+    for number, body in enumerate(BOMBS.values()):
+        for attempt in range(TRIES):
+            (root / f"bomb_{number}_{attempt}").write_bytes(body)
+    (root / "large.png").write_bytes(bombs.interlaced_png(7_000))
+    (root / "text.png").write_bytes(bombs.text_png())
+    shutil.copy(SAMPLES / "cat.png", root)
+    with serving(root, workers_count=1, disk_limit_bytes=0) as running:
+        running.ask("/img/w_100/cat.png")
+        yield running
+
+
+def peak_rss(server: ServerProcess) -> int:
+    """Of all its workers, the one with the highest."""
+    lines = [Path(f"/proc/{worker.pid}/status").read_text() for worker in server.workers()]
+    return max(int(line.split()[1]) << 10 for text in lines for line in text.splitlines() if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_at_once_and_costs_next_to_nothing(quiet: ServerProcess, name: str) -> None:
+    number, before, pids = list(BOMBS).index(name), peak_rss(quiet), {worker.pid for worker in quiet.workers()}
+
+    answers = [quiet.ask(f"/img/w_200/bomb_{number}_{attempt}") for attempt in range(TRIES)]
+
+    assert [answer.status for answer in answers] == [422] * TRIES
+    assert min(answer.seconds for answer in answers) < PROMPT_SECONDS
+    assert peak_rss(quiet) - before < RSS_BYTES
+    assert {worker.pid for worker in quiet.workers()} == pids
+
+
+def test_the_largest_that_is_allowed_is_shown_and_what_it_took_is_given_back(quiet: ServerProcess) -> None:
+    """7,000 × 7,000, interlaced: all of it must be held at once."""
+    answer = quiet.ask("/img/w_200/large.png")
+
+    assert answer.status == 200
+    assert peak_rss(quiet) < 512 << 20
+    await_that(lambda: all(one.memory_info().rss < 300 << 20 for one in quiet.workers()), "memory is given back")
+
+
+def test_sixty_megabytes_of_text_are_not_in_the_answer(quiet: ServerProcess) -> None:
+    for options in ("w_1", "w_1,fl_keep_metadata"):
+        answer = quiet.ask(f"/img/{options}/text.png")
+
+        assert answer.status == 200
+        assert len(answer.body) < 1000
+
+
+def test_a_filter_without_end_is_killed_at_the_deadline_and_the_next_is_served(tmp_path: Path) -> None:
+    (tmp_path / "filter.svg").write_bytes(bombs.SVG_FILTER)
+    (tmp_path / "huge.svg").write_bytes(bombs.SVG_HUGE)
+    with serving(tmp_path, workers_count=1, limits_svg=True, queue_deadline_seconds=1) as server:
+        answer = server.ask("/img/w_100,f_png/filter.svg")
+        restarts = server.image_health()["workers"]["restarts"]
+
+        assert answer.status == 504
+        assert answer.seconds < 3
+        assert restarts["timeout"] == 1
+        assert server.ask("/img/w_100,f_png/huge.svg").status == 200

@@ -93,4 +93,4 @@ def test_an_entry_that_is_none_is_refused_with_its_text(entry: str) -> None:
     with pytest.raises(ValueError, match="is not allowed") as caught:
         AllowList([entry])
 
-    assert entry in str(caught.value)
+    assert entry.replace("user@", "...@").replace("?a=b", "?...") in str(caught.value)

@@ -21,6 +21,7 @@ from imgserver.errors import (
 )
 from imgserver.shards import BLOCK_BYTES
 from imgserver.sources import stock
+from imgserver.sources.condemned import LIMIT
 from imgserver.sources.origin import Told, Validators
 from imgserver.sources.questions import Asked
 from imgserver.sources.spool import THREADS, Spool
@@ -74,7 +75,7 @@ class Scene:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
     def coming(self) -> list[Path]:
-        return list((self.folder / stock.COMING).iterdir())
+        return [path for path in (self.folder / stock.COMING).rglob("*") if path.is_file()]
 
     def disk_bytes(self) -> int:
         total = 0
@@ -673,10 +674,30 @@ async def test_a_download_that_fails_in_the_middle_leaves_nothing(scene):
 
 
 async def test_what_was_coming_when_the_server_died_is_gone_at_the_next_start(scene):
-    (scene.folder / stock.COMING / "7").write_bytes(b"half")
+    (scene.folder / stock.COMING / "dead").mkdir()
+    (scene.folder / stock.COMING / "dead" / "7").write_bytes(b"half")
     await scene.restart()
 
     assert not scene.files()
+
+
+async def test_a_second_server_in_the_folder_leaves_what_is_coming_to_the_first(make):
+    """As when an old server still ends, or two serve one source on one machine."""
+    first = await make()
+    first.origin.held = asyncio.Event()
+    reading = asyncio.create_task(first.read())
+    await eventually(first.coming)
+    second = await make()
+    both = second.coming()
+    first.origin.held.set()
+
+    assert len(both) == 1
+    assert await reading == CAT
+    assert await second.read() == CAT
+    assert second.origin.fetches == []
+    await first.spool.forget(PATH)
+    assert await second.read() == CAT
+    assert second.origin.fetches == [PATH]
 
 
 def body_of(scene: Scene) -> Path:
@@ -841,11 +862,40 @@ async def test_forgetting_by_a_rule_spares_the_others(scene):
     scene.origin.files["dog"] = DOG
     await scene.read()
     await scene.read("dog")
-    await scene.spool.forget_all(lambda path: path.startswith("folder/"))
+    kept = scene.files()
+    scene.now += 1
+    scene.spool.condemn(lambda path: path.startswith("folder/"))
+    await scene.spool.sweep()
+    swept = scene.files()
     await scene.read()
     await scene.read("dog")
 
+    assert (len(kept), len(swept)) == (4, 2)
     assert sorted(scene.origin.fetches) == ["dog", PATH, PATH]
+
+
+async def test_what_is_condemned_is_given_to_nobody_though_it_is_still_on_the_disk(scene):
+    await scene.read()
+    scene.origin.files[PATH] = DOG
+    scene.now += 1
+    scene.spool.condemn(lambda path: path == PATH)
+
+    assert await scene.read() == DOG
+
+    await scene.spool.sweep()
+    scene.origin.files[PATH] = CAT
+    assert await scene.read() == DOG
+    assert scene.origin.fetches == [PATH, PATH]
+
+
+async def test_of_many_sentences_one_for_everything_is_made(scene):
+    await scene.read()
+    scene.now += 1
+    for number in range(LIMIT + 1):
+        scene.spool.condemn(lambda path, number=number: path == str(number))
+    await scene.read()
+
+    assert scene.origin.fetches == [PATH, PATH]
 
 
 async def test_who_asks_after_a_purge_never_gets_what_was_coming_before_it(scene):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from imgserver.apikeys import digest_of, new_key
 from tests.forms import CONTENT_TYPE, field, form, picture
+from tests.heics import heic
 from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
 
 PATH = "/api/image/optimize"
@@ -170,6 +171,13 @@ def test_a_format_that_was_asked_for_is_kept_and_said_to_be_larger(server):
     assert answer.headers["X-Optimized"] == "larger;reason=format"
     assert answer.headers["X-Image-Format"] == "png"
     assert float(answer.headers["X-Compression-Ratio"]) > 1
+
+
+def test_a_photograph_of_a_phone_becomes_a_jpeg(server):
+    answer = upload(server, picture(heic(opened(PHOTO).resize((400, 600))), "IMG_0001.HEIC"), query="w=200")
+
+    assert answer.headers["X-Image-Format"] == "jpg"
+    assert opened(answer.body).size == (200, 300)
 
 
 def test_later_is_refused(server):

@@ -1,0 +1,159 @@
+"""The commands with sources that are elsewhere: a scripted web server on loopback, and a real S3 server."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from imgserver.cli import main
+from tests.far_origin import far_origin, photo
+from tests.s3_server import KEY, SECRET, running
+from tests.serving import SAMPLES, free_port
+from tests.sources.origin_server import OriginServer, body, stalled, status
+
+PHOTO = photo()
+
+
+@pytest.fixture
+def origin() -> Iterator[OriginServer]:
+    with far_origin() as one:
+        one.answers["/a/cat.jpg"] = body(PHOTO)
+        yield one
+
+
+@pytest.fixture
+def shop(origin, tmp_path) -> dict[str, str]:
+    """The origin as the source shop, beside a folder."""
+    return {
+        "XDG_CACHE_HOME": str(tmp_path),
+        "IMGSERVER_SOURCE_ROOT": str(SAMPLES),
+        "IMGSERVER_SOURCES_SHOP_URL": f"http://127.0.0.1:{origin.port}/",
+        "IMGSERVER_SOURCES_SHOP_NETWORKS": "127.0.0.0/8",
+        "IMGSERVER_FETCH_TOTAL_SECONDS": "1",
+    }
+
+
+def run(environ: dict[str, str], *arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environ)
+
+
+def check(result: Result, name: str) -> dict[str, object]:
+    return next(one for one in json.loads(result.stdout) if one["name"] == name)
+
+
+def test_get_makes_a_picture_of_a_far_original(shop, tmp_path):
+    result = run(shop, "get", "/img/w_60/shop/a/cat.jpg", "-o", str(tmp_path / "cat.png"))
+
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "cat.png") as made:
+        assert made.size == (60, 40)
+
+
+def test_get_tells_what_is_wrong_in_a_sentence(shop, origin, tmp_path):
+    origin.answers |= {"/busy.jpg": status(500), "/slow.jpg": stalled()}
+    sentences = [
+        run(shop, "get", f"/img/w_60/shop/{name}.jpg", "-o", str(tmp_path / "out.png")).stderr
+        for name in ("nosuch", "busy", "slow")
+    ]
+
+    assert sentences[0] == f"Error: nosuch.jpg: no such picture in http://127.0.0.1:{origin.port}/\n"
+    assert sentences[1] == "Error: the original's server answered 500\n"
+    assert "took too long" in sentences[2]
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_get_takes_an_address_in_the_place_of_what_the_settings_say(origin, shop, tmp_path):
+    """Both ways round: neither is a source of two places."""
+    networks = {"IMGSERVER_SOURCE_NETWORKS": "127.0.0.0/8"}
+    address = f"http://127.0.0.1:{origin.port}/a/"
+    far = run(shop | networks, "get", "/img/w_60/cat.jpg", "--root", address, "-o", str(tmp_path / "far.png"))
+    elsewhere = {"XDG_CACHE_HOME": str(tmp_path), "IMGSERVER_SOURCE_URL": "https://elsewhere.invalid/"}
+    near = run(elsewhere, "get", "/img/w_60/cat.png", "--root", str(SAMPLES), "-o", str(tmp_path / "near.png"))
+
+    assert (far.exit_code, near.exit_code) == (0, 0), far.output + near.output
+
+
+def test_url_spells_paths_of_far_sources_and_addresses(shop):
+    assert run(shop, "url", "shop/a/cat.jpg", "--w", "60").stdout == "/img/w_60/shop/a/cat.jpg\n"
+    listed = shop | {"IMGSERVER_REMOTE_ALLOWED": "https://cdn.example.com/"}
+    assert run(listed, "url", "https://cdn.example.com/a.jpg?id=5", "--w", "60").stdout == (
+        "/img/w_60/b64/aHR0cHM6Ly9jZG4uZXhhbXBsZS5jb20vYS5qcGc_aWQ9NQ\n"
+    )
+    signing = {"IMGSERVER_REMOTE_ENABLED": "true", "IMGSERVER_SIGNING_KEYS": "00" * 32}
+    assert run(shop | signing, "url", "https://cdn.example.com/a.jpg", "--sign").stdout.startswith("/img/s--")
+
+
+def test_the_doctor_says_whether_each_source_answers(shop, origin):
+    sound = run(shop, "doctor", "--json")
+    origin.answers.clear()
+    shop["IMGSERVER_SOURCES_SHOP_URL"] = f"http://127.0.0.1:{free_port()}/"
+    away = run(shop, "doctor", "--json")
+    del shop["IMGSERVER_SOURCES_SHOP_NETWORKS"]
+    inside = run(shop, "doctor", "--json")
+
+    assert check(sound, "source folder")["ok"]
+    assert check(sound, "source shop")["ok"]
+    assert "cannot be reached" in check(away, "source shop")["found"]
+    assert "its address is loopback" in check(inside, "source shop")["found"]
+    assert [one.exit_code for one in (sound, away, inside)] == [0, 1, 1]
+
+
+def test_the_doctor_asks_a_store_with_its_keys(tmp_path):
+    async def found(secret: str) -> dict[str, object]:
+        async with running(tmp_path / "buckets") as store:
+            environ = {
+                "IMGSERVER_SOURCE_URL": "s3://bucket/photos",
+                "IMGSERVER_SOURCE_ENDPOINT": store.endpoint,
+                "AWS_ACCESS_KEY_ID": KEY,
+                "AWS_SECRET_ACCESS_KEY": secret,
+            }
+            return check(await asyncio.to_thread(run, environ, "doctor", "--json"), "source")
+
+    (tmp_path / "buckets" / "bucket").mkdir(parents=True)
+    shutil.copy(SAMPLES / "cat.png", tmp_path / "buckets" / "bucket")
+
+    assert asyncio.run(found(SECRET))["ok"]
+    wrong = asyncio.run(found("another"))
+    assert "SignatureDoesNotMatch" in wrong["found"]
+    assert "another" not in json.dumps(wrong)
+
+
+def test_serve_refuses_a_store_without_its_extra(tmp_path, monkeypatch):
+    """As on a machine where `pip install imgserver` was all."""
+    monkeypatch.setitem(__import__("sys").modules, "obstore", None)
+    monkeypatch.setitem(__import__("sys").modules, "obstore.exceptions", None)
+
+    result = run({"XDG_CACHE_HOME": str(tmp_path)}, "serve", "s3://bucket/photos", "--port", "0")
+
+    assert result.exit_code == 1
+    assert result.stderr == ("Error: source photos: s3://bucket/photos needs obstore: pip install 'imgserver[s3]'\n")
+
+
+def test_serve_takes_one_place(tmp_path: Path):
+    environ = {"XDG_CACHE_HOME": str(tmp_path), "IMGSERVER_SOURCE_ROOT": str(SAMPLES)}
+
+    result = run(environ, "serve", "ftp://example.com/", "--port", "0")
+
+    assert result.exit_code == 1
+    assert result.stderr == "Error: source: url: it begins with https://, http://, s3://, gs:// or az://\n"
+
+
+def test_inspect_describes_what_is_at_an_address(origin):
+    address = f"http://127.0.0.1:{origin.port}/a/cat.jpg"
+    environ = {"IMGSERVER_REMOTE_NETWORKS": "127.0.0.0/8", "IMGSERVER_REMOTE_ALLOWED": address.removesuffix("cat.jpg")}
+
+    result = run(environ, "inspect", "--json", address)
+    inside = run(environ | {"IMGSERVER_REMOTE_NETWORKS": ""}, "inspect", address)
+    absent = run(environ, "inspect", address.replace("cat", "dog"))
+
+    told = json.loads(result.stdout)
+    assert (told["file"], told["format"], told["width"], told["bytes"]) == (address, "jpg", 240, len(PHOTO))
+    assert [(one.exit_code, one.stderr) for one in (inside, absent)] == [
+        (1, f"Error: {address}: There is no such picture\n"),
+        (1, f"Error: {address.replace('cat', 'dog')}: There is no such picture\n"),
+    ]

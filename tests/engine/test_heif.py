@@ -1,0 +1,255 @@
+"""HEIC in, with the extra and without; decoded in a worker only, after its header has been judged."""
+
+import resource
+import struct
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from imgserver import machine
+from imgserver.engine import heif
+from imgserver.engine.description import describe
+from imgserver.engine.job import Limits
+from imgserver.engine.vips import Image as VipsImage
+from imgserver.engine.vips import codecs
+from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, NotInThisBuild, UnsupportedImage
+from imgserver.media import HEAD_BYTES, Sniffed, sniff
+from imgserver.plan import Crop, Dims, Fit, Orient, Px, Terminal
+from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
+from tests.heics import deep_heic, heic
+
+FIT = Fit(Px(120))
+
+
+def photo(width: int = 300) -> Image.Image:
+    with Image.open(SAMPLES / "coffee.png") as image:
+        return image.convert("RGB").resize((width, width * 2 // 3))
+
+
+@pytest.fixture
+def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(machine, "reads_heic", lambda: False)
+    codecs.cache_clear()
+    yield
+    codecs.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("output", "media_type"),
+    [
+        ({}, "image/jpeg"),
+        ({"format": "auto"}, "image/jpeg"),
+        ({"format": "auto", "offers": ("avif", "webp")}, "image/avif"),
+        ({"format": "webp"}, "image/webp"),
+    ],
+)
+def test_a_heic_becomes_what_clients_show(draw: Renderer, output: dict[str, object], media_type: str) -> None:
+    result = draw(heic(photo()), Orient(), FIT, **output)
+
+    assert (result.media_type, result.source_format, result.source_size) == (media_type, "heic", Dims(300, 200))
+    assert difference(opened(result.body), photo()) < 20
+
+
+def test_nobody_writes_one(draw: Renderer) -> None:
+    with pytest.raises(NotInThisBuild):
+        draw("cat.png", format="heic")
+
+
+def test_transparency_stays_and_makes_it_a_png(draw: Renderer) -> None:
+    image = photo().convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+
+    result = draw(heic(image), FIT)
+
+    assert result.media_type == "image/png"
+    assert difference(on_grey(opened(result.body)), on_grey(image)) < 20
+
+
+def on_grey(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
+
+
+def test_colours_weighed_by_their_alpha_are_brightened_again(draw: Renderer) -> None:
+    clear = Image.new("RGBA", (64, 64), (200, 60, 40, 128))
+
+    shown = draw.picture(heic(clear, premultiplied_alpha=True), FIT)
+    plain = draw.picture(heic(clear), FIT)
+
+    assert max(abs(a - b) for a, b in zip(shown.getpixel((9, 9)), plain.getpixel((9, 9)), strict=True)) <= 4
+
+
+def test_grey_is_grey(draw: Renderer) -> None:
+    assert difference(draw.picture(heic(photo().convert("L")), FIT), photo().convert("L")) < 20
+
+
+def test_ten_bits_become_eight(draw: Renderer) -> None:
+    assert difference(draw.picture(deep_heic(photo()), FIT), photo()) < 20
+
+
+def test_ten_bits_of_grey_are_unsupported(draw: Renderer) -> None:
+    deep = Image.frombytes("I;16", (64, 48), bytes(64 * 48 * 2))
+
+    with pytest.raises(UnsupportedImage, match="8 bits"):
+        draw(heic(deep), FIT)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_its_own_turns_and_mirrors_are_done_once(draw: Renderer, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    expected = turned(photo(), orientation)
+
+    result = draw(heic(photo(), exif=exif.tobytes()), Orient(), Fit(Px(120), Px(120)), format="png")
+
+    assert (result.source_size.orientation, result.source_size.width, result.source_size.height) == (1, *expected.size)
+    assert difference(opened(result.body), expected) < 20
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """As EXIF means it."""
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    return image if orientation == 1 else image.transpose(turns[orientation])
+
+
+def test_a_window_of_it_is_where_it_was_asked_for(draw: Renderer) -> None:
+    image = photo()
+
+    shown = draw.picture(heic(image), Orient(), Crop(Px(100), Px(80)))
+
+    assert difference(shown, image.crop((100, 60, 200, 140))) < 20
+
+
+def display_p3() -> bytes:
+    black = VipsImage.black(1, 1, bands=3).copy(interpretation="srgb")
+    return bytes(black.icc_transform("p3").get("icc-profile-data"))
+
+
+def test_a_wide_gamut_is_converted_or_kept(draw: Renderer) -> None:
+    body = heic(Image.new("RGB", (64, 64), (200, 30, 30)), icc_profile=display_p3())
+
+    converted = draw.picture(body, FIT)
+    kept = draw.picture(body, FIT, profile="keep")
+
+    assert converted.getpixel((9, 9))[0] > 210
+    assert "icc_profile" not in converted.info
+    assert max(abs(a - b) for a, b in zip(kept.getpixel((9, 9)), (200, 30, 30), strict=True)) <= 4
+    assert kept.info["icc_profile"] == display_p3()
+
+
+def test_of_several_pictures_the_primary_is_shown_unless_another_is_asked_for(draw: Renderer) -> None:
+    several = heic(*(Image.new("RGB", (64, 64 + side), (side, side, side)) for side in (0, 100, 200)), primary=1)
+
+    assert draw.picture(several).getpixel((9, 9))[0] == pytest.approx(100, abs=4)
+    assert draw.picture(several, frames="first").size == (64, 164)
+    assert draw.picture(several, frames=3).size == (64, 264)
+    assert draw(several, terminal=Terminal("info")).body.count(b'"width": 64') == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit"),
+    [
+        (Limits(source_side=299), "source side"),
+        (Limits(source_pixels=50_000), "source pixels"),
+        (Limits(source_bytes=2000), "source bytes"),
+    ],
+)
+def test_limits_are_judged_before_the_decoder_sees_it(
+    draw: Renderer, monkeypatch: pytest.MonkeyPatch, limits: Limits, limit: str
+) -> None:
+    monkeypatch.setattr(heif, "decoded", lambda *_: pytest.fail("it was decoded"))
+
+    with pytest.raises(ImageOverLimit) as caught:
+        draw(heic(photo()), FIT, limits=limits)
+    assert caught.value.facts["limit"] == limit
+
+
+def test_what_the_header_says_is_all_that_is_decoded(draw: Renderer) -> None:
+    """A header of 64 × 64 before a stream of 3,000 × 2,000: libheif holds the stream to it."""
+    large = heic(Image.new("RGB", (3000, 2000)))
+    lying = large.replace(ispe(3000, 2000), ispe(64, 64))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert lying != large
+
+    with pytest.raises(ImageOverLimit):
+        draw(lying, FIT)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 168 * 1024
+
+
+def ispe(width: int, height: int) -> bytes:
+    return b"ispe" + struct.pack(">III", 0, width, height)
+
+
+@pytest.mark.parametrize("tenth", range(1, 10))
+def test_one_that_was_cut_is_broken(draw: Renderer, tenth: int) -> None:
+    body = heic(photo())
+
+    with pytest.raises(BrokenImage):
+        draw(body[: len(body) * tenth // 10], FIT)
+
+
+def test_a_head_alone_is_broken(draw: Renderer) -> None:
+    with pytest.raises(BrokenImage):
+        draw(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(200), FIT)
+
+
+def test_a_decoder_that_dies_of_memory_is_a_refusal(draw: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> heif.Pixels:
+        raise MemoryError
+
+    monkeypatch.setattr(heif, "decoded", exhausted)
+    with pytest.raises(ImageOverLimit, match="memory"):
+        draw(heic(photo(64)), FIT)
+
+
+def test_another_picture_under_the_name_is_told_by_its_codec(draw: Renderer) -> None:
+    avif = saved(photo(), "AVIF", speed=10)
+
+    assert draw(avif.replace(b"avif", b"mif1"), FIT).source_format == "avif"
+    assert draw(heic(photo()).replace(b"heic", b"avif"), FIT).source_format == "heic"
+
+
+@pytest.mark.usefixtures("without_the_extra")
+def test_without_the_extra_it_is_unsupported_and_the_extra_is_named(draw: Renderer) -> None:
+    for body in (heic(photo()), heic(photo()).replace(b"heic", b"avif")):
+        with pytest.raises(UnsupportedImage) as caught:
+            draw(body, FIT)
+        assert caught.value.detail == "heic is read only with the extra: pip install 'imgserver[heic]'"
+        assert caught.value.facts["format"] == "heic"
+
+
+@pytest.mark.usefixtures("without_the_extra")
+def test_without_the_extra_avif_is_read_as_ever(draw: Renderer) -> None:
+    assert draw(saved(photo(), "AVIF", speed=10), FIT).source_format == "avif"
+
+
+def test_any_fault_of_the_decoder_is_ours_to_name(draw: Renderer) -> None:
+    body = bytearray(heic(photo(96)))
+    for at in range(24, len(body), len(body) // 150):
+        flipped = body[:at] + bytes((body[at] ^ 0x55,)) + body[at + 1 :]
+        try:
+            draw(bytes(flipped), FIT, format="png")
+        except ImgserverError as error:
+            assert error.status in (415, 422), (at, error)
+
+
+def test_the_head_tells_the_size() -> None:
+    assert sniff(heic(photo())[:HEAD_BYTES]) == Sniffed("heic", 300, 200, whole=True)
+
+
+def test_it_is_described_with_its_exif(tmp_path) -> None:
+    exif = Image.Exif()
+    exif[0x0110] = "A camera"
+    (tmp_path / "a.heic").write_bytes(heic(photo(), exif=exif.tobytes()))
+
+    told = describe(str(tmp_path / "a.heic"), Limits())
+
+    assert (told.format, told.width, told.height, told.exif["Model"]) == ("heic", 300, 200, "A camera")

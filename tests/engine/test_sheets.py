@@ -1,0 +1,102 @@
+"""TIFFs that libtiff would show in black, or in colours nobody meant, are refused by name."""
+
+import struct
+from collections.abc import Sequence
+
+import pytest
+from PIL import Image
+
+from imgserver.errors import BrokenImage, UnsupportedImage
+from imgserver.plan import Fit, Px
+from tests.engine.conftest import Renderer, difference, saved
+
+FIT = Fit(Px(40))
+GREY = Image.radial_gradient("L").resize((64, 48))
+LONG, SHORT = 4, 3
+
+
+def tiff(
+    fields: Sequence[tuple[int, int, int]], pixels: bytes, *, big: bool = False, offset: int | None = None
+) -> bytes:
+    """Little-endian, one value to a field; the pixels stand behind the directory."""
+    entry, ending = ("<HHQQ", "<Q") if big else ("<HHII", "<I")
+    head = (
+        struct.pack("<2sHHHQ", b"II", 43, 8, 0, offset or 16) if big else struct.pack("<2sHI", b"II", 42, offset or 8)
+    )
+    count = struct.pack("<Q" if big else "<H", len(fields) + 1)
+    start = len(head) + len(count) + (len(fields) + 1) * struct.calcsize(entry) + struct.calcsize(ending)
+    rows = sorted([*fields, (273, LONG, start)])
+    packed = b"".join(struct.pack(entry, tag, kind, 1, value) for tag, kind, value in rows)
+    return head + count + packed + struct.pack(ending, 0) + pixels
+
+
+def grey(
+    *, compression: int = 1, strip: int = 64 * 48, rows: int = 48, signed: bool = False, bits: int = 8
+) -> list[tuple[int, int, int]]:
+    return [
+        (256, SHORT, 64),
+        (257, SHORT, 48),
+        (258, SHORT, bits),
+        (259, SHORT, compression),
+        (262, SHORT, 1),
+        (277, SHORT, 1),
+        (278, LONG, rows),
+        (279, LONG, strip),
+        (339, SHORT, 2 if signed else 1),
+    ]
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_is_shown(draw: Renderer, big: bool) -> None:
+    assert difference(draw.picture(tiff(grey(), GREY.tobytes(), big=big), FIT), GREY) < 12
+
+
+@pytest.mark.parametrize("compression", ["lzma", "zstd"])
+def test_a_compression_that_this_build_lacks_is_unsupported_and_not_black(draw: Renderer, compression: str) -> None:
+    with pytest.raises(UnsupportedImage, match="compression"):
+        draw(saved(GREY, "TIFF", compression=compression), FIT)
+
+
+def test_so_it_is_on_the_page_that_is_asked_for(draw: Renderer) -> None:
+    sheets = saved(GREY, "TIFF", save_all=True, append_images=[GREY], compression="raw")
+    at = sheets.rindex(struct.pack("<HHII", 259, SHORT, 1, 1))
+    odd = sheets[: at + 8] + struct.pack("<I", 34925) + sheets[at + 12 :]
+
+    assert difference(draw.picture(odd, FIT), GREY) < 12
+    with pytest.raises(UnsupportedImage, match="compression"):
+        draw(odd, FIT, frames=2)
+
+
+@pytest.mark.parametrize(
+    "name", ["tiff_ccitt", "group3", "group4", "tiff_lzw", "jpeg", "tiff_adobe_deflate", "tiff_deflate", "packbits"]
+)
+def test_the_usual_compressions_are_read(draw: Renderer, name: str) -> None:
+    image = GREY.convert("1") if name in ("tiff_ccitt", "group3", "group4") else GREY
+
+    assert difference(draw.picture(saved(image, "TIFF", compression=name), FIT), image) < 40
+
+
+def test_a_strip_that_is_too_short_for_its_rows_is_broken(draw: Renderer) -> None:
+    with pytest.raises(BrokenImage):
+        draw(tiff(grey(strip=64 * 20), GREY.tobytes()), FIT)
+
+
+def test_rows_beyond_any_picture_are_its_height(draw: Renderer) -> None:
+    assert difference(draw.picture(tiff(grey(rows=0xFFFF_FFFF), GREY.tobytes()), FIT), GREY) < 12
+
+
+@pytest.mark.parametrize(("signed", "bits"), [(True, 8), (True, 16), (True, 32), (False, 32)])
+def test_samples_without_a_white_are_unsupported(draw: Renderer, signed: bool, bits: int) -> None:
+    pixels = bytes(64 * 48 * bits // 8)
+    with pytest.raises(UnsupportedImage, match="cannot be shown"):
+        draw(tiff(grey(signed=signed, bits=bits, strip=len(pixels)), pixels), FIT)
+
+
+def test_twelve_bits_are_unsupported_and_not_broken(draw: Renderer) -> None:
+    with pytest.raises(UnsupportedImage):
+        draw(tiff(grey(bits=12, strip=64 * 48 * 3 // 2), bytes(64 * 48 * 3 // 2)), FIT)
+
+
+def test_a_directory_at_the_end_of_the_world_is_broken(draw: Renderer) -> None:
+    with pytest.raises(BrokenImage):
+        draw(tiff(grey(), GREY.tobytes(), big=True, offset=0xFFFF_FFFF_FFFF_FFFF), FIT)

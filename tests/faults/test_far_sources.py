@@ -1,0 +1,62 @@
+"""What goes wrong between a far origin and its spool, and leaves local pictures alone: a full disk, no descriptors."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from tests.far_origin import far_origin, photo, trickled
+from tests.faults.test_disk_full import fill
+from tests.serving import SAMPLES, await_that, serving
+from tests.sources.origin_server import OriginServer, body
+
+
+@pytest.fixture
+def origin() -> Iterator[OriginServer]:
+    with far_origin() as one:
+        one.answers |= {f"/{number}.jpg": body(photo(), Cache_Control="max-age=600") for number in range(20)}
+        yield one
+
+
+def settings(origin: OriginServer) -> dict[str, object]:
+    far = {"sources_shop_url": f"http://127.0.0.1:{origin.port}/", "sources_shop_networks": "127.0.0.0/8"}
+    return {"workers_count": 1, "disk_limit_bytes": 0, **far}
+
+
+def test_a_full_disk_under_the_spool_refuses_new_far_originals_alone(origin, disk):
+    """A small one takes the room of another that is kept; a larger one than all of them finds none."""
+    origin.answers["/large.png"] = body((SAMPLES / "cat.png").read_bytes())
+    with serving(**settings(origin), spool_path=disk / "spool") as server:
+        first = server.ask("/img/w_20/shop/0.jpg").status
+        filler = fill(disk)
+        small = [server.ask(f"/img/w_20/shop/{number}.jpg").status for number in (1, 2)]
+        large = server.ask("/img/w_20/shop/large.png")
+        local = [server.ask(f"/img/w_{width}/cat.png").status for width in range(20, 25)]
+        kept = server.ask("/img/w_20/shop/0.jpg").status
+        filler.unlink()
+
+        assert [first, *small, *local, kept] == [200] * 9
+        assert (large.status, large.json()["reason"], large.headers["Cache-Control"]) == (503, "disk", "no-store")
+        await_that(lambda: server.ask("/img/w_20/shop/large.png").status == 200, "there is room again")
+        await_that(lambda: "The spool of shop cannot be used" in server.log.read_text(), "it is in the log")
+
+
+def test_slow_origins_take_a_bounded_number_of_descriptors_and_give_them_back(origin):
+    origin.answers |= {f"/slow/{number}.jpg": trickled(photo()) for number in range(60)}
+    times = {"spool_fetch_seconds": 2, "fetch_total_seconds": 2, "spool_fetches": 20}
+    with serving(**settings(origin), **times) as server:
+        server.ask("/img/w_20/shop/0.jpg")
+        process = psutil.Process(server.process.pid)
+        await_that(lambda: len(server.workers()) == 2, "all workers are up")
+        before = process.num_fds()
+        with ThreadPoolExecutor(60) as pool:
+            asked = [pool.submit(server.ask, f"/img/w_20/shop/slow/{number}.jpg") for number in range(60)]
+            await_that(lambda: server.metric("imgserver_spool_waiting", source="shop") == 60, "all wait")
+            most = process.num_fds()
+            answers = [one.result() for one in asked]
+
+        assert {one.status for one in answers} == {504}
+        # Each of the 60 has its own connection; each of the 20 downloads a socket and a file.
+        assert most <= before + 60 + 2 * 20 + 5
+        await_that(lambda: process.num_fds() <= before + 1, "all are given back")

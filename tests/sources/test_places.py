@@ -1,0 +1,70 @@
+"""What an owner may write of a source, and how faults are told: in a sentence, and without secrets."""
+
+import re
+
+import pytest
+
+from imgserver.loading import BadSettings, load
+from tests.serving import ROOT
+
+EXAMPLES = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "originals.md").read_text(), re.MULTILINE | re.DOTALL)
+
+FAULTS = {
+    "both": ({"root": "/tmp", "url": "https://a.example/"}, "a source is a folder or an address, not both"),
+    "scheme": (
+        {"url": "ftp://user:hunter22@a.example/"},
+        "url: it begins with https://, http://, s3://, gs:// or az://",
+    ),
+    "user": ({"url": "https://user:hunter22@a.example/"}, '"https://...@a.example/" is not allowed; an address has no'),
+    "query": (
+        {"url": "https://a.example/?sig=hunter22"},
+        '"https://a.example/?..." is not allowed; an entry ends with',
+    ),
+    "star": ({"url": "https://*.example/"}, "one address without a *"),
+    "network": (
+        {"url": "https://a.example/", "networks": "10.0.0.0/33"},
+        'networks: "10.0.0.0/33" is not allowed; a network such as 10.1.0.0/16, or one address',
+    ),
+    "header": ({"url": "https://a.example/", "headers": "Bearer hunter22"}, "headers: line 1 is not allowed"),
+    "redirect": (
+        {"url": "https://a.example/", "redirects_to": "cdn.example"},
+        '"cdn.example" is not allowed; an address begins with http:// or https://',
+    ),
+    "written": ({"url": "https://a.example/", "writable": "true"}, "writable: a web server is only read"),
+    "no-bucket": ({"url": "s3://"}, "url: the address of an object store is s3://bucket/prefix"),
+    "store-query": ({"url": "s3://bucket?sig=hunter22"}, "url: the address of an object store is s3://bucket/prefix"),
+    "store-user": ({"url": "s3://key:hunter22@bucket"}, "url: the address of an object store is s3://bucket/prefix"),
+    "endpoint": ({"url": "s3://bucket", "endpoint": "minio:9000"}, "endpoint: an address such as https://"),
+    "store-headers": ({"url": "s3://bucket", "headers": "A: b"}, "belong to a url that begins with http"),
+    "folder-region": ({"region": "fra1"}, "belong to a url that begins with s3, gs or az"),
+}
+
+
+@pytest.mark.parametrize("section", ["SOURCE", "SOURCES_SHOP"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_one_sentence_that_names_the_source_and_no_secret(section, name):
+    given, sentence = FAULTS[name]
+    with pytest.raises(BadSettings) as refused:
+        load(None, {f"IMGSERVER_{section}_{key.upper()}": value for key, value in given.items()}, {})
+
+    (fault,) = refused.value.facts["faults"]
+    assert sentence in fault
+    assert fault.startswith(f"{section.lower().replace('_', '.')}: ")
+    assert "hunter22" not in fault
+
+
+def test_the_faults_of_addresses_are_told_as_well():
+    with pytest.raises(BadSettings) as refused:
+        load(None, {"IMGSERVER_REMOTE_ALLOWED": "a.example", "IMGSERVER_SOURCES_SHOP_URL": "s3://"}, {})
+
+    assert len(refused.value.facts["faults"]) == 2
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("]")[0].strip("["))
+def test_every_example_of_the_page_is_a_valid_configuration(example, tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text(example.replace('keys = ["..."]', f'keys = ["{"00" * 32}"]'))
+
+    loaded = load(file, {}, {})
+
+    assert any(origin.kind == "file" for origin in loaded.origins.values())

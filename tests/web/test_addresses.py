@@ -1,0 +1,156 @@
+"""Whole addresses in URLs, asked of a real server: who may name which.
+
+A signed URL opens ports 80 and 443 alone, so the origin of these tests listens on port 80 of a loopback address."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from imgserver.dialects.native.addresses import spell_remote
+from imgserver.signing import Key, Keyring
+from tests.far_origin import downloads, far_origin, photo
+from tests.serving import Answer, ServerProcess, await_that, serving
+from tests.sources.origin_server import OriginServer, body, redirect
+
+KEY, TIED = Key(bytes(range(32))), Key(bytes(range(100, 132)), frozenset({"photos"}))
+HOST = "127.0.0.80"
+CALM = {"Cache-Control": "max-age=600"}
+PHOTO = photo()
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[OriginServer]:
+    try:
+        with far_origin(HOST, port=80) as one:
+            yield one
+    except PermissionError:
+        pytest.skip("port 80 is not for this user: sysctl net.ipv4.ip_unprivileged_port_start=80")
+
+
+@pytest.fixture(scope="module")
+def server(origin) -> Iterator[ServerProcess]:
+    with serving(
+        workers_count=1,
+        disk_limit_bytes=0,
+        remote_enabled=True,
+        remote_allowed=f"http://{HOST}/open/",
+        remote_networks=f"{HOST}/32",
+        signing_keys=f"{KEY.spell()},{TIED.spell()}",
+    ) as running:
+        yield running
+
+
+def unsigned(path: str, options: str = "w_10") -> str:
+    return f"/img/{options}/{spell_remote(f'http://{HOST}{path}')}"
+
+
+def signed(path: str, options: str = "w_10", key: Key = KEY) -> str:
+    rest = unsigned(path, options).removeprefix("/img/")
+    # A tied key signs for its own sources only; here it signs what it must not.
+    return f"/img/s--{Keyring((Key(key.secret),)).sign(rest, source='photos')}--/{rest}"
+
+
+def refusal(answer: Answer) -> tuple[int, str, str]:
+    return answer.status, answer.headers["X-Imgserver-Error"], answer.headers["Cache-Control"]
+
+
+def test_an_address_on_the_list_is_for_everybody_in_all_three_spellings(server, origin):
+    origin.answers["/open/a.jpg"] = body(PHOTO, **CALM)
+    address = f"http://{HOST}/open/a.jpg"
+
+    answers = [
+        server.ask(f"/img/w_10/{spelt}")
+        for spelt in (address, address.replace(":", "%3A").replace("/", "%2F"), spell_remote(address))
+    ]
+
+    assert [one.status for one in answers] == [200, 200, 200]
+    assert len({one.headers["ETag"] for one in answers}) == 1
+    assert downloads(origin, "/open/a.jpg") == 1
+
+
+def test_an_address_that_is_not_on_the_list_is_refused_and_audited_and_never_asked(server, origin):
+    origin.answers["/other/a.jpg"] = body(PHOTO, **CALM)
+    before = server.metric("imgserver_security_events_total", event="source_denied", reason="not_listed")
+
+    assert refusal(server.ask(unsigned("/other/a.jpg"))) == (403, "source-denied", "no-store")
+
+    assert downloads(origin, "/other/a.jpg") == 0
+    assert server.metric("imgserver_security_events_total", event="source_denied", reason="not_listed") == before + 1
+
+
+def test_what_a_signed_url_has_opened_stays_closed_to_unsigned_ones(server, origin):
+    """Not even from memory, whatever was asked before, and by nobody's conditional request."""
+    origin.answers["/closed/a.jpg"] = body(PHOTO, **CALM)
+    opened = server.ask(signed("/closed/a.jpg"))
+    again = server.ask(signed("/closed/a.jpg"))
+
+    refused = [
+        server.ask(unsigned("/closed/a.jpg")),
+        server.ask(unsigned("/closed/a.jpg", "w_11")),
+        server.ask(unsigned("/closed/a.jpg"), headers={"If-None-Match": opened.headers["ETag"]}),
+        server.ask(unsigned("/closed/a.jpg"), "HEAD"),
+        server.ask(f"/img/w_10/http://{HOST}/closed/a.jpg"),
+        server.ask(signed("/closed/a.jpg").replace("/w_10/", "/w_11/")),
+    ]
+
+    assert (opened.status, again.status, again.cache_status) == (200, 200, "imgserver; hit")
+    assert {one.status for one in refused} == {403}
+    assert downloads(origin, "/closed/a.jpg") == 1
+    assert server.ask(signed("/closed/a.jpg")).status == 200
+
+
+def test_a_key_that_is_tied_to_a_source_opens_no_address(server, origin):
+    origin.answers["/closed/b.jpg"] = body(PHOTO, **CALM)
+
+    answer = server.ask(signed("/closed/b.jpg", key=TIED))
+
+    assert refusal(answer)[:2] == (403, "signature-refused")
+    assert downloads(origin, "/closed/b.jpg") == 0
+
+
+def test_a_signature_opens_no_other_port(server):
+    rest = f"w_10/{spell_remote(f'http://{HOST}:8080/a.jpg')}"
+
+    assert server.ask(f"/img/s--{Keyring((KEY,)).sign(rest, source='photos')}--/{rest}").status == 403
+
+
+def test_neither_signature_nor_list_opens_what_is_not_public(server):
+    before = server.metric("imgserver_security_events_total", event="address_blocked", reason="loopback")
+    rest = f"w_10/{spell_remote('http://127.0.0.1/a.jpg')}"
+
+    answer = server.ask(f"/img/s--{Keyring((KEY,)).sign(rest, source='photos')}--/{rest}")
+
+    assert refusal(answer)[:2] == (404, "not-found")
+    assert server.metric("imgserver_security_events_total", event="address_blocked", reason="loopback") == before + 1
+
+
+def test_a_redirect_of_a_listed_address_stays_on_the_list(server, origin):
+    """Also where a signed URL has opened what it leads to."""
+    origin.answers |= {
+        "/closed/c.jpg": body(PHOTO, **CALM),
+        "/open/there.jpg": redirect("/closed/c.jpg"),
+        "/open/inside.jpg": redirect("http://169.254.169.254/latest/meta-data"),
+    }
+    assert server.ask(signed("/closed/c.jpg")).status == 200
+
+    assert server.ask(unsigned("/open/there.jpg")).status == 403
+    assert server.ask(unsigned("/open/inside.jpg")).status == 403
+
+
+def test_a_link_that_ends_ends_for_its_copies_too(server, origin):
+    origin.answers["/closed/d.jpg"] = body(PHOTO, **CALM)
+    ends = int(time.time()) + 3
+    target = signed("/closed/d.jpg", f"exp_{ends}/w_10")
+    first = server.ask(target)
+    lifetime = int(first.headers["Cache-Control"].split(",")[0].removeprefix("max-age="))
+
+    assert first.status == 200
+    assert 0 <= lifetime <= 3
+    await_that(lambda: server.ask(target).status == 410, "it has ended", seconds=6)
+    assert server.ask(signed("/closed/d.jpg")).status == 200
+
+
+def test_without_a_list_and_without_signed_urls_no_address_is_read(tmp_path):
+    with serving(workers_count=1, disk_limit_bytes=0) as plain:
+        assert refusal(plain.ask(unsigned("/open/a.jpg")))[:2] == (403, "source-denied")
