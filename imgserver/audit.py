@@ -7,6 +7,7 @@ the log keeps the network.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Literal, Protocol
 
 from structlog.typing import FilteringBoundLogger
@@ -41,7 +42,7 @@ Event = Literal[
 REASONS: Mapping[Event, tuple[str, ...]] = {
     "signature_rejected": ("missing", "wrong", "no_key", "source"),
     "signature_expired": ("expired",),
-    "source_denied": ("malformed", "not_listed", "unknown", "port"),
+    "source_denied": ("no_remote", "not_listed", "port", "circle"),
     "address_denied": ("deny", "allow"),
     "address_blocked": (
         "unspecified",
@@ -68,8 +69,8 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
         "bad-source-path",
         "output-over-limit",
         "malformed-request",
-        "conflict",
         "body-timeout",
+        "conflict",
         "body-too-large",
         "unsupported-image",
         "broken-image",
@@ -78,7 +79,7 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
     ),
     "render_killed": ("timeout", "crash", "oom"),
     "key_quarantined": ("timeout", "crash", "oom"),
-    "auth_failed": ("admin_key", "no_key", "malformed", "unknown_key", "missing_scope", "too_many"),
+    "auth_failed": ("no_key", "malformed", "unknown_key", "missing_scope", "too_many"),
     "quota_exceeded": ("pictures", "uploads", "admin", "renditions"),
     "admin_action": ("purge", "sweep"),
     "keys_changed": ("reload",),
@@ -88,6 +89,7 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
     "config_weak": (
         "admin_key_short",
         "metrics_public",
+        "private_networks",
         "proxies_unknown",
         "svg_on",
         "unsigned_public",
@@ -101,6 +103,16 @@ LINES_PER_SECOND = 10
 PERIOD_SECONDS = 1.0
 # What owners do: every one is told, for information. The rest is a warning.
 ORDINARY: frozenset[Event] = frozenset({"admin_action", "keys_changed", "policy_changed"})
+
+# The id of the request under way and its client's address. What is begun for a request inherits it, so that sources,
+# which know of no requests, can tell whose address they refused.
+ASKED: ContextVar[tuple[str, str | None] | None] = ContextVar("asked", default=None)
+
+
+def asked() -> dict[str, Any]:
+    """The facts of the request under way; none where nobody has asked."""
+    found = ASKED.get()
+    return {} if found is None else {"request_id": found[0], "remote": found[1]}
 
 
 class Audit(Protocol):

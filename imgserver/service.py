@@ -14,6 +14,7 @@ from imgserver.degradation import Degradation, cheaper
 from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.flights import Flights
 from imgserver.orders import Edition, Kept, Order, Served
+from imgserver.plan import SourceRef
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendering import Rendering
@@ -51,6 +52,11 @@ class ImageService:
             self.cache.take_back()
             return None
         return rendition
+
+    def written(self, ref: SourceRef) -> None:
+        """The original is another now: nobody is answered by what was seen of it a moment ago."""
+        self.rendering.looks.forget(ref)
+        self.refusals.forget(ref)
 
     async def get(self, order: Order, criticality: Criticality = Criticality.NORMAL) -> Served:
         """Raises what the source, the waiting room and the engine raise; see `errors.py`."""

@@ -36,7 +36,7 @@ class UploadSettings:
     body_seconds: Annotated[float, Gt(0), Le(3600)] = 60.0
     space_bytes: Annotated[int, Ge(MIB)] = 512 * MIB
     path: Path = Path()
-    """Where the files of running uploads lie; `.` is the system's folder for temporary files."""
+    """Where the files of running uploads lie; empty is the system's folder for temporary files."""
     store: str = ""
     """The source that `store=` writes to."""
     allow_origin: str = ""

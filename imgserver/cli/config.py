@@ -95,8 +95,9 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def check(file: Path) -> None:
-    """Check FILE alone, without this shell's variables; names every fault. Settings in TOML, with the policy that
-    they name, or a policy in YAML.
+    """Check FILE alone; names every fault. Settings in TOML, with the policy that they name, or a policy in YAML.
+
+    Of this shell's variables only secrets count, such as IMGSERVER_SIGNING_KEYS: a file is no place for them.
 
     \b
     Examples:
@@ -107,8 +108,10 @@ def check(file: Path) -> None:
         _check_policy(file)
         return
     from imgserver.loading import load
+    from imgserver.settings import SECRETS, variable
 
-    loaded = load(file, {}, {})
+    secrets = {name: os.environ[name] for name in map(variable, SECRETS) if name in os.environ}
+    loaded = load(file, secrets, {})
     count = sum(origin.kind == "file" for origin in loaded.origins.values())
     click.echo(f"{file}: fine, {count} settings")
     if loaded.settings.security.policy != Path():

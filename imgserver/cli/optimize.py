@@ -51,6 +51,8 @@ def optimize(
         raise click.UsageError("--output and --in-place exclude each other")
     settings = read_settings(config, **{"workers.count": workers}).settings
     tasks = _tasks(files, output, in_place=in_place)
+    if not tasks:
+        click.echo("There are no pictures.", err=True)
     done = _run(tasks, _plan(options, settings), settings)
     if as_json:
         _print_json(done)

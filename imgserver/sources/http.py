@@ -22,7 +22,7 @@ from yarl import URL
 
 from imgserver import __version__
 from imgserver.addresses import OURS, REMOTE, Address, parse
-from imgserver.audit import Audit
+from imgserver.audit import Audit, asked
 from imgserver.errors import (
     BadSourcePath,
     DeadlineExceeded,
@@ -203,7 +203,7 @@ class HttpOrigin:
         return target
 
     def _deny_redirect(self, reason: str, target: Address) -> NoReturn:
-        self._audit("redirect_denied", reason=reason, source=self.name, host=target.host)
+        self._audit("redirect_denied", reason=reason, source=self.name, host=target.host, **asked())
         raise SourceDenied("the original's server redirects to where originals may not come from")
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -243,7 +243,7 @@ class HttpOrigin:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             cause = getattr(error, "os_error", None)
             if isinstance(cause, _Blocked) and address is not None:
-                self._audit("address_blocked", reason=cause.kind, source=self.name, host=address.host)
+                self._audit("address_blocked", reason=cause.kind, source=self.name, host=address.host, **asked())
             raise _translate(error) from error
 
 

@@ -24,6 +24,9 @@ class RecentLooks:
         if len(self._looks) > REMEMBERED:
             self._looks.popitem(last=False)
 
+    def forget(self, ref: SourceRef) -> None:
+        self._looks.pop(ref, None)
+
     def recall(self, ref: SourceRef) -> Fingerprint | None:
         look = self._looks.get(ref)
         if look is None or look[1] < self._clock():

@@ -8,13 +8,13 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, NoReturn, Protocol
 from urllib.parse import quote
 
 from annotated_types import Ge, Gt, Le
 
 from imgserver.addresses import PORTS, REMOTE, Address, parse
-from imgserver.audit import Audit
+from imgserver.audit import Audit, asked
 from imgserver.errors import BadSourcePath, NotFound, SourceDenied
 from imgserver.sources.allowed import AllowList, read
 from imgserver.sources.networks import Networks
@@ -22,6 +22,10 @@ from imgserver.sources.networks import Networks
 MIB = 1 << 20
 # An address is vouched for by the request that then fetches it; so many may stand between the two.
 VOUCHED = 16_384
+DENIED = {
+    "not_listed": "the server of this original is not on the list of those allowed",
+    "port": "a signature opens the ports 80 and 443 alone; addresses with other ones have to be on the list",
+}
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\x20-\x7e]+")
@@ -147,9 +151,9 @@ class Remote:
         except BadSourcePath as error:
             raise NotFound() from error
 
-    def _deny(self, address: Address, reason: str) -> None:
-        self._audit("source_denied", reason=reason, source=REMOTE, host=address.host)
-        raise SourceDenied("the server of this original is not on the list of those allowed")
+    def _deny(self, address: Address, reason: Literal["not_listed", "port"]) -> NoReturn:
+        self._audit("source_denied", reason=reason, source=REMOTE, host=address.host, **asked())
+        raise SourceDenied(DENIED[reason])
 
 
 def read_base(text: str) -> Address:

@@ -17,6 +17,7 @@ import orjson
 from aiohttp import web
 
 from imgserver import negotiation
+from imgserver.audit import asked
 from imgserver.caches.groups import ALL, is_group, key_group, original_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
@@ -73,7 +74,8 @@ class Purge:
         # First: a render that comes between must not find the original of before under the marks of after.
         swept = await self._forget_originals(wish, groups)
         counts = await self._cache.purge(groups)
-        self._door.audit("admin_action", reason="purge", wish=next(iter(wish)), key=key, memory=counts.memory)
+        told = {"wish": next(iter(wish)), "key": key, "memory": counts.memory}
+        self._door.audit("admin_action", reason="purge", **told, **asked())
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         left = counts.left if swept else {**counts.left, "originals": "going"}
         body = orjson.dumps({**facts, "told": counts.told, "swept": not left, "left": left})

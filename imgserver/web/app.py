@@ -196,7 +196,7 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
             door=app[DOOR],
             uploads=app[UPLOADS],
             tolls=Tolls(app[METRICS], app[AUDIT]),
-            store=Store.of(sources, settings.uploads.store, dialects.owners),
+            store=Store.of(sources, settings.uploads.store, dialects.owners, app[SERVICE].written),
             rereading=app[REREADING],
         )
     if gallery.is_open(settings.server):

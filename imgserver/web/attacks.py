@@ -16,6 +16,7 @@ from imgserver.errors import (
     OutputOverLimit,
     QuotaExceeded,
     SignatureRefused,
+    SourceDenied,
     TargetTooLong,
     UnsupportedImage,
 )
@@ -48,6 +49,7 @@ _AUDITED: Mapping[type[Exception], Callable[[Mapping[str, Any]], tuple[Event, st
     SignatureRefused: lambda facts: ("signature_rejected", facts.get("reason", OTHER)),
     Expired: lambda _: ("signature_expired", "expired"),
     # Who names no reason has told the audit himself.
+    SourceDenied: lambda facts: ("source_denied", facts["reason"]) if "reason" in facts else None,
     QuotaExceeded: lambda facts: ("quota_exceeded", facts["reason"]) if "reason" in facts else None,
 }
 

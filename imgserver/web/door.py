@@ -8,10 +8,9 @@ from functools import partial
 from aiohttp import hdrs, web
 
 from imgserver.apikeys import ApiKeys
-from imgserver.audit import Audit
+from imgserver.audit import Audit, asked
 from imgserver.errors import Forbidden, TooManyFailures, Unauthorized
 from imgserver.policy.networks import address_of, client_network
-from imgserver.web.middleware import ID
 
 FAILURES = 10
 WINDOW_SECONDS = 60.0
@@ -62,7 +61,7 @@ class Door:
         wrong ones.
         """
         address = _client(request.remote or "")
-        tell = partial(self.audit, "auth_failed", request_id=request.get(ID), route=route, remote=request.remote)
+        tell = partial(self.audit, "auth_failed", route=route, **asked())
         left = self._failures.left_seconds(address)
         if left > 0:
             tell(reason="too_many")

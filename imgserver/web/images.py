@@ -138,7 +138,8 @@ class ImageHandler:
         # Each of our fetches holds a place until the next is done: a few URLs that lead through us thirty times over
         # would hold them all.
         if asked.ref.source == REMOTE and OURS in request.headers.get(CDN_LOOP, ""):
-            raise SourceDenied("an address leads through one server of this kind, not through two")
+            detail = "an address leads through one server of this kind, not through two"
+            raise SourceDenied(detail, reason="circle")
         self._admit(asked)
         return None if asked.expires is None else expiry.seconds_left(asked.expires, now=time.time())
 

@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 from structlog.typing import FilteringBoundLogger
 
+from imgserver.audit import ASKED
 from imgserver.errors import ImgserverError, ServerFault
 from imgserver.metrics import IMAGE_ROUTE
 from imgserver.web import problem
@@ -29,8 +30,6 @@ READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 REQUEST_ID = istr("X-Request-Id")
 # Set on the request once it is known on which fields of it the answer, error or not, depends.
 VARY = web.RequestKey("vary", str)
-# The request's id, for handlers of anything but pictures: a hit does without.
-ID = web.RequestKey("id", str)
 # Set by a handler that has told the audit of the error it raises.
 AUDITED = web.RequestKey("audited", bool)
 
@@ -96,7 +95,6 @@ class Boundary:
         """The handler with everything that holds for all. `route` is its name in metrics and events."""
         ledger, ids = self._ledger, self._ids
         bare, identify = handler, None
-        is_image = route == IMAGE_ROUTE
 
         # A gate is put between by rebinding these names: where none is wanted, a hit pays for none.
         def door(gate: Gate) -> None:
@@ -109,8 +107,7 @@ class Boundary:
             if identify is not None:
                 request = identify(request)
             request_id = ids.of(request)
-            if not is_image:
-                request[ID] = request_id
+            ASKED.set((request_id, request.remote))
             ledger.in_progress += 1
             try:
                 if request.method not in methods:

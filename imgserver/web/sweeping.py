@@ -3,6 +3,7 @@
 import orjson
 from aiohttp import web
 
+from imgserver.audit import asked
 from imgserver.caches.tiered import Tiered
 from imgserver.web.door import Door
 
@@ -19,6 +20,6 @@ class Sweep:
         key = self._door.require(request, "purge", route="sweep")
         counts = await self._cache.sweep(seconds=SWEEP_SECONDS)
         removed = {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}
-        self._door.audit("admin_action", reason="sweep", key=key, **removed, left=dict(counts.left))
+        self._door.audit("admin_action", reason="sweep", key=key, **asked(), **removed, left=dict(counts.left))
         body = orjson.dumps({"removed": removed, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})

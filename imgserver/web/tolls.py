@@ -7,11 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
-from imgserver.audit import Audit
+from imgserver.audit import Audit, asked
 from imgserver.errors import ImgserverError
 from imgserver.metrics import Metrics
 from imgserver.web.findings import Finding
-from imgserver.web.middleware import AUDITED, ID
+from imgserver.web.middleware import AUDITED
 
 # Of the door; they have events of their own.
 AT_THE_DOOR = frozenset({401, 403, 429})
@@ -71,7 +71,7 @@ class Tolls:
         self._count(_result(error.status))
         if error.status < 500 and error.status not in AT_THE_DOOR:
             request[AUDITED] = True
-            self._audit("upload_rejected", reason=error.code, request_id=request.get(ID), remote=request.remote)
+            self._audit("upload_rejected", reason=error.code, **asked())
 
     def _count(self, result: str) -> None:
         self._metrics.uploads.labels(result).inc()

@@ -184,9 +184,7 @@ class UploadHandler:
     async def _stored(self, result: RenderResult, wants: Wants) -> str | None:
         if wants.store is None or self._store is None:
             return None
-        url = self._store.url(wants.store)
-        await self._store.source.store(wants.store, result.body, replace=wants.replace)
-        return url
+        return await self._store.keep(wants.store, result.body, replace=wants.replace)
 
 
 def _wants_json(request: web.Request) -> bool:

@@ -6,12 +6,13 @@ segment. The rest: `store`, `replace`, `data`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import PurePosixPath
 from urllib.parse import parse_qsl, quote
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.options import OPTIONS
+from imgserver.dialects.native.refusals import nearest
+from imgserver.dialects.native.wish import KEYS_BY_NAME
 from imgserver.errors import BadOption, BadRequest, BadSourcePath, Forbidden, ImgserverError, NotInThisBuild
 from imgserver.formats import FORMAT_OF_SUFFIX, WRITABLE
 from imgserver.negotiation import negotiate, offers
@@ -138,8 +139,7 @@ def _is_base64(value: str | None) -> bool:
 def _unknown(name: str, *, twice: bool) -> BadRequest:
     if twice:
         return BadRequest(f"{name}: written twice", argument=name)
-    known = {name: name for name in OWN} | {row.name: key for key, row in OPTIONS.items()}
-    found = get_close_matches(name[:60], known, n=1)
-    near = known[found[0]] if found else None
+    known = {name: name for name in OWN} | KEYS_BY_NAME
+    near = known.get(nearest(name, tuple(known)) or "")
     tail = f"; nearest: {near}" if near else f"; there are {', '.join((*OWN, *OPTIONS))}"
     return BadRequest(f"no parameter {name[:60]}{tail}", argument=name[:60], nearest=near)

@@ -31,6 +31,8 @@ def find(settings: Settings, policy: Policy) -> Iterator[tuple[str, str]]:
         yield "svg_on", "SVG originals are drawn: a filter may take all of its deadline"
     if settings.admin.key and len(settings.admin.key) < GOOD_KEY_CHARACTERS:
         yield "admin_key_short", f"admin.key has fewer than {GOOD_KEY_CHARACTERS} characters"
+    if settings.remote.networks:
+        yield "private_networks", "addresses in URLs may lead to remote.networks, which are not public"
     if settings.server.is_local:
         return
     bounded = settings.native.snap_widths and settings.quota.renditions_per_minute

@@ -55,6 +55,14 @@ def test_check_looks_at_the_file_alone(tmp_path: Path) -> None:
     assert run("check", str(file), IMGSERVER_WRONG="1") == f"{file}: fine, 1 settings\n"
 
 
+def test_check_takes_secrets_from_where_they_belong(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('[signing]\nmode = "required"')
+
+    assert run("check", str(file), IMGSERVER_SIGNING_KEYS="00" * 16) == f"{file}: fine, 1 settings\n"
+    assert CliRunner().invoke(main, ["config", "check", str(file)]).exit_code == 1
+
+
 def test_check_names_every_fault_and_fails(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[queue]\nroom = -7\nrom = 1")
@@ -123,3 +131,9 @@ def test_check_takes_a_policy_by_itself() -> None:
 @pytest.mark.parametrize("arguments", [("show", "--jsn"), ("chek",), ("check",)])
 def test_a_wrong_command_line_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert CliRunner().invoke(main, ["config", *arguments]).exit_code == 2
+
+
+def test_a_path_that_is_none_is_shown_as_none() -> None:
+    shown = {line.split()[0]: line.split()[1:] for line in run("show").splitlines() if line.startswith(("sou", "sec"))}
+
+    assert (shown["source.root"][0], shown["security.policy"]) == (".", ["default"])

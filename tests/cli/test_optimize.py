@@ -66,6 +66,12 @@ def test_without_a_place_for_them_results_are_only_told(folder):
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
+def test_a_folder_without_pictures_is_told_and_no_fault(tmp_path):
+    result = run(tmp_path)
+
+    assert (result.exit_code, result.stderr) == (0, "There are no pictures.\n")
+
+
 def test_in_place_a_file_is_replaced_by_less_and_keeps_its_permissions(folder):
     file = folder / "dogs.jpg"
     file.chmod(0o640)

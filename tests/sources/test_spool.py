@@ -976,4 +976,4 @@ async def test_a_download_called_off_twice_leaves_nothing(scene):
     await closing
 
     assert not scene.coming()
-    assert all(blocker.done() for blocker in blockers)
+    await eventually(lambda: all(blocker.done() for blocker in blockers))

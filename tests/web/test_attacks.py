@@ -17,6 +17,7 @@ from imgserver.audit import label_sets
 from imgserver.engine.job import Limits
 from imgserver.policy import Policy, Proxies
 from imgserver.settings import AdminSettings, HttpSettings, ServerSettings, Settings
+from imgserver.sources.places import Addresses
 from imgserver.web import weaknesses
 from imgserver.web.observation import of_workers
 from imgserver.workers import WorkerEvent
@@ -75,6 +76,7 @@ ATTACKS = [
     ("NUL in the path", "GET", "/img/good.png%00.txt", 400, ("path_rejected", "malformed")),
     ("symlink out of the root", "GET", "/img/out.png", 404, ("path_rejected", "outside")),
     ("symlink into a sibling of the same beginning", "GET", "/img/beside.png", 404, ("path_rejected", "outside")),
+    ("an address, where none is served", "GET", "/img/http://127.0.0.1/a.png", 403, ("source_denied", "no_remote")),
     ("admin without a key", "POST", "/api/admin/purge", 401, ("auth_failed", "no_key")),
 ]
 
@@ -131,6 +133,25 @@ def test_what_is_no_attack_is_no_event(attacked, target):
     attacked.ask(target)
 
     assert counts(attacked) == before
+
+
+FAR = [
+    ("/img/https://unlisted.example/a.png", 403, "source_denied", "not_listed"),
+    ("/img/http://localhost:1/a.png", 404, "address_blocked", "loopback"),
+]
+
+
+def test_an_address_that_is_refused_is_told_with_the_request_that_asked_for_it():
+    with serving(workers_count=1, remote_allowed="http://localhost:1/", log_level="debug") as server:
+        answers = [server.ask(target) for target, *_ in FAR]
+        await_that(lambda: len(told(server)) == len(FAR), "the events are written")
+        events = told(server)
+
+    assert [answer.status for answer in answers] == [status for _, status, *_ in FAR]
+    assert [(one["event"], one["reason"], one["request_id"], one["remote"]) for one in events] == [
+        (f"security.{event}", reason, answer.headers["X-Request-Id"], "127.0.0.0/24")
+        for (_, _, event, reason), answer in zip(FAR, answers, strict=True)
+    ]
 
 
 def test_every_series_of_the_audit_is_there_from_the_start(server):
@@ -247,6 +268,7 @@ HOPS = Policy(proxies=Proxies(hops=1))
         (Settings(limits=Limits(svg=True)), Policy(), ["svg_on"]),
         (Settings(admin=AdminSettings("0123456789abcdef")), Policy(), ["admin_key_short"]),
         (Settings(admin=AdminSettings(KEY)), Policy(), []),
+        (Settings(remote=Addresses(networks=("10.0.0.0/8",))), Policy(), ["private_networks"]),
         (Settings(server=OPEN), HOPS, ["unsigned_public", "metrics_public", "proxies_unknown"]),
         (Settings(server=OPEN, http=HttpSettings(metrics_public=False)), Policy(), ["unsigned_public"]),
     ],

@@ -5,7 +5,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from imgserver.dialects.native import NativeSettings
 from imgserver.engine.job import Limits
-from imgserver.errors import Expired, ImgserverError, NotFound, QuotaExceeded, SignatureRefused
+from imgserver.errors import Expired, ImgserverError, NotFound, QuotaExceeded, SignatureRefused, SourceDenied
 from imgserver.policy import Policy
 from imgserver.quota import QuotaSettings
 from imgserver.settings import HttpSettings, ServerSettings, Settings
@@ -32,6 +32,7 @@ def events_of(error: ImgserverError) -> list[dict[str, object]]:
             "source",
             {"key": "373a1c1c", "source": "shop"},
         ),
+        (SourceDenied("no", reason="circle"), "source_denied", "circle", {}),
         (Expired("over", reason="expired"), "signature_expired", "expired", {}),
         (QuotaExceeded("much", reason="renditions", retry_after=3), "quota_exceeded", "renditions", {}),
     ],

@@ -79,6 +79,26 @@ async def test_a_name_is_taken_once_unless_it_is_to_be_replaced(shop):
     assert statuses == [201, 409, 201]
 
 
+async def test_what_is_stored_is_answered_from_then_on(shop):
+    """Also to those who have just asked for what was there before, or for nothing."""
+    found = []
+    for wish in ("w=20", "w=30&replace=1"):
+        await shop.get("/img/f_info/a.jpg")
+        await post(shop, f"{wish}&store=a.jpg")
+        found.append((await (await shop.get("/img/f_info/a.jpg")).json())["original"]["width"])
+
+    assert found == [20, 30]
+
+
+@pytest.mark.parametrize("name", ["a.jpg/b.jpg", "a" * 300 + ".jpg"])
+async def test_a_name_that_nothing_can_have_is_told_as_such(shop, name):
+    await post(shop, "w=20&store=a.jpg")
+
+    answer = await post(shop, f"w=20&store={name}")
+
+    assert (answer.status, (await answer.json())["argument"]) == (400, "store")
+
+
 @pytest.mark.parametrize(
     "name", ["../a.jpg", "/a.jpg", "a//b.jpg", "./a.jpg", ".hidden.jpg", "x/.y/a.jpg", "a\\b.jpg", "a%00.jpg"]
 )

@@ -78,6 +78,16 @@ def test_options_come_one_way_or_the_other():
         read("options=q_80&w=800")
 
 
+@pytest.mark.parametrize(
+    ("name", "near"), [("wd", "w"), ("width", "w"), ("quality", "q"), ("stor", "store"), ("%%", None)]
+)
+def test_an_unknown_parameter_is_told_the_nearest_as_in_a_url(name, near):
+    with pytest.raises(BadRequest) as caught:
+        GRAMMAR.read([(name, "8")])
+
+    assert caught.value.facts["nearest"] == near
+
+
 def test_later_is_refused_by_name():
     with pytest.raises(NotInThisBuild, match="async"):
         read("async=1")

@@ -52,7 +52,8 @@ class Addresses:
 
     def _remote(self, address: str) -> SourceRef:
         if not self.remote:
-            raise SourceDenied("addresses of other hosts are not served: no remote source is configured")
+            detail = "addresses of other hosts are not served: no remote source is configured"
+            raise SourceDenied(detail, reason="no_remote")
         return SourceRef(REMOTE, str(parse(address)))
 
     def named(self, path: str) -> SourceRef:
