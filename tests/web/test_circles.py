@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.serving import ServerProcess, serving
+from tests.serving import ServerProcess, await_that, serving
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,13 @@ def test_an_address_of_another_server_is_fetched_but_not_what_that_would_fetch(i
     ) as outer:
         assert outer.ask(f"/img/w_20/{address}/w_40/cat.png").status == 200
         assert outer.ask(f"/img/w_20/{address}/w_40/http:/127.0.0.1:9/cat.png").status == 404
-    seen = [event for event in inner.events() if event.get("target", "").endswith(":9/cat.png")]
-    assert {(event["status"], event["error"]) for event in seen} == {(403, "source-denied")}
+
+    def seen() -> set[tuple[int, str]]:
+        events = [event for event in inner.events() if event.get("target", "").endswith(":9/cat.png")]
+        return {(event["status"], event["error"]) for event in events}
+
+    await_that(lambda: bool(seen()), "it is logged")
+    assert seen() == {(403, "source-denied")}
 
 
 @pytest.mark.parametrize("field", ["imgserver", "imgserver, cloud.example", "cloud.example; x=1, imgserver"])
