@@ -74,6 +74,14 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What a flight brings. `elsewhere`: another server on the same Redis rendered it, and this one waited."""
+
+    rendition: Rendition
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """A record found. `current`: of its original as it is now, as far as anybody can tell."""
 

@@ -13,7 +13,7 @@ from imgserver.caches.tiered import Found, Tiered
 from imgserver.degradation import Degradation, cheaper
 from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.flights import Flights
-from imgserver.orders import Edition, Kept, Order, Served
+from imgserver.orders import Edition, Kept, Made, Order, Served
 from imgserver.plan import SourceRef
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals
@@ -31,7 +31,7 @@ class ImageService:
     """
 
     cache: Tiered
-    flights: Flights[Rendition]
+    flights: Flights[Made]
     rendering: Rendering
     behind: Behind
     edition: Edition
@@ -94,8 +94,8 @@ class ImageService:
         return replace(await self._made(other, criticality), rung=rung)
 
     async def _made(self, order: Order, criticality: Criticality) -> Served:
-        rendition, joined = await self._fly(order, criticality)
-        return Served(rendition, "joined" if joined else "rendered")
+        made, joined = await self._fly(order, criticality)
+        return Served(made.rendition, "joined" if joined or made.elsewhere else "rendered")
 
     async def _refuse_again(self, order: Order) -> None:
         """Raises what this was refused with a moment ago, as long as its original is what it was.
@@ -122,7 +122,7 @@ class ImageService:
                 raise
             return True
 
-    async def _fly(self, order: Order, criticality: Criticality) -> tuple[Rendition, bool]:
+    async def _fly(self, order: Order, criticality: Criticality) -> tuple[Made, bool]:
         flight = self._flight(order)
         if not order.metered or criticality is Criticality.REFRESH or self.flights.is_aloft(flight):
             return await self.flights.join(flight, lambda: self._make_once(order, criticality))
@@ -161,20 +161,20 @@ class ImageService:
         with self._noting_absence(order):
             return await self.rendering.look(order.ref)
 
-    async def _make_once(self, order: Order, criticality: Criticality) -> Rendition:
+    async def _make_once(self, order: Order, criticality: Criticality) -> Made:
         """Once among all servers that share a Redis, as long as it answers; else once in this one."""
         lock, seconds = self.cache.lock, self.rendering.admission.deadline_seconds
         if lock is None:
-            return await self._make(order, criticality)
+            return Made(await self._make(order, criticality))
         turn = await lock.take(order.key, seconds=seconds)
         if not turn.ours and await lock.wait(order.key, seconds=seconds):
             kept = await self._judged(order, await self.cache.find_behind(order.key, order.groups))
             if kept is not None and kept.current:
-                return kept.rendition
+                return Made(kept.rendition, elsewhere=True)
         try:
             rendition = await self._make(order, criticality)
             await self.cache.written(order.key, seconds=WRITTEN_SECONDS)
-            return rendition
+            return Made(rendition)
         finally:
             await lock.release(order.key, turn)
 

@@ -21,13 +21,12 @@ from imgserver.flights import Flights
 from imgserver.grammar import Dialects
 from imgserver.logs import make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
-from imgserver.orders import Edition
+from imgserver.orders import Edition, Made
 from imgserver.plan import ImageRequest
 from imgserver.policy import Policy
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendering import Rendering
-from imgserver.rendition import Rendition
 from imgserver.service import ImageService
 from imgserver.settings import Settings
 from imgserver.sources.looks import RecentLooks
@@ -168,7 +167,7 @@ def _service(
     )
     return ImageService(
         cache=make_cache(settings, metrics, sources.forget),
-        flights=Flights[Rendition](),
+        flights=Flights[Made](),
         rendering=rendering,
         behind=Behind(),
         edition=Edition.of(settings.quality, Tags.of(settings.tags)),
