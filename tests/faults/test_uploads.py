@@ -2,8 +2,8 @@
 
 import contextlib
 import gzip
-import socket
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
