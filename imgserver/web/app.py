@@ -19,7 +19,7 @@ from imgserver.degradation import Degradation
 from imgserver.engine import child
 from imgserver.flights import Flights
 from imgserver.grammar import Dialects
-from imgserver.logs import make_logger, make_request_log
+from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.orders import Edition, Made
 from imgserver.plan import ImageRequest
@@ -106,9 +106,15 @@ def make_app(
             lifetimes.of_lag_probe(metrics),
         )
     )
-    metrics.watch(
+    _watch(app, sources, ledger, writer)
+    return app
+
+
+def _watch(app: web.Application, sources: Sources, ledger: Ledger, writer: LogWriter) -> None:
+    """Has the state read at each scrape."""
+    app[METRICS].watch(
         lambda: state.read(
-            service,
+            app[SERVICE],
             sources.spools,
             app[GUARD],
             ledger,
@@ -117,7 +123,6 @@ def make_app(
             dropped_lines=writer.dropped_lines,
         )
     )
-    return app
 
 
 def _api_keys(settings: Settings) -> ApiKeys:
