@@ -67,6 +67,8 @@ def test_all_workers_killed_again_and_again_come_back_each_time(own):
         await_that(lambda: own.ask(f"/img/w_{100 + number}/cat.png").status == 200, "pictures again", seconds=5)  # noqa: B023
     await_that(lambda: is_whole(own), "the pool is whole again", seconds=5)
 
+    assert own.ask("/readyz").status == 200
+
 
 def test_a_stopped_worker_is_killed_at_the_deadline_and_only_its_request_fails(own):
     for worker in own.workers():

@@ -111,7 +111,7 @@ async def test_a_fifo_a_socket_and_a_device_are_refused_without_waiting(source, 
     try:
         listener.bind(str(root / "socket.jpg"))
         for name in ("pipe.jpg", "null.jpg", "socket.jpg"):
-            await refused(source, name)
+            assert await refused(source, name) == await refused(source, "absent.jpg")
     finally:
         listener.close()
 
