@@ -30,8 +30,7 @@ class Board:
 
     async def fetch(self, groups: Sequence[str]) -> dict[str, str] | None:
         """The token of each group, "" where none is; None: Redis did not say."""
-        names = [self._link.name("mark", group) for group in groups]
-        replies = await self._link.read("marks", lambda pipe: pipe.mget(names))
+        replies = await self._link.read("marks", ("MGET", *(self._link.name("mark", group) for group in groups)))
         if replies is None or not isinstance(replies[0], list) or len(replies[0]) != len(groups):
             return None
         return {group: token_of(token) for group, token in zip(groups, replies[0], strict=True)}

@@ -2,7 +2,7 @@
 
 Nothing here raises for what Redis does or does not do. A user's command may cost `timeout_seconds` in all (place in the
 pool, connecting, answer; not what the event loop itself is late by), and nothing once a breaker is open: then only a
-probe in the background speaks to Redis.
+probe in the background speaks to Redis. Look-ups share lanes (`lanes.py`); what is written has the client's pool.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import aiojobs
+import hiredis
 from annotated_types import Ge, Gt, Le
 from redis import exceptions as faults
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -27,6 +28,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from imgserver.caches.address import address_of
 from imgserver.caches.breaker import Breaker
+from imgserver.caches.lanes import Answer, Command, Endpoint, Lanes
 from imgserver.caches.patience import Patience
 
 # What no user waits for (probes, purges, the subscription) has time, and connections of its own.
@@ -47,6 +49,7 @@ _TEXTS = {
     "NOAUTH": "auth",
     "WRONGPASS": "auth",
     "max number of clients": "clients",
+    "ERR max number of clients": "clients",
     "MASTERDOWN": "masterdown",
     "WRONGTYPE": "wrongtype",
 }
@@ -60,6 +63,7 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (faults.ConnectionError, "connection"),
     (OSError, "connection"),
     (faults.ResponseError, "response"),
+    (hiredis.ReplyError, "response"),
 )
 # While these last no write will succeed, but reads do; or nothing at all will.
 WRITE_FAULTS = frozenset({"oom", "misconf", "readonly"})
@@ -95,7 +99,7 @@ class RedisSettings:
 class LinkStatistics:
     """Totals since the start: `faults` by kind, probes' included; `bypassed` commands met an open breaker.
 
-    `connections` are those that requests use, by state (`idle`, `used`).
+    `connections` are those that requests use, by state: `idle` and `used` of the pool, `shared` by all look-ups.
     """
 
     connected: bool
@@ -124,6 +128,7 @@ class Link:
             raise ValueError("redis.namespace may have letters, digits, '.', '_' and '-' only")
         options = address_of(settings.url, settings.ca_file)
         quick = settings.timeout_seconds
+        self._lanes = Lanes(Endpoint.of(options), seconds=quick)
         self._quick = _client(options, connections=settings.connections, seconds=max(quick, PATIENT_SECONDS))
         self.patient = _client(options, connections=PATIENT_CONNECTIONS, seconds=PATIENT_SECONDS)
         self._observe = observe
@@ -150,19 +155,51 @@ class Link:
 
     async def close(self) -> None:
         await self._scheduler.close()
+        await self._lanes.close()
         for client in (self._quick, self.patient):
             await client.aclose(close_connection_pool=True)
 
-    async def read(self, op: str, fill: Fill) -> list[Any] | None:
-        """The replies to the commands that `fill` puts into a pipeline, an error in the place of each that failed.
+    async def read(self, op: str, *commands: Command) -> list[Any] | None:
+        """A reply per command, an error in the place of each that failed.
 
         None: no answer in time, or none was asked for. `op` is for the metrics.
         """
-        return await self._run(op, fill, self._reading)
+        side = self._reading
+        if side.breaker.is_open:
+            self._bypassed += 1
+            return None
+        lane = self._lanes.free()
+        begun = time.monotonic()
+        try:
+            replies, seconds = await (lane.ask(*commands) if lane is not None else self._ask(*commands))
+        except Exception as error:
+            # Any: what is on the other side need not be a Redis.
+            self._judge(error, side, time.monotonic() - begun)
+            return None
+        self._weigh(op, replies, side, seconds)
+        return replies
 
     async def write(self, op: str, fill: Fill) -> list[Any] | None:
-        """As `read`, behind the other breaker. None may also mean that it was done."""
-        return await self._run(op, fill, self._writing)
+        """As `read` for what `fill` puts into a pipeline, behind the other breaker. None may also mean that it was
+        done."""
+        side = self._writing
+        if side.breaker.is_open:
+            self._bypassed += 1
+            return None
+        patience = Patience(self.settings.timeout_seconds)
+        try:
+            # For all steps together: place in the pool, connecting, greeting, every reply.
+            async with patience:
+                async with self._quick.pipeline(transaction=False) as pipe:
+                    fill(pipe)
+                    replies = await pipe.execute(raise_on_error=False)
+                seconds = patience.listened()
+        except Exception as error:
+            # Any: a broken handshake meets code of the library that expects a whole one.
+            self._judge(error, side, patience.listened())
+            return None
+        self._weigh(op, replies, side, seconds)
+        return replies
 
     async def later(self, work: Callable[[], Awaitable[object]]) -> None:
         """Has it done in the background; dropped when too much waits already."""
@@ -184,35 +221,28 @@ class Link:
             bypassed=self._bypassed,
             faults=dict(self._faults),
             connections={
-                told["db.client.connection.state"]: count
-                for count, told in self._quick.connection_pool.get_connection_count()
+                "shared": len(self._lanes),
+                **{
+                    told["db.client.connection.state"]: count
+                    for count, told in self._quick.connection_pool.get_connection_count()
+                },
             },
         )
 
-    async def _run(self, op: str, fill: Fill, side: "_Side") -> list[Any] | None:
-        if side.breaker.is_open:
-            self._bypassed += 1
-            return None
+    async def _ask(self, *commands: Command) -> Answer:
+        """Connecting and answer have one time-out together."""
         patience = Patience(self.settings.timeout_seconds)
-        begun = time.monotonic()
-        try:
-            # For all steps together: place in the pool, connecting, greeting, every reply.
-            async with patience:
-                async with self._quick.pipeline(transaction=False) as pipe:
-                    fill(pipe)
-                    replies = await pipe.execute(raise_on_error=False)
-                seconds = patience.listened()
-        except Exception as error:
-            # Any: a broken handshake meets code of the library that expects a whole one.
-            self._judge(error, side, patience.listened())
-            return None
-        self._observe(op, time.monotonic() - begun)
+        async with patience:
+            answer = await (await self._lanes.opened()).ask(*commands)
+            return Answer(answer.replies, patience.listened())
+
+    def _weigh(self, op: str, replies: list[Any], side: "_Side", seconds: float) -> None:
+        self._observe(op, seconds)
         refusals = [reply for reply in replies if isinstance(reply, Exception)]
         for refusal in refusals:
             self._judge(refusal, side, seconds)
         if not refusals:
             side.breaker.succeeded(seconds)
-        return replies
 
     def _judge(self, error: Exception, side: "_Side", seconds: float) -> None:
         fault = _fault(error)
@@ -245,7 +275,8 @@ class Link:
             except Exception as error:
                 side.tell(error)
                 self._faults[_fault(error)] += 1
-                cheaply = type(error) is faults.ConnectionError and time.monotonic() - begun < CHEAP_SECONDS
+                refused = isinstance(error, OSError) or type(error) is faults.ConnectionError
+                cheaply = refused and time.monotonic() - begun < CHEAP_SECONDS
                 side.breaker.refuse(cheaply=cheaply)
             else:
                 side.answered(seconds)
@@ -261,7 +292,10 @@ class Link:
 
     async def _probe_read(self) -> object:
         # Not PING, which a Redis that cannot save its snapshot refuses while it answers every read.
-        return await self._quick.get(self.name("probe"))
+        (reply,), _ = await (await self._lanes.opened()).ask(("GET", self.name("probe")))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     async def _probe_write(self) -> object:
         return await self._quick.set(self.name("probe"), b"", px=60_000)

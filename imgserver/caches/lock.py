@@ -79,7 +79,7 @@ class RenderLock:
         pause = FIRST_LOOK_SECONDS
         while (left := deadline - time.monotonic()) > 0:
             await asyncio.sleep(min(left, pause * random.uniform(0.8, 1.2)))  # noqa: S311
-            replies = await self._link.read("locked", lambda pipe: pipe.exists(self._name(key)))
+            replies = await self._link.read("locked", ("EXISTS", self._name(key)))
             if replies is None or isinstance(replies[0], Exception):
                 return False
             if replies[0] == 0:

@@ -55,25 +55,32 @@ class RedisCache:
         self._dropped: Counter[str] = Counter()
 
     async def get(self, key: str, groups: Sequence[str] = ()) -> Rendition | None:
-        """The marks of `groups`, when given, are read in the same round trip, after the record."""
+        """The marks of `groups`, when given, are read in the same round trip, after the record.
+
+        What lies at the key and is no record is taken away, behind the caller's back.
+        """
         name = self._link.name(key)
-        limit = self._link.settings.item_bytes + HEAD_BYTES
-
-        def fill(pipe: Any) -> None:
-            pipe.exists(name)
-            # Not GET: whatever somebody put there, no more than a record's length comes over.
-            pipe.getrange(name, 0, limit)
-            if groups:
-                pipe.mget([self._link.name("mark", group) for group in groups])
-
+        # Not GET: whatever somebody put there, no more than a record's length comes over.
+        record = ("GETRANGE", name, 0, self._link.settings.item_bytes + HEAD_BYTES)
         asked = self._link.connected
-        replies = await self._link.read("get", fill)
-        if replies is None or _is_refusal(replies[1]):
+        if groups:
+            replies = await self._link.read("get", record, ("MGET", *(self._link.name("mark", one) for one in groups)))
+        else:
+            replies = await self._link.read("get", record)
+        if replies is None or _is_refusal(replies[0]):
             self._errors += asked
             self._bypassed += not asked
             return None
-        self._learn_marks(groups, replies[2:])
-        rendition = await self._opened(key, replies[0], replies[1])
+        self._learn_marks(groups, replies[1:])
+        rendition, data = None, replies[0]
+        try:
+            if type(data) is bytes and data:
+                rendition = decode(key, data)
+            else:
+                await self._odd(key, data)
+        except Corrupt as corrupt:
+            self._corrupt[corrupt.reason] += 1
+            await self._link.later(lambda: self.drop(key))
         self._hits += rendition is not None
         self._misses += rendition is None
         return rendition
@@ -124,18 +131,14 @@ class RedisCache:
             dropped_writes=dict(self._dropped),
         )
 
-    async def _opened(self, key: str, exists: Any, data: Any) -> Rendition | None:
-        """The reply as a rendition; whatever else lies at the key is taken away, behind the caller's back."""
-        if isinstance(data, bytes) and not (data == b"" and exists == 0):
-            try:
-                return decode(key, data)
-            except Corrupt as corrupt:
-                self._corrupt[corrupt.reason] += 1
-                await self._link.later(lambda: self.drop(key))
-        elif isinstance(data, Exception):
-            self._corrupt["type"] += 1
-            await self._link.later(lambda: self.drop(key))
-        return None
+    async def _odd(self, key: str, data: Any) -> None:
+        """Of a reply that can be no record: whether there is nothing, or Corrupt. Nothing and an empty text look the
+        same in a range."""
+        if isinstance(data, Exception):
+            raise Corrupt("type")
+        replies = await self._link.read("exists", ("EXISTS", self._link.name(key)))
+        if replies is not None and replies[0] == 1:
+            raise Corrupt("empty")
 
     def _learn_marks(self, groups: Sequence[str], replies: list[Any]) -> None:
         if replies and isinstance(replies[0], list) and len(replies[0]) == len(groups):

@@ -263,7 +263,7 @@ async def test_connecting_and_answer_together_have_one_time_out(redis_server):
     async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
         await cache.put(KEY, make_rendition())
         proxy.faults.delay_seconds = 0.035
-        await link_of(cache)._quick.connection_pool.disconnect()
+        await link_of(cache)._lanes.close()
 
         assert await cache.get(KEY) is None
         assert link_of(cache).statistics().timeouts == 1
