@@ -69,14 +69,25 @@ class PurgeMarks:
                 return False
         return True
 
+    def are_recent(self, groups: Iterable[str]) -> bool:
+        """Whether the board was looked at a moment ago, for each of them."""
+        looked, old = self._looked, self._clock() - COPY_SECONDS
+        for group in groups:  # noqa: SIM110
+            if looked.get(group, old) <= old:
+                return False
+        return True
+
     async def note(self, groups: Sequence[str]) -> Marks:
         """The marks to keep in a record. Call it before the original is opened; a copy some seconds old is safe."""
-        await self._look(groups)
+        if not self.are_recent(groups):
+            await self._look(groups)
         return self.at(groups)
 
     async def confirm(self, marks: Marks) -> bool:
         """`are_current`, after a look at the board where the copies are old."""
-        await self._look([group for group, _ in marks])
+        groups = [group for group, _ in marks]
+        if not self.are_recent(groups):
+            await self._look(groups)
         return self.are_current(marks)
 
     def at(self, groups: Iterable[str]) -> Marks:
@@ -144,9 +155,6 @@ class PurgeMarks:
 
     async def _look(self, groups: Sequence[str]) -> None:
         if self._shared is None:
-            return
-        old = self._clock() - COPY_SECONDS
-        if all(self._looked.get(group, float("-inf")) > old for group in groups):
             return
         tokens = await self._shared.fetch(groups)
         if tokens is not None:

@@ -18,13 +18,12 @@ from imgserver.caches.board import Board
 from imgserver.caches.disk import DiskCache, DiskSettings, DiskStatistics
 from imgserver.caches.link import Link, LinkStatistics, RedisSettings
 from imgserver.caches.lock import RenderLock
+from imgserver.caches.lookups import LookUps
 from imgserver.caches.marks import PurgeMarks
 from imgserver.caches.memory import MemoryCache, MemorySettings, MemoryStatistics
 from imgserver.caches.redis import RedisCache, RedisStatistics
 from imgserver.caches.sweeps import Sweeps, Swept
 from imgserver.caches.writes import Wish, Writes
-from imgserver.errors import Unavailable
-from imgserver.flights import Flights
 from imgserver.rendition import Marks, Rendition
 
 MIB = 1 << 20
@@ -126,7 +125,7 @@ class Tiered:
         tiers: list[DiskCache | RedisCache | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
         self._tiers = [tier for tier in tiers if tier is not None]
         self._writes = Writes(self._carry_out, limit_bytes=settings.write_bytes)
-        self._look_ups = Flights[Found | None]()
+        self._look_ups = LookUps[Found | None]()
         self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=CLOSE_SECONDS)
         self._sweeps: dict[str, Sweeps] = {}
         if disk is not None:
@@ -160,7 +159,6 @@ class Tiered:
 
     async def close(self) -> None:
         """Gives waiting writes two seconds."""
-        await self._look_ups.close()
         await self._writes.drain(seconds=CLOSE_SECONDS)
         await self._scheduler.close()
         await self.marks.save()
@@ -193,19 +191,16 @@ class Tiered:
             return rendition, "memory"
         if not self._tiers or self._writes.is_going(key):
             return None
-        # Each for itself, a crowd would keep Redis' connections from one another for longer than the time-out, and that
-        # would be taken for a fault of Redis.
-        try:
-            found, _ = await self._look_ups.join(key, lambda: self.find_behind(key, groups))
-        except Unavailable:
-            return None
+        # Each for itself, a crowd would have one record fetched a thousand times. That takes longer than the time-out,
+        # and would be taken for a fault of Redis.
+        found = await self._look_ups.join(key, lambda: self.find_behind(key, groups))
         # Who joined may have asked after a purge that the look-up did not know of.
         return found if found is not None and self._is_usable(found[0]) else None
 
     async def find_behind(self, key: str, groups: Sequence[str] = ()) -> Found | None:
         """What disk or Redis has now: a look-up that began before the call may have come too early."""
         for tier in self._tiers:
-            rendition = await (tier.get(key, groups) if isinstance(tier, RedisCache) else tier.get(key))
+            rendition = await (tier.get(key, self._unsure(groups)) if isinstance(tier, RedisCache) else tier.get(key))
             if rendition is None:
                 continue
             if not self._is_over(rendition) and await self.marks.confirm(rendition.marks):
@@ -214,6 +209,14 @@ class Tiered:
             tier.note_stale()
             self.drop(key)
         return None
+
+    def _unsure(self, groups: Sequence[str]) -> Sequence[str]:
+        """Those whose marks are to be asked for with a record: none while news of purges come in by themselves."""
+        return () if self._listening and self.marks.are_recent(groups) else groups
+
+    @property
+    def _listening(self) -> bool:
+        return self._board is not None and self._board.listening
 
     def _in_memory(self, key: str) -> Rendition | None:
         rendition = self.memory.get(key)
@@ -278,7 +281,7 @@ class Tiered:
             disk=self.disk.statistics() if self.disk is not None else None,
             redis=self.redis.statistics() if self.redis is not None else None,
             link=self._link.statistics() if self._link is not None else None,
-            listening=self._board is not None and self._board.listening,
+            listening=self._listening,
             purges=self._purges,
             writes=len(self._writes),
             write_bytes=self._writes.bytes,

@@ -223,6 +223,31 @@ async def test_a_purge_empties_the_memory_of_other_replicas_within_a_second(open
     await eventually(lambda: there.disk.statistics().entries == 1)
 
 
+def marks_asked_for(server) -> int:
+    return server.admin.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"]
+
+
+async def test_marks_are_not_asked_for_with_each_record_while_news_of_purges_come_in(opened, redis_server):
+    tiered = await opened(redis=redis_server.url, memory_bytes=0)
+    await rendered(tiered)
+    groups = groups_of(REF, key=KEY)
+    before = marks_asked_for(redis_server)
+    found = [await tiered.get(KEY, groups) for _ in range(20)]
+
+    assert all(found)
+    assert marks_asked_for(redis_server) == before
+
+
+async def test_marks_come_with_each_record_while_no_news_can_come(opened, redis_server, monkeypatch):
+    tiered = await opened(redis=redis_server.url, memory_bytes=0)
+    await rendered(tiered)
+    groups = groups_of(REF, key=KEY)
+    monkeypatch.setattr(tiered._board, "listening", False)
+    redis_server.admin.set(f"imgserver:mark:{source_group(REF)}", "purged elsewhere, unheard")
+
+    assert await tiered.get(KEY, groups) is None
+
+
 async def test_a_replica_that_could_not_hear_forgets_its_memory_when_it_hears_again(opened, redis_server):
     async with proxied(redis_server.port) as proxy:
         here = await opened(redis=redis_server.url)
