@@ -47,6 +47,10 @@ class Refusals:
         self._table: OrderedDict[Hashable, Refusal] = OrderedDict()
         self._repeated = 0
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether anything is remembered of it, in force or not."""
+        return key in self._table
+
     def recall(self, key: Hashable, marks: Marks) -> Refusal | None:
         """What holds now."""
         refusal = self._table.get(key)

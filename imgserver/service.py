@@ -102,6 +102,8 @@ class ImageService:
 
         A flood of one bad URL costs one look per second and a render now and then.
         """
+        if order.key not in self.refusals and order.ref not in self.refusals:
+            return
         marks = self.cache.marks.at(order.groups)
         absent = self.refusals.recall(order.ref, self._marks_of_original(order))
         if absent is not None:

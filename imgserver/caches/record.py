@@ -7,7 +7,7 @@ file, a flipped bit or an older schema is `Corrupt`, never a wrong picture.
 """
 
 import struct
-from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -126,36 +126,28 @@ def _header(key: str, rendition: Rendition) -> bytes:
     return header
 
 
-def _is_text(value: object) -> bool:
-    return type(value) is str
+_TEXT = (str,)
+_WHOLE = (int,)
+_WHOLE_OR_NONE = (int, type(None))
+_NUMBER = (int, float)
+_TIME = (int, float, type(None))
 
-
-def _is_whole(value: object) -> bool:
-    return type(value) is int
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_time(value: object) -> bool:
-    return value is None or _is_number(value)
-
-
-def _is_whole_or_none(value: object) -> bool:
-    return value is None or _is_whole(value)
-
-
-# One check per field of the header, in the order of `_header`.
-_CHECKS: tuple[Callable[[Any], bool], ...] = (
-    *(_is_text,) * 3,
-    *(_is_whole,) * 4,
-    *(_is_text,) * 2,
-    *(_is_whole_or_none,) * 2,
-    *(_is_number,) * 2,
-    *(_is_time,) * 2,
-    lambda value: type(value) is list and len(value) <= _MARKS_LIMIT,
+# What each field of the header may be, in the order of `_header`.
+_TYPES: tuple[tuple[type, ...], ...] = (
+    *(_TEXT,) * 3,
+    *(_WHOLE,) * 4,
+    *(_TEXT,) * 2,
+    *(_WHOLE_OR_NONE,) * 2,
+    *(_NUMBER,) * 2,
+    *(_TIME,) * 2,
+    (list,),
 )
+
+
+@lru_cache(maxsize=256)
+def _are_fields(types: tuple[type, ...]) -> bool:
+    """Of true headers there are a few dozen combinations."""
+    return all(one in allowed for one, allowed in zip(types, _TYPES, strict=True))
 
 
 def _fields(header: bytes) -> list[Any]:
@@ -163,18 +155,20 @@ def _fields(header: bytes) -> list[Any]:
         fields = orjson.loads(header)
     except orjson.JSONDecodeError as error:
         raise Corrupt("header") from error
-    if type(fields) is not list or len(fields) != len(_CHECKS):
+    if type(fields) is not list or len(fields) != len(_TYPES):
         raise Corrupt("header")
-    if not all(check(field) for check, field in zip(_CHECKS, fields, strict=True)):
+    if not _are_fields(tuple(map(type, fields))) or len(fields[-1]) > _MARKS_LIMIT:
         raise Corrupt("header")
     return fields
 
 
 def _marks(pairs: list[Any]) -> Marks:
+    marks = []
     for pair in pairs:
-        if type(pair) is not list or len(pair) != 2 or not (_is_text(pair[0]) and _is_text(pair[1])):
+        if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str or type(pair[1]) is not str:
             raise Corrupt("header")
-    return tuple((group, token) for group, token in pairs)
+        marks.append((pair[0], pair[1]))
+    return tuple(marks)
 
 
 def _rendition(fields: list[Any], body: bytes) -> Rendition:

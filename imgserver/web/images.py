@@ -36,6 +36,8 @@ REMEMBERED_CHOICES: Final = 8
 METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 ALLOW = ", ".join(METHODS)
 CDN_LOOP = istr("CDN-Loop")
+PRIORITY = istr("Priority")
+SEC_PURPOSE = istr("Sec-Purpose")
 _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 
 # Every field that tells caches how long.
@@ -280,9 +282,10 @@ def _preflight() -> web.Response:
 
 def criticality_of(request: web.Request) -> Criticality:
     """Hints only (RFC 9218; Sec-Purpose): they decide who is shed first, never what is answered."""
-    if request.headers.get("Sec-Purpose", "").startswith("prefetch"):
+    if request.headers.get(SEC_PURPOSE, "").startswith("prefetch"):
         return Criticality.LOW
-    urgency = _URGENCY.search(request.headers.get("Priority", ""))
+    priority = request.headers.get(PRIORITY)
+    urgency = _URGENCY.search(priority) if priority is not None else None
     if urgency is None or urgency[1] == "3":
         return Criticality.NORMAL
     return Criticality.URGENT if urgency[1] < "3" else Criticality.LOW
