@@ -213,7 +213,7 @@ def _pictures(app: web.Application, settings: Settings, sources: Sources, dialec
 
     def adopt(new: Settings) -> None:
         dialects.adopt(new)
-        handler.forget()
+        handler.wishes.forget()
 
     app[REREADING].follow(adopt)
     return handler

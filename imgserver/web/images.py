@@ -2,20 +2,16 @@
 
 import re
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict, istr
 
-from imgserver import expiry, freshness, negotiation, ranges
+from imgserver import expiry, freshness, ranges
 from imgserver.addresses import OURS, REMOTE
 from imgserver.admission import Criticality
 from imgserver.dialects import Dialect
 from imgserver.errors import NotFound, SourceDenied
-from imgserver.freshness import Terms
 from imgserver.negotiation import NO_HINTS, Hints
 from imgserver.orders import Order, Served
 from imgserver.plan import ImageRequest
@@ -26,12 +22,7 @@ from imgserver.web.answers import Picture, Ready, date_line, is_plain, spell
 from imgserver.web.fields import CACHE_STATUS, CDN_CACHE_CONTROL, MADE, Wardrobe, hit_status, stale_status
 from imgserver.web.middleware import VARY, is_preflight
 from imgserver.web.pieces import body_of
-
-# Parsed targets are kept so that a hit does not parse: at most so many, and none longer than this.
-REMEMBERED_TARGETS: Final = 8192
-REMEMBERED_LENGTH: Final = 512
-# A URL that leaves all to the client has 72 choices; real visitors bring a handful.
-REMEMBERED_CHOICES: Final = 8
+from imgserver.web.wishes import Choice, Wish, Wishes
 
 METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 ALLOW = ", ".join(METHODS)
@@ -42,38 +33,6 @@ _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 
 # Every field that tells caches how long.
 LIFETIMES = (hdrs.CACHE_CONTROL, CDN_CACHE_CONTROL)
-
-
-@dataclass(slots=True)
-class Choice:
-    """One concrete order of a wish, with the header fields of the rendition it last gave and what these depend on.
-
-    `head` and `unmodified` are the fields spelled for 200 and 304, but for Cache-Status: that is in `passing`, the
-    fields of the second of the epoch that is in `second`.
-    """
-
-    order: Order
-    of: tuple[str, int | None, float | None] | None = None
-    fields: CIMultiDict[str] = field(default_factory=CIMultiDict)
-    head: bytes = b""
-    unmodified: bytes = b""
-    second: int = 0
-    passing: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A parsed target, with a choice per offer and hints (just one where nothing varies).
-
-    `guarded`: whether it may be answered is asked each time; neither a remembered target nor a kept picture knows.
-    """
-
-    request: ImageRequest
-    guarded: bool
-    negotiated: bool
-    vary: str
-    terms: Terms
-    choices: dict[Hashable, Choice]
 
 
 class ImageHandler:
@@ -92,19 +51,14 @@ class ImageHandler:
         self._service = service
         self._admit = admit
         self._wardrobe = Wardrobe(settings)
-        self._version_parameter = settings.version_parameter
         self._timed = settings.server_timing
-        self._wishes: OrderedDict[str, Wish] = OrderedDict()
-
-    def forget(self) -> None:
-        """Parsed targets, once the dialect reads them otherwise: a URL that it refuses by now must not be answered."""
-        self._wishes.clear()
+        self.wishes = Wishes(dialect, settings.version_parameter)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})
         begun = time.perf_counter() if self._timed else 0.0
-        wish = self._wish(request.raw_path)
+        wish = self.wishes.of(request.raw_path)
         left = self._guard(wish.request, request) if wish.guarded else None
         choice = self._choice(wish, request)
         rendition, served = self._service.at_hand(choice.order), None
@@ -166,46 +120,15 @@ class ImageHandler:
         else:
             headers[CACHE_STATUS] = MADE[served.outcome]
 
-    def _wish(self, target: str) -> Wish:
-        wish = self._wishes.get(target)
-        if wish is None:
-            wish = self._parse(target)
-            if len(target) <= REMEMBERED_LENGTH:
-                self._remember(target, wish)
-        return wish
-
-    def _parse(self, target: str) -> Wish:
-        request = self._dialect.parse(target)
-        terms = Terms(versioned=freshness.is_versioned(target, self._version_parameter))
-        guarded = request.expires is not None or request.ref.source == REMOTE
-        return Wish(request, guarded, negotiation.is_negotiated(request.plan), negotiation.vary(request), terms, {})
-
-    def _remember(self, target: str, wish: Wish) -> None:
-        self._wishes[target] = wish
-        if len(self._wishes) > REMEMBERED_TARGETS:
-            self._wishes.popitem(last=False)
-
     def _choice(self, wish: Wish, request: web.Request) -> Choice:
-        offers: tuple[str, ...] = ()
-        hints = NO_HINTS
         if wish.vary:
             request[VARY] = wish.vary
-            if wish.negotiated:
-                offers = negotiation.offers(request.headers.get(hdrs.ACCEPT))
-            if wish.request.hints:
-                hints = negotiation.read_hints(request.headers, wish.request.hints)
-        # Tuples of words are found faster than hints, which most URLs do not ask for.
-        key: Hashable = offers if hints is NO_HINTS else (offers, hints)
-        choice = wish.choices.get(key)
-        if choice is None:
-            if len(wish.choices) >= REMEMBERED_CHOICES:
-                wish.choices.clear()
-            choice = wish.choices[key] = Choice(self._order(wish, request.raw_path, offers, hints))
-        return choice
+        offers, hints = wish.told(request.headers)
+        return wish.chosen(offers, hints) or wish.choose(offers, hints, self._order(wish, offers, hints))
 
-    def _order(self, wish: Wish, target: str, offers: tuple[str, ...], hints: Hints) -> Order:
+    def _order(self, wish: Wish, offers: tuple[str, ...], hints: Hints) -> Order:
         """Read again with the hints, where a number of the plan stands for them."""
-        asked = wish.request if hints == NO_HINTS else self._dialect.parse(target, hints)
+        asked = wish.request if hints == NO_HINTS else self._dialect.parse(wish.target, hints)
         return self._service.edition.order(asked, offers, save_data=hints.save_data)
 
     async def _get(self, wish: Wish, order: Order, request: web.Request) -> Served:

@@ -24,7 +24,8 @@ from imgserver.settings import HttpSettings
 from imgserver.testing import make_rendition
 from imgserver.web import problem
 from imgserver.web.fields import Wardrobe
-from imgserver.web.images import REMEMBERED_CHOICES, ImageHandler
+from imgserver.web.images import ImageHandler
+from imgserver.web.wishes import REMEMBERED_CHOICES
 from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
 
 KEY = "a key of sixteen characters"
@@ -427,6 +428,6 @@ async def test_what_is_remembered_of_a_url_is_bounded_whatever_clients_hint_at()
             answer = await handler(make_mocked_request("GET", "/img/w_auto,q_auto/cat.png", headers=asked))
             bodies.add(answer.body)
 
-    (wish,) = handler._wishes.values()
+    wish = handler.wishes.known("/img/w_auto,q_auto/cat.png")
     assert len(bodies) == 2 * len(WIDTHS)
     assert len(wish.choices) <= REMEMBERED_CHOICES

@@ -1,0 +1,124 @@
+"""Wishes: targets that were parsed, remembered with what they came to, so that a hit does not parse."""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import hdrs
+from multidict import CIMultiDict
+
+from imgserver import freshness, negotiation
+from imgserver.addresses import REMOTE
+from imgserver.dialects import Dialect
+from imgserver.freshness import Terms
+from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.orders import Order
+from imgserver.plan import ImageRequest
+
+# Parsed targets are kept, at most so many, and none longer than this.
+REMEMBERED_TARGETS: Final = 8192
+REMEMBERED_LENGTH: Final = 512
+# A URL that leaves all to the client has 72 choices; real visitors bring a handful.
+REMEMBERED_CHOICES: Final = 8
+
+
+@dataclass(slots=True)
+class Choice:
+    """One concrete order of a wish, with the header fields of the rendition it last gave and what these depend on.
+
+    `head` and `unmodified` are the fields spelled for 200 and 304, but for Cache-Status: that is in `passing`, the
+    fields of the second of the epoch that is in `second`.
+    """
+
+    order: Order
+    of: tuple[str, int | None, float | None] | None = None
+    fields: CIMultiDict[str] = field(default_factory=CIMultiDict)
+    head: bytes = b""
+    unmodified: bytes = b""
+    second: int = 0
+    passing: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A parsed target, with a choice per offer and hints (just one where nothing varies).
+
+    `guarded`: whether it may be answered is asked each time; neither a remembered target nor a kept picture knows.
+    """
+
+    target: str
+    request: ImageRequest
+    guarded: bool
+    negotiated: bool
+    vary: str
+    terms: Terms
+    choices: dict[Hashable, Choice]
+
+    def told(self, headers: Mapping[str, str]) -> tuple[tuple[str, ...], Hints]:
+        """What of a request's fields the answer depends on: its offers and hints."""
+        if not self.vary:
+            return (), NO_HINTS
+        offers = negotiation.offers(headers.get(hdrs.ACCEPT)) if self.negotiated else ()
+        hints = negotiation.read_hints(headers, self.request.hints) if self.request.hints else NO_HINTS
+        return offers, hints
+
+    def chosen(self, offers: tuple[str, ...], hints: Hints) -> Choice | None:
+        """What was made of these before."""
+        return self.choices.get(_key(offers, hints))
+
+    def choose(self, offers: tuple[str, ...], hints: Hints, order: Order) -> Choice:
+        if len(self.choices) >= REMEMBERED_CHOICES:
+            self.choices.clear()
+        choice = self.choices[_key(offers, hints)] = Choice(order)
+        return choice
+
+
+class Wishes:
+    """The most recent ones, by target."""
+
+    def __init__(self, dialect: Dialect, version_parameter: str) -> None:
+        self._dialect = dialect
+        self._version_parameter = version_parameter
+        self._known: OrderedDict[str, Wish] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def known(self, target: str) -> Wish | None:
+        return self._known.get(target)
+
+    def of(self, target: str) -> Wish:
+        """Raises what the dialect raises for a target that it does not read."""
+        wish = self._known.get(target)
+        if wish is None:
+            wish = self._parse(target)
+            if len(target) <= REMEMBERED_LENGTH:
+                self._remember(wish)
+        return wish
+
+    def forget(self) -> None:
+        """Once the dialect reads targets otherwise: a URL that it refuses by now must not be answered."""
+        self._known.clear()
+
+    def _parse(self, target: str) -> Wish:
+        request = self._dialect.parse(target)
+        return Wish(
+            target,
+            request,
+            guarded=request.expires is not None or request.ref.source == REMOTE,
+            negotiated=negotiation.is_negotiated(request.plan),
+            vary=negotiation.vary(request),
+            terms=Terms(versioned=freshness.is_versioned(target, self._version_parameter)),
+            choices={},
+        )
+
+    def _remember(self, wish: Wish) -> None:
+        self._known[wish.target] = wish
+        if len(self._known) > REMEMBERED_TARGETS:
+            self._known.popitem(last=False)
+
+
+def _key(offers: tuple[str, ...], hints: Hints) -> Hashable:
+    # Tuples of words are found faster than hints, which most URLs do not ask for.
+    return offers if hints is NO_HINTS else (offers, hints)
