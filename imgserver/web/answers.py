@@ -1,15 +1,18 @@
 """Answers of the image handler. A hit is sent as bytes that were spelled before.
 
-The framework spells each head anew, from a dictionary it also copies and checks: a third of what a hit takes. What is
-the same for every hit of a rendition is spelled once here; what differs (Cache-Status, Date, the request's id) follows.
+The framework spells each head anew, from a dictionary it also copies and checks: a third of what a hit takes there.
+What is the same for every hit of a rendition is spelled once here; what differs (Cache-Status, Date, the request's id)
+follows.
 """
 
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
+from typing import NamedTuple
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 
 from imgserver.freshness import http_date
 from imgserver.web.pieces import PIECE_BYTES, write_pieces
@@ -26,17 +29,36 @@ class Picture(Told, web.Response):
     """Fully dressed, spelled by the framework: the answer to everything but plain hits."""
 
 
+class Spelled(NamedTuple):
+    """The answer to a GET on an HTTP/1.1 connection that stays open, but for the request's id.
+
+    `head` ends with a field's line end, `passing` are the fields of this second.
+    """
+
+    outcome: str
+    status: int
+    head: bytes
+    passing: bytes
+    body: bytes
+
+    def begin(self, request_id: str) -> bytes:
+        return b"%b%bX-Request-Id: %b\r\n\r\n" % (self.head, self.passing, request_id.encode())
+
+    def whole(self, request_id: str) -> bytes:
+        # One piece: two would be two system calls.
+        return b"%b%bX-Request-Id: %b\r\n\r\n%b" % (self.head, self.passing, request_id.encode(), self.body)
+
+
 class Ready(Told, web.StreamResponse):
-    """A GET's answer on an HTTP/1.1 connection that stays open, sent in one piece unless it is large."""
+    """A spelled answer, sent in one piece unless it is large."""
 
     keep_alive = True
 
-    def __init__(self, outcome: str, *, head: bytes, passing: bytes, body: bytes, status: int = 200) -> None:
-        """`head` ends with a field's line end, `passing` are the fields of this second."""
-        super().__init__(status=status)
-        self.outcome, self.length = outcome, len(body)
+    def __init__(self, spelled: Spelled) -> None:
+        super().__init__(status=spelled.status)
+        self.outcome, self.length = spelled.outcome, len(spelled.body)
         self.request_id = ""
-        self._head, self._passing, self.body = head, passing, body
+        self.spelled = spelled
         self._out: AbstractStreamWriter | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
@@ -48,24 +70,17 @@ class Ready(Told, web.StreamResponse):
         out, self._out = self._out, None
         if out is None:
             return
-        identity = self.request_id.encode()
         if self.length > PIECE_BYTES:
-            await out.write(b"%b%bX-Request-Id: %b\r\n\r\n" % (self._head, self._passing, identity))
-            await write_pieces(out, self.body)
+            await out.write(self.spelled.begin(self.request_id))
+            await write_pieces(out, self.spelled.body)
             await out.write_eof()
         else:
-            # One write: two would be two system calls.
-            await out.write_eof(b"%b%bX-Request-Id: %b\r\n\r\n%b" % (self._head, self._passing, identity, self.body))
+            await out.write_eof(self.spelled.whole(self.request_id))
 
 
-def is_plain(request: web.Request) -> bool:
-    """Whether `Ready` can answer it."""
-    return (
-        request.method == hdrs.METH_GET
-        and request.version == HttpVersion11
-        and request.keep_alive
-        and hdrs.RANGE not in request.headers
-    )
+def is_plain(request: web.Request | RawRequestMessage) -> bool:
+    """Whether a spelled answer fits it, if its connection stays open."""
+    return request.method == hdrs.METH_GET and request.version == HttpVersion11 and hdrs.RANGE not in request.headers
 
 
 def spell(status: int, fields: Iterable[tuple[str, str]]) -> bytes:

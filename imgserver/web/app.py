@@ -39,7 +39,7 @@ from imgserver.web.gate import Gate
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.ledger import Ledger
-from imgserver.web.middleware import Boundary, Handler
+from imgserver.web.middleware import AtOnce, Boundary, Handler
 from imgserver.web.policies import Policies
 from imgserver.web.reload import Reloads
 from imgserver.web.rereading import Rereading
@@ -63,6 +63,7 @@ UPLOADS = web.AppKey("uploads", Uploads)
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
+AT_ONCE: web.AppKey[AtOnce] = web.AppKey("at_once")
 
 MOUNT = "/img/"
 
@@ -189,6 +190,7 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     routes = Routes(app.router, boundary)
     pictures = _pictures(app, settings, sources, dialects)
     app[PICTURES] = routes.add(MOUNT + ANYTHING, pictures, IMAGE_ROUTE, images.METHODS)
+    app[AT_ONCE] = boundary.at_once(pictures.at_once, IMAGE_ROUTE)
     health.setup(routes, app[HEALTH], app[DOOR], app[METRICS], public=settings.http.metrics_public)
     admin.setup(routes, app[SERVICE], dialects.owners, app[DOOR], sources)
     if settings.uploads.access != "off":

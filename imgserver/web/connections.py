@@ -21,7 +21,8 @@ from aiohttp.web_protocol import RequestHandler
 from imgserver.errors import MalformedRequest
 from imgserver.settings import ServerSettings
 from imgserver.web import problem
-from imgserver.web.middleware import SECURITY, Handler
+from imgserver.web.middleware import SECURITY, AtOnce, Handler
+from imgserver.web.shortcut import HEADER_END, Shortcut
 from imgserver.web.targets import in_origin_form
 
 # What the framework calls with a request, whichever factory made it.
@@ -31,8 +32,6 @@ RequestFactory = Callable[..., web.BaseRequest]
 
 # What a client has to take of its answer in `write_seconds`, at least: of a large one, so much; of the rest, all.
 WRITTEN_BYTES = 64 << 10
-
-HEADER_END = b"\r\n\r\n"
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -50,11 +49,11 @@ class Guard:
 
 
 class GuardedHandler(RequestHandler):
-    """One connection."""
+    """One connection. What `at_once` answers never reaches the framework."""
 
-    __slots__ = ("_guard", "_header_timer", "_wire", "_write_timer")
+    __slots__ = ("_at_once", "_guard", "_header_timer", "_remote", "_wire", "_write_timer")
 
-    def __init__(self, server: web.Server, guard: Guard, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: web.Server, guard: Guard, loop: asyncio.AbstractEventLoop, at_once: AtOnce) -> None:
         settings = guard.settings
         super().__init__(
             server,
@@ -66,6 +65,8 @@ class GuardedHandler(RequestHandler):
             auto_decompress=False,
         )
         self._guard = guard
+        self._at_once = at_once
+        self._remote: str | None = None
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._wire: asyncio.Transport | None = None
@@ -74,12 +75,17 @@ class GuardedHandler(RequestHandler):
         self._guard.open += 1
         self._wire = cast(asyncio.Transport, transport)
         super().connection_made(transport)
+        self._remote = _address_of(transport)
+        self._parser = cast(Any, Shortcut(self._parser, self._answer_at_once))
         if self._guard.open > self._guard.settings.connections:
             self.force_close()
 
     def data_received(self, data: bytes) -> None:
-        waiting = len(self._messages)
+        waiting, taken = len(self._messages), self._request_count
         super().data_received(data)
+        if self._request_count > taken and not self._messages:
+            self._stop_timer()
+            return
         if len(self._messages) > waiting and getattr(self._messages[-1][0], "upgrade", False):
             self._judge_upgrade(data, requests=len(self._messages) - waiting)
         if self._waits_for_header():
@@ -87,6 +93,28 @@ class GuardedHandler(RequestHandler):
                 self._header_timer = self._loop.call_later(self._guard.settings.header_seconds, self._close_overdue)
         elif self._header_timer is not None:
             self._stop_timer()
+
+    def _answer_at_once(self, message: RawRequestMessage) -> bool:
+        """Not while an answer is under way or its client is behind: both are the framework's to wait for."""
+        waiter, wire = self._waiter, self._wire
+        if waiter is None or waiter.done() or self._messages or self._paused or wire is None:
+            return False
+        answer = self._at_once(message, self._remote)
+        if answer is None:
+            return False
+        wire.write(answer)
+        self._count_request()
+        return True
+
+    def _count_request(self) -> None:
+        """What the framework notes of each request; the connection may rest as long as after any other."""
+        self._request_count += 1
+        if self._manager is not None:
+            self._manager.requests_count += 1
+        self._keepalive = True
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     def _judge_upgrade(self, data: bytes, *, requests: int) -> None:
         """Nothing is upgraded to here, and the parser drops what comes in one packet behind such a request: the answer
@@ -175,6 +203,12 @@ class GuardedHandler(RequestHandler):
             self._header_timer = None
 
 
+def _address_of(transport: asyncio.BaseTransport) -> str | None:
+    """As the framework tells it of each request."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, list | tuple) else peer
+
+
 def _reset(transport: asyncio.Transport) -> None:
     """Without the reset the kernel would go on sending to them what it holds, on its own memory."""
     with contextlib.suppress(OSError):
@@ -195,12 +229,20 @@ class GuardedSite(web.SockSite):
     the first bytes of their target, and looking a route up costs as much as all else that a hit needs."""
 
     def __init__(
-        self, runner: web.AppRunner, listener: socket.socket, guard: Guard, *, mount: str, pictures: Handler
+        self,
+        runner: web.AppRunner,
+        listener: socket.socket,
+        guard: Guard,
+        *,
+        mount: str,
+        pictures: Handler,
+        at_once: AtOnce,
     ) -> None:
         super().__init__(runner, listener, backlog=guard.settings.backlog)
         self._guard = guard
         self._mount = mount
         self._pictures = pictures
+        self._at_once = at_once
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
@@ -209,7 +251,7 @@ class GuardedSite(web.SockSite):
         server.request_handler = self._with_lane(server.request_handler)
         server.request_factory = _in_origin_form(server.request_factory)
         self._server = await loop.create_server(
-            lambda: GuardedHandler(server, self._guard, loop), sock=self._sock, backlog=self._backlog
+            lambda: GuardedHandler(server, self._guard, loop, self._at_once), sock=self._sock, backlog=self._backlog
         )
 
     def _with_lane(self, routed: AnyHandler) -> AnyHandler:

@@ -2,9 +2,10 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, istr
 
 from imgserver import expiry, freshness, ranges
@@ -18,10 +19,10 @@ from imgserver.plan import ImageRequest
 from imgserver.rendition import Rendition
 from imgserver.service import ImageService
 from imgserver.settings import HttpSettings
-from imgserver.web.answers import Picture, Ready, date_line, is_plain, spell
+from imgserver.web.answers import Picture, Ready, Spelled, date_line, is_plain, spell
 from imgserver.web.fields import CACHE_STATUS, CDN_CACHE_CONTROL, MADE, Wardrobe, hit_status, stale_status
 from imgserver.web.middleware import VARY, is_preflight
-from imgserver.web.pieces import body_of
+from imgserver.web.pieces import PIECE_BYTES, body_of
 from imgserver.web.wishes import Choice, Wish, Wishes
 
 METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
@@ -36,7 +37,7 @@ LIFETIMES = (hdrs.CACHE_CONTROL, CDN_CACHE_CONTROL)
 
 
 class ImageHandler:
-    """Answers `/img/...`. What can be answered from memory never awaits anything."""
+    """Answers `/img/...`: what memory has `at_once`, to a plain request that was read before; all else as a handler."""
 
     def __init__(
         self,
@@ -69,16 +70,28 @@ class ImageHandler:
         if served is not None and served.rung:
             headers = self._wardrobe.dress_degraded(wish.request, choice.order, served, now)
             return self._finished(request, headers, served, left=left, begun=begun)
-        of = rendition.etag, rendition.modified, rendition.fresh_until
-        if choice.second != now or choice.of != of:
-            self._dress(choice, wish, rendition, now)
+        self._dress(choice, wish, rendition, now)
         is_hit = served is None or served.outcome == "hit"
-        if is_hit and left is None and not self._timed and is_plain(request):
-            return _ready(request, choice, rendition)
+        if is_hit and left is None and not self._timed and is_plain(request) and request.keep_alive:
+            return Ready(_spelled(request.headers, choice, rendition))
         headers = choice.fields.copy()
         if served is not None and not is_hit:
             self._tell(headers, served, now)
         return self._finished(request, headers, served or Served(rendition, "hit", "memory"), left=left, begun=begun)
+
+    def at_once(self, message: RawRequestMessage) -> Spelled | None:
+        """What memory has for a target that was answered before; None: the handler has to be asked."""
+        wish = self.wishes.known(message.path)
+        if wish is None or wish.guarded or self._timed or not is_plain(message):
+            return None
+        choice = wish.chosen(*wish.told(message.headers))
+        if choice is None or choice.of is None or choice.length > PIECE_BYTES:
+            return None
+        rendition = self._service.at_hand(choice.order)
+        if rendition is None:
+            return None
+        self._dress(choice, wish, rendition, int(time.time()))
+        return _spelled(message.headers, choice, rendition)
 
     def _finished(
         self, request: web.Request, headers: CIMultiDict[str], served: Served, *, left: int | None, begun: float
@@ -101,13 +114,15 @@ class ImageHandler:
 
     def _dress(self, choice: Choice, wish: Wish, rendition: Rendition, now: int) -> None:
         of = rendition.etag, rendition.modified, rendition.fresh_until
+        if choice.second == now and choice.of == of:
+            return
         if choice.of != of:
             fields = self._wardrobe.dress(wish.request, choice.order, rendition, wish.terms)
             choice.head = spell(200, [*fields.items(), (hdrs.CONTENT_LENGTH, str(len(rendition.body)))])
             choice.unmodified = spell(
                 304, ((name, value) for name, value in fields.items() if name != hdrs.CONTENT_TYPE)
             )
-            choice.fields = fields
+            choice.fields, choice.length = fields, len(rendition.body)
         status = choice.fields[CACHE_STATUS] = hit_status(rendition, now)
         choice.passing = f"{CACHE_STATUS}: {status}\r\n".encode() + date_line(now)
         choice.of, choice.second = of, now
@@ -140,10 +155,10 @@ class ImageHandler:
             raise NotFound(f"{error.detail}; {wish.request.mistaken}") from error
 
 
-def _ready(request: web.Request, choice: Choice, rendition: Rendition) -> Ready:
-    if _is_not_modified(request, rendition):
-        return Ready("not_modified", head=choice.unmodified, passing=choice.passing, body=b"", status=304)
-    return Ready("hit", head=choice.head, passing=choice.passing, body=rendition.body)
+def _spelled(asked: Mapping[str, str], choice: Choice, rendition: Rendition) -> Spelled:
+    if _is_not_modified(asked, rendition):
+        return Spelled("not_modified", 304, choice.unmodified, choice.passing, b"")
+    return Spelled("hit", 200, choice.head, choice.passing, rendition.body)
 
 
 def _end(headers: CIMultiDict[str], seconds: int) -> None:
@@ -153,8 +168,7 @@ def _end(headers: CIMultiDict[str], seconds: int) -> None:
             headers[name] = expiry.bounded(headers[name], seconds=seconds)
 
 
-def _is_not_modified(request: web.Request, rendition: Rendition) -> bool:
-    asked = request.headers
+def _is_not_modified(asked: Mapping[str, str], rendition: Rendition) -> bool:
     none_match, modified_since = asked.get(hdrs.IF_NONE_MATCH), asked.get(hdrs.IF_MODIFIED_SINCE)
     return bool(none_match or modified_since) and freshness.is_not_modified(
         none_match=none_match, modified_since=modified_since, etag=rendition.etag, modified=rendition.modified
@@ -162,7 +176,7 @@ def _is_not_modified(request: web.Request, rendition: Rendition) -> bool:
 
 
 def _answer(request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str) -> Picture:
-    if _is_not_modified(request, rendition):
+    if _is_not_modified(request.headers, rendition):
         del headers[hdrs.CONTENT_TYPE]
         return _picture("not_modified", headers, b"", status=304)
     if hdrs.RANGE in request.headers and request.method == hdrs.METH_GET:

@@ -10,7 +10,7 @@ from imgserver.logs import RequestLog, cut
 from imgserver.metrics import IMAGE_ROUTE
 from imgserver.tallies import Tallies
 from imgserver.web import problem
-from imgserver.web.answers import Told
+from imgserver.web.answers import Spelled, Told
 
 # Probes and scrapes come every few seconds for ever; they are counted, and logged only when something is wrong.
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
@@ -22,6 +22,9 @@ KEY = re.compile(r"([?&][^=&]*(?:key|token|secret|password|auth|signature)[^=&]*
 FACTS: web.RequestKey[Mapping[str, Any]] = web.RequestKey("facts", Mapping[str, Any])
 # What the trade calls the status of an answer that nobody waited for.
 CLIENT_LEFT = 499
+
+# Method, target and client's address of a request.
+Asked = tuple[str, str, str | None]
 
 
 class Ledger:
@@ -41,16 +44,23 @@ class Ledger:
         else:
             outcome, length = _outcome(route, response.status), response.content_length or 0
             error = response.headers.get(problem.CODE)
-        self._enter(request, route, response.status, outcome, request_id, seconds, length, error)
+        more = request.get(FACTS, {}) if route != IMAGE_ROUTE else {}
+        asked = request.method, request.raw_path, request.remote
+        self._enter(asked, route, response.status, outcome, request_id, seconds, length, error, more)
+
+    def answered_at_once(self, asked: Asked, spelled: Spelled, *, route: str, request_id: str, seconds: float) -> None:
+        length = len(spelled.body)
+        self._enter(asked, route, spelled.status, spelled.outcome, request_id, seconds, length, None, {})
 
     def left(self, request: web.Request, *, route: str, request_id: str, seconds: float) -> None:
         self.disconnects += 1
         outcome = "left" if route == IMAGE_ROUTE else ""
-        self._enter(request, route, CLIENT_LEFT, outcome, request_id, seconds, 0, None)
+        asked = request.method, request.raw_path, request.remote
+        self._enter(asked, route, CLIENT_LEFT, outcome, request_id, seconds, 0, None, {})
 
     def _enter(  # positional: it is entered for every hit
         self,
-        request: web.Request,
+        asked: Asked,
         route: str,
         status: int,
         outcome: str,
@@ -58,26 +68,26 @@ class Ledger:
         seconds: float,
         length: int,
         error: str | None,
+        more: Mapping[str, Any],
     ) -> None:
-        method = request.method
+        method, target, remote = asked
         self.tallies.count(route, method if method in METHODS else "other", status, length=length, seconds=seconds)
         if outcome:
             self.tallies.outcomes[outcome] += 1
         if route in QUIET_ROUTES and status < 500:
             return
-        more = request.get(FACTS, {}) if route != IMAGE_ROUTE else {}
         self._log(
             {
                 "request_id": request_id,
                 "method": method,
-                "target": _shown(request.raw_path, route),
+                "target": _shown(target, route),
                 "route": route,
                 "status": status,
                 "outcome": outcome or None,
                 "error": error,
                 "bytes": length,
                 "seconds": round(seconds, 6),
-                "remote": request.remote,
+                "remote": remote,
                 **more,
             }
         )

@@ -9,10 +9,11 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
 from multidict import istr
 from structlog.typing import FilteringBoundLogger
 
@@ -20,11 +21,13 @@ from imgserver.audit import ASKED
 from imgserver.errors import ImgserverError, ServerFault
 from imgserver.metrics import IMAGE_ROUTE
 from imgserver.web import problem
-from imgserver.web.answers import Picture, Ready
+from imgserver.web.answers import Picture, Ready, Spelled
 from imgserver.web.ledger import Ledger
 from imgserver.web.targets import ASTERISK
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# The whole answer to a message from that address, or None: it has to go the long way.
+AtOnce = Callable[[RawRequestMessage, str | None], bytes | None]
 
 READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 REQUEST_ID = istr("X-Request-Id")
@@ -55,8 +58,8 @@ class RequestIds:
         self._start = secrets.token_hex(6)
         self._count = itertools.count(1)
 
-    def of(self, request: web.Request) -> str:
-        given = request.headers.get(REQUEST_ID)
+    def of(self, headers: Mapping[str, str]) -> str:
+        given = headers.get(REQUEST_ID)
         if given is not None and _HARMLESS_ID.fullmatch(given):
             return given
         return f"{self._start}-{next(self._count):x}"
@@ -106,7 +109,7 @@ class Boundary:
             begun = time.perf_counter()
             if identify is not None:
                 request = identify(request)
-            request_id = ids.of(request)
+            request_id = ids.of(request.headers)
             ASKED.set((request_id, request.remote))
             ledger.in_progress += 1
             try:
@@ -130,10 +133,38 @@ class Boundary:
             ledger.answered(request, response, route=route, request_id=request_id, seconds=seconds)
             return response
 
+        self._watch_gate(door)
+        return bounded
+
+    def at_once(self, find: Callable[[RawRequestMessage], Spelled | None], route: str) -> AtOnce:
+        """The same around what is answered without the framework. Where a gate stands before the route, nothing is."""
+        ledger, ids = self._ledger, self._ids
+        gated = False
+
+        def door(gate: Gate) -> None:
+            nonlocal gated
+            gated = gate.has_proxies or gate.around(elsewhere, route) is not elsewhere
+
+        def answer(message: RawRequestMessage, remote: str | None) -> bytes | None:
+            if gated:
+                return None
+            begun = time.perf_counter()
+            spelled = find(message)
+            if spelled is None:
+                return None
+            request_id = ids.of(message.headers)
+            asked = message.method, message.path, remote
+            seconds = time.perf_counter() - begun
+            ledger.answered_at_once(asked, spelled, route=route, request_id=request_id, seconds=seconds)
+            return spelled.whole(request_id)
+
+        self._watch_gate(door)
+        return answer
+
+    def _watch_gate(self, door: Callable[[Gate], None]) -> None:
         self._doors.append(door)
         if self._gate is not None:
             door(self._gate)
-        return bounded
 
     def _answer(self, request: web.Request, error: Exception, request_id: str) -> web.Response:
         if isinstance(error, web.HTTPException):

@@ -15,7 +15,7 @@ from aiohttp import web
 from imgserver.errors import ServerFault
 from imgserver.logs import route_standard_logging
 from imgserver.settings import ServerSettings, Settings
-from imgserver.web.app import GUARD, HEALTH, LOGGER, MOUNT, PICTURES, RELOADS, SERVICE, make_app
+from imgserver.web.app import AT_ONCE, GUARD, HEALTH, LOGGER, MOUNT, PICTURES, RELOADS, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
 
 # New objects between two looks of the garbage collector; a few MB at most wait for it.
@@ -72,7 +72,7 @@ async def _serve(
     )
     try:
         await runner.setup()
-        site = GuardedSite(runner, listener, app[GUARD], mount=MOUNT, pictures=app[PICTURES])
+        site = GuardedSite(runner, listener, app[GUARD], mount=MOUNT, pictures=app[PICTURES], at_once=app[AT_ONCE])
         await site.start()
         _settle_memory()
         app[LOGGER].info("server.ready", url=site.name, workers=app[SERVICE].rendering.workers.count)

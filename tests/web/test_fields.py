@@ -426,7 +426,7 @@ async def test_what_is_remembered_of_a_url_is_bounded_whatever_clients_hint_at()
         for saving in ("on", "off"):
             asked = {"Sec-CH-Width": str(width), "Save-Data": saving}
             answer = await handler(make_mocked_request("GET", "/img/w_auto,q_auto/cat.png", headers=asked))
-            bodies.add(answer.body)
+            bodies.add(answer.spelled.body)
 
     wish = handler.wishes.known("/img/w_auto,q_auto/cat.png")
     assert len(bodies) == 2 * len(WIDTHS)
