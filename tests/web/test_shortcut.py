@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from imgserver.settings import DefaultSource, HttpSettings, ServerSettings, Settings
+from imgserver.signing import Key, Keyring, SigningSettings
 from imgserver.sources import looks
 from imgserver.web.app import AT_ONCE, GUARD, MOUNT, PICTURES, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
@@ -204,6 +205,20 @@ async def test_what_was_purged_is_not_taken(scene):
     assert scene.taken == [False]
 
 
+async def test_a_link_with_an_end_is_not_taken(tmp_path, monkeypatch):
+    """Whoever has parsed it before still has to look at the clock."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    key = Key(bytes(range(32)))
+    rest = f"exp_{int(time.time()) + 60}/w_40/cat.png"
+    target = f"/img/s--{Keyring((key,)).sign(rest, source='photos')}--/{rest}"
+    async with scene_of(signing=SigningSettings(keys=(key.spell(),))) as scene:
+        await scene.warm(target)
+        answer = await scene.ask(get(target))
+
+        assert b"\r\nCache-Status: imgserver; hit" in answer
+        assert scene.taken == [False]
+
+
 async def test_stages_and_hints_are_not_left_out(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     async with scene_of(http=HttpSettings(server_timing=True, client_hints=True)) as scene:
@@ -274,6 +289,16 @@ def test_a_connection_rests_as_long_as_after_any_other_answer(strict):
         begun = time.monotonic()
         assert connection.recv(1) == b""
         assert time.monotonic() - begun < 2.5
+
+
+def test_a_connection_that_only_had_hits_ends_when_it_has_rested(strict):
+    strict.ask(PICTURE)
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=8) as connection:
+        connection.sendall(get(PICTURE))
+        assert b"200 OK" in connection.recv(65536)
+        begun = time.monotonic()
+        assert connection.recv(1) == b""
+        assert 1.5 < time.monotonic() - begun < 4
 
 
 def test_a_header_that_never_ends_behind_a_hit_is_cut_off(strict):
