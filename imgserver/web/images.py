@@ -81,11 +81,11 @@ class ImageHandler:
 
     def at_once(self, message: RawRequestMessage) -> Spelled | None:
         """What memory has for a target that was answered before; None: the handler has to be asked."""
-        wish = self.wishes.known(message.path)
-        if wish is None or wish.guarded or self._timed or not is_plain(message):
+        known = self.wishes.recall(message.path, message.headers)
+        if known is None or self._timed or not is_plain(message):
             return None
-        choice = wish.chosen(*wish.told(message.headers))
-        if choice is None or choice.of is None or choice.length > PIECE_BYTES:
+        wish, choice = known
+        if choice.length > PIECE_BYTES:
             return None
         rendition = self._service.at_hand(choice.order)
         if rendition is None:

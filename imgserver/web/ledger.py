@@ -76,21 +76,19 @@ class Ledger:
             self.tallies.outcomes[outcome] += 1
         if route in QUIET_ROUTES and status < 500:
             return
-        self._log(
-            {
-                "request_id": request_id,
-                "method": method,
-                "target": _shown(target, route),
-                "route": route,
-                "status": status,
-                "outcome": outcome or None,
-                "error": error,
-                "bytes": length,
-                "seconds": round(seconds, 6),
-                "remote": remote,
-                **more,
-            }
-        )
+        facts = {
+            "request_id": request_id,
+            "method": method,
+            "target": _shown(target, route),
+            "route": route,
+            "status": status,
+            "outcome": outcome or None,
+            "error": error,
+            "bytes": length,
+            "seconds": round(seconds, 6),
+            "remote": remote,
+        }
+        self._log({**facts, **more} if more else facts)
 
 
 def _shown(target: str, route: str) -> str:

@@ -89,6 +89,14 @@ class Wishes:
     def known(self, target: str) -> Wish | None:
         return self._known.get(target)
 
+    def recall(self, target: str, headers: Mapping[str, str]) -> tuple[Wish, Choice] | None:
+        """Of what was answered before, as long as nobody has to be asked whether it may be answered again."""
+        wish = self._known.get(target)
+        if wish is None or wish.guarded:
+            return None
+        choice = wish.chosen(*wish.told(headers)) if wish.vary else wish.choices.get(())
+        return (wish, choice) if choice is not None and choice.of is not None else None
+
     def of(self, target: str) -> Wish:
         """Raises what the dialect raises for a target that it does not read."""
         wish = self._known.get(target)
