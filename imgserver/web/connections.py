@@ -51,7 +51,7 @@ class Guard:
 class GuardedHandler(RequestHandler):
     """One connection. What `at_once` answers never reaches the framework."""
 
-    __slots__ = ("_at_once", "_guard", "_header_timer", "_remote", "_wire", "_write_timer")
+    __slots__ = ("_at_once", "_guard", "_header_timer", "_peer", "_wire", "_write_timer")
 
     def __init__(self, server: web.Server, guard: Guard, loop: asyncio.AbstractEventLoop, at_once: AtOnce) -> None:
         settings = guard.settings
@@ -66,7 +66,7 @@ class GuardedHandler(RequestHandler):
         )
         self._guard = guard
         self._at_once = at_once
-        self._remote: str | None = None
+        self._peer = ""
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._wire: asyncio.Transport | None = None
@@ -75,7 +75,7 @@ class GuardedHandler(RequestHandler):
         self._guard.open += 1
         self._wire = cast(asyncio.Transport, transport)
         super().connection_made(transport)
-        self._remote = _address_of(transport)
+        self._peer = _address_of(transport)
         self._parser = cast(Any, Shortcut(self._parser, self._answer_at_once))
         if self._guard.open > self._guard.settings.connections:
             self.force_close()
@@ -99,7 +99,7 @@ class GuardedHandler(RequestHandler):
         waiter, wire = self._waiter, self._wire
         if waiter is None or waiter.done() or self._messages or self._paused or wire is None:
             return False
-        answer = self._at_once(message, self._remote)
+        answer = self._at_once(message, self._peer)
         if answer is None:
             return False
         wire.write(answer)
@@ -202,10 +202,9 @@ class GuardedHandler(RequestHandler):
             self._header_timer = None
 
 
-def _address_of(transport: asyncio.BaseTransport) -> str | None:
-    """As the framework tells it of each request."""
+def _address_of(transport: asyncio.BaseTransport) -> str:
     peer = transport.get_extra_info("peername")
-    return str(peer[0]) if isinstance(peer, list | tuple) else peer
+    return str(peer[0]) if isinstance(peer, list | tuple) else ""
 
 
 def _reset(transport: asyncio.Transport) -> None:

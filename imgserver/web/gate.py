@@ -14,7 +14,7 @@ from imgserver.errors import AddressDenied, QuotaExceeded
 from imgserver.policy import Policy, Rate
 from imgserver.policy.clients import ClientAddresses
 from imgserver.policy.networks import NetworkSet, address_of, client_network
-from imgserver.web.middleware import Handler
+from imgserver.web.middleware import Admit, Handler, Headers, anybody
 
 # Whoever has to know whether the server lives is answered, on whatever list; and a probe or scrape is never limited.
 PROBES = frozenset({"livez", "readyz", "health"})
@@ -44,9 +44,23 @@ class Gate:
 
     def identify(self, request: web.Request) -> web.Request:
         """The request with the client's own address as its `remote`."""
-        peer, lines = request.remote or "", request.headers.getall(self._addresses.field, ())
-        client = self._addresses.of(peer, lines)
+        peer = request.remote or ""
+        client = self._client(peer, request.headers)
         return request if client == peer else request.clone(remote=client)
+
+    def at_once(self, route: str) -> Admit:
+        """The same for what is answered without waiting: a rate has to be waited for, so that nobody is admitted."""
+        _, rate = self._limit(route)
+        if rate:
+            return _nobody
+        if route in PROBES or not (self._has_lists or self.has_proxies):
+            return anybody
+
+        def admit(peer: str, headers: Headers) -> str | None:
+            client = self._client(peer, headers) if self.has_proxies else peer
+            return None if self._has_lists and self._verdict(client)[0] else client
+
+        return admit
 
     def around(self, handler: Handler, route: str) -> Handler:
         """The handler behind what this policy asks on such a route; the handler itself where it asks nothing."""
@@ -56,6 +70,9 @@ class Gate:
         if self._has_lists and route not in PROBES:
             handler = self._listed(handler)
         return handler
+
+    def _client(self, peer: str, headers: Headers) -> str:
+        return self._addresses.of(peer, headers.getall(self._addresses.field, ()))
 
     def _limit(self, route: str) -> tuple[str, Rate]:
         if route in UNLIMITED:
@@ -94,6 +111,10 @@ class Gate:
             return "allow" if self._allow else "", "unknown"
         reason = "deny" if address in self._deny else "allow" if self._allow and address not in self._allow else ""
         return reason, client_network(address)
+
+
+def _nobody(_: str, __: Headers) -> None:
+    return None
 
 
 def is_from_here(request: web.BaseRequest) -> bool:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
-from multidict import istr
+from multidict import MultiMapping, istr
 from structlog.typing import FilteringBoundLogger
 
 from imgserver.audit import ASKED
@@ -26,8 +26,11 @@ from imgserver.web.ledger import Ledger
 from imgserver.web.targets import ASTERISK
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Headers = MultiMapping[str]
 # The whole answer to a message from that address, or None: it has to go the long way.
-AtOnce = Callable[[RawRequestMessage, str | None], bytes | None]
+AtOnce = Callable[[RawRequestMessage, str], bytes | None]
+# Whose request it is, by the peer's address and its fields; None: that cannot be said at once, or it is refused.
+Admit = Callable[[str, Headers], str | None]
 
 READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 REQUEST_ID = istr("X-Request-Id")
@@ -73,6 +76,8 @@ class Gate(Protocol):
     def identify(self, request: web.Request) -> web.Request: ...
 
     def around(self, handler: Handler, route: str) -> Handler: ...
+
+    def at_once(self, route: str) -> Admit: ...
 
 
 # Told of every error of ours that becomes an answer, with the request's id.
@@ -137,23 +142,22 @@ class Boundary:
         return bounded
 
     def at_once(self, find: Callable[[RawRequestMessage], Spelled | None], route: str) -> AtOnce:
-        """The same around what is answered without the framework. Where a gate stands before the route, nothing is."""
+        """The same around what is answered without the framework, as far as the gate need not be waited for."""
         ledger, ids = self._ledger, self._ids
-        gated = False
+        admit: Admit = anybody
 
         def door(gate: Gate) -> None:
-            nonlocal gated
-            gated = gate.has_proxies or gate.around(elsewhere, route) is not elsewhere
+            nonlocal admit
+            admit = gate.at_once(route)
 
-        def answer(message: RawRequestMessage, remote: str | None) -> bytes | None:
-            if gated:
-                return None
+        def answer(message: RawRequestMessage, peer: str) -> bytes | None:
             begun = time.perf_counter()
-            spelled = find(message)
+            client = admit(peer, message.headers)
+            spelled = find(message) if client is not None else None
             if spelled is None:
                 return None
             request_id = ids.of(message.headers)
-            asked = message.method, message.path, remote
+            asked = message.method, message.path, client
             seconds = time.perf_counter() - begun
             ledger.answered_at_once(asked, spelled, route=route, request_id=request_id, seconds=seconds)
             return spelled.whole(request_id)
@@ -175,6 +179,10 @@ class Boundary:
             return problem.answer(error, request_id)
         self._logger.error("server.fault", request_id=request_id, exc_info=error)
         return problem.answer(ServerFault(), request_id)
+
+
+def anybody(peer: str, _: Headers) -> str | None:
+    return peer
 
 
 async def elsewhere(request: web.Request) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from io import BytesIO
 import pytest
 from aiohttp import web
 
-from imgserver.settings import DefaultSource, HttpSettings, ServerSettings, Settings
+from imgserver.settings import DefaultSource, HttpSettings, SecuritySettings, ServerSettings, Settings
 from imgserver.signing import Key, Keyring, SigningSettings
 from imgserver.sources import looks
 from imgserver.web.app import AT_ONCE, GUARD, MOUNT, PICTURES, SERVICE, make_app
@@ -217,6 +217,45 @@ async def test_a_link_with_an_end_is_not_taken(tmp_path, monkeypatch):
 
         assert b"\r\nCache-Status: imgserver; hit" in answer
         assert scene.taken == [False]
+
+
+PROXY = "proxies: {networks: [127.0.0.0/8]}\n"
+FROM_HER, FROM_HIM = "X-Forwarded-For: 198.51.100.7", "X-Forwarded-For: 192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("policy", "field", "taken", "status"),
+    [
+        (PROXY, FROM_HER, True, 200),
+        (PROXY + "clients: {deny: [192.0.2.0/24]}", FROM_HER, True, 200),
+        (PROXY + "clients: {deny: [192.0.2.0/24]}", FROM_HIM, False, 403),
+        (PROXY + "clients: {allow: [198.51.100.0/24, 127.0.0.1]}", FROM_HIM, False, 403),
+        ("clients: {deny: [192.0.2.0/24]}", FROM_HIM, True, 200),
+        ("rates: {pictures: {per_second: 100, burst: 100}}", FROM_HER, False, 200),
+    ],
+)
+async def test_a_policy_holds_there_as_well(tmp_path, monkeypatch, policy, field, taken, status):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "security.yaml").write_text(policy)
+    async with scene_of(security=SecuritySettings(policy=tmp_path / "security.yaml")) as scene:
+        await scene.warm(PICTURE)
+        answer = await scene.ask(get(PICTURE, field))
+
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        assert scene.taken == [taken]
+
+
+def test_the_log_tells_whose_request_it_was(tmp_path):
+    (tmp_path / "security.yaml").write_text(PROXY)
+    with serving(workers_count=1, disk_limit_bytes=0, security_policy=tmp_path / "security.yaml") as server:
+        for _ in range(3):
+            server.ask(PICTURE, headers={"X-Forwarded-For": "198.51.100.7"})
+
+        def remotes():
+            return [event["remote"] for event in server.events() if event.get("target") == PICTURE]
+
+        await_that(lambda: len(remotes()) == 3, "the lines")
+        assert remotes() == ["198.51.100.7"] * 3
 
 
 async def test_stages_and_hints_are_not_left_out(tmp_path, monkeypatch):
