@@ -39,12 +39,13 @@ The floors
 
 The life of a request
     1. web/connections.py: a bounded number of connections, a timer on each header; web/targets.py makes the forms of a
-       target one; pictures pass by the router.
+       target one; pictures pass by the router. A plain request for what memory has is answered where it is read
+       (web/shortcut.py): steps 2 to 4 have an `at_once` that awaits nothing. All else takes the framework's way.
     2. web/middleware.py: request id, methods, the policy's gate (web/gate.py) where it asks something; at the end
        errors into problem+json, one log event, one outcome.
     3. web/images.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O), and
        a link may be over; Accept decides what `auto` means (and client hints, where a URL asks for them), and plan and
-       source path give the key. Parsed targets are remembered, so a hit does not parse.
+       source path give the key. Parsed targets are remembered (web/wishes.py), so a hit does not parse.
     4. service.at_hand: a kept picture whose original was looked at within the last second is answered without
        awaiting anything, with 304 if the client has it already. Otherwise service.get asks disk and Redis and looks
        at the original again; a stale picture is answered as it is and renewed behind. What was refused a moment ago is

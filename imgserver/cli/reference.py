@@ -136,7 +136,7 @@ MEANINGS = {
     "redis.ca_file": "authorities' certificates (PEM) trusted for rediss:// besides the system's; empty: none",
     "redis.namespace": "what every key begins with",
     "redis.timeout_seconds": "longest time a request waits for Redis",
-    "redis.connections": "connections to Redis",
+    "redis.connections": "connections to Redis for what is written; look-ups share two of their own",
     "redis.item_bytes": "largest picture kept in Redis",
     "redis.ttl_seconds": "how long a record lives in Redis at most",
     "tiers.write_bytes": "memory for pictures that wait to be written; over it, they are not",
