@@ -231,9 +231,11 @@ class Lanes:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        for lane in tuple(self._living):
+        living = tuple(self._living)
+        for lane in living:
             lane.close()
-            await lane.gone
+        if living:
+            await asyncio.wait([lane.gone for lane in living], timeout=CONNECT_SECONDS)
 
     def _begin(self) -> "asyncio.Task[Lane]":
         if self._opening is None:

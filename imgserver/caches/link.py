@@ -209,7 +209,7 @@ class Link:
         await self._scheduler.spawn(self._do_later(work))
 
     def name(self, *parts: str) -> str:
-        return ":".join((self.settings.namespace, *parts))
+        return f"{self.settings.namespace}:{':'.join(parts)}"
 
     def statistics(self) -> LinkStatistics:
         return LinkStatistics(
