@@ -152,8 +152,12 @@ class Boundary:
 
         def answer(message: RawRequestMessage, peer: str) -> bytes | None:
             begun = time.perf_counter()
-            client = admit(peer, message.headers)
-            spelled = find(message) if client is not None else None
+            try:
+                client = admit(peer, message.headers)
+                spelled = find(message) if client is not None else None
+            except Exception:
+                # The handler will meet it again, where it becomes an answer.
+                return None
             if spelled is None:
                 return None
             request_id = ids.of(message.headers)

@@ -148,6 +148,17 @@ async def test_whatever_is_not_plain_goes_the_long_way(scene, question, status):
     assert True not in scene.taken
 
 
+async def test_what_fails_there_is_answered_by_the_long_way(scene, monkeypatch):
+    def fails(order):
+        raise RuntimeError("as nothing should")
+
+    monkeypatch.setattr(type(scene.app[SERVICE]), "at_hand", lambda self, order: fails(order))
+    answer = await scene.ask(get(PICTURE))
+
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert scene.taken == [False]
+
+
 async def test_requests_in_one_packet_are_answered_in_order(scene):
     etag = re.search(rb"ETag: ([^\r]*)", await scene.ask(get(PICTURE)))[1].decode()
     answers = await scene.ask(get(PICTURE) + get("/livez") + get(PICTURE, f"If-None-Match: {etag}"), answers=3)
