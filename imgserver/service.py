@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from imgserver import freshness
 from imgserver.admission import Criticality
@@ -22,6 +22,8 @@ from imgserver.rendition import Fingerprint, Marks, Rendition
 
 # How long a finished picture waits to be in Redis before the other servers are told to look there.
 WRITTEN_SECONDS = 1.0
+# Keys found due whose requests have not come to `get` yet.
+DUE_LIMIT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class ImageService:
     refusals: Refusals
     degradation: Degradation
     fresh_seconds: float
+    due: set[str] = field(default_factory=set)
 
     def at_hand(self, order: Order) -> Rendition | None:
         """A picture that can be answered at once: kept, fresh, and its original was looked at a moment ago."""
@@ -48,10 +51,19 @@ class ImageService:
         rendition = self.cache.at_hand(order.key)
         if rendition is None:
             return None
-        if rendition.fingerprint != seen or _is_due(rendition):
+        if rendition.fingerprint != seen or order.key in self.due or self._find_due(order.key, rendition):
             self.cache.take_back()
             return None
         return rendition
+
+    def _find_due(self, key: str, rendition: Rendition) -> bool:
+        """Drawn once per request: who finds it due comes to `get`, which must not draw again."""
+        if not _is_due(rendition):
+            return False
+        if len(self.due) >= DUE_LIMIT:
+            self.due.clear()
+        self.due.add(key)
+        return True
 
     def written(self, ref: SourceRef) -> None:
         """The original is another now: nobody is answered by what was seen of it a moment ago."""
@@ -60,11 +72,13 @@ class ImageService:
 
     async def get(self, order: Order, criticality: Criticality = Criticality.NORMAL) -> Served:
         """Raises what the source, the waiting room and the engine raise; see `errors.py`."""
+        was_due = order.key in self.due
+        self.due.discard(order.key)
         await self._refuse_again(order)
         kept = await self._kept(order)
         if kept is None or not kept.current:
             return await self._fresh(order, criticality, former=kept)
-        if _is_due(kept.rendition):
+        if was_due or _is_due(kept.rendition):
             await self.behind.start(order.key, lambda: self._fly(order, Criticality.REFRESH))
         return Served(kept.rendition, "stale" if _is_stale(kept.rendition) else "hit", kept.tier)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from imgserver import rendering
+from imgserver import rendering, service
 from imgserver.admission import Admission, AdmissionSettings
 from imgserver.behind import Behind
 from imgserver.caches.groups import groups_of, source_group
@@ -281,6 +281,21 @@ async def test_a_stale_picture_is_answered_and_renewed_behind(scene):
 
     assert await scene.get() == ("stale", b"old")
     await asyncio.wait_for(scene.hands.rendered(1), 5)
+
+
+async def test_a_request_draws_once_whether_it_is_the_one_to_renew(scene, monkeypatch):
+    """The shortcut, the handler and the service all ask, and a draw each would make renewals as rare as its cube."""
+    seen = await scene.shelf.fingerprint("cat.png")
+    scene.service.cache.put(ORDER.key, make_rendition(b"old", fingerprint=seen, fresh_until=time.time() + 1000))
+    await scene.get()
+    assert scene.service.at_hand(ORDER).body == b"old"
+    draws = []
+    monkeypatch.setattr(service, "_is_due", lambda _: not draws and not draws.append(1))
+
+    assert [scene.service.at_hand(ORDER), scene.service.at_hand(ORDER)] == [None, None]
+    assert await scene.get() == ("hit", b"old")
+    await asyncio.wait_for(scene.hands.rendered(1), 5)
+    assert len(draws) == 1
 
 
 async def test_a_key_tells_how_pictures_are_made():

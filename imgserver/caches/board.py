@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,11 @@ from redis.exceptions import RedisError
 
 from imgserver.caches.link import PATIENT_SECONDS, Link
 
-# Nothing of the subscription for so long, and it is asked whether it still lives; no answer for as long again: it is
-# not. Replicas hear of a purge at once, or know within 4 s that they may not have heard.
-SILENCE_SECONDS = 2.0
+# Nothing of the subscription for so long, and it is asked whether it still lives; until it answers, its word for what
+# was not purged is not enough for a record (`hears`). No answer for longer: it does not. Replicas hear of a purge at
+# once, or know within 4 s that they may not have heard, and then forget what is in memory.
+SILENCE_SECONDS = 0.5
+ANSWER_SECONDS = 3.5
 RETRY_SECONDS = 1.0
 # No record lives this long after it was written, in any tier (90 days and jitter): then its mark is of no use.
 MARK_SECONDS = 100 * 86_400
@@ -27,6 +30,12 @@ class Board:
     def __init__(self, link: Link) -> None:
         self._link = link
         self.listening = False
+        self._heard_at = float("-inf")
+
+    @property
+    def hears(self) -> bool:
+        """Whether a purge of a moment ago would be known."""
+        return self.listening and time.monotonic() - self._heard_at < 2 * SILENCE_SECONDS
 
     async def fetch(self, groups: Sequence[str]) -> dict[str, str] | None:
         """The token of each group, "" where none is; None: Redis did not say."""
@@ -66,6 +75,7 @@ class Board:
             await pubsub.subscribe(self._link.name("purges"))
             while True:
                 message = await _heard(pubsub)
+                self._heard_at = time.monotonic()
                 if message["type"] == "subscribe":
                     self.listening = True
                     on_gap()
@@ -81,7 +91,7 @@ async def _heard(pubsub: PubSub) -> dict[str, Any]:
     message = await pubsub.get_message(timeout=SILENCE_SECONDS)
     if message is None:
         await pubsub.ping()
-        message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+        message = await pubsub.get_message(timeout=ANSWER_SECONDS)
     if message is None:
         raise ConnectionError("The subscription is silent")
     return dict(message)

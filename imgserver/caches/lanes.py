@@ -21,8 +21,13 @@ Command = tuple[str | bytes | int, ...]
 # A large reply holds up those behind it, and they may go by the other one.
 LANES = 2
 # With so many questions before it, one may have another lane opened.
-CROWD = 8
+CROWD = 4
+# So many wait in a lane at most, the others on this side: Redis keeps every reply in its own memory until it is taken,
+# and would throw out records for it.
+PLACES = 8
 CONNECT_SECONDS = 1.0
+# After a failure to open another lane beside one that works.
+RETRY_SECONDS = 1.0
 # Time is counted in looks of the event loop, so many to a time-out: one that comes late counts once, for what the loop
 # is late by is not Redis' fault, and its answer may lie in the socket already. That much lateness is forgiven, in
 # time-outs, and no more.
@@ -32,6 +37,12 @@ FORGIVEN = 4.0
 _NOTHING = object()
 # Its stub knows of commands of one word only.
 _pack = cast(Callable[[Command], bytes], hiredis.pack_command)
+
+
+class LaneLost(Disconnected):
+    """The connection has ended: one fault, however many questions it takes along. `told`: it was counted."""
+
+    told = False
 
 
 class Answer(NamedTuple):
@@ -88,8 +99,15 @@ class Lane(asyncio.Protocol):
     be late, too. `on_close` is told; the connection ends with the last of those who still wait, and `gone` is done.
     """
 
-    def __init__(self, seconds: float, on_close: "Callable[[Lane], None]" = lambda _: None) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        on_answer: Callable[[], None] = lambda: None,
+        on_close: "Callable[[Lane], None]" = lambda _: None,
+    ) -> None:
         self._seconds = seconds
+        self._on_answer = on_answer
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
@@ -97,6 +115,7 @@ class Lane(asyncio.Protocol):
         self._replies: list[Any] = []
         self._wire: asyncio.Transport | None = None
         self._looks = 0
+        self._end: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.is_open = False
         self.gone = self._loop.create_future()
@@ -107,13 +126,15 @@ class Lane(asyncio.Protocol):
         return len(self._questions)
 
     def ask(self, *commands: Command) -> "asyncio.Future[Answer]":
-        """Sent at once. Fails with TimeoutError or ConnectionError; who no longer wants to know cancels it."""
+        """Sent at once. Fails with TimeoutError, or with what has ended the lane; who no longer wants to know cancels
+        it."""
+        packed = b"".join(map(_pack, commands))
         question = _Question(self._loop.create_future(), len(commands), time.monotonic(), self._looks)
-        if self._wire is None:
-            question.answered.set_exception(Disconnected("Redis has closed the connection"))
+        if self._wire is None or self._end is not None:
+            question.answered.set_exception(self._end or LaneLost("There is no connection to Redis"))
             return question.answered
         self._questions.append(question)
-        self._wire.write(b"".join(map(_pack, commands)))
+        self._wire.write(packed)
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds / LOOKS, self._look)
         return question.answered
@@ -133,14 +154,15 @@ class Lane(asyncio.Protocol):
             while (reply := self._reader.gets()) is not _NOTHING:
                 if not isinstance(reply, hiredis.PushNotification):
                     self._take(reply)
-        except (hiredis.ProtocolError, Disconnected) as error:
-            self._fail(error)
-            self.close()
+        except hiredis.ProtocolError as error:
+            self._give_up(LaneLost(f"This is no Redis: {error}"))
+        except (hiredis.ReplyError, LaneLost) as error:
+            self._give_up(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wire = None
         self._stop()
-        self._fail(Disconnected(f"Redis has closed the connection{f': {exc}' if exc else ''}"))
+        self._fail(LaneLost(f"Redis has closed the connection{f': {exc}' if exc else ''}"))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -148,7 +170,7 @@ class Lane(asyncio.Protocol):
 
     def _take(self, reply: Any) -> None:
         if not self._questions:
-            raise Disconnected(f"Redis said, unasked: {reply!s:.80}")
+            raise reply if isinstance(reply, hiredis.ReplyError) else LaneLost(f"Redis said, unasked: {reply!s:.80}")
         question = self._questions[0]
         self._replies.append(reply)
         if len(self._replies) < question.wanted:
@@ -157,6 +179,7 @@ class Lane(asyncio.Protocol):
         self._questions.popleft()
         if not question.answered.done():
             question.answered.set_result(Answer(replies, self._taken(question)))
+        self._on_answer()
 
     def _taken(self, question: _Question) -> float:
         """The seconds since it was asked, without those that the loop was late by."""
@@ -186,7 +209,12 @@ class Lane(asyncio.Protocol):
             self.is_open = False
             self._on_close(self)
 
+    def _give_up(self, error: Exception) -> None:
+        self._fail(error)
+        self.close()
+
     def _fail(self, error: Exception) -> None:
+        self._end = self._end or error
         for question in self._questions:
             if not question.answered.done():
                 question.answered.set_exception(error)
@@ -206,26 +234,30 @@ class Lanes:
         self._open: list[Lane] = []
         self._living: set[Lane] = set()
         self._opening: asyncio.Task[Lane] | None = None
+        self._not_before = float("-inf")
+        self._queue: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
         return len(self._open)
 
     def free(self) -> Lane | None:
-        """An open one, the one with the fewest questions."""
-        if not self._open:
-            return None
-        lane = min(self._open, key=_waiting)
-        if lane.waiting >= CROWD and len(self._open) < LANES:
-            self._begin()
-        return lane
+        """An open one with a place for who comes now, the one with the fewest questions."""
+        return None if self._queue else self._roomy()
 
     async def opened(self) -> Lane:
-        """An open one, if need be a new one, which outlives the patience of who waits for it here.
+        """The same, once there is one: a new one, which outlives the patience of who waits for it here, or one that
+        others leave.
 
-        OSError, RedisError, ReplyError, ProtocolError: there is no way to Redis.
+        OSError, RedisError, HiredisError: there is no way to Redis.
         """
         lane = self.free()
-        return lane if lane is not None else await asyncio.shield(self._begin())
+        while lane is None:
+            if self._open:
+                await self._turn()
+            else:
+                await asyncio.shield(self._begin())
+            lane = self._roomy()
+        return lane
 
     async def close(self) -> None:
         if self._opening is not None:
@@ -237,20 +269,51 @@ class Lanes:
         if living:
             await asyncio.wait([lane.gone for lane in living], timeout=CONNECT_SECONDS)
 
+    def _roomy(self) -> Lane | None:
+        if not self._open:
+            return None
+        lane = min(self._open, key=_waiting)
+        if lane.waiting >= CROWD and len(self._open) < LANES and time.monotonic() >= self._not_before:
+            self._begin()
+        return lane if lane.waiting < PLACES else None
+
+    async def _turn(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._queue:
+                self._queue.remove(turn)
+            else:
+                self._call_next()
+            raise
+
+    def _call_next(self) -> None:
+        if self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+
+    def _call_all(self) -> None:
+        while self._queue:
+            self._call_next()
+
     def _begin(self) -> "asyncio.Task[Lane]":
         if self._opening is None:
             self._opening = asyncio.create_task(self._open_one(), name="redis lane")
-            self._opening.add_done_callback(self._end)
+            self._opening.add_done_callback(self._begun)
         return self._opening
 
-    def _end(self, opening: "asyncio.Task[Lane]") -> None:
+    def _begun(self, opening: "asyncio.Task[Lane]") -> None:
         self._opening = None
-        # Read once: where nobody waited for it, a failure is reported as never retrieved.
-        if not opening.cancelled():
-            opening.exception()
+        # Read, because where nobody waited for it a failure is reported as never retrieved.
+        if opening.cancelled() or opening.exception() is not None:
+            self._not_before = time.monotonic() + RETRY_SECONDS
+        self._call_all()
 
     async def _open_one(self) -> Lane:
-        lane = Lane(self._seconds, self._closed)
+        lane = Lane(self._seconds, on_answer=self._call_next, on_close=self._closed)
         async with asyncio.timeout(CONNECT_SECONDS):
             await self._connect(lane)
             try:
@@ -276,8 +339,9 @@ class Lanes:
             if isinstance(reply, Exception):
                 raise reply
         if not lane.is_open:
-            raise Disconnected("Redis has closed the connection")
+            raise LaneLost("Redis has closed the connection")
 
     def _closed(self, lane: Lane) -> None:
         if lane in self._open:
             self._open.remove(lane)
+            self._call_all()

@@ -28,7 +28,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from imgserver.caches.address import address_of
 from imgserver.caches.breaker import Breaker
-from imgserver.caches.lanes import Answer, Command, Endpoint, Lanes
+from imgserver.caches.lanes import Answer, Command, Endpoint, LaneLost, Lanes
 from imgserver.caches.patience import Patience
 
 # What no user waits for (probes, purges, the subscription) has time, and connections of its own.
@@ -246,8 +246,10 @@ class Link:
 
     def _judge(self, error: Exception, side: "_Side", seconds: float) -> None:
         fault = _fault(error)
-        if fault == "wrongtype":
+        if fault == "wrongtype" or (isinstance(error, LaneLost) and error.told):
             return
+        if isinstance(error, LaneLost):
+            error.told = True
         self._faults[fault] += 1
         self._timeouts += fault == "timeout"
         if fault in WRITE_FAULTS:
@@ -275,7 +277,7 @@ class Link:
             except Exception as error:
                 side.tell(error)
                 self._faults[_fault(error)] += 1
-                refused = isinstance(error, OSError) or type(error) is faults.ConnectionError
+                refused = isinstance(error, OSError) or type(error) in (faults.ConnectionError, LaneLost)
                 cheaply = refused and time.monotonic() - begun < CHEAP_SECONDS
                 side.breaker.refuse(cheaply=cheaply)
             else:

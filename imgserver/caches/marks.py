@@ -57,6 +57,10 @@ class PurgeMarks:
         # Purged here, and not yet known to be on the board.
         self._unposted: set[str] = set()
         self._looked: dict[str, float] = {}
+        # Changes are numbered, so that an answer from before one does not undo it; `_floor` is the last that may have
+        # been of any group.
+        self._moment = self._floor = 0
+        self._changed: dict[str, int] = {}
         self._unsaved = False
         self._saving = asyncio.Lock()
 
@@ -117,8 +121,19 @@ class PurgeMarks:
         self._unposted -= {group for group, token in tokens.items() if self._tokens.get(group) == token}
         return True
 
-    def learn(self, tokens: Mapping[str, str]) -> None:
-        """What the board says, now. Where it has nothing and we have, it has forgotten, and is told again."""
+    @property
+    def moment(self) -> int:
+        """How much has changed so far: to be noted before the board is asked."""
+        return self._moment
+
+    def learn(self, tokens: Mapping[str, str], *, since: int | None = None) -> None:
+        """What the board says; news, or an answer to who asked at the moment `since`: what has changed meanwhile was
+        perhaps read before that, and is not taken. Where the board has nothing and we have, it has forgotten, and is
+        told again."""
+        if since is not None:
+            if since < self._floor:
+                return
+            tokens = {group: token for group, token in tokens.items() if self._changed.get(group, 0) <= since}
         self._unposted |= {group for group, token in tokens.items() if not token and group in self._tokens}
         others = {group: token for group, token in tokens.items() if token and group not in self._unposted}
         news = [group for group, token in others.items() if self._tokens.get(group) != token]
@@ -132,6 +147,7 @@ class PurgeMarks:
     def doubt(self) -> None:
         """News may have been missed: no copy is trusted without a look."""
         self._looked.clear()
+        self._forget_changes()
 
     async def load(self) -> None:
         """What `save` wrote. Where a file cannot be read and no board knows better, everything counts as purged."""
@@ -156,24 +172,34 @@ class PurgeMarks:
     async def _look(self, groups: Sequence[str]) -> None:
         if self._shared is None:
             return
+        since = self._moment
         tokens = await self._shared.fetch(groups)
         if tokens is not None:
-            self.learn(tokens)
+            self.learn(tokens, since=since)
 
     def _take(self, tokens: Mapping[str, str]) -> None:
         changed = {group: token for group, token in tokens.items() if self._tokens.get(group) != token}
         if not changed:
             return
         self._unsaved = True
+        self._moment += 1
+        self._changed.update(dict.fromkeys(changed, self._moment))
         self._tokens.update(changed)
         if ALL in changed:
             # What was purged before everything was need not be known: its records are void anyway.
             self._tokens = dict(tokens)
             self._looked.clear()
+            self._forget_changes()
         elif len(self._tokens) > TOKENS_LIMIT:
             self._tokens = {ALL: secrets.token_hex(8)}
             self._unposted = {ALL}
+            self._forget_changes()
         self._unposted &= self._tokens.keys()
+
+    def _forget_changes(self) -> None:
+        self._moment += 1
+        self._floor = self._moment
+        self._changed.clear()
 
 
 def _read(path: Path) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from imgserver import identity
 from imgserver.caches.board import token_of
@@ -41,15 +41,22 @@ class RedisStatistics:
     dropped_writes: Mapping[str, int]
 
 
+class Learner(Protocol):
+    """Who is told the purge marks that came with a look-up: token by group, "" where there is none; and the moment at
+    which they were asked for."""
+
+    @property
+    def moment(self) -> int: ...
+
+    def learn(self, tokens: Mapping[str, str], *, since: int) -> None: ...
+
+
 class RedisCache:
-    """A `Tier` over a started `Link`, which its owner closes.
+    """A `Tier` over a started `Link`, which its owner closes."""
 
-    `learn` is told the purge marks that came with a look-up: token by group, "" where there is none.
-    """
-
-    def __init__(self, link: Link, learn: Callable[[Mapping[str, str]], None] = lambda _: None) -> None:
+    def __init__(self, link: Link, learner: Learner | None = None) -> None:
         self._link = link
-        self._learn = learn
+        self._learner = learner
         self._hits = self._misses = self._stale = self._errors = self._bypassed = 0
         self._corrupt: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
@@ -63,6 +70,7 @@ class RedisCache:
         # Not GET: whatever somebody put there, no more than a record's length comes over.
         record = ("GETRANGE", name, 0, self._link.settings.item_bytes + HEAD_BYTES)
         asked = self._link.connected
+        since = self._learner.moment if self._learner is not None else 0
         if groups:
             replies = await self._link.read("get", record, ("MGET", *(self._link.name("mark", one) for one in groups)))
         else:
@@ -71,7 +79,7 @@ class RedisCache:
             self._errors += asked
             self._bypassed += not asked
             return None
-        self._learn_marks(groups, replies[1:])
+        self._learn_marks(groups, replies[1:], since)
         rendition, data = None, replies[0]
         try:
             if type(data) is bytes and data:
@@ -140,9 +148,11 @@ class RedisCache:
         if replies is not None and replies[0] == 1:
             raise Corrupt("empty")
 
-    def _learn_marks(self, groups: Sequence[str], replies: list[Any]) -> None:
-        if replies and isinstance(replies[0], list) and len(replies[0]) == len(groups):
-            self._learn({group: token_of(token) for group, token in zip(groups, replies[0], strict=True)})
+    def _learn_marks(self, groups: Sequence[str], replies: list[Any], since: int) -> None:
+        if self._learner is None or not replies or not isinstance(replies[0], list) or len(replies[0]) != len(groups):
+            return
+        tokens = {group: token_of(token) for group, token in zip(groups, replies[0], strict=True)}
+        self._learner.learn(tokens, since=since)
 
     def _milliseconds(self, rendition: Rendition) -> int:
         left = float(self._link.settings.ttl_seconds)

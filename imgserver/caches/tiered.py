@@ -212,11 +212,8 @@ class Tiered:
 
     def _unsure(self, groups: Sequence[str]) -> Sequence[str]:
         """Those whose marks are to be asked for with a record: none while news of purges come in by themselves."""
-        return () if self._listening and self.marks.are_recent(groups) else groups
-
-    @property
-    def _listening(self) -> bool:
-        return self._board is not None and self._board.listening
+        hears = self._board is not None and self._board.hears
+        return () if hears and self.marks.are_recent(groups) else groups
 
     def _in_memory(self, key: str) -> Rendition | None:
         rendition = self.memory.get(key)
@@ -281,7 +278,7 @@ class Tiered:
             disk=self.disk.statistics() if self.disk is not None else None,
             redis=self.redis.statistics() if self.redis is not None else None,
             link=self._link.statistics() if self._link is not None else None,
-            listening=self._listening,
+            listening=self._board is not None and self._board.listening,
             purges=self._purges,
             writes=len(self._writes),
             write_bytes=self._writes.bytes,
@@ -384,7 +381,7 @@ def assemble(
         MemoryCache(memory),
         marks=marks,
         disk=DiskCache(disk) if disk is not None else None,
-        redis=RedisCache(link, marks.learn) if link is not None else None,
+        redis=RedisCache(link, marks) if link is not None else None,
         link=link,
         board=board,
         settings=settings,

@@ -85,10 +85,11 @@ class ImageHandler:
         if known is None or self._timed or not is_plain(message):
             return None
         wish, choice = known
-        if choice.length > PIECE_BYTES:
-            return None
         rendition = self._service.at_hand(choice.order)
         if rendition is None:
+            return None
+        if len(rendition.body) > PIECE_BYTES:
+            self._service.cache.take_back()
             return None
         self._dress(choice, wish, rendition, int(time.time()))
         return _spelled(message.headers, choice, rendition)
@@ -122,7 +123,7 @@ class ImageHandler:
             choice.unmodified = spell(
                 304, ((name, value) for name, value in fields.items() if name != hdrs.CONTENT_TYPE)
             )
-            choice.fields, choice.length = fields, len(rendition.body)
+            choice.fields = fields
         status = choice.fields[CACHE_STATUS] = hit_status(rendition, now)
         choice.passing = f"{CACHE_STATUS}: {status}\r\n".encode() + date_line(now)
         choice.of, choice.second = of, now

@@ -28,7 +28,7 @@ class Choice:
     """One concrete order of a wish, with the header fields of the rendition it last gave and what these depend on.
 
     `head` and `unmodified` are the fields spelled for 200 and 304, but for Cache-Status: that is in `passing`, the
-    fields of the second of the epoch that is in `second`. `length` is the body's.
+    fields of the second of the epoch that is in `second`.
     """
 
     order: Order
@@ -38,7 +38,6 @@ class Choice:
     unmodified: bytes = b""
     second: int = 0
     passing: bytes = b""
-    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import hiredis
 import pytest
 
 from imgserver.caches.address import address_of
-from imgserver.caches.lanes import CROWD, LANES, Endpoint, Lane, Lanes
+from imgserver.caches.lanes import CROWD, LANES, PLACES, Endpoint, Lane, Lanes
 from tests.fault_proxy import proxied
 from tests.redis_server import in_thread, running
 from tests.waiting import eventually
@@ -133,7 +134,8 @@ async def test_a_killed_redis_fails_all_who_wait(redis_server):
         await in_thread(redis_server.kill)
         failures = await asyncio.gather(*questions, return_exceptions=True)
 
-    assert [type(failure).__name__ for failure in failures] == ["ConnectionError"] * 20
+    assert [type(failure).__name__ for failure in failures] == ["LaneLost"] * 20
+    assert len(set(map(id, failures))) == 1
     with pytest.raises(Exception, match="closed"):
         await lane.ask(("GET", "a"))
 
@@ -174,13 +176,76 @@ async def test_what_no_redis_would_say_ends_the_lane(words):
         await eventually(lambda: not lane.is_open)
 
 
+async def ask(lanes, *command):
+    return await reply_of((await lanes.opened()).ask(command))
+
+
 async def test_a_crowd_has_another_lane_opened_and_no_more(redis_server):
     lanes = lanes_to(redis_server.port)
     async with opened(lanes):
         for _ in range(20):
-            await asyncio.gather(*(lanes.free().ask(("GET", "a")) for _ in range(3 * CROWD)))
+            await asyncio.gather(*(ask(lanes, "GET", "a") for _ in range(50)))
 
         assert len(lanes) == LANES
+
+
+async def test_no_more_than_the_places_are_asked_at_once_and_all_come_to_their_turn(redis_server):
+    redis_server.admin.set("large", b"x" * 1_000_000)
+    lanes = lanes_to(redis_server.port)
+    async with opened(lanes):
+        tasks = [asyncio.create_task(ask(lanes, "STRLEN", "large")) for _ in range(300)]
+        most = 0
+        while not all(task.done() for task in tasks):
+            most = max(most, *(lane.waiting for lane in lanes._living))
+            await asyncio.sleep(0)
+
+        assert [task.result() for task in tasks] == [1_000_000] * 300
+        assert most == PLACES
+        assert lanes.free() is not None
+
+
+async def test_who_leaves_the_queue_leaves_their_turn_to_the_next(redis_server):
+    lanes = lanes_to(redis_server.port)
+    async with opened(lanes):
+        for _ in range(20):
+            tasks = [asyncio.create_task(ask(lanes, "ECHO", str(number))) for number in range(100)]
+            await asyncio.sleep(0)
+            for task in tasks[::3]:
+                task.cancel()
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+
+            stayed = [number for number in range(100) if number % 3]
+            assert [found[number] for number in stayed] == [str(number).encode() for number in stayed]
+        assert lanes.free() is not None
+
+
+async def test_another_lane_that_is_refused_is_not_asked_for_again_at_once(redis_server):
+    lanes = lanes_to(redis_server.port)
+    async with opened(lanes):
+        redis_server.admin.config_set("maxclients", redis_server.admin.info("clients")["connected_clients"])
+        before = redis_server.admin.info("stats")["rejected_connections"]
+        for _ in range(50):
+            await asyncio.gather(*(ask(lanes, "GET", "a") for _ in range(50)))
+        refused = redis_server.admin.info("stats")["rejected_connections"] - before
+
+        assert 1 <= refused <= 2
+        assert len(lanes) == 1
+
+
+async def test_a_refusal_at_the_door_is_told_in_redis_own_words(redis_server):
+    redis_server.admin.config_set("maxclients", redis_server.admin.info("clients")["connected_clients"])
+    with pytest.raises(hiredis.ReplyError, match="max number of clients"):
+        async with opened(lanes_to(redis_server.port)):
+            pass
+
+
+async def test_a_command_that_cannot_be_spelled_harms_nobody_else(redis_server):
+    redis_server.admin.set("b", "hers")
+    async with opened(lanes_to(redis_server.port)) as lane:
+        with pytest.raises(UnicodeEncodeError):
+            lane.ask(("GET", "\ud800"))
+
+        assert await reply_of(lane.ask(("GET", "b"))) == b"hers"
 
 
 async def test_an_open_lane_is_taken_again(redis_server):
@@ -194,7 +259,7 @@ async def test_few_share_one_lane(redis_server):
     lanes = lanes_to(redis_server.port)
     async with opened(lanes):
         for _ in range(20):
-            await asyncio.gather(*(lanes.free().ask(("GET", "a")) for _ in range(CROWD)))
+            await asyncio.gather(*(ask(lanes, "GET", "a") for _ in range(CROWD)))
 
         assert len(lanes) == 1
 

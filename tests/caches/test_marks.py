@@ -201,3 +201,68 @@ async def test_what_others_have_purged_is_told_once_whenever_it_becomes_known(bo
     await here.note(GROUPS)
 
     assert (before, told) == ([], [["s1"]])
+
+
+# An answer that was read before a purge, and comes after the news of it.
+
+
+async def test_an_old_answer_does_not_undo_a_purge_of_ours(board):
+    marks = PurgeMarks(shared=board)
+    noted = await marks.note(GROUPS)
+    asked_at = marks.moment
+    await marks.renew(["s1"])
+    marks.learn(dict.fromkeys(GROUPS, ""), since=asked_at)
+
+    assert not marks.are_current(noted)
+
+
+async def test_an_old_answer_does_not_undo_news(board):
+    marks = PurgeMarks(shared=board)
+    marks.learn({"s1": "first"})
+    asked_at = marks.moment
+    marks.learn({"s1": "second"})
+    marks.learn({"s1": "first"}, since=asked_at)
+
+    assert marks.at(["s1"]) == (("s1", "second"),)
+
+
+async def test_an_old_answer_does_not_undo_a_purge_of_everything(board):
+    marks = PurgeMarks(shared=board)
+    noted = await marks.note(GROUPS)
+    asked_at = marks.moment
+    marks.learn({ALL: "everything"})
+    marks.learn({ALL: "", "d1": "", "s1": ""}, since=asked_at)
+
+    assert not marks.are_current(noted)
+
+
+async def test_what_was_asked_before_a_gap_says_nothing_after_it(board):
+    marks = PurgeMarks(shared=board)
+    asked_at = marks.moment
+    marks.doubt()
+    marks.learn({"s1": "perhaps old"}, since=asked_at)
+
+    assert not marks.are_recent(["s1"])
+    assert marks.at(["s1"]) == (("s1", ""),)
+
+
+async def test_an_answer_with_nothing_between_is_taken(board):
+    marks = PurgeMarks(shared=board)
+    marks.learn({"s1": "first"})
+    marks.learn({"s1": "second"}, since=marks.moment)
+
+    assert marks.at(["s1"]) == (("s1", "second"),)
+    assert marks.are_recent(["s1"])
+
+
+async def test_an_old_fetch_does_not_undo_a_purge_either():
+    class Slow(FakeBoard):
+        async def fetch(self, groups):
+            found = await super().fetch(groups)
+            await marks.renew(["s1"])
+            return found
+
+    marks = PurgeMarks(shared=Slow())
+    noted = await marks.note(GROUPS)
+
+    assert dict(noted)["s1"] != ""

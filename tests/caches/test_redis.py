@@ -6,6 +6,7 @@ import random
 import statistics
 import time
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,9 +117,10 @@ async def test_what_is_too_large_or_over_is_not_written(redis_server):
 
 async def test_marks_come_with_the_record_in_one_round_trip(redis_server):
     learnt = []
+    learner = SimpleNamespace(moment=7, learn=lambda tokens, *, since: learnt.append((tokens, since)))
     link = Link(RedisSettings(url=redis_server.url))
     await link.start()
-    cache = RedisCache(link, learnt.append)
+    cache = RedisCache(link, learner)
     await cache.put(KEY, make_rendition(BODY))
     redis_server.admin.set("imgserver:mark:s1", "token")
     redis_server.admin.lpush("imgserver:mark:d2", "a list")
@@ -126,7 +128,7 @@ async def test_marks_come_with_the_record_in_one_round_trip(redis_server):
     await link.close()
 
     assert found is not None
-    assert learnt == [{"a": "", "s1": "token", "d2": ""}]
+    assert learnt == [({"a": "", "s1": "token", "d2": ""}, 7)]
 
 
 # Fault 1: absent at start.
@@ -245,6 +247,21 @@ async def test_a_link_that_spoils_replies_never_makes_a_picture(redis_server, fa
         assert found == [None] * 50
         await eventually(lambda: connected(cache), seconds=15)
         await cache.put(KEY, make_rendition(BODY))
+        assert await cache.get(KEY) == make_rendition(BODY)
+
+
+async def test_a_lost_connection_is_one_fault_however_many_wait_for_it(redis_server):
+    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
+        await cache.put(KEY, make_rendition(BODY))
+        proxy.faults.stalled = True
+        asked = asyncio.gather(*(cache.get(KEY) for _ in range(8)))
+        await asyncio.sleep(0.01)  # so that they are on their way
+        proxy.reset()
+        proxy.faults.stalled = False
+
+        assert await asked == [None] * 8
+        assert link_of(cache).statistics().faults == {"connection": 1}
+        assert connected(cache)
         assert await cache.get(KEY) == make_rendition(BODY)
 
 

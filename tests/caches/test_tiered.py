@@ -242,7 +242,7 @@ async def test_marks_come_with_each_record_while_no_news_can_come(opened, redis_
     tiered = await opened(redis=redis_server.url, memory_bytes=0)
     await rendered(tiered)
     groups = groups_of(REF, key=KEY)
-    monkeypatch.setattr(tiered._board, "listening", False)
+    monkeypatch.setattr(tiered._board, "_heard_at", float("-inf"))
     redis_server.admin.set(f"imgserver:mark:{source_group(REF)}", "purged elsewhere, unheard")
 
     assert await tiered.get(KEY, groups) is None
