@@ -21,10 +21,10 @@ Command = tuple[str | bytes | int, ...]
 # A large reply holds up those behind it, and they may go by the other one.
 LANES = 2
 # With so many questions before it, one may have another lane opened.
-CROWD = 4
+CROWD = 8
 # So many wait in a lane at most, the others on this side: Redis keeps every reply in its own memory until it is taken,
 # and would throw out records for it.
-PLACES = 8
+PLACES = 16
 CONNECT_SECONDS = 1.0
 # After a failure to open another lane beside one that works.
 RETRY_SECONDS = 1.0
