@@ -174,6 +174,10 @@ class PurgeMarks:
             return
         since = self._moment
         tokens = await self._shared.fetch(groups)
+        if tokens is not None and since < self._floor:
+            # Asked before a gap, it says nothing after it; and what is known from before says less.
+            since = self._moment
+            tokens = await self._shared.fetch(groups)
         if tokens is not None:
             self.learn(tokens, since=since)
 

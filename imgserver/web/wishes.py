@@ -82,12 +82,6 @@ class Wishes:
         self._version_parameter = version_parameter
         self._known: OrderedDict[str, Wish] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def known(self, target: str) -> Wish | None:
-        return self._known.get(target)
-
     def recall(self, target: str, headers: Mapping[str, str]) -> tuple[Wish, Choice] | None:
         """Of what was answered before, as long as nobody has to be asked whether it may be answered again."""
         wish = self._known.get(target)

@@ -9,7 +9,7 @@ import hiredis
 import pytest
 
 from imgserver.caches.address import address_of
-from imgserver.caches.lanes import CROWD, LANES, PLACES, Endpoint, Lane, Lanes
+from imgserver.caches.lanes import CROWD, LANES, PLACES, RETRY_SECONDS, Endpoint, Lane, Lanes
 from tests.fault_proxy import proxied
 from tests.redis_server import in_thread, running
 from tests.waiting import eventually
@@ -223,12 +223,12 @@ async def test_another_lane_that_is_refused_is_not_asked_for_again_at_once(redis
     lanes = lanes_to(redis_server.port)
     async with opened(lanes):
         redis_server.admin.config_set("maxclients", redis_server.admin.info("clients")["connected_clients"])
-        before = redis_server.admin.info("stats")["rejected_connections"]
+        before, begun = redis_server.admin.info("stats")["rejected_connections"], time.monotonic()
         for _ in range(50):
             await asyncio.gather(*(ask(lanes, "GET", "a") for _ in range(50)))
         refused = redis_server.admin.info("stats")["rejected_connections"] - before
 
-        assert 1 <= refused <= 2
+        assert 1 <= refused <= 1 + (time.monotonic() - begun) / RETRY_SECONDS
         assert len(lanes) == 1
 
 

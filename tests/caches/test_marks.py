@@ -246,6 +246,22 @@ async def test_what_was_asked_before_a_gap_says_nothing_after_it(board):
     assert marks.at(["s1"]) == (("s1", ""),)
 
 
+async def test_a_look_during_a_gap_looks_again():
+    class Gap(FakeBoard):
+        async def fetch(self, groups):
+            found = await super().fetch(groups)
+            if self.fetches == 2:
+                self.tokens["s1"] = "purged elsewhere"
+                marks.doubt()
+            return found
+
+    marks = PurgeMarks(shared=Gap())
+    noted = await marks.note(GROUPS)
+    marks.doubt()
+
+    assert not await marks.confirm(noted)
+
+
 async def test_an_answer_with_nothing_between_is_taken(board):
     marks = PurgeMarks(shared=board)
     marks.learn({"s1": "first"})

@@ -255,7 +255,7 @@ async def test_a_lost_connection_is_one_fault_however_many_wait_for_it(redis_ser
         await cache.put(KEY, make_rendition(BODY))
         proxy.faults.stalled = True
         asked = asyncio.gather(*(cache.get(KEY) for _ in range(8)))
-        await asyncio.sleep(0.01)  # so that they are on their way
+        await eventually(lambda: sum(lane.waiting for lane in link_of(cache)._lanes._living) >= 8)
         proxy.reset()
         proxy.faults.stalled = False
 

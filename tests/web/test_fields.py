@@ -428,6 +428,6 @@ async def test_what_is_remembered_of_a_url_is_bounded_whatever_clients_hint_at()
             answer = await handler(make_mocked_request("GET", "/img/w_auto,q_auto/cat.png", headers=asked))
             bodies.add(answer.spelled.body)
 
-    wish = handler.wishes.known("/img/w_auto,q_auto/cat.png")
+    wish = handler.wishes.of("/img/w_auto,q_auto/cat.png")
     assert len(bodies) == 2 * len(WIDTHS)
     assert len(wish.choices) <= REMEMBERED_CHOICES
