@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import hiredis
 import pytest
@@ -217,6 +218,19 @@ async def test_who_leaves_the_queue_leaves_their_turn_to_the_next(redis_server):
             stayed = [number for number in range(100) if number % 3]
             assert [found[number] for number in stayed] == [str(number).encode() for number in stayed]
         assert lanes.free() is not None
+
+
+async def test_who_is_called_and_leaves_in_the_same_moment_calls_the_next():
+    lanes, lane = lanes_to(1), SimpleNamespace(waiting=PLACES)
+    lanes._open = [lane, lane]
+    first, second = (asyncio.create_task(lanes.opened()) for _ in range(2))
+    await asyncio.sleep(0)
+    lane.waiting = PLACES - 1
+    lanes._call_next()
+    first.cancel()
+
+    assert await asyncio.wait_for(second, 5) is lane
+    assert first.cancelled()
 
 
 async def test_another_lane_that_is_refused_is_not_asked_for_again_at_once(redis_server):
