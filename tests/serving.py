@@ -108,8 +108,9 @@ class ServerProcess(Peer):
         return [one for one in psutil.Process(self.process.pid).children(recursive=True) if is_worker(one)]
 
     def events(self) -> list[dict[str, Any]]:
-        lines = self.log.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        # What follows the last line's end is still being written.
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def reload(self) -> None:
         """SIGHUP, and waits until everything has been read again or refused."""
