@@ -16,11 +16,13 @@ from imgserver.plan import Plan, SourceRef
 from imgserver.rendition import Fingerprint, Original, Rendition, Stages
 from imgserver.rules import Rules
 from imgserver.sources import Source
-from imgserver.sources.looks import RecentLooks
+from imgserver.sources.recent import TtlMap
 from imgserver.workers import Workers
 
 # A look at an original is one system call; a file system that hangs must not hold every visitor for ever.
 LOOK_SECONDS = 2.0
+# A replaced original is served as it was for at most so long: within it, hits do not ask the source again.
+FINGERPRINT_TTL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Rendering:
     """
 
     sources: Mapping[str, Source]
-    looks: RecentLooks
+    fingerprints: TtlMap[SourceRef, Fingerprint]
     admission: Admission
     workers: Workers
     costs: CostModel
@@ -82,7 +84,7 @@ class Rendering:
         """The state of an original now, in time for those who have something to show meanwhile."""
         async with _at_most(LOOK_SECONDS):
             fingerprint = await self.sources[ref.source].fingerprint(ref.path)
-        self.looks.note(ref, fingerprint)
+        self.fingerprints.put(ref, fingerprint)
         return fingerprint
 
     async def _bring(self, order: Order, criticality: Criticality) -> None:
@@ -98,7 +100,7 @@ class Rendering:
         async with AsyncExitStack() as held:
             async with _at_most(ticket.deadline - time.monotonic()):
                 original = await held.enter_async_context(self.sources[order.ref.source].open(order.ref.path))
-            self.looks.note(order.ref, original.fingerprint)
+            self.fingerprints.put(order.ref, original.fingerprint)
             yield original
 
     async def _render(self, order: Order, original: Original, ticket: Ticket, fetch_seconds: float) -> Rendition:

@@ -45,7 +45,7 @@ class ImageService:
 
     def at_hand(self, order: Order) -> Rendition | None:
         """A picture that can be answered at once: kept, fresh, and its original was looked at a moment ago."""
-        seen = self.rendering.looks.recall(order.ref)
+        seen = self.rendering.fingerprints.get(order.ref)
         if seen is None:
             return None
         rendition = self.cache.at_hand(order.key)
@@ -67,7 +67,7 @@ class ImageService:
 
     def written(self, ref: SourceRef) -> None:
         """The original is another now: nobody is answered by what was seen of it a moment ago."""
-        self.rendering.looks.forget(ref)
+        self.rendering.fingerprints.pop(ref)
         self.refusals.forget(ref)
 
     async def get(self, order: Order, criticality: Criticality = Criticality.NORMAL) -> Served:
@@ -132,7 +132,7 @@ class ImageService:
     async def _is_as_it_was(self, order: Order, state: Fingerprint | None) -> bool:
         """Whether the original is in that state. While its source is away, it counts as being so."""
         try:
-            return (self.rendering.looks.recall(order.ref) or await self._look(order)) == state
+            return (self.rendering.fingerprints.get(order.ref) or await self._look(order)) == state
         except ImgserverError as error:
             if not _will_pass(error):
                 raise
@@ -164,7 +164,7 @@ class ImageService:
         if not _covers(rendition.marks, order.groups):
             self.cache.drop(order.key)
             return None
-        if self.rendering.looks.recall(order.ref) == rendition.fingerprint:
+        if self.rendering.fingerprints.get(order.ref) == rendition.fingerprint:
             return Kept(rendition, tier, current=True)
         try:
             return Kept(rendition, tier, current=await self._look(order) == rendition.fingerprint)

@@ -33,10 +33,10 @@ from imgserver.orders import Edition, Order
 from imgserver.plan import Dims, Plan, SourceRef
 from imgserver.quota import Quota, QuotaSettings
 from imgserver.refusals import Refusals
-from imgserver.rendering import Rendering
+from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
 from imgserver.rendition import Fingerprint, Original
 from imgserver.service import ImageService
-from imgserver.sources.looks import TRUST_SECONDS, RecentLooks
+from imgserver.sources.recent import TtlMap
 from imgserver.sources.spool import Spool
 from imgserver.sources.terms import SpoolSettings
 from imgserver.testing import FakeOrigin, make_rendition
@@ -115,7 +115,7 @@ class Scene:
         self.shelf, self.far, self.hands, self.seen, self.failed = Shelf(), Shelf(), Hands(), [], []
         rendering = Rendering(
             sources={"photos": self.shelf, "far": self.far},
-            looks=RecentLooks(lambda: self.now),
+            fingerprints=TtlMap(FINGERPRINT_TTL_SECONDS, clock=lambda: self.now),
             admission=Admission(AdmissionSettings(**queue), slots=2),
             workers=self.hands,
             costs=CostModel(),
@@ -150,7 +150,7 @@ class Scene:
         self.service.cache.put(ORDER.key, make_rendition(b"old", fingerprint=seen, fresh_until=1.0))
 
     def let_looks_grow_old(self) -> None:
-        self.now += TRUST_SECONDS + 0.1
+        self.now += FINGERPRINT_TTL_SECONDS + 0.1
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ ALL = "a"
 
 # Directories below this depth are purged with their ancestor of this depth: too much goes, never too little.
 DEPTH_LIMIT = 32
-TAGS_LIMIT = 16
+TAGS_PER_RECORD = 16
 # More are not told to others: caches need not take them (RFC 9875), and header fields have limits.
 TOLD_LIMIT = 16
 # What is told when there are too many: the widest and the narrowest, tags, then folders from the top.
@@ -30,7 +30,7 @@ def groups_of(ref: SourceRef, *, key: str | None = None, tags: Iterable[str] = (
     groups = _original_groups(ref)
     if key is not None:
         groups += (key_group(key),)
-    return groups + tuple(tag_group(tag) for tag in tuple(tags)[:TAGS_LIMIT])
+    return groups + tuple(tag_group(tag) for tag in tuple(tags)[:TAGS_PER_RECORD])
 
 
 def told(groups: Iterable[str]) -> tuple[str, ...]:

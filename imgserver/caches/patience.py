@@ -10,8 +10,8 @@ import time
 from types import TracebackType
 
 # How often the loop's own lateness is looked at, and how much of it is forgiven, in shares of the time allowed.
-LOOKS = 4
-FORGIVEN = 4.0
+CHECKS_PER_TIMEOUT = 4
+FORGIVEN_TIMEOUTS = 4.0
 
 
 class Patience:
@@ -40,14 +40,14 @@ class Patience:
         return now - self._begun - self._late - max(0.0, now - self._due)
 
     def _wait(self) -> None:
-        pause = self._seconds / LOOKS
+        pause = self._seconds / CHECKS_PER_TIMEOUT
         self._due = time.monotonic() + pause
         self._timer = asyncio.get_running_loop().call_later(pause, self._look)
 
     def _look(self) -> None:
         listened = self.listened()
         self._late = time.monotonic() - self._begun - listened
-        if listened < self._seconds and self._late <= FORGIVEN * self._seconds:
+        if listened < self._seconds and self._late <= FORGIVEN_TIMEOUTS * self._seconds:
             self._wait()
         else:
             self._limit.reschedule(asyncio.get_running_loop().time())

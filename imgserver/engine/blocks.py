@@ -15,7 +15,7 @@ class _Cut(Exception):
     """The file ends inside a block."""
 
 
-def is_whole(file: BinaryIO) -> bool:
+def gif_is_complete(file: BinaryIO) -> bool:
     """False if the file ends inside a block. A missing trailer is forgiven, as browsers forgive it: nothing of the
     pictures is missing. What cannot be understood counts as whole: libvips will say what is wrong with it."""
     try:

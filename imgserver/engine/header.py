@@ -103,12 +103,12 @@ def _refuse_gaps(file: BinaryIO, name: str, size: int, page: int) -> None:
     """By our own look, for the two formats whose loaders do not mind what is missing."""
     whole = True
     if name == "gif":
-        whole = blocks.is_whole(file)
+        whole = blocks.gif_is_complete(file)
     elif name == "tiff":
         fields = sheets.fields_of(file, page)
         if not sheets.is_readable(fields):
             raise UnsupportedImage("a TIFF of this compression cannot be read here", format=name)
-        whole = sheets.is_whole(fields, size)
+        whole = sheets.tiff_is_complete(fields, size)
     if not whole:
         raise BrokenImage("the source is truncated")
 

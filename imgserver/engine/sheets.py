@@ -38,7 +38,7 @@ def is_readable(fields: Fields) -> bool:
     return _first(fields, COMPRESSION, UNCOMPRESSED) in READABLE
 
 
-def is_whole(fields: Fields, size: int) -> bool:
+def tiff_is_complete(fields: Fields, size: int) -> bool:
     """False if a strip or tile ends behind a file of `size` bytes, or if strips are too short for their rows."""
     for offsets, counts in (STRIPS, TILES):
         ends = (at + count for at, count in zip(fields.get(offsets, ()), fields.get(counts, ()), strict=False))

@@ -1,35 +1,45 @@
-"""What was learnt a moment ago, and is not asked again at once."""
+"""A bounded map whose entries expire."""
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-REMEMBERED = 16_384
+MAX_ENTRIES = 16_384
 
 
-class Recent(Generic[V]):
-    """Values by path for some seconds, the REMEMBERED latest of them."""
+class TtlMap(Generic[K, V]):
+    """Each entry lives for `ttl_seconds`; the oldest entry is evicted when there are more than `max_entries`."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
+    def __init__(
+        self, ttl_seconds: float, *, max_entries: int = MAX_ENTRIES, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ttl_seconds = ttl_seconds
+        self._max_entries = max_entries
         self._clock = clock
-        self._values: OrderedDict[str, tuple[V, float]] = OrderedDict()
+        self._entries: OrderedDict[K, tuple[V, float]] = OrderedDict()
 
-    def note(self, path: str, value: V) -> None:
-        self._values[path] = (value, self._clock() + self._seconds)
-        self._values.move_to_end(path)
-        if len(self._values) > REMEMBERED:
-            self._values.popitem(last=False)
+    def __len__(self) -> int:
+        """Entries held, expired ones included."""
+        return len(self._entries)
 
-    def recall(self, path: str) -> V | None:
-        found = self._values.get(path)
-        return found[0] if found is not None and self._clock() < found[1] else None
+    def get(self, key: K) -> V | None:
+        entry = self._entries.get(key)
+        return entry[0] if entry is not None and self._clock() < entry[1] else None
 
-    def forget(self, path: str) -> None:
-        self._values.pop(path, None)
+    def put(self, key: K, value: V, *, ttl_seconds: float | None = None) -> None:
+        """`ttl_seconds`: for this entry, instead of the map's own."""
+        ttl = self._ttl_seconds if ttl_seconds is None else ttl_seconds
+        self._entries[key] = (value, self._clock() + ttl)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
+
+    def pop(self, key: K) -> None:
+        self._entries.pop(key, None)
 
     def clear(self) -> None:
-        self._values.clear()
+        self._entries.clear()

@@ -37,7 +37,7 @@ from imgserver.sources.draft import Draft
 from imgserver.sources.facts import Age, Facts, age_of, learnt, state_of
 from imgserver.sources.origin import Origin, Sink
 from imgserver.sources.questions import Asked, Question, Questions
-from imgserver.sources.recent import Recent
+from imgserver.sources.recent import TtlMap
 from imgserver.sources.stock import Stock
 from imgserver.sources.terms import SpoolSettings, SpoolStatistics
 from imgserver.sources.threads import Threads
@@ -101,9 +101,9 @@ class Spool:
             seconds=settings.fetch_seconds,
             observe=observe,
         )
-        self._absent = Recent[bool](settings.absent_seconds)
-        self._troubled = Recent[bool](settings.pause_seconds)
-        self._looked = Recent[Facts](math.inf)
+        self._absent = TtlMap[str, bool](settings.absent_seconds)
+        self._troubled = TtlMap[str, bool](settings.pause_seconds)
+        self._looked = TtlMap[str, Facts](math.inf)
         self._condemned = Condemned()
         self._forgotten = 0
         self._hits = self._fetches = self._revalidations = self._looks = 0
@@ -149,7 +149,7 @@ class Spool:
         kept = await self._kept(path)
         if kept is not None:
             return (await self._current(path, kept, "fetch")).fingerprint
-        return (await self._current(path, self._looked.recall(path), "look")).fingerprint
+        return (await self._current(path, self._looked.get(path), "look")).fingerprint
 
     async def bring(self, path: str) -> None:
         """Returns when `open` need not wait for the origin."""
@@ -169,8 +169,8 @@ class Spool:
     async def forget(self, path: str) -> None:
         """For a purge: the original is downloaded again, whatever its origin said of its age."""
         self._forgotten += 1
-        self._looked.forget(path)
-        self._absent.forget(path)
+        self._looked.pop(path)
+        self._absent.pop(path)
         await self._in_thread(lambda: self._stock.remove(self._key(path)))
 
     def condemn(self, matches: Callable[[str], bool]) -> None:
@@ -223,10 +223,10 @@ class Spool:
 
     async def _current(self, path: str, known: Facts | None, question: Question) -> Facts:
         """What is known, if it may be used, or else what the origin says now."""
-        if known is None and self._absent.recall(path):
+        if known is None and self._absent.get(path):
             raise NotFound()
         age = Age.OVER if known is None else self._age(known)
-        troubled = self._troubled.recall(path) is not None
+        troubled = self._troubled.get(path) is not None
         if age is not Age.FRESH and not troubled and (known is not None or question == "look"):
             # Not by this request alone: an origin too slow for a hit's patience would never be heard to the end.
             await self._behind.start(f"{question} {path}", lambda: self._join(question, path))
@@ -326,22 +326,22 @@ class Spool:
             return await self._join("fetch", path)
         facts = learnt(self._key(path), told, checked=checked)
         self._looks += 1
-        self._looked.note(path, facts)
+        self._looked.put(path, facts)
         return facts
 
     async def _ask(self, question: Question, path: str, work: Callable[[], Awaitable[T]]) -> T:
         try:
             answer = await self._questions.ask(question, work)
         except NotFound:
-            self._absent.note(path, True)
-            self._looked.forget(path)
+            self._absent.put(path, True)
+            self._looked.pop(path)
             await self._in_thread(lambda: self._stock.remove(self._key(path)))
             raise
         except _TROUBLE as error:
             if error.facts.get("reason") not in _OURS:
-                self._troubled.note(path, True)
+                self._troubled.put(path, True)
             raise
-        self._troubled.forget(path)
+        self._troubled.pop(path)
         return answer
 
     # Keys and threads

@@ -26,10 +26,10 @@ from imgserver.plan import ImageRequest
 from imgserver.policy import Policy
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals
-from imgserver.rendering import Rendering
+from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
 from imgserver.service import ImageService
 from imgserver.settings import Settings
-from imgserver.sources.looks import RecentLooks
+from imgserver.sources.recent import TtlMap
 from imgserver.tags import Tags
 from imgserver.uploads import Uploads
 from imgserver.web import admin, attacks, gallery, health, images, lifetimes, observation, state, uploads, weaknesses
@@ -162,7 +162,7 @@ def _service(
     workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger, trail))
     rendering = Rendering(
         sources=sources.by_name,
-        looks=RecentLooks(),
+        fingerprints=TtlMap(FINGERPRINT_TTL_SECONDS),
         admission=Admission(settings.queue, slots=workers.count),
         workers=workers,
         costs=CostModel(),

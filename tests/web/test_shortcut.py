@@ -12,7 +12,7 @@ from aiohttp import web
 
 from imgserver.settings import DefaultSource, HttpSettings, SecuritySettings, ServerSettings, Settings
 from imgserver.signing import Key, Keyring, SigningSettings
-from imgserver.sources import looks
+from imgserver.web import app as composition
 from imgserver.web.app import AT_ONCE, GUARD, MOUNT, PICTURES, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
 from tests.serving import SAMPLES, await_that, serving
@@ -92,7 +92,7 @@ async def scene_of(**changes):
 async def scene(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     # Nothing here waits for the moment after which an original is looked at again.
-    monkeypatch.setattr(looks, "TRUST_SECONDS", 60)
+    monkeypatch.setattr(composition, "FINGERPRINT_TTL_SECONDS", 60)
     async with scene_of() as scene:
         await scene.warm(PICTURE, NEGOTIATED)
         yield scene

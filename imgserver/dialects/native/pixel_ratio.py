@@ -18,7 +18,7 @@ def fold(steps: Iterable[Step], ratio: Fraction) -> tuple[Step, ...]:
             folded.append(_scaled(step, ratio))
         elif isinstance(step, Fit):
             point = step.anchor.fx, step.anchor.fy
-            scaled = _fit(step, ratio)
+            scaled = _scaled_fit(step, ratio)
             folded.append(replace(scaled, anchor=replace(scaled.anchor, fx=point[0], fy=point[1])))
             fitted = True
         else:
@@ -29,10 +29,10 @@ def fold(steps: Iterable[Step], ratio: Fraction) -> tuple[Step, ...]:
 def _scaled(step: Step, ratio: Fraction) -> Step:
     match step:
         case Fit():
-            return _fit(step, ratio)
+            return _scaled_fit(step, ratio)
         case Crop():
             width, height = _side(step.width, ratio), _side(step.height, ratio)
-            return replace(step, width=width, height=height, anchor=_anchor(step.anchor, ratio))
+            return replace(step, width=width, height=height, anchor=_scaled_anchor(step.anchor, ratio))
         case Canvas():
             top, right, bottom, left = (_length(margin, ratio) for margin in step.margins)
             return replace(step, margins=(top, right, bottom, left))
@@ -44,12 +44,12 @@ def _scaled(step: Step, ratio: Fraction) -> Step:
     return step
 
 
-def _fit(step: Fit, ratio: Fraction) -> Fit:
+def _scaled_fit(step: Fit, ratio: Fraction) -> Fit:
     width, height = _side(step.width, ratio), _side(step.height, ratio)
-    return replace(step, width=width, height=height, anchor=_anchor(step.anchor, ratio))
+    return replace(step, width=width, height=height, anchor=_scaled_anchor(step.anchor, ratio))
 
 
-def _anchor(anchor: Anchor, ratio: Fraction) -> Anchor:
+def _scaled_anchor(anchor: Anchor, ratio: Fraction) -> Anchor:
     fx, fy, dx, dy = (_length(length, ratio) for length in (anchor.fx, anchor.fy, anchor.dx, anchor.dy))
     return Anchor(anchor.kind, fx, fy, dx, dy)
 
