@@ -22,7 +22,7 @@ from ssimulacra2 import compute_ssimulacra2
 from imgserver.engine.job import Job, Quality
 from imgserver.engine.render import render
 from imgserver.engine.vips import open_engine
-from imgserver.plan import Fit, Orient, Output, Plan, Px
+from imgserver.plan.plan import Fit, Orient, Output, Plan, Px
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 NAMES = ("sunset", "creek", "dogs", "mountains")

@@ -11,7 +11,7 @@ own, kept and shared as such, and never in the place of the one that was asked f
 from dataclasses import replace
 from enum import IntEnum
 
-from imgserver.plan import Anchor, Crop, Fit, Kernel, Output, Plan, Step
+from imgserver.plan.plan import Anchor, Crop, Fit, Kernel, Output, Plan, Step
 
 
 class Rung(IntEnum):

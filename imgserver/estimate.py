@@ -1,12 +1,12 @@
 """What the server foresees of a render from its original's first bytes. The worker has the last word."""
 
-from imgserver import formats
 from imgserver.cost import Work
 from imgserver.engine.job import Limits, Quality
 from imgserver.errors import ImgserverError
-from imgserver.geometry import bind_plan
-from imgserver.media import Sniffed, sniff
-from imgserver.plan import Dims, Plan
+from imgserver.plan import formats
+from imgserver.plan.geometry import bind_plan
+from imgserver.plan.plan import Dims, Plan
+from imgserver.plan.sniffing import Sniffed, sniff
 
 # What a file holds whose header does not tell, generously: photographs take 0.1 to 1 byte per pixel.
 PIXELS_PER_BYTE = 4

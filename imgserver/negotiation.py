@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Literal, TypeVar
 
-from imgserver.plan import Hint, ImageRequest, Output, Plan
+from imgserver.plan.plan import Hint, ImageRequest, Output, Plan
 
 T = TypeVar("T", int, Fraction)
 

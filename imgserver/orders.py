@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Literal
 
-from imgserver import identity, negotiation
+from imgserver import negotiation
 from imgserver.caches.groups import groups_of
 from imgserver.caches.tiered import TierName
 from imgserver.degradation import Rung
 from imgserver.engine.job import Quality
-from imgserver.plan import ImageRequest, Plan, SourceRef
-from imgserver.rendition import Rendition
+from imgserver.plan import canonical
+from imgserver.plan.plan import ImageRequest, Plan, SourceRef
+from imgserver.plan.rendition import Rendition
 from imgserver.tags import NO_TAGS, Tags
 
 
@@ -40,15 +41,15 @@ class Edition:
 
     @classmethod
     def of(cls, quality: Quality, tags: Tags = NO_TAGS) -> "Edition":
-        return cls(sha256(repr(quality).encode()).hexdigest()[: identity.EDITION_DIGITS], tags)
+        return cls(sha256(repr(quality).encode()).hexdigest()[: canonical.EDITION_DIGITS], tags)
 
     def key(self, ref: SourceRef, plan: Plan) -> str:
-        return identity.key(ref, plan, edition=self.name)
+        return canonical.key(ref, plan, edition=self.name)
 
     def order(self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False) -> Order:
         """What a request asks for, once a client's offers and hints are known."""
         output = negotiation.negotiate(request.plan.output, offers, save_data=save_data)
-        plan = identity.normalise(replace(request.plan, output=output))
+        plan = canonical.normalise(replace(request.plan, output=output))
         key = self.key(request.ref, plan)
         groups = groups_of(request.ref, key=key, tags=self.tags.of_path(request.ref.path))
         return Order(key, request.ref, plan, groups, metered=not request.signed)
@@ -57,7 +58,7 @@ class Edition:
         """An order of the same original for another plan; the same order for the same plan."""
         if plan is order.plan:
             return order
-        plan = identity.normalise(plan)
+        plan = canonical.normalise(plan)
         key = self.key(order.ref, plan)
         groups = groups_of(order.ref, key=key, tags=self.tags.of_path(order.ref.path))
         return replace(order, key=key, plan=plan, groups=groups)

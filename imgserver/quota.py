@@ -13,7 +13,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from imgserver.errors import QuotaExceeded
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 
 # A bucket that is full again is forgotten, so this many matter only when so many originals are asked for at once.
 BUCKETS = 16_384

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from imgserver.errors import ImgserverError
-from imgserver.rendition import Fingerprint, Marks
+from imgserver.plan.rendition import Fingerprint, Marks
 
 LIMIT = 4096
 FIRST_SECONDS = 1.0

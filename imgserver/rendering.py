@@ -12,8 +12,8 @@ from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError
 from imgserver.estimate import foresee
 from imgserver.orders import Order
-from imgserver.plan import Plan, SourceRef
-from imgserver.rendition import Fingerprint, Original, Rendition, Stages
+from imgserver.plan.plan import Plan, SourceRef
+from imgserver.plan.rendition import Fingerprint, Original, Rendition, Stages
 from imgserver.rules import Rules
 from imgserver.sources import Source
 from imgserver.sources.recent import TtlMap

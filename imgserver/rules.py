@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from imgserver.engine.job import Limits
 from imgserver.errors import BadOption, UnsupportedImage
-from imgserver.media import format_of
-from imgserver.plan import Plan
+from imgserver.plan.plan import Plan
+from imgserver.plan.sniffing import format_of
 from imgserver.policy import FormatLists, PixelLimits
 
 

@@ -14,11 +14,11 @@ from imgserver.degradation import Degradation, cheaper
 from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.flights import Flights
 from imgserver.orders import Edition, Kept, Made, Order, Served
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
+from imgserver.plan.rendition import Fingerprint, Marks, Rendition
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendering import Rendering
-from imgserver.rendition import Fingerprint, Marks, Rendition
 
 # How long a finished picture waits to be in Redis before the other servers are told to look there.
 WRITTEN_SECONDS = 1.0

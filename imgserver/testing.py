@@ -10,8 +10,8 @@ import pytest
 
 from imgserver.caches import Cache, Tier
 from imgserver.errors import ImageOverLimit, NotFound
-from imgserver.plan import Dims
-from imgserver.rendition import Fingerprint, Rendition
+from imgserver.plan.plan import Dims
+from imgserver.plan.rendition import Fingerprint, Rendition
 from imgserver.sources import Source
 from imgserver.sources.origin import Origin, Told, Validators
 

@@ -2,8 +2,8 @@ import pytest
 
 from imgserver.engine.job import Limits, Quality
 from imgserver.estimate import foresee
-from imgserver.media import HEAD_BYTES
-from imgserver.plan import Fit, Output, Plan, Px, Terminal
+from imgserver.plan.plan import Fit, Output, Plan, Px, Terminal
+from imgserver.plan.sniffing import HEAD_BYTES
 from tests import bombs
 from tests.serving import SAMPLES
 

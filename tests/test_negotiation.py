@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.identity import plan_digest
 from imgserver.negotiation import (
     EVERY_HINT,
     HINT_FIELDS,
@@ -20,7 +19,8 @@ from imgserver.negotiation import (
     variants,
     vary,
 )
-from imgserver.plan import ImageRequest, Output, Plan, SourceRef, Terminal
+from imgserver.plan.canonical import plan_digest
+from imgserver.plan.plan import ImageRequest, Output, Plan, SourceRef, Terminal
 
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 SAFARI = "image/webp,image/avif,image/jxl,image/heic,image/heic-sequence,video/*;q=0.8,image/png,*/*;q=0.5"

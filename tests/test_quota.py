@@ -3,7 +3,7 @@
 import pytest
 
 from imgserver.errors import QuotaExceeded
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 from imgserver.quota import BUCKETS, Quota, QuotaSettings
 
 CAT, DOG = SourceRef("photos", "cat.png"), SourceRef("photos", "dog.jpg")

@@ -6,8 +6,8 @@ import pytest
 
 from imgserver import errors
 from imgserver.errors import BrokenImage, ImgserverError, UnsupportedImage
+from imgserver.plan.rendition import Fingerprint
 from imgserver.refusals import LIMIT, Refusals
-from imgserver.rendition import Fingerprint
 
 STATE, OTHER = Fingerprint("one"), Fingerprint("other")
 

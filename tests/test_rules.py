@@ -4,7 +4,7 @@ import pytest
 
 from imgserver.engine.job import Limits
 from imgserver.errors import BadOption, UnsupportedImage
-from imgserver.plan import Output, Plan, Terminal
+from imgserver.plan.plan import Output, Plan, Terminal
 from imgserver.policy import FormatLists, PixelLimits
 from imgserver.rules import Rules
 

@@ -7,7 +7,7 @@ import pytest
 from imgserver.admission import Admission, AdmissionSettings, Criticality
 from imgserver.cost import Cost
 from imgserver.degradation import Rung
-from imgserver.plan import ImageRequest, Output, Plan, SourceRef
+from imgserver.plan.plan import ImageRequest, Output, Plan, SourceRef
 from tests.test_service import Scene
 
 WISH = ImageRequest(SourceRef("photos", "cat.png"), Plan(output=Output("auto")))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BrokenImage, UnsupportedImage
-from imgserver.plan import Fit, Orient, Output, Plan, Px
+from imgserver.plan.plan import Fit, Orient, Output, Plan, Px
 from imgserver.workers import Workers, WorkerSettings
 
 SAMPLES = Path(__file__).parent.parent / "samples"

@@ -11,7 +11,7 @@ of the groups in `groups.py`, and removed behind the answer (`sweeps.py`). To wr
 
 from typing import Protocol
 
-from imgserver.rendition import Rendition
+from imgserver.plan.rendition import Rendition
 
 
 class Cache(Protocol):

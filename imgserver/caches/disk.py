@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Le
 from imgserver.caches.record import Corrupt
 from imgserver.caches.shelf import Shelf
 from imgserver.caches.sweeps import Swept
-from imgserver.rendition import Marks, Rendition
+from imgserver.plan.rendition import Marks, Rendition
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 
-from imgserver.identity import source_digest
-from imgserver.plan import SourceRef
+from imgserver.plan.canonical import source_digest
+from imgserver.plan.plan import SourceRef
 
 ALL = "a"
 

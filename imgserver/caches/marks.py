@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import orjson
 
 from imgserver.caches.groups import ALL
-from imgserver.rendition import Marks
+from imgserver.plan.rendition import Marks
 
 # A copy of a shared mark is trusted so long without another look; news of purges comes at once besides.
 COPY_SECONDS = 10.0

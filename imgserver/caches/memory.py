@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from imgserver.rendition import Rendition
+from imgserver.plan.rendition import Rendition
 
 MIB = 1 << 20
 

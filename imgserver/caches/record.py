@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 import xxhash
 
-from imgserver.plan import Dims
-from imgserver.rendition import Fingerprint, Marks, Rendition
+from imgserver.plan.plan import Dims
+from imgserver.plan.rendition import Fingerprint, Marks, Rendition
 
 MAGIC = b"imr"
 SCHEMA = 3

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from imgserver import identity
 from imgserver.caches.board import token_of
 from imgserver.caches.groups import source_digits
 from imgserver.caches.link import Link
 from imgserver.caches.record import HEAD_BYTES, REASONS, Corrupt, decode, encode, peek
 from imgserver.freshness import jittered
-from imgserver.rendition import Marks, Rendition
+from imgserver.plan import canonical
+from imgserver.plan.rendition import Marks, Rendition
 
 # Why a record may not be written.
 DROPS = ("error", "size", "expired")
@@ -164,7 +164,7 @@ class RedisCache:
         """Only an original's group can be told from a key."""
         digits = {source_digits(group) for group in groups} or {""}
         for one in {""} if "" in digits else digits:
-            yield self._link.name(identity.key_pattern(one))
+            yield self._link.name(canonical.key_pattern(one))
 
     async def _sweep_some(self, names: list[bytes], keeps: Callable[[float | None, Marks], bool]) -> int:
         pipe = self._link.patient.pipeline(transaction=False)

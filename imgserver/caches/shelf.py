@@ -18,7 +18,7 @@ from typing import Literal
 
 from imgserver import shards
 from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
-from imgserver.rendition import Marks, Rendition
+from imgserver.plan.rendition import Marks, Rendition
 
 TEMPORARY = ".tmp"
 

@@ -24,7 +24,7 @@ from imgserver.caches.memory import MemoryCache, MemorySettings, MemoryStatistic
 from imgserver.caches.redis import RedisCache, RedisStatistics
 from imgserver.caches.sweeps import Sweeps, Swept
 from imgserver.caches.writes import Wish, Writes
-from imgserver.rendition import Marks, Rendition
+from imgserver.plan.rendition import Marks, Rendition
 
 MIB = 1 << 20
 MARKS_FILE = "marks.json"

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from imgserver.rendition import Rendition
+from imgserver.plan.rendition import Rendition
 
 # What a waiting write costs beside its body.
 ENTRY_BYTES = 1_100

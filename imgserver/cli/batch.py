@@ -11,8 +11,8 @@ from imgserver.cli.files import replace_file
 from imgserver.engine import child
 from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BadRequest, ImgserverError
-from imgserver.formats import FORMAT_OF_SUFFIX, FORMATS
-from imgserver.plan import Plan
+from imgserver.plan.formats import FORMAT_OF_SUFFIX, FORMATS
+from imgserver.plan.plan import Plan
 from imgserver.settings import Settings
 from imgserver.workers import Workers
 

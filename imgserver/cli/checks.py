@@ -22,8 +22,8 @@ from imgserver.cli.check import Check
 from imgserver.cli.reach import check_sources
 from imgserver.engine.job import Job, Limits
 from imgserver.errors import ImgserverError
-from imgserver.formats import FORMATS, WRITABLE
-from imgserver.plan import Fit, Output, Plan, Px
+from imgserver.plan.formats import FORMATS, WRITABLE
+from imgserver.plan.plan import Fit, Output, Plan, Px
 from imgserver.settings import Settings
 from imgserver.spelling import spell_size
 

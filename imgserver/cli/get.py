@@ -15,11 +15,11 @@ from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, place_of, read_settings
 from imgserver.cli.files import replace_file
 from imgserver.errors import NotFound
-from imgserver.formats import FORMAT_OF_SUFFIX, WRITABLE
+from imgserver.plan.formats import FORMAT_OF_SUFFIX, WRITABLE
 
 if TYPE_CHECKING:
     from imgserver.engine.job import RenderResult
-    from imgserver.plan import ImageRequest
+    from imgserver.plan.plan import ImageRequest
     from imgserver.settings import Settings
 
 

@@ -115,7 +115,7 @@ def _palette(file: Path, limits: "Limits") -> list[dict[str, Any]]:
 
     from imgserver.engine.job import Job
     from imgserver.engine.render import render
-    from imgserver.plan import Orient, Plan, Terminal
+    from imgserver.plan.plan import Orient, Plan, Terminal
 
     result = render(Job(str(file), Plan((Orient(),), terminal=Terminal("palette", COLOURS)), limits))
     return list(json.loads(result.body))

@@ -2,7 +2,7 @@
 
 import re
 
-from imgserver.plan import TRANSPARENT, Colour
+from imgserver.plan.plan import TRANSPARENT, Colour
 
 HEX = re.compile(r"[0-9a-fA-F]{3,8}")
 

@@ -16,9 +16,9 @@ from imgserver.dialects.native.effects import EFFECTS
 from imgserver.dialects.native.flags import FLAGS
 from imgserver.dialects.native.modes import GRAVITIES, MODES, Mode
 from imgserver.dialects.native.options import OPTIONS
-from imgserver.formats import QUALITY_LEVELS
-from imgserver.geometry import bind_plan
-from imgserver.plan import Dims
+from imgserver.plan.formats import QUALITY_LEVELS
+from imgserver.plan.geometry import bind_plan
+from imgserver.plan.plan import Dims
 
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 PHOTO = Dims(1200, 800)

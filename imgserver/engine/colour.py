@@ -6,7 +6,7 @@ from itertools import product
 
 from imgserver.engine.vips import Blob, Error, Image
 from imgserver.errors import UnsupportedImage
-from imgserver.plan import Colour
+from imgserver.plan.plan import Colour
 
 # Bicubic-like with sharpening: against lanczos3 +0.7 SSIMULACRA2 at the same cost, and less ringing. In linear light
 # lanczos3 leads by 0.5. Light in 16 bits costs about twice a whole thumbnail, hence a setting. A cheaper way was tried

@@ -15,8 +15,8 @@ from imgserver.engine.job import Job
 from imgserver.engine.load import load, reduction
 from imgserver.engine.picture import Picture
 from imgserver.engine.vips import working
-from imgserver.geometry import Bound, BoundPlan, Box, bind_plan, check, oriented, share_needed
-from imgserver.plan import Crop, Dims, Fit, Orient
+from imgserver.plan.geometry import Bound, BoundPlan, Box, bind_plan, check, oriented, share_needed
+from imgserver.plan.plan import Crop, Dims, Fit, Orient
 
 
 def develop(header: Header, bounds: BoundPlan, job: Job, *, frames: int) -> Picture:

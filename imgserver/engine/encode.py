@@ -20,8 +20,8 @@ from imgserver.engine.metadata import stripped
 from imgserver.engine.picture import Picture
 from imgserver.engine.vips import SAVERS, GInt, GInts, Image, reading, working
 from imgserver.errors import OutputOverLimit
-from imgserver.formats import FORMATS, quality_of
-from imgserver.plan import Output
+from imgserver.plan.formats import FORMATS, quality_of
+from imgserver.plan.plan import Output
 
 PROGRESSIVE_PIXELS = 100_000
 JPEG_TRELLIS_EFFORT = 5

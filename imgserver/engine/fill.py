@@ -3,8 +3,8 @@
 from imgserver.engine.colour import background, coloured, premultiplied, resized, with_alpha
 from imgserver.engine.picture import Picture
 from imgserver.engine.vips import Image
-from imgserver.geometry import Box
-from imgserver.plan import TRANSPARENT, Colour, Fill
+from imgserver.plan.geometry import Box
+from imgserver.plan.plan import TRANSPARENT, Colour, Fill
 
 # A blurred ground is made this small and scaled up again: nobody sees more of it, and it costs next to nothing.
 GROUND_SIDE = 96

@@ -10,8 +10,8 @@ from imgserver.engine import blocks, sheets
 from imgserver.engine.job import Limits
 from imgserver.engine.vips import LOADERS, Image, codecs, reading
 from imgserver.errors import BadRequest, BrokenImage, ImageOverLimit, NotFound, UnsupportedImage
-from imgserver.media import HEAD_BYTES, format_of
-from imgserver.plan import Dims
+from imgserver.plan.plan import Dims
+from imgserver.plan.sniffing import HEAD_BYTES, format_of
 
 # Bytes of one sample by libvips' band format.
 # Signed samples and those of 32 bits have no one way to be shown: what is white stands nowhere.

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from imgserver.plan import Dims, Plan
+from imgserver.plan.plan import Dims, Plan
 
 MEGA = 1_000_000
 MIB = 1 << 20

@@ -2,7 +2,7 @@
 
 from imgserver.engine.colour import with_alpha
 from imgserver.engine.vips import Image
-from imgserver.plan import Mask
+from imgserver.plan.plan import Mask
 
 
 def masked(image: Image, step: Mask) -> Image:

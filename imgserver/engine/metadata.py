@@ -7,7 +7,7 @@ is told what it may write.
 import re
 
 from imgserver.engine.vips import Image, names_of
-from imgserver.plan import Output
+from imgserver.plan.plan import Output
 
 # Flags of VipsForeignKeep.
 EXIF, XMP, IPTC, ICC, OTHER = 1, 2, 4, 8, 16

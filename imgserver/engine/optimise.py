@@ -21,9 +21,9 @@ from imgserver.engine.header import Header, examine, opened
 from imgserver.engine.job import Job, RenderResult
 from imgserver.engine.render import etag_of, render
 from imgserver.engine.vips import LOADERS, Error, Image, reading
-from imgserver.formats import FORMATS
-from imgserver.geometry import Bound, bind_plan
-from imgserver.plan import Crop, Dims, Fit, Flatten, Orient, Plan, Step
+from imgserver.plan.formats import FORMATS
+from imgserver.plan.geometry import Bound, bind_plan
+from imgserver.plan.plan import Crop, Dims, Fit, Flatten, Orient, Plan, Step
 
 
 def optimise(job: Job) -> RenderResult:

@@ -10,7 +10,7 @@ import orjson
 from imgserver.engine.colour import coloured, resized, with_alpha
 from imgserver.engine.vips import Image, working
 from imgserver.errors import NotInThisBuild
-from imgserver.plan import Terminal
+from imgserver.plan.plan import Terminal
 
 LQIP_SIDE = 48
 # What the hashes' own algorithms can hold: more pixels change nothing but the cost.

@@ -14,9 +14,9 @@ from imgserver.engine.header import Header, examine, refuse_over
 from imgserver.engine.job import Job, RenderResult, Timings
 from imgserver.engine.placeholder import JSON, SIDES, stand_in
 from imgserver.engine.shape import Shape, page_of, shape_of
-from imgserver.formats import FORMATS
-from imgserver.geometry import BoundPlan, bind_plan, check
-from imgserver.plan import Dims, Fit, Plan, Px
+from imgserver.plan.formats import FORMATS
+from imgserver.plan.geometry import BoundPlan, bind_plan, check
+from imgserver.plan.plan import Dims, Fit, Plan, Px
 
 ETAG_BYTES = 16
 

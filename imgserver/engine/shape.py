@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from imgserver.engine.header import Header
-from imgserver.formats import FORMATS, choose
-from imgserver.plan import Canvas, Colour, Fit, Flatten, Mask, Output, Plan, Step, Tone, Turn
+from imgserver.plan.formats import FORMATS, choose
+from imgserver.plan.plan import Canvas, Colour, Fit, Flatten, Mask, Output, Plan, Step, Tone, Turn
 
 
 @dataclass(frozen=True, slots=True)

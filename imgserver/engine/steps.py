@@ -13,8 +13,8 @@ from imgserver.engine.mask import masked
 from imgserver.engine.picture import Picture
 from imgserver.engine.tone import kernelled, toned
 from imgserver.engine.vips import Image, interpolator, working
-from imgserver.geometry import Bound, Box, Size, whole
-from imgserver.plan import Canvas, Colour, Crop, Fit, Flatten, Kernel, Mask, Orient, Step, Tone, Trim, Turn
+from imgserver.plan.geometry import Bound, Box, Size, whole
+from imgserver.plan.plan import Canvas, Colour, Crop, Fit, Flatten, Kernel, Mask, Orient, Step, Tone, Trim, Turn
 
 
 def apply(picture: Picture, bound: Bound, *, linear: bool) -> Picture:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from imgserver.engine.colour import coloured, premultiplied, straight, with_alpha
 from imgserver.engine.vips import Image
-from imgserver.plan import Kernel, Tone
+from imgserver.plan.plan import Kernel, Tone
 
 Matrix = list[list[float]]
 IDENTITY: Matrix = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]

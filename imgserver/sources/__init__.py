@@ -11,7 +11,7 @@ write an origin: three methods, and the contract of origins.
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
-from imgserver.rendition import Fingerprint, Original
+from imgserver.plan.rendition import Fingerprint, Original
 
 
 class Source(Protocol):

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from imgserver.media import HEAD_BYTES
+from imgserver.plan.sniffing import HEAD_BYTES
 
 # O_NONBLOCK: opening a FIFO must not wait for its writer. O_NOFOLLOW: who opens has resolved the path already, so a
 # symlink at its end has just been put there.

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from imgserver.rendition import Fingerprint
+from imgserver.plan.rendition import Fingerprint
 from imgserver.sources.origin import Told, Validators
 
 SCHEMA = 1

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import TypeVar
 
 from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied, Unavailable
-from imgserver.rendition import Fingerprint, Original
+from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.sources.descriptors import LINUX_FDS, head_of, open_regular, worker_path
 from imgserver.sources.filing import file
 from imgserver.sources.names import LOOKED_AT, is_picture

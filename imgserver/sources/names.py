@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 
 from imgserver import machine
-from imgserver.formats import FORMAT_OF_SUFFIX, READABLE
+from imgserver.plan.formats import FORMAT_OF_SUFFIX, READABLE
 
 # Off by default, or not in every installation.
 _OPTIONAL = {"svg"} if machine.reads_heic() else {"svg", "heic"}

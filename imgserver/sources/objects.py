@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt, Le
 
 from imgserver.errors import Conflict, DeadlineExceeded, ImgserverError, NotFound, ServerFault, SourceFailed
-from imgserver.formats import FORMATS
-from imgserver.media import format_of
+from imgserver.plan.formats import FORMATS
+from imgserver.plan.sniffing import format_of
 from imgserver.sources.answers import max_age_seconds
 from imgserver.sources.names import LOOKED_AT, is_picture
 from imgserver.sources.origin import Sink, Told, Validators

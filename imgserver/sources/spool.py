@@ -29,7 +29,7 @@ from imgserver.errors import (
     Unavailable,
 )
 from imgserver.flights import Flights
-from imgserver.rendition import Fingerprint, Original
+from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.sources import Listed, Writable
 from imgserver.sources.condemned import Condemned, Sentence, holds
 from imgserver.sources.descriptors import head_of, worker_path

@@ -22,7 +22,7 @@ from imgserver.grammar import Dialects
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.orders import Edition, Made
-from imgserver.plan import ImageRequest
+from imgserver.plan.plan import ImageRequest
 from imgserver.policy import Policy
 from imgserver.quota import Quota
 from imgserver.refusals import Refusals

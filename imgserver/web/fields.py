@@ -10,11 +10,11 @@ from multidict import CIMultiDict, istr
 
 from imgserver import freshness, negotiation
 from imgserver.caches.groups import told
-from imgserver.formats import FORMATS
 from imgserver.freshness import Terms
 from imgserver.orders import Order, Served
-from imgserver.plan import ImageRequest
-from imgserver.rendition import Rendition
+from imgserver.plan.formats import FORMATS
+from imgserver.plan.plan import ImageRequest
+from imgserver.plan.rendition import Rendition
 from imgserver.settings import HttpSettings
 from imgserver.web.middleware import EMBEDDING, SECURITY
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from imgserver.engine.job import RenderResult
 from imgserver.errors import ImgserverError
-from imgserver.formats import FORMATS
+from imgserver.plan.formats import FORMATS
 from imgserver.web import problem
 
 # Beside the picture; scripts of other origins may read them where uploads from there are allowed.

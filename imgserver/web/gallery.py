@@ -13,7 +13,7 @@ from string import Template
 from aiohttp import web
 
 from imgserver.dialects.native import NativeDialect
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 from imgserver.settings import DefaultSource, ServerSettings
 from imgserver.sources import Listed
 from imgserver.web.routes import Routes

@@ -15,8 +15,8 @@ from imgserver.dialects import Dialect
 from imgserver.errors import NotFound, SourceDenied
 from imgserver.negotiation import NO_HINTS, Hints
 from imgserver.orders import Order, Served
-from imgserver.plan import ImageRequest
-from imgserver.rendition import Rendition
+from imgserver.plan.plan import ImageRequest
+from imgserver.plan.rendition import Rendition
 from imgserver.service import ImageService
 from imgserver.settings import HttpSettings
 from imgserver.web.answers import Picture, Ready, Spelled, date_line, is_plain, spell

@@ -7,9 +7,9 @@ from structlog.typing import FilteringBoundLogger
 from imgserver.audit import REASONS, Audit
 from imgserver.cost import Work
 from imgserver.errors import ImgserverError, NotFound
-from imgserver.formats import FORMATS
 from imgserver.logs import cut
 from imgserver.metrics import Metrics
+from imgserver.plan.formats import FORMATS
 from imgserver.rendering import Rendered
 from imgserver.sources.questions import Asked
 from imgserver.workers import WorkerEvent

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from imgserver.errors import ServerFault, Unavailable
-from imgserver.media import HEAD_BYTES
-from imgserver.rendition import Fingerprint, Original
+from imgserver.plan.rendition import Fingerprint, Original
+from imgserver.plan.sniffing import HEAD_BYTES
 from imgserver.uploads import RETRY_AFTER_SECONDS, Uploads
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from imgserver.addresses import REMOTE
 from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, groups_of, original_group
 from imgserver.errors import ServerFault
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 from imgserver.settings import Settings
 from imgserver.sources import Source, http
 from imgserver.sources.folder import Folder

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, NotFound, ServerFault
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 from imgserver.sources import Writable
 from imgserver.web.sources import Sources
 

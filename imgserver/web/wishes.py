@@ -14,7 +14,7 @@ from imgserver.dialects import Dialect
 from imgserver.freshness import Terms
 from imgserver.negotiation import NO_HINTS, Hints
 from imgserver.orders import Order
-from imgserver.plan import ImageRequest
+from imgserver.plan.plan import ImageRequest
 
 # Parsed targets are kept, at most so many, and none longer than this.
 REMEMBERED_TARGETS: Final = 8192

@@ -13,7 +13,7 @@ from imgserver.caches.groups import groups_of
 from imgserver.caches.link import RedisSettings
 from imgserver.caches.memory import MemorySettings
 from imgserver.caches.tiered import Tiered, assemble
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 from imgserver.testing import make_rendition
 from tests.redis_server import RedisServer, running
 

@@ -1,7 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver import identity
 from imgserver.caches.groups import (
     ALL,
     DEPTH_LIMIT,
@@ -14,7 +13,8 @@ from imgserver.caches.groups import (
     tag_group,
     told,
 )
-from imgserver.plan import SourceRef
+from imgserver.plan import canonical
+from imgserver.plan.plan import SourceRef
 
 REF = SourceRef("folder", "a/b/c.jpg")
 
@@ -43,7 +43,7 @@ def test_a_prefix_is_a_directory_and_not_the_beginning_of_a_name():
 
 
 def test_an_originals_group_begins_the_digest_in_its_keys():
-    assert identity.source_digest(REF).startswith(source_group(REF)[1:])
+    assert canonical.source_digest(REF).startswith(source_group(REF)[1:])
 
 
 def test_names_do_not_leak_and_groups_are_short_printable_words():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from imgserver.caches import record
 from imgserver.caches.record import REASONS, Corrupt, decode, encode, peek
-from imgserver.plan import Dims
-from imgserver.rendition import Fingerprint, Rendition
+from imgserver.plan.plan import Dims
+from imgserver.plan.rendition import Fingerprint, Rendition
 from imgserver.testing import make_rendition
 
 KEY = "1/" + "a" * 32 + "/" + "b" * 32

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from imgserver import identity
 from imgserver.caches.groups import source_group
 from imgserver.caches.link import Link, RedisSettings
 from imgserver.caches.record import encode
 from imgserver.caches.redis import RedisCache
-from imgserver.plan import Output, Plan, SourceRef
+from imgserver.plan import canonical
+from imgserver.plan.plan import Output, Plan, SourceRef
 from imgserver.testing import TierContract, make_rendition
 from tests.fault_proxy import proxied
 from tests.redis_server import RedisServer, in_thread, running
@@ -474,7 +474,7 @@ EDITIONS = ("00000000", "9f00ba44", "a1b2c3d4", "ffffffff")
 
 
 def key_of(path: str, edition: str = EDITIONS[0]) -> str:
-    return identity.key(SourceRef("folder", path), Plan(), edition=edition)
+    return canonical.key(SourceRef("folder", path), Plan(), edition=edition)
 
 
 async def test_a_sweep_unlinks_what_is_not_kept_and_leaves_every_other_key(redis_server, cache):
@@ -505,7 +505,7 @@ async def test_a_sweep_of_an_originals_group_finds_its_keys_of_every_edition_and
     for path in ("cat.png", "dog.png"):
         for edition in EDITIONS:
             for plan in plans:
-                key = identity.key(SourceRef("folder", path), plan, edition=edition)
+                key = canonical.key(SourceRef("folder", path), plan, edition=edition)
                 await cache.put(key, make_rendition())
     gone = await cache.sweep(lambda expires, marks: False, (source_group(SourceRef("folder", "cat.png")),))
 

@@ -8,20 +8,20 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from imgserver import identity
 from imgserver.caches.disk import DiskSettings
 from imgserver.caches.groups import ALL, groups_of, key_group, prefix_group, source_group, tag_group
 from imgserver.caches.link import RedisSettings
 from imgserver.caches.memory import MemorySettings
 from imgserver.caches.tiered import TieredSettings, assemble
-from imgserver.plan import Output, Plan, SourceRef
+from imgserver.plan import canonical
+from imgserver.plan.plan import Output, Plan, SourceRef
 from imgserver.testing import make_rendition
 from tests.fault_proxy import proxied
 from tests.waiting import eventually
 
 REF = SourceRef("folder", "a/b/c.jpg")
 OTHER = SourceRef("folder", "x/y.jpg")
-KEY = identity.key(REF, Plan((), Output(format="webp")))
+KEY = canonical.key(REF, Plan((), Output(format="webp")))
 BODY = b"picture" * 100
 
 
@@ -50,7 +50,7 @@ async def opened():
 
 async def rendered(tiered, ref=REF, *, key=None, body=BODY, tags=(), **changes):
     """What a flight does: notes marks, opens, renders, puts."""
-    key = key or identity.key(ref, Plan((), Output(format="webp")))
+    key = key or canonical.key(ref, Plan((), Output(format="webp")))
     noted = await tiered.marks.note(groups_of(ref, key=key, tags=tags))
     kept = tiered.put(key, make_rendition(body, marks=noted, **changes))
     await tiered.written(key, seconds=5)
@@ -159,7 +159,7 @@ async def test_a_purge_takes_its_group_from_every_tier_and_no_other(opened, tier
     await rendered(tiered, OTHER)
     redis_server.admin.set("somebody:else", "1")
     counts = await tiered.purge([group])
-    other = identity.key(OTHER, Plan((), Output(format="webp")))
+    other = canonical.key(OTHER, Plan((), Output(format="webp")))
 
     both = 2 if group == ALL else 1
     assert (counts.told, counts.swept, counts.memory) == (True, True, both)

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from imgserver.cli import main
 from imgserver.grammar import make_dialect
 from imgserver.loading import load
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 from imgserver.settings import Settings
 
 

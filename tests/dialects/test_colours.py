@@ -4,7 +4,7 @@ import pytest
 from PIL import ImageColor
 
 from imgserver.dialects.colours import COLOURS, read_colour
-from imgserver.plan import TRANSPARENT, Colour
+from imgserver.plan.plan import TRANSPARENT, Colour
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.engine.render import render
 from imgserver.engine.vips import open_engine
-from imgserver.plan import Output, Plan, Step, Terminal
+from imgserver.plan.plan import Output, Plan, Step, Terminal
 from tests.serving import SAMPLES
 
 

@@ -14,7 +14,7 @@ from imgserver.engine.load import reduction
 from imgserver.engine.render import render
 from imgserver.engine.vips import Image as VipsImage
 from imgserver.errors import BadRequest, NotInThisBuild, OutputOverLimit
-from imgserver.plan import Canvas, Colour, Crop, Dims, Fit, Mask, Orient, Output, Plan, Px, Terminal, Tone, Turn
+from imgserver.plan.plan import Canvas, Colour, Crop, Dims, Fit, Mask, Orient, Output, Plan, Px, Terminal, Tone, Turn
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
 
 FIT = Fit(Px(120))

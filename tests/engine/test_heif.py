@@ -14,8 +14,8 @@ from imgserver.engine.job import Limits
 from imgserver.engine.vips import Image as VipsImage
 from imgserver.engine.vips import codecs
 from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, NotInThisBuild, UnsupportedImage
-from imgserver.media import HEAD_BYTES, Sniffed, sniff
-from imgserver.plan import Crop, Dims, Fit, Orient, Px, Terminal
+from imgserver.plan.plan import Crop, Dims, Fit, Orient, Px, Terminal
+from imgserver.plan.sniffing import HEAD_BYTES, Sniffed, sniff
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
 from tests.heics import deep_heic, heic
 

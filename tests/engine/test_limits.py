@@ -21,7 +21,7 @@ from imgserver.errors import (
     OutputOverLimit,
     UnsupportedImage,
 )
-from imgserver.plan import Fit, Orient, Px, Terminal
+from imgserver.plan.plan import Fit, Orient, Px, Terminal
 from tests import bombs
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
 

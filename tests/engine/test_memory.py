@@ -11,7 +11,7 @@ from imgserver.engine.job import Job
 from imgserver.engine.render import render
 from imgserver.engine.vips import open_engine
 from imgserver.errors import ImageOverLimit
-from imgserver.plan import Fit, Plan, Px, Turn
+from imgserver.plan.plan import Fit, Plan, Px, Turn
 from tests import bombs
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from imgserver.plan import Fit, Orient, Px
+from imgserver.plan.plan import Fit, Orient, Px
 from tests.engine.conftest import Renderer, opened, saved
 from tests.heics import heic
 
@@ -142,7 +142,7 @@ def test_the_thumbnail_inside_exif_is_gone(draw: Renderer) -> None:
 
 
 def test_info_tells_nothing_of_person_place_or_camera(draw: Renderer) -> None:
-    from imgserver.plan import Terminal
+    from imgserver.plan.plan import Terminal
 
     assert found(draw(original("JPEG"), terminal=Terminal("info")).body) == set()
 
@@ -150,7 +150,7 @@ def test_info_tells_nothing_of_person_place_or_camera(draw: Renderer) -> None:
 def test_placeholders_carry_no_metadata(draw: Renderer) -> None:
     from base64 import b64decode
 
-    from imgserver.plan import Terminal
+    from imgserver.plan.plan import Terminal
 
     body = draw(original("JPEG"), terminal=Terminal("lqip"), metadata="all").body
     assert found(b64decode(body.split(b",")[1])) == set()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from imgserver.errors import BrokenImage, UnsupportedImage
-from imgserver.plan import Fit, Px
+from imgserver.plan.plan import Fit, Px
 from tests.engine.conftest import Renderer, difference, saved
 
 FIT = Fit(Px(40))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from imgserver.engine.job import Quality
-from imgserver.geometry import bind_plan
-from imgserver.plan import (
+from imgserver.plan.geometry import bind_plan
+from imgserver.plan.plan import (
     BLACK,
     TRANSPARENT,
     WHITE,

@@ -13,7 +13,7 @@ from typing import cast
 
 from imgserver.engine.job import Codecs, Job, RenderResult, Timings
 from imgserver.errors import BrokenImage
-from imgserver.plan import Dims, Plan
+from imgserver.plan.plan import Dims, Plan
 
 MEGABYTE = 1_000_000
 

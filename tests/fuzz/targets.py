@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.options import OPTIONS
 from imgserver.errors import ImgserverError
-from imgserver.identity import plan_digest
 from imgserver.negotiation import Hints
-from imgserver.plan import ImageRequest
+from imgserver.plan.canonical import plan_digest
+from imgserver.plan.plan import ImageRequest
 from imgserver.signing import Key, Keyring
 
 KEYRING = Keyring((Key(bytes(range(32))), Key(bytes(range(16)), frozenset({"shop"}))))

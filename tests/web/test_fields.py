@@ -19,7 +19,7 @@ from imgserver.errors import ImgserverError
 from imgserver.freshness import Terms, error_cache_control
 from imgserver.negotiation import WIDTHS
 from imgserver.orders import Edition, Order
-from imgserver.plan import ImageRequest, Plan, SourceRef
+from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.settings import HttpSettings
 from imgserver.testing import make_rendition
 from imgserver.web import problem

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from imgserver.addresses import REMOTE, is_address, parse
 from imgserver.dialects.native.target import CONTROL, Target, Undecodable, decode
 from imgserver.errors import BadSourcePath, SourceDenied
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 
 SOURCE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 RESERVED = frozenset({"b64", "text"})

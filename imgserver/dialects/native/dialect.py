@@ -16,10 +16,10 @@ from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options, unseal
 from imgserver.dialects.native.wish import Wish, is_auto, meant, read
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, SignatureRefused
-from imgserver.formats import FORMATS
-from imgserver.ladder import Ladder
 from imgserver.negotiation import NO_HINTS, Hints
-from imgserver.plan import Hint, ImageRequest, Orient, Plan, SourceRef, Step
+from imgserver.plan.formats import FORMATS
+from imgserver.plan.plan import Hint, ImageRequest, Orient, Plan, SourceRef, Step
+from imgserver.plan.snapping import Ladder
 from imgserver.signing import NO_KEYS, Key, Keyring
 
 # What a path segment may hold as it is (RFC 3986 3.3), but for the comma, which parts options.

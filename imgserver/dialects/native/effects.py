@@ -7,7 +7,7 @@ from fractions import Fraction
 from imgserver.dialects.colours import COLOURS
 from imgserver.dialects.native import values
 from imgserver.dialects.native.refusals import Misread
-from imgserver.plan import Kernel, Number, Step, Tone, ToneName, Trim
+from imgserver.plan.plan import Kernel, Number, Step, Tone, ToneName, Trim
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from fractions import Fraction
 from imgserver.dialects.native.modes import COMPASS, SMART, Mode
 from imgserver.dialects.native.rules import mode_of
 from imgserver.dialects.native.wish import Wish
-from imgserver.plan import (
+from imgserver.plan.plan import (
     CENTER,
     TRANSPARENT,
     ZERO,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from imgserver.plan import Compass, Smart
+from imgserver.plan.plan import Compass, Smart
 
 
 @dataclass(frozen=True, slots=True)

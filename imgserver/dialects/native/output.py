@@ -9,9 +9,9 @@ from imgserver.dialects.native.options import OPTIONS
 from imgserver.dialects.native.refusals import bad_rule
 from imgserver.dialects.native.wish import Wish
 from imgserver.errors import NotInThisBuild
-from imgserver.formats import FORMATS, WRITABLE
-from imgserver.identity import INTERLACED
-from imgserver.plan import Output, Terminal
+from imgserver.plan.canonical import INTERLACED
+from imgserver.plan.formats import FORMATS, WRITABLE
+from imgserver.plan.plan import Output, Terminal
 
 NAMES = {row.key: row.name for row in OPTIONS.values() if row.scope == "url"}
 

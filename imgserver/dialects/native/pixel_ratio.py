@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
-from imgserver.plan import Anchor, Canvas, Crop, Fit, Kernel, Length, Mask, Number, Px, Step
+from imgserver.plan.plan import Anchor, Canvas, Crop, Fit, Kernel, Length, Mask, Number, Px, Step
 
 
 def fold(steps: Iterable[Step], ratio: Fraction) -> tuple[Step, ...]:

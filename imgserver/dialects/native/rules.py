@@ -8,7 +8,7 @@ from imgserver.dialects.native.refusals import bad_rule, bad_value
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.wish import Wish, is_auto
 from imgserver.errors import NotInThisBuild
-from imgserver.plan import Px, Rel
+from imgserver.plan.plan import Px, Rel
 
 
 def mode_of(wish: Wish) -> Mode:

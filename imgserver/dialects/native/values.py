@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from imgserver.dialects.colours import read_colour
 from imgserver.dialects.native.refusals import Misread
-from imgserver.plan import ZERO, Colour, Length, Number, Px, Rel
+from imgserver.plan.plan import ZERO, Colour, Length, Number, Px, Rel
 
 WHOLE = re.compile(r"0|[1-9][0-9]{0,9}")
 DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,9})\.[0-9]{1,4}")

@@ -4,7 +4,7 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, needs_escape, quote_source
 from imgserver.errors import BadOption, BadSourcePath
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 
 
 @pytest.mark.parametrize(

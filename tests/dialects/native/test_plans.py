@@ -3,9 +3,9 @@
 import pytest
 
 from imgserver.dialects.native import NativeDialect
-from imgserver.geometry import bind_plan
-from imgserver.identity import canonical, normalise
-from imgserver.plan import Dims, ImageRequest, SourceRef
+from imgserver.plan.canonical import canonical, normalise
+from imgserver.plan.geometry import bind_plan
+from imgserver.plan.plan import Dims, ImageRequest, SourceRef
 
 RFILL = "mode=cover,enlarge=shrink_box,finish=crop"
 

@@ -4,7 +4,7 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings, preset_faults
 from imgserver.errors import BadOption
-from imgserver.identity import plan_digest
+from imgserver.plan.canonical import plan_digest
 from imgserver.signing import Key, Keyring
 
 TEXTS = {

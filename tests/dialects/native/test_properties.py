@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.options import OPTIONS
 from imgserver.errors import ImgserverError
-from imgserver.geometry import bind_plan
-from imgserver.identity import key, plan_digest
-from imgserver.plan import Dims, SourceRef
+from imgserver.plan.canonical import key, plan_digest
+from imgserver.plan.geometry import bind_plan
+from imgserver.plan.plan import Dims, SourceRef
 from imgserver.signing import Key, Keyring
 
 DIALECT = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos")

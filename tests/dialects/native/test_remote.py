@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imgserver.addresses import REMOTE, parse
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadSourcePath, ImgserverError, SourceDenied
-from imgserver.plan import SourceRef
+from imgserver.plan.plan import SourceRef
 
 DIALECT = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos", remote=True)
 

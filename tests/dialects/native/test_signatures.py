@@ -5,8 +5,8 @@ import pytest
 from imgserver.addresses import REMOTE
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, NotInThisBuild, SignatureRefused
-from imgserver.identity import key, plan_digest
-from imgserver.plan import SourceRef
+from imgserver.plan.canonical import key, plan_digest
+from imgserver.plan.plan import SourceRef
 from imgserver.signing import Key, Keyring, SigningSettings
 
 KEY, SHOP_KEY = bytes(range(32)), bytes(range(100, 132))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NewType
 
-from imgserver.plan import Dims
+from imgserver.plan.plan import Dims
 
 # Tells one state of an original from another, in words of its source: of a file its size, time and inode, of a
 # download its validators. Equal texts, equal bytes; nobody but the source reads it.

@@ -9,9 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.geometry import bind_plan
-from imgserver.identity import EDITION, canonical, join_motions, key, key_pattern, normalise, plan_digest, source_digest
-from imgserver.plan import (
+from imgserver.plan.canonical import (
+    EDITION,
+    canonical,
+    join_motions,
+    key,
+    key_pattern,
+    normalise,
+    plan_digest,
+    source_digest,
+)
+from imgserver.plan.geometry import bind_plan
+from imgserver.plan.plan import (
     PLAN_VERSION,
     TRANSPARENT,
     WHITE,
@@ -301,7 +310,7 @@ def test_plans_that_differ_once_normalised_are_spelled_differently(one: Plan, ot
 
 def test_a_new_version_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan_digest(Plan())
-    monkeypatch.setattr("imgserver.identity.PLAN_VERSION", PLAN_VERSION + 1)
+    monkeypatch.setattr("imgserver.plan.canonical.PLAN_VERSION", PLAN_VERSION + 1)
 
     assert plan_digest(Plan()) != before
     assert key(SourceRef("a", "b"), Plan()).startswith(f"{EDITION}/{PLAN_VERSION + 1}/")

@@ -10,8 +10,8 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, get_args
 
-from imgserver.formats import FORMATS, quality_of
-from imgserver.plan import (
+from imgserver.plan.formats import FORMATS, quality_of
+from imgserver.plan.plan import (
     CENTER,
     PLAN_VERSION,
     TRANSPARENT,

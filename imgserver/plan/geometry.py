@@ -13,25 +13,12 @@ from fractions import Fraction
 from functools import singledispatch
 
 from imgserver.errors import BadRequest, OutputOverLimit
-from imgserver.fitting import Box as Box
-from imgserver.fitting import Size as Size
-from imgserver.fitting import at_least_one, fit, focus, shaped, sides, start
-from imgserver.fitting import resolve as resolve
-from imgserver.fitting import whole as whole
-from imgserver.plan import (
-    Canvas,
-    Crop,
-    Dims,
-    Fit,
-    Flatten,
-    Number,
-    Orient,
-    Plan,
-    Step,
-    Tone,
-    Trim,
-    Turn,
-)
+from imgserver.plan.fitting import Box as Box
+from imgserver.plan.fitting import Size as Size
+from imgserver.plan.fitting import at_least_one, fit, focus, shaped, sides, start
+from imgserver.plan.fitting import resolve as resolve
+from imgserver.plan.fitting import whole as whole
+from imgserver.plan.plan import Canvas, Crop, Dims, Fit, Flatten, Number, Orient, Plan, Step, Tone, Trim, Turn
 
 # libvips holds no axis longer than 10^8. What is scaled may lazily be far larger than what is kept, but not this large.
 MAX_COORDINATE = 10_000_000

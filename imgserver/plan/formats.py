@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from imgserver.errors import NotInThisBuild
-from imgserver.plan import Output
+from imgserver.plan.plan import Output
 
 # Words for people who do not want a number; the same picture quality in each format, not the same number.
 QUALITY_LEVELS: dict[str, dict[str, int]] = {

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgserver.media import HEAD_BYTES, UNKNOWN, Sniffed, sniff
+from imgserver.plan.sniffing import HEAD_BYTES, UNKNOWN, Sniffed, sniff
 from tests import bombs
 from tests.serving import SAMPLES
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
 
-from imgserver.plan import Crop, Fit, Length, Number, Output, Plan, Px, Rel, Step
+from imgserver.plan.plan import Crop, Fit, Length, Number, Output, Plan, Px, Rel, Step
 
 # The fewest parts of which 3:2, 4:3 and 16:9 are whole numbers.
 SHAPES = 48

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
-from imgserver.identity import plan_digest
-from imgserver.ladder import SHAPES, Ladder
-from imgserver.plan import Crop, Fit, Output, Plan, Px, Rel
+from imgserver.plan.canonical import plan_digest
+from imgserver.plan.plan import Crop, Fit, Output, Plan, Px, Rel
+from imgserver.plan.snapping import SHAPES, Ladder
 
 RUNGS = (160, 320, 640, 960, 1280, 1920, 2560, 3840)
 LADDER = Ladder(RUNGS)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from imgserver.errors import BadRequest
-from imgserver.plan import Anchor, Fit, Length, Number, Px
+from imgserver.plan.plan import Anchor, Fit, Length, Number, Px
 
 HALF = Fraction(1, 2)
 Size = tuple[int, int]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.errors import BadRequest, OutputOverLimit
-from imgserver.geometry import Box, bind, bind_plan, check, resolve, share_needed, whole
-from imgserver.plan import (
+from imgserver.plan.geometry import Box, bind, bind_plan, check, resolve, share_needed, whole
+from imgserver.plan.plan import (
     Anchor,
     Canvas,
     Crop,
