@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from imgserver import freshness
 from imgserver.admission import Criticality
 from imgserver.behind import Behind
 from imgserver.caches.tiered import Found, Tiered
 from imgserver.degradation import Degradation, cheaper
 from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.flights import Flights
+from imgserver.headers import caching
 from imgserver.orders import Edition, Kept, Made, Order, Served
 from imgserver.plan.plan import SourceRef
 from imgserver.plan.rendition import Fingerprint, Marks, Rendition
@@ -224,7 +224,7 @@ class ImageService:
         return self.cache.marks.at(group for group in order.groups if not group.startswith("k"))
 
     def _aged(self, rendition: Rendition, marks: Marks) -> Rendition:
-        ends = freshness.lifetime(
+        ends = caching.lifetime(
             created=rendition.created,
             soft_seconds=self.fresh_seconds,
             draw=random.random(),  # noqa: S311
@@ -250,7 +250,7 @@ def _is_due(rendition: Rendition) -> bool:
     """Stale, or so near to it that this request is the one to renew it (XFetch)."""
     now, end = time.time(), rendition.fresh_until
     # No draw is early enough by more than that; a hit need not draw one.
-    if end is None or now + freshness.EARLIEST_RENDERS * rendition.render_seconds < end:
+    if end is None or now + caching.EARLIEST_RENDERS * rendition.render_seconds < end:
         return False
     draw = 1.0 - random.random()  # noqa: S311
-    return freshness.is_early(now=now, fresh_until=end, render_seconds=rendition.render_seconds, draw=draw)
+    return caching.is_early(now=now, fresh_until=end, render_seconds=rendition.render_seconds, draw=draw)

@@ -24,7 +24,7 @@ from imgserver.caches.memory import MemorySettings
 from imgserver.caches.tiered import TieredSettings
 from imgserver.dialects.native import NativeSettings, preset_faults
 from imgserver.engine.job import Limits, Quality
-from imgserver.freshness import FreshnessSettings
+from imgserver.headers.caching import FreshnessSettings
 from imgserver.logs import LogSettings
 from imgserver.quota import QuotaSettings
 from imgserver.signing import SigningSettings, read_key

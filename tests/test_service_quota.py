@@ -8,7 +8,7 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BrokenImage, NotFound, Overloaded, QuotaExceeded
-from imgserver.negotiation import offers
+from imgserver.headers.negotiation import offers
 from imgserver.orders import Order
 from imgserver.signing import Key, Keyring
 from tests.test_service import Scene

@@ -11,7 +11,7 @@ from imgserver.caches.board import token_of
 from imgserver.caches.groups import source_digits
 from imgserver.caches.link import Link
 from imgserver.caches.record import HEAD_BYTES, REASONS, Corrupt, decode, encode, peek
-from imgserver.freshness import jittered
+from imgserver.headers.caching import jittered
 from imgserver.plan import canonical
 from imgserver.plan.rendition import Marks, Rendition
 

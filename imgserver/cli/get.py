@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from imgserver import expiry
 from imgserver.addresses import REMOTE
 from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, place_of, read_settings
 from imgserver.cli.files import replace_file
 from imgserver.errors import NotFound
+from imgserver.headers import caching
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, WRITABLE
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def get(target: str, *, output: Path | None, root: str | None, accept: str | Non
     settings = read_settings(config, **place_of(root)).settings
     request = make_owners_dialect(settings).parse(_path(target))
     if request.expires is not None:
-        expiry.seconds_left(request.expires, now=time.time())
+        caching.seconds_left(request.expires, now=time.time())
     request = _negotiated(request, accept, output)
     if output is None and request.plan.terminal.kind == "image" and sys.stdout.isatty():
         raise click.UsageError("a picture is not for the terminal; give -o FILE")
@@ -75,7 +75,7 @@ def _path(target: str) -> str:
 
 
 def _negotiated(request: "ImageRequest", accept: str | None, output: Path | None) -> "ImageRequest":
-    from imgserver.negotiation import negotiate, offers
+    from imgserver.headers.negotiation import negotiate, offers
 
     wish = request.plan.output
     named = FORMAT_OF_SUFFIX.get(output.suffix.lower()) if output and accept is None else None

@@ -6,7 +6,7 @@ the order that dialect promises. Nothing below knows its name, and nothing after
 
 from typing import Protocol
 
-from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from imgserver.errors import ImgserverError, NotFound, SourceFailed
-from imgserver.freshness import http_date
+from imgserver.headers.caching import http_date
 from imgserver.sources.origin import Told, Validators
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

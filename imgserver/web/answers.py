@@ -14,7 +14,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
-from imgserver.freshness import http_date
+from imgserver.headers.caching import http_date
 from imgserver.web.pieces import PIECE_BYTES, write_pieces
 
 

@@ -8,9 +8,9 @@ from urllib.parse import quote
 from aiohttp import hdrs
 from multidict import CIMultiDict, istr
 
-from imgserver import freshness, negotiation
 from imgserver.caches.groups import told
-from imgserver.freshness import Terms
+from imgserver.headers import caching, negotiation
+from imgserver.headers.caching import Terms
 from imgserver.orders import Order, Served
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import ImageRequest
@@ -44,7 +44,7 @@ class Wardrobe:
         self._limit(headers, replace(terms, source_seconds=rendition.max_age_seconds))
         self._group(headers, told(order.groups))
         if rendition.modified is not None:
-            headers["Last-Modified"] = freshness.http_date(rendition.modified)
+            headers["Last-Modified"] = caching.http_date(rendition.modified)
         if vary := negotiation.vary(request):
             headers["Vary"] = vary
         # Save-Data needs no asking for.
@@ -56,7 +56,7 @@ class Wardrobe:
 
     def outdate(self, headers: CIMultiDict[str], rendition: Rendition, *, now: int) -> None:
         """For a stale picture: nobody is to keep it for long, nor for longer than it is of use here."""
-        useful = freshness.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
+        useful = caching.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
         self._limit(headers, Terms(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
 
     def dress_degraded(self, request: ImageRequest, order: Order, served: Served, now: int) -> CIMultiDict[str]:
@@ -75,8 +75,8 @@ class Wardrobe:
         headers[SERVER_TIMING] = ", ".join([f"cache;desc={tier or 'miss'}", *_stages(served), _lap("total", seconds)])
 
     def _limit(self, headers: CIMultiDict[str], terms: Terms) -> None:
-        headers[hdrs.CACHE_CONTROL] = freshness.cache_control(self._settings, terms)
-        cdn = freshness.cdn_cache_control(self._settings, terms)
+        headers[hdrs.CACHE_CONTROL] = caching.cache_control(self._settings, terms)
+        cdn = caching.cdn_cache_control(self._settings, terms)
         if cdn is not None:
             headers[CDN_CACHE_CONTROL] = cdn
 

@@ -8,12 +8,12 @@ from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, istr
 
-from imgserver import expiry, freshness, ranges
 from imgserver.addresses import OURS, REMOTE
 from imgserver.admission import Criticality
 from imgserver.dialects import Dialect
 from imgserver.errors import NotFound, SourceDenied
-from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.headers import caching, ranges
+from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.orders import Order, Served
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
@@ -111,7 +111,7 @@ class ImageHandler:
             detail = "an address leads through one server of this kind, not through two"
             raise SourceDenied(detail, reason="circle")
         self._admit(asked)
-        return None if asked.expires is None else expiry.seconds_left(asked.expires, now=time.time())
+        return None if asked.expires is None else caching.seconds_left(asked.expires, now=time.time())
 
     def _dress(self, choice: Choice, wish: Wish, rendition: Rendition, now: int) -> None:
         of = rendition.etag, rendition.modified, rendition.fresh_until
@@ -166,12 +166,12 @@ def _end(headers: CIMultiDict[str], seconds: int) -> None:
     """No copy outlives the link."""
     for name in LIFETIMES:
         if name in headers:
-            headers[name] = expiry.bounded(headers[name], seconds=seconds)
+            headers[name] = caching.bounded(headers[name], seconds=seconds)
 
 
 def _is_not_modified(asked: Mapping[str, str], rendition: Rendition) -> bool:
     none_match, modified_since = asked.get(hdrs.IF_NONE_MATCH), asked.get(hdrs.IF_MODIFIED_SINCE)
-    return bool(none_match or modified_since) and freshness.is_not_modified(
+    return bool(none_match or modified_since) and caching.is_not_modified(
         none_match=none_match, modified_since=modified_since, etag=rendition.etag, modified=rendition.modified
     )
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from imgserver.errors import ImgserverError
-from imgserver.freshness import error_cache_control
+from imgserver.headers.caching import error_cache_control
 
 # What a client may see of an error's facts; anything else stays in the log.
 PUBLIC_FACTS = frozenset({"argument", "value", "allowed", "nearest", "at", "reason", "retry_after", "limit"})

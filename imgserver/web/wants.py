@@ -14,7 +14,7 @@ from imgserver.dialects.native.options import OPTIONS
 from imgserver.dialects.native.refusals import nearest
 from imgserver.dialects.native.wish import KEYS_BY_NAME
 from imgserver.errors import BadOption, BadRequest, BadSourcePath, Forbidden, ImgserverError, NotInThisBuild
-from imgserver.negotiation import negotiate, offers
+from imgserver.headers.negotiation import negotiate, offers
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, WRITABLE
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.signing import NO_KEYS

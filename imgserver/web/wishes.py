@@ -8,11 +8,11 @@ from typing import Final
 from aiohttp import hdrs
 from multidict import CIMultiDict
 
-from imgserver import freshness, negotiation
 from imgserver.addresses import REMOTE
 from imgserver.dialects import Dialect
-from imgserver.freshness import Terms
-from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.headers import caching, negotiation
+from imgserver.headers.caching import Terms
+from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.orders import Order
 from imgserver.plan.plan import ImageRequest
 
@@ -111,7 +111,7 @@ class Wishes:
             guarded=request.expires is not None or request.ref.source == REMOTE,
             negotiated=negotiation.is_negotiated(request.plan),
             vary=negotiation.vary(request),
-            terms=Terms(versioned=freshness.is_versioned(target, self._version_parameter)),
+            terms=Terms(versioned=caching.is_versioned(target, self._version_parameter)),
             choices={},
         )
 

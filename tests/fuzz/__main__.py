@@ -20,7 +20,7 @@ SECONDS_FOR_ONE_TEXT = 5
 
 
 def urls() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
-    from imgserver.negotiation import NO_HINTS
+    from imgserver.headers.negotiation import NO_HINTS
     from tests.dialects.native.test_properties import VALID
     from tests.fuzz.targets import check
 

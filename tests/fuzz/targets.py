@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.options import OPTIONS
 from imgserver.errors import ImgserverError
-from imgserver.negotiation import Hints
+from imgserver.headers.negotiation import Hints
 from imgserver.plan.canonical import plan_digest
 from imgserver.plan.plan import ImageRequest
 from imgserver.signing import Key, Keyring

@@ -16,8 +16,8 @@ from imgserver.caches.groups import tag_group
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.engine.job import Quality
 from imgserver.errors import ImgserverError
-from imgserver.freshness import Terms, error_cache_control
-from imgserver.negotiation import WIDTHS
+from imgserver.headers.caching import Terms, error_cache_control
+from imgserver.headers.negotiation import WIDTHS
 from imgserver.orders import Edition, Order
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.settings import HttpSettings

@@ -16,7 +16,7 @@ from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options, unseal
 from imgserver.dialects.native.wish import Wish, is_auto, meant, read
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, SignatureRefused
-from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import Hint, ImageRequest, Orient, Plan, SourceRef, Step
 from imgserver.plan.snapping import Ladder

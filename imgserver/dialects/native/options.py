@@ -14,7 +14,7 @@ from imgserver.dialects.native.flags import FLAGS, read_flags
 from imgserver.dialects.native.modes import GRAVITIES, MODES
 from imgserver.dialects.native.refusals import Misread
 from imgserver.dialects.native.settings import NativeSettings
-from imgserver.negotiation import USUAL_RATIO, USUAL_WIDTH, Hints
+from imgserver.headers.negotiation import USUAL_RATIO, USUAL_WIDTH, Hints
 from imgserver.plan.plan import BLACK, Colour, Level, Px, Terminal
 
 COLOUR_WORDS = "a CSS colour name or 3, 4, 6 or 8 hex digits"

@@ -11,7 +11,7 @@ from imgserver.dialects.native.refusals import Misread, Written, bad_rule, bad_v
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.target import OPTION_SHAPED, Segment, Undecodable, decode
 from imgserver.errors import BadOption, NotInThisBuild
-from imgserver.negotiation import Hints
+from imgserver.headers.negotiation import Hints
 from imgserver.plan.plan import Colour, Length, Level, Step, Terminal
 
 KEYS_BY_NAME = {row.name: key for key, row in OPTIONS.items()} | {key: key for key in OPTIONS}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgserver.addresses import REMOTE
-from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
 from tests.fuzz.targets import check, hints, targets
 

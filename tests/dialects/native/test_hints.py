@@ -6,7 +6,7 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadOption
-from imgserver.negotiation import NO_HINTS, Hints
+from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.canonical import canonical, normalise
 
 DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=True)

@@ -2,17 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver import freshness
-from imgserver.freshness import FreshnessSettings, Terms
+from imgserver.headers import caching
+from imgserver.headers.caching import FreshnessSettings, Terms
 
 MODIFIED = 1_700_000_000
-DATE = freshness.http_date(MODIFIED)
+DATE = caching.http_date(MODIFIED)
 
 
 def not_modified(none_match=None, modified_since=None, modified=MODIFIED):
-    return freshness.is_not_modified(
-        none_match=none_match, modified_since=modified_since, etag="abc", modified=modified
-    )
+    return caching.is_not_modified(none_match=none_match, modified_since=modified_since, etag="abc", modified=modified)
 
 
 @pytest.mark.parametrize(
@@ -28,8 +26,8 @@ def not_modified(none_match=None, modified_since=None, modified=MODIFIED):
         ("", None, False),
         ('"x"', DATE, False),  # If-None-Match beats the date
         (None, DATE, True),
-        (None, freshness.http_date(MODIFIED + 10), True),
-        (None, freshness.http_date(MODIFIED - 1), False),
+        (None, caching.http_date(MODIFIED + 10), True),
+        (None, caching.http_date(MODIFIED - 1), False),
         (None, "yesterday", False),
         (None, "", False),
         (None, "Mon, 99 Foo 99999 99:99:99 GMT", False),
@@ -51,10 +49,10 @@ def test_malformed_conditions_never_raise(none_match, modified_since):
 
 
 def test_cache_control_names_the_graces_that_are_on():
-    assert freshness.cache_control(FreshnessSettings()) == (
+    assert caching.cache_control(FreshnessSettings()) == (
         "max-age=300, stale-while-revalidate=86400, stale-if-error=86400"
     )
-    assert freshness.cache_control(FreshnessSettings(10, 0, 0, 0)) == "max-age=10"
+    assert caching.cache_control(FreshnessSettings(10, 0, 0, 0)) == "max-age=10"
 
 
 GRACES = "stale-while-revalidate=86400, stale-if-error=86400"
@@ -78,7 +76,7 @@ FOR_GOOD = "max-age=31536000, immutable"
     ],
 )
 def test_an_answer_holds_as_long_as_its_terms_allow(terms, expected):
-    assert freshness.cache_control(FreshnessSettings(), terms) == expected
+    assert caching.cache_control(FreshnessSettings(), terms) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,8 +89,8 @@ def test_an_answer_holds_as_long_as_its_terms_allow(terms, expected):
     ],
 )
 def test_cdns_are_told_of_their_own_only_where_it_is_configured(terms, expected):
-    assert freshness.cdn_cache_control(FreshnessSettings(), terms) is None
-    assert freshness.cdn_cache_control(FreshnessSettings(cdn_max_age_seconds=7200), terms) == expected
+    assert caching.cdn_cache_control(FreshnessSettings(), terms) is None
+    assert caching.cdn_cache_control(FreshnessSettings(cdn_max_age_seconds=7200), terms) == expected
 
 
 @pytest.mark.parametrize(
@@ -111,8 +109,8 @@ def test_cdns_are_told_of_their_own_only_where_it_is_configured(terms, expected)
     ],
 )
 def test_a_url_is_versioned_by_its_query(target, expected):
-    assert freshness.is_versioned(target, "v") is expected
-    assert not freshness.is_versioned(target, "")
+    assert caching.is_versioned(target, "v") is expected
+    assert not caching.is_versioned(target, "")
 
 
 def test_a_version_parameter_that_no_query_spells_like_that_is_refused():
@@ -121,35 +119,35 @@ def test_a_version_parameter_that_no_query_spells_like_that_is_refused():
 
 
 def test_errors_say_how_long_they_hold():
-    assert freshness.error_cache_control(0) == "no-store"
-    assert freshness.error_cache_control(30) == "max-age=30"
+    assert caching.error_cache_control(0) == "no-store"
+    assert caching.error_cache_control(30) == "max-age=30"
 
 
 def test_a_record_is_kept_longer_than_it_is_fresh_and_both_ends_are_spread():
-    early, late = (freshness.lifetime(created=1000, soft_seconds=100, draw=draw) for draw in (0.0, 1.0))
+    early, late = (caching.lifetime(created=1000, soft_seconds=100, draw=draw) for draw in (0.0, 1.0))
 
     assert (early.fresh_until, early.expires) == (pytest.approx(1090), pytest.approx(1225))
     assert (late.fresh_until, late.expires) == (pytest.approx(1110), pytest.approx(1275))
 
 
 def test_a_record_without_ends_is_never_renewed():
-    assert not freshness.is_early(now=1e12, fresh_until=None, render_seconds=9, draw=1e-9)
+    assert not caching.is_early(now=1e12, fresh_until=None, render_seconds=9, draw=1e-9)
 
 
 def test_early_refresh_is_rare_long_before_the_end_and_certain_after_it():
     draws = [(number + 1) / 1000 for number in range(1000)]
 
     def share(now):
-        return sum(freshness.is_early(now=now, fresh_until=100, render_seconds=1, draw=draw) for draw in draws) / 1000
+        return sum(caching.is_early(now=now, fresh_until=100, render_seconds=1, draw=draw) for draw in draws) / 1000
 
     assert share(80) == 0
     assert share(99) == pytest.approx(0.37, abs=0.02)  # e^-1
     assert share(100) == 1
-    assert freshness.is_early(now=0, fresh_until=100, render_seconds=1, draw=0) is False
+    assert caching.is_early(now=0, fresh_until=100, render_seconds=1, draw=0) is False
 
 
 def test_a_costly_picture_is_refreshed_earlier():
     def early(seconds):
-        return freshness.is_early(now=95, fresh_until=100, render_seconds=seconds, draw=0.1)
+        return caching.is_early(now=95, fresh_until=100, render_seconds=seconds, draw=0.1)
 
     assert (early(1), early(3)) == (False, True)

@@ -3,7 +3,7 @@
 import pytest
 
 from imgserver.errors import Expired
-from imgserver.expiry import bounded, seconds_left
+from imgserver.headers.caching import bounded, seconds_left
 
 
 @pytest.mark.parametrize(("now", "left"), [(900.0, 100), (999.0, 1), (999.9, 0)])

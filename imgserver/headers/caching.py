@@ -1,4 +1,7 @@
-"""Validators and lifetimes: pure functions of header texts and settings (RFC 9110, 9111, 5861, 8246, 9213)."""
+"""Validators and lifetimes: pure functions of header texts and settings (RFC 9110, 9111, 5861, 8246, 9213).
+
+A link that expires also bounds the lifetime of every copy of its picture.
+"""
 
 import math
 import re
@@ -7,6 +10,8 @@ from email.utils import formatdate, parsedate_to_datetime
 from typing import Annotated
 
 from annotated_types import Ge
+
+from imgserver.errors import Expired
 
 # A record is kept this much longer than it is fresh, so that there is something to serve while the source is away.
 KEPT_FACTOR = 2.5
@@ -153,3 +158,28 @@ def _epoch(date: str) -> float | None:
         return parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+_LIFETIME = re.compile(r"(max-age|s-maxage|stale-while-revalidate|stale-if-error)=([0-9]+)")
+_STALE = ("stale-while-revalidate", "stale-if-error")
+
+
+def seconds_left(expires: int, *, now: float) -> int:
+    """Whole seconds in which the link is good. Raises Expired."""
+    if now >= expires:
+        raise Expired("this link was good until a moment that is over", reason="expired")
+    return int(expires - now)
+
+
+def bounded(cache_control: str, *, seconds: int) -> str:
+    """The field with every lifetime inside the next `seconds`: fresh and stale use together."""
+    fresh = min(
+        seconds, max((int(age) for name, age in _LIFETIME.findall(cache_control) if name not in _STALE), default=0)
+    )
+
+    def bound(found: re.Match[str]) -> str:
+        name, age = found[1], int(found[2])
+        return f"{name}={min(age, seconds - fresh if name in _STALE else seconds)}"
+
+    # `immutable` tells browsers not to ask again for as long as max-age, so it may stay.
+    return _LIFETIME.sub(bound, cache_control)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.negotiation import (
+from imgserver.headers.negotiation import (
     EVERY_HINT,
     HINT_FIELDS,
     NO_HINTS,

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.ranges import Span, applies, span_of
+from imgserver.headers.ranges import Span, applies, span_of
 
 
 @pytest.mark.parametrize(
