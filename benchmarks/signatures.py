@@ -5,7 +5,7 @@ import time
 
 from benchmarks.harness import Row
 from imgserver.errors import SignatureRefused
-from imgserver.signing import Key, Keyring
+from imgserver.security.signing import Key, Keyring
 
 TURNS = 5
 CHECKS = 2_000

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from structlog.typing import FilteringBoundLogger
 
 from imgserver.logs import cut
-from imgserver.policy.networks import logged_network
+from imgserver.security.networks import logged_network
 
 Event = Literal[
     "signature_rejected",

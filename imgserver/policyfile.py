@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from imgserver.errors import ImgserverError
 from imgserver.loading import converted, nearest
-from imgserver.policy.networks import network_of
-from imgserver.policy.values import Policy
+from imgserver.security.networks import network_of
+from imgserver.security.policy import Policy
 from imgserver.spelling import takes
 
 BYTES_LIMIT = 4 << 20

@@ -9,7 +9,7 @@ from imgserver.engine.job import Limits
 from imgserver.errors import BadOption, UnsupportedImage
 from imgserver.plan.plan import Plan
 from imgserver.plan.sniffing import format_of
-from imgserver.policy import FormatLists, PixelLimits
+from imgserver.security.policy import FormatLists, PixelLimits
 
 
 class Rules:

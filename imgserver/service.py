@@ -16,9 +16,9 @@ from imgserver.headers import caching
 from imgserver.orders import Edition, Kept, Made, Order, Served
 from imgserver.plan.plan import SourceRef
 from imgserver.plan.rendition import Fingerprint, Marks, Rendition
-from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendering import Rendering
+from imgserver.security.rate_limit import Quota
 
 # How long a finished picture waits to be in Redis before the other servers are told to look there.
 WRITTEN_SECONDS = 1.0

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from imgserver.admission import AdmissionSettings
-from imgserver.apikeys import ApiKeySettings
 from imgserver.caches.disk import DiskSettings
 from imgserver.caches.link import RedisSettings
 from imgserver.caches.memory import MemorySettings
@@ -26,8 +25,9 @@ from imgserver.dialects.native import NativeSettings, preset_faults
 from imgserver.engine.job import Limits, Quality
 from imgserver.headers.caching import FreshnessSettings
 from imgserver.logs import LogSettings
-from imgserver.quota import QuotaSettings
-from imgserver.signing import SigningSettings, read_key
+from imgserver.security.api_keys import ApiKeySettings
+from imgserver.security.rate_limit import QuotaSettings
+from imgserver.security.signing import SigningSettings, read_key
 from imgserver.sources.places import Addresses, Fetching, Place
 from imgserver.sources.terms import SpoolSettings
 from imgserver.uploads import UploadSettings
@@ -112,7 +112,7 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True)
 class SecuritySettings:
-    """`policy` is a YAML file with who may ask and how much (see `imgserver.policy`), read again on SIGHUP."""
+    """`policy` is a YAML file with who may ask and how much (see `imgserver.security.policy`), read again on SIGHUP."""
 
     policy: Path = Path()
 

@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le
 
 from imgserver.engine.job import MIB
 from imgserver.errors import Overloaded, Unavailable
-from imgserver.policy import UploadLimits
+from imgserver.security.policy import UploadLimits
 
 RETRY_AFTER_SECONDS = 5
 

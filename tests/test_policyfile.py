@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.policy import ClientLists, FormatLists, PixelLimits, Policy, Proxies, Rate, Rates, UploadLimits
 from imgserver.policyfile import BadPolicy, load, values
+from imgserver.security.policy import ClientLists, FormatLists, PixelLimits, Policy, Proxies, Rate, Rates, UploadLimits
 
 SHIPPED = Path(__file__).parents[1] / "config" / "security.yaml"
 

@@ -32,9 +32,9 @@ from imgserver.flights import Flights
 from imgserver.orders import Edition, Order
 from imgserver.plan.plan import Dims, Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original
-from imgserver.quota import Quota, QuotaSettings
 from imgserver.refusals import Refusals
 from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
+from imgserver.security.rate_limit import Quota, QuotaSettings
 from imgserver.service import ImageService
 from imgserver.sources.recent import TtlMap
 from imgserver.sources.spool import Spool

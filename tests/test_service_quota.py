@@ -10,7 +10,7 @@ from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BrokenImage, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers.negotiation import offers
 from imgserver.orders import Order
-from imgserver.signing import Key, Keyring
+from imgserver.security.signing import Key, Keyring
 from tests.test_service import Scene
 
 RUNGS = (160, 320, 640, 960, 1280, 1920, 2560, 3840)

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from imgserver.errors import Overloaded, Unavailable
-from imgserver.policy import UploadLimits
+from imgserver.security.policy import UploadLimits
 from imgserver.uploads import Uploads, UploadSettings
 from tests.waiting import eventually
 

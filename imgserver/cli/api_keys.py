@@ -45,7 +45,7 @@ def new(name: str, *, scopes: tuple[str, ...], as_json: bool, config: Path | Non
       imgserver api-keys new ci --scope upload
       imgserver api-keys new ops --scope purge --scope metrics --json
     """
-    from imgserver.apikeys import digest_of, new_key
+    from imgserver.security.api_keys import digest_of, new_key
 
     try:
         key = new_key(name)

@@ -133,8 +133,8 @@ def init(markdown: bool) -> None:
 
 
 def _check_policy(path: Path) -> None:
-    from imgserver.policy import Policy
     from imgserver.policyfile import load, values
+    from imgserver.security.policy import Policy
 
     built_in = values(Policy())
     count = sum(value != built_in[name] for name, value in values(load(path)).items())
@@ -142,8 +142,8 @@ def _check_policy(path: Path) -> None:
 
 
 def _policy_rows(path: Path) -> dict[str, tuple[object, str]]:
-    from imgserver.policy import Policy
     from imgserver.policyfile import load, spell, values
+    from imgserver.security.policy import Policy
 
     origin = f"file {path}" if path != Path() else "default"
     policy, built_in = load(path) if path != Path() else Policy(), values(Policy())

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgserver.addresses import is_address
 from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
 from imgserver.errors import ImgserverError
+from imgserver.security.remote_url import is_address
 
 if TYPE_CHECKING:
     from imgserver.engine.description import Description
@@ -85,8 +85,8 @@ def _here(place: Path | str, settings: "Settings") -> Iterator[Path]:
 
 
 async def _download(address: str, copy: Path, settings: "Settings") -> None:
-    from imgserver.addresses import parse
     from imgserver.audit import unheard
+    from imgserver.security.remote_url import parse
     from imgserver.sources import http
     from imgserver.sources.places import Addresses
     from imgserver.sources.sites import Remote

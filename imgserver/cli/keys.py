@@ -8,7 +8,7 @@ import click
 from imgserver.cli.config import config_option, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.signing import Key
+    from imgserver.security.signing import Key
 
 NEW_BYTES = 32
 HOW_TO_SET = 'Set the line as it is: keys = "..." below [signing] in the file, or the variable IMGSERVER_SIGNING_KEYS.'
@@ -96,7 +96,7 @@ def _use(key: "Key", signed_for: set[str]) -> str:
 def _make(sources: tuple[str, ...]) -> "Key":
     import secrets
 
-    from imgserver.signing import Key, read_key
+    from imgserver.security.signing import Key, read_key
 
     made = Key(secrets.token_bytes(NEW_BYTES), frozenset(sources))
     try:
@@ -106,6 +106,6 @@ def _make(sources: tuple[str, ...]) -> "Key":
 
 
 def _configured(config: Path | None) -> list["Key"]:
-    from imgserver.signing import read_key
+    from imgserver.security.signing import read_key
 
     return [read_key(text) for text in read_settings(config).settings.signing.keys]

@@ -21,7 +21,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from imgserver import __version__
-from imgserver.addresses import OURS, REMOTE, Address, parse
 from imgserver.audit import Audit, asked
 from imgserver.errors import (
     BadSourcePath,
@@ -32,9 +31,10 @@ from imgserver.errors import (
     SourceFailed,
     Unavailable,
 )
+from imgserver.security.remote_url import OURS, REMOTE, Address, parse
+from imgserver.security.ssrf import Networks
 from imgserver.sources.answers import REDIRECTS, MayPass, check, conditions, content_length, refuses_head, told
 from imgserver.sources.capped import Capped
-from imgserver.sources.networks import Networks
 from imgserver.sources.origin import Sink, Told, Validators
 from imgserver.sources.sites import HttpSourceSettings, Named, Remote, Site
 

@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 from annotated_types import Ge, Gt, Le
 
-from imgserver.addresses import PORTS, REMOTE, Address, parse
 from imgserver.audit import Audit, asked
 from imgserver.errors import BadSourcePath, NotFound, SourceDenied
-from imgserver.sources.allowed import AllowList, read
-from imgserver.sources.networks import Networks
+from imgserver.security.allow_list import AllowList, read
+from imgserver.security.remote_url import PORTS, REMOTE, Address, parse
+from imgserver.security.ssrf import Networks
 
 MIB = 1 << 20
 # An address is vouched for by the request that then fetches it; so many may stand between the two.

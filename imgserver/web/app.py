@@ -8,11 +8,8 @@ from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from imgserver import audit
-from imgserver.addresses import REMOTE
 from imgserver.admission import Admission
-from imgserver.apikeys import ApiKeys
 from imgserver.behind import Behind
-from imgserver.buckets import ClientBuckets
 from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
 from imgserver.degradation import Degradation
@@ -23,10 +20,12 @@ from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
 from imgserver.orders import Edition, Made
 from imgserver.plan.plan import ImageRequest
-from imgserver.policy import Policy
-from imgserver.quota import Quota
 from imgserver.refusals import Refusals
 from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
+from imgserver.security.api_keys import ApiKeys
+from imgserver.security.policy import Policy
+from imgserver.security.rate_limit import ClientBuckets, Quota
+from imgserver.security.remote_url import REMOTE
 from imgserver.service import ImageService
 from imgserver.settings import Settings
 from imgserver.sources.recent import TtlMap

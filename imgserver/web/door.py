@@ -7,10 +7,10 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
-from imgserver.apikeys import ApiKeys
 from imgserver.audit import Audit, asked
 from imgserver.errors import Forbidden, TooManyFailures, Unauthorized
-from imgserver.policy.networks import address_of, client_network
+from imgserver.security.api_keys import ApiKeys
+from imgserver.security.networks import address_of, client_network
 
 FAILURES = 10
 WINDOW_SECONDS = 60.0

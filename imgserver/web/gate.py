@@ -9,11 +9,11 @@ from math import ceil
 
 from aiohttp import hdrs, web
 
-from imgserver.buckets import ClientBuckets
 from imgserver.errors import AddressDenied, QuotaExceeded
-from imgserver.policy import Policy, Rate
-from imgserver.policy.clients import ClientAddresses
-from imgserver.policy.networks import NetworkSet, address_of, client_network
+from imgserver.security.client_ip import ClientAddresses
+from imgserver.security.networks import NetworkSet, address_of, client_network
+from imgserver.security.policy import Policy, Rate
+from imgserver.security.rate_limit import ClientBuckets
 from imgserver.web.middleware import Admit, Handler, Headers, anybody
 
 # Whoever has to know whether the server lives is answered, on whatever list; and a probe or scrape is never limited.

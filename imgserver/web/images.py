@@ -8,7 +8,6 @@ from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, istr
 
-from imgserver.addresses import OURS, REMOTE
 from imgserver.admission import Criticality
 from imgserver.dialects import Dialect
 from imgserver.errors import NotFound, SourceDenied
@@ -17,6 +16,7 @@ from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.orders import Order, Served
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
+from imgserver.security.remote_url import OURS, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings import HttpSettings
 from imgserver.web.answers import Picture, Ready, Spelled, date_line, is_plain, spell

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from imgserver.audit import Audit
 from imgserver.metrics import Metrics
-from imgserver.policy import Policy
 from imgserver.policyfile import BadPolicy, load
+from imgserver.security.policy import Policy
 
 # The label of a server without a file.
 BUILT_IN = "built-in"

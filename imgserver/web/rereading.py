@@ -14,8 +14,8 @@ from structlog.typing import FilteringBoundLogger
 from imgserver.audit import Audit
 from imgserver.loading import BadSettings
 from imgserver.metrics import Metrics
+from imgserver.security.signing import read_key
 from imgserver.settings import Settings, values
-from imgserver.signing import read_key
 
 KEYS = ("signing", "admin", "api_keys")
 SECTIONS = (*KEYS, "presets")

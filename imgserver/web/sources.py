@@ -6,11 +6,11 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from imgserver.addresses import REMOTE
 from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, groups_of, original_group
 from imgserver.errors import ServerFault
 from imgserver.plan.plan import SourceRef
+from imgserver.security.remote_url import REMOTE
 from imgserver.settings import Settings
 from imgserver.sources import Source, http
 from imgserver.sources.folder import Folder

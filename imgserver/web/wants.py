@@ -17,7 +17,7 @@ from imgserver.errors import BadOption, BadRequest, BadSourcePath, Forbidden, Im
 from imgserver.headers.negotiation import negotiate, offers
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, WRITABLE
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
-from imgserver.signing import NO_KEYS
+from imgserver.security.signing import NO_KEYS
 
 Pairs = Sequence[tuple[str, str]]
 

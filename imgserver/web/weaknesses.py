@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from imgserver.audit import Audit
-from imgserver.policy import Policy
+from imgserver.security.policy import Policy
 from imgserver.settings import Settings
 
 # What `imgserver` would generate; the setting's own floor is lower.

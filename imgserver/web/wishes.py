@@ -8,13 +8,13 @@ from typing import Final
 from aiohttp import hdrs
 from multidict import CIMultiDict
 
-from imgserver.addresses import REMOTE
 from imgserver.dialects import Dialect
 from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Terms
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.orders import Order
 from imgserver.plan.plan import ImageRequest
+from imgserver.security.remote_url import REMOTE
 
 # Parsed targets are kept, at most so many, and none longer than this.
 REMEMBERED_TARGETS: Final = 8192

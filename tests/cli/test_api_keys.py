@@ -5,9 +5,9 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from imgserver.apikeys import ApiKeys
 from imgserver.cli import main
 from imgserver.loading import load
+from imgserver.security.api_keys import ApiKeys
 
 
 def run(*arguments: str) -> Result:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from imgserver import policyfile
 from imgserver.cli import main
 from imgserver.loading import load
-from imgserver.policy import Policy
+from imgserver.security.policy import Policy
 from imgserver.settings import Settings, hints, values
 
 

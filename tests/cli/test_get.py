@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgserver.cli import main
-from imgserver.signing import Key, Keyring
+from imgserver.security.signing import Key, Keyring
 from tests.heics import heic
 from tests.serving import SAMPLES
 

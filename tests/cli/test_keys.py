@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgserver.cli import main
-from imgserver.signing import Key, read_key
+from imgserver.security.signing import Key, read_key
 
 OLD = Key(bytes(range(32)))
 SHOP = Key(bytes(range(50, 82)), frozenset({"photos"}))

@@ -8,7 +8,7 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.reference import TABLES, main, renew
-from imgserver.signing import Key, Keyring
+from imgserver.security.signing import Key, Keyring
 
 PAGE = Path(__file__).parents[2] / "docs" / "urls.md"
 DIALECT = NativeDialect(

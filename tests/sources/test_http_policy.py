@@ -12,13 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from imgserver.addresses import parse
 from imgserver.errors import ImgserverError, NotFound, SourceDenied, SourceFailed
+from imgserver.security.remote_url import parse
 from imgserver.sources import http
 from imgserver.sources.http import HttpOrigin
 from imgserver.sources.sites import HttpSourceSettings, Named, Remote
+from tests.security.test_ssrf import REFUSED_4, REFUSED_6, WRAPPINGS, samples
 from tests.sources.origin_server import Names, OriginServer, body, origin_server, redirect
-from tests.sources.test_networks import REFUSED_4, REFUSED_6, WRAPPINGS, samples
 
 TWO = "127.0.0.2"  # stands for a public address: it alone is excepted from the policy
 

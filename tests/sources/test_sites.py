@@ -2,8 +2,8 @@
 
 import pytest
 
-from imgserver.addresses import parse
 from imgserver.errors import NotFound, SourceDenied
+from imgserver.security.remote_url import parse
 from imgserver.sources import sites
 from imgserver.sources.sites import HttpSourceSettings, Named, Remote
 

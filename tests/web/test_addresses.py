@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from imgserver.dialects.native.addresses import spell_remote
-from imgserver.signing import Key, Keyring
+from imgserver.security.signing import Key, Keyring
 from tests.far_origin import downloads, far_origin, photo
 from tests.serving import Answer, ServerProcess, await_that, serving
 from tests.sources.origin_server import OriginServer, body, redirect

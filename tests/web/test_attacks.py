@@ -15,7 +15,7 @@ import pytest
 
 from imgserver.audit import label_sets
 from imgserver.engine.job import Limits
-from imgserver.policy import Policy, Proxies
+from imgserver.security.policy import Policy, Proxies
 from imgserver.settings import AdminSettings, HttpSettings, ServerSettings, Settings
 from imgserver.sources.places import Addresses
 from imgserver.web import weaknesses

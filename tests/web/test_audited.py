@@ -6,10 +6,10 @@ from aiohttp.test_utils import make_mocked_request
 from imgserver.dialects.native import NativeSettings
 from imgserver.engine.job import Limits
 from imgserver.errors import Expired, ImgserverError, NotFound, QuotaExceeded, SignatureRefused, SourceDenied
-from imgserver.policy import Policy
-from imgserver.quota import QuotaSettings
+from imgserver.security.policy import Policy
+from imgserver.security.rate_limit import QuotaSettings
+from imgserver.security.signing import SigningSettings
 from imgserver.settings import HttpSettings, ServerSettings, Settings
-from imgserver.signing import SigningSettings
 from imgserver.web import attacks, weaknesses
 
 PUBLIC = ServerSettings(host="0.0.0.0")

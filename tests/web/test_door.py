@@ -3,8 +3,8 @@ from unittest.mock import Mock
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from imgserver.apikeys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.errors import Forbidden, QuotaExceeded, Unauthorized
+from imgserver.security.api_keys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.web.door import FAILURES, WINDOW_SECONDS, Door, Failures
 from imgserver.web.gate import is_from_here
 

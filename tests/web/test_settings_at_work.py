@@ -10,9 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from click.testing import CliRunner
 
-from imgserver.apikeys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.cli import main
 from imgserver.errors import Unauthorized
+from imgserver.security.api_keys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.settings import ServerSettings
 from imgserver.web.door import Door
 from imgserver.web.gallery import is_open

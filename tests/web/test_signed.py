@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from imgserver.signing import Key, Keyring
+from imgserver.security.signing import Key, Keyring
 from tests.serving import Answer, ServerProcess, await_that, serving
 
 OLD, NEW = Key(bytes(range(32))), Key(bytes(range(100, 132)))

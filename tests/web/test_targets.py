@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from imgserver.signing import Key, Keyring
+from imgserver.security.signing import Key, Keyring
 from tests.serving import ServerProcess, serving
 
 KEY = "a key of sixteen characters"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from imgserver.apikeys import digest_of, new_key
+from imgserver.security.api_keys import digest_of, new_key
 from tests.forms import CONTENT_TYPE, field, form, picture
 from tests.heics import heic
 from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from imgserver.apikeys import ApiKeySettings, digest_of, new_key
 from imgserver.errors import ServerFault
 from imgserver.loading import load
+from imgserver.security.api_keys import ApiKeySettings, digest_of, new_key
 from imgserver.settings import Settings
 from imgserver.uploads import UploadSettings
 from imgserver.web.app import make_app

@@ -4,10 +4,10 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 
-from imgserver.addresses import REMOTE, is_address, parse
 from imgserver.dialects.native.target import CONTROL, Target, Undecodable, decode
 from imgserver.errors import BadSourcePath, SourceDenied
 from imgserver.plan.plan import SourceRef
+from imgserver.security.remote_url import REMOTE, is_address, parse
 
 SOURCE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 RESERVED = frozenset({"b64", "text"})

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
-from imgserver.addresses import REMOTE
 from imgserver.dialects.native.addresses import RESERVED, Addresses, spell_remote
 from imgserver.dialects.native.emission import emit
 from imgserver.dialects.native.output import emit_output, gather, pixel_ratio
@@ -20,7 +19,8 @@ from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import Hint, ImageRequest, Orient, Plan, SourceRef, Step
 from imgserver.plan.snapping import Ladder
-from imgserver.signing import NO_KEYS, Key, Keyring
+from imgserver.security.remote_url import REMOTE
+from imgserver.security.signing import NO_KEYS, Key, Keyring
 
 # What a path segment may hold as it is (RFC 3986 3.3), but for the comma, which parts options.
 UNQUOTED = "/-._~!$'()*+;=:@&"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgserver.addresses import REMOTE
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
+from imgserver.security.remote_url import REMOTE
 from tests.fuzz.targets import check, hints, targets
 
 

@@ -5,7 +5,7 @@ import pytest
 from imgserver.dialects.native import NativeDialect, NativeSettings, preset_faults
 from imgserver.errors import BadOption
 from imgserver.plan.canonical import plan_digest
-from imgserver.signing import Key, Keyring
+from imgserver.security.signing import Key, Keyring
 
 TEXTS = {
     "card": "c_fill,w_400,h_300,g_auto/f_webp,q_70",

@@ -13,7 +13,7 @@ from imgserver.errors import ImgserverError
 from imgserver.plan.canonical import key, plan_digest
 from imgserver.plan.geometry import bind_plan
 from imgserver.plan.plan import Dims, SourceRef
-from imgserver.signing import Key, Keyring
+from imgserver.security.signing import Key, Keyring
 
 DIALECT = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos")
 KEYRING = Keyring((Key(bytes(range(32))), Key(bytes(range(16)), frozenset({"shop"}))))

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.addresses import REMOTE, parse
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadSourcePath, ImgserverError, SourceDenied
 from imgserver.plan.plan import SourceRef
+from imgserver.security.remote_url import REMOTE, parse
 
 DIALECT = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos", remote=True)
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from imgserver.addresses import REMOTE
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, NotInThisBuild, SignatureRefused
 from imgserver.plan.canonical import key, plan_digest
 from imgserver.plan.plan import SourceRef
-from imgserver.signing import Key, Keyring, SigningSettings
+from imgserver.security.remote_url import REMOTE
+from imgserver.security.signing import Key, Keyring, SigningSettings
 
 KEY, SHOP_KEY = bytes(range(32)), bytes(range(100, 132))
 SIGNED = "/img/s--mVQWZncozB1VroorjC3Lcg--/w_800,q_80/photo.jpg"

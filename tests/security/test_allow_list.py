@@ -2,8 +2,8 @@
 
 import pytest
 
-from imgserver.addresses import parse
-from imgserver.sources.allowed import AllowList
+from imgserver.security.allow_list import AllowList
+from imgserver.security.remote_url import parse
 
 LIST = AllowList(
     [

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver import buckets
-from imgserver.buckets import Buckets, ClientBuckets
+from imgserver.security import rate_limit
+from imgserver.security.rate_limit import Buckets, ClientBuckets
 
 
 class Clock:
@@ -67,7 +67,7 @@ def test_a_slower_rate_does_not_lock_out_for_what_the_faster_one_gave() -> None:
 
 
 def test_the_table_is_bounded_and_forgets_who_was_seen_longest_ago(monkeypatch) -> None:
-    monkeypatch.setattr(buckets, "CLIENTS_LIMIT", 3)
+    monkeypatch.setattr(rate_limit, "CLIENTS_LIMIT", 3)
     bucket = Buckets(Clock())
     for name in ("a", "b", "c", "a", "d"):
         bucket.take(name, per_second=1, burst=9)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from imgserver.addresses import Address, parse
 from imgserver.errors import BadSourcePath
+from imgserver.security.remote_url import Address, parse
 
 _ANY_BELOW = "://*."
 _USER = re.compile("//.*@")

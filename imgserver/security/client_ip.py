@@ -7,8 +7,8 @@ from the peer of the connection leftwards, as long as the one who wrote is trust
 import re
 from collections.abc import Sequence
 
-from imgserver.policy.networks import Address, NetworkSet, address_of
-from imgserver.policy.values import Proxies
+from imgserver.security.networks import Address, NetworkSet, address_of
+from imgserver.security.policy import Proxies
 
 # A list can be 8 kB of commas; nobody stands behind so many proxies.
 HOPS_LIMIT = 32

@@ -4,7 +4,7 @@ import pytest
 
 from imgserver.errors import QuotaExceeded
 from imgserver.plan.plan import SourceRef
-from imgserver.quota import BUCKETS, Quota, QuotaSettings
+from imgserver.security.rate_limit import BUCKETS, Quota, QuotaSettings
 
 CAT, DOG = SourceRef("photos", "cat.png"), SourceRef("photos", "dog.jpg")
 

@@ -1,7 +1,7 @@
 import pytest
 
-from imgserver.apikeys import ADMIN_ID, ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.errors import Forbidden, Unauthorized
+from imgserver.security.api_keys import ADMIN_ID, ApiKeys, ApiKeySettings, digest_of, new_key
 
 KEY, OLD = new_key("ci"), new_key("ci")
 ROW = ApiKeySettings("upload", digest_of(KEY), digest_of(OLD))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.policy.networks import NetworkSet, address_of, client_network, logged_network, network_of
+from imgserver.security.networks import NetworkSet, address_of, client_network, logged_network, network_of
 
 addresses = st.ip_addresses()
 networks = st.one_of(

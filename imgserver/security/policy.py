@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from imgserver.policy.networks import Network
+from imgserver.security.networks import Network
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -102,3 +102,11 @@ class Policy:
     pixels: PixelLimits = field(default_factory=PixelLimits)
     formats: FormatLists = field(default_factory=FormatLists)
     digest: str = ""
+
+
+# Who may ask, how often, and for what: the operator's rules, as values.
+#
+# values.py are the rules; networks.py looks addresses up in lists of networks; clients.py tells whose address a request
+# comes from when proxies stand between. Nothing here does any I/O; policyfile.py reads the rules from YAML.
+
+__all__ = ["ClientLists", "FormatLists", "PixelLimits", "Policy", "Proxies", "Rate", "Rates", "UploadLimits"]

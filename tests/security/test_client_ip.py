@@ -4,8 +4,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from imgserver.policy import Proxies
-from imgserver.policy.clients import HOPS_LIMIT, ClientAddresses
+from imgserver.security.client_ip import HOPS_LIMIT, ClientAddresses
+from imgserver.security.policy import Proxies
 
 STRANGER, PROXY, OUTER = "198.51.100.7", "10.0.0.1", "10.0.0.2"
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48"))

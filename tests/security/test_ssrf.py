@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.sources.networks import KINDS, Networks, unwrapped
+from imgserver.security.ssrf import KINDS, Networks, unwrapped
 
 PUBLIC = Networks()
 SIX_TO_FOUR = ip_network("2002::/16")

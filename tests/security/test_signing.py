@@ -3,7 +3,7 @@
 import pytest
 
 from imgserver.errors import SignatureRefused
-from imgserver.signing import Key, Keyring, SigningSettings, read_key
+from imgserver.security.signing import Key, Keyring, SigningSettings, read_key
 
 KEY = bytes(range(32))
 OTHER = bytes(range(1, 33))

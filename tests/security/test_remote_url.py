@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgserver.addresses import REMOTE, Address, is_address, parse
 from imgserver.dialects.native.addresses import SOURCE_NAME
 from imgserver.errors import BadSourcePath
+from imgserver.security.remote_url import REMOTE, Address, is_address, parse
 
 
 @pytest.mark.parametrize(
