@@ -77,7 +77,7 @@ class Quota:
 
 # Token buckets: how often one client may ask. In this process, and with Redis for all servers together.
 #
-# The bucket of this process is taken from first. It sees a part of what the shared one sees, so a client that it refuses
+# The bucket of this process comes first. It sees a part of what the shared one sees, so a client that it refuses
 # would be refused there as well: a flood costs Redis no more than its limit, and without Redis this count goes on.
 
 CLIENTS_LIMIT = 65_536
