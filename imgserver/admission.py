@@ -25,11 +25,11 @@ from typing import Annotated, Self
 
 from annotated_types import Interval
 
-from imgserver import machine
 from imgserver.backlog import Backlog, left_to_do
 from imgserver.backlog import Criticality as Criticality
 from imgserver.cost import Cost, Pace
 from imgserver.errors import DeadlineExceeded, Overloaded
+from imgserver.runtime import resources
 
 SHED_REASONS = ("full", "predicted_wait", "deadline", "memory", "drain")
 RETRY_CAP_SECONDS = 30
@@ -134,7 +134,7 @@ class Admission:
         self._settings = settings
         self._slots = slots
         self._clock = clock
-        self._budget = settings.decoded_bytes or machine.memory_bytes() // 4
+        self._budget = settings.decoded_bytes or resources.memory_bytes() // 4
         self._backlog = Backlog[Ticket]()
         self._shed: Counter[str] = Counter()
         self._admitted = 0

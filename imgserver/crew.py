@@ -11,10 +11,10 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from typing import Any
 
-from imgserver import machine
 from imgserver.engine import child
 from imgserver.engine.child import ChildSettings, Warmth
 from imgserver.engine.job import Codecs
+from imgserver.runtime import resources
 from imgserver.worker import State, Worker, WorkerEvent, WorkerSettings
 
 START_SECONDS = 30.0
@@ -54,7 +54,7 @@ class Crew:
         self._barren = 0
         self._backoff: asyncio.TimerHandle | None = None
         self._sweeps: set[asyncio.Future[None]] = set()
-        self._oom_kills = machine.oom_kills()
+        self._oom_kills = resources.oom_kills()
 
     @property
     def failing(self) -> bool:
@@ -183,7 +183,7 @@ class Crew:
         self._fill()
 
     def _was_oom(self) -> bool:
-        before, self._oom_kills = self._oom_kills, machine.oom_kills()
+        before, self._oom_kills = self._oom_kills, resources.oom_kills()
         return self._oom_kills > before
 
     def _sweep(self, tmpdir: str) -> None:

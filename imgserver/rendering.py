@@ -15,8 +15,8 @@ from imgserver.orders import Order
 from imgserver.plan.plan import Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original, Rendition, Stages
 from imgserver.rules import Rules
+from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Source
-from imgserver.sources.recent import TtlMap
 from imgserver.workers import Workers
 
 # A look at an original is one system call; a file system that hangs must not hold every visitor for ever.

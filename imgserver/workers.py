@@ -18,12 +18,12 @@ from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from imgserver import machine
 from imgserver.crew import Crew
 from imgserver.engine import child
 from imgserver.engine.job import Codecs, Job, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError, Quarantined, ServerFault, Unavailable, WorkerLost
 from imgserver.quarantine import OTHERS_SHARE, Quarantine
+from imgserver.runtime import resources
 from imgserver.worker import State, Worker
 from imgserver.worker import WorkerEvent as WorkerEvent
 from imgserver.worker import WorkerSettings as WorkerSettings
@@ -89,7 +89,7 @@ class Workers:
         on_event: Callable[[WorkerEvent], None] = _ignore,
     ) -> None:
         """`work` and `opener` are imported by name in the worker; partials of module functions will do."""
-        self.count = settings.count or machine.cpus()
+        self.count = settings.count or resources.cpus()
         self._settings = settings
         self._on_event = on_event
         self._crew = Crew(

@@ -9,7 +9,6 @@ import pytest
 
 from imgserver import rendering, service
 from imgserver.admission import Admission, AdmissionSettings
-from imgserver.behind import Behind
 from imgserver.caches.groups import groups_of, source_group
 from imgserver.caches.memory import MemorySettings
 from imgserver.caches.tiered import assemble
@@ -28,15 +27,16 @@ from imgserver.errors import (
     Unavailable,
     WorkerLost,
 )
-from imgserver.flights import Flights
 from imgserver.orders import Edition, Order
 from imgserver.plan.plan import Dims, Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.refusals import Refusals
 from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
+from imgserver.runtime.background import Behind
+from imgserver.runtime.single_flight import Flights
+from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.rate_limit import Quota, QuotaSettings
 from imgserver.service import ImageService
-from imgserver.sources.recent import TtlMap
 from imgserver.sources.spool import Spool
 from imgserver.sources.terms import SpoolSettings
 from imgserver.testing import FakeOrigin, make_rendition

@@ -16,9 +16,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from imgserver import shards
 from imgserver.caches.record import HEAD_BYTES, Corrupt, decode, encode, peek
 from imgserver.plan.rendition import Marks, Rendition
+from imgserver.runtime import files
 
 TEMPORARY = ".tmp"
 
@@ -45,7 +45,7 @@ class Shelf:
         self.bytes = 0
         self.evictions = 0
         self.scanned = False
-        self._pace = shards.Pace()
+        self._pace = files.Pace()
 
     @property
     def entries(self) -> int:
@@ -53,7 +53,7 @@ class Shelf:
 
     def load(self, key: str) -> Rendition | None:
         """Corrupt: the file was no record of this key, and is gone now. OSError: it cannot be read."""
-        name = shards.name_of(key)
+        name = files.name_of(key)
         try:
             data = self._read(name, self._item_bytes + HEAD_BYTES + 1)
         except FileNotFoundError:
@@ -72,7 +72,7 @@ class Shelf:
         if not self.scanned or len(rendition.body) > self._item_bytes:
             return False
         data = encode(key, rendition)
-        name, weight = shards.name_of(key), shards.weight(len(data))
+        name, weight = files.name_of(key), files.weight(len(data))
         if weight > self._limit_bytes:
             return False
         # Counted before it is there, so that the cap holds at every moment; and again with the file: an eviction or a
@@ -80,8 +80,8 @@ class Shelf:
         self._admit(name, weight)
         temporary = self._temporary(name)
         try:
-            with shards.create(temporary) as file:
-                shards.write_all(file, data)
+            with files.create(temporary) as file:
+                files.write_all(file, data)
             with self._lock:
                 temporary.replace(self._path(name))
                 self._add(name, weight)
@@ -94,7 +94,7 @@ class Shelf:
         return True
 
     def remove(self, key: str) -> None:
-        self._discard(shards.name_of(key))
+        self._discard(files.name_of(key))
 
     def stop(self) -> None:
         """Ends the walk under way, and every later one: the interpreter waits for its thread before it ends."""
@@ -106,7 +106,7 @@ class Shelf:
         found = sorted(self._walk(), key=lambda file: file.used)
         with self._lock:
             for file in found:
-                self._add(file.name, shards.weight(file.bytes))
+                self._add(file.name, files.weight(file.bytes))
             self.scanned = True
         # One by one, for there may be many, and look-ups take the same lock.
         while self._is_over() and not self._pace.stopped:
@@ -138,25 +138,25 @@ class Shelf:
         return "kept" if kept else "gone"
 
     def _walk(self) -> Iterator[_File]:
-        for name, entry in self._pace.of(shards.walk(self._root)):
+        for name, entry in self._pace.of(files.walk(self._root)):
             if name.endswith(TEMPORARY):
                 with suppress(OSError):
                     Path(entry.path).unlink()
                 continue
             with suppress(OSError):
                 facts = entry.stat(follow_symlinks=False)
-                if len(name) == shards.NAME_LENGTH and _HEX.issuperset(name) and stat.S_ISREG(facts.st_mode):
+                if len(name) == files.NAME_LENGTH and _HEX.issuperset(name) and stat.S_ISREG(facts.st_mode):
                     yield _File(name, facts.st_size, facts.st_mtime)
 
     def _read(self, name: str, limit: int) -> bytes:
-        return shards.read(self._path(name), limit)
+        return files.read(self._path(name), limit)
 
     def _temporary(self, name: str) -> Path:
         path = self._path(name)
         return path.with_name(f"{path.name}.{os.getpid()}-{next(self._numbers)}{TEMPORARY}")
 
     def _path(self, name: str) -> Path:
-        return shards.place(self._root, name)
+        return files.place(self._root, name)
 
     def _admit(self, name: str, weight: int) -> None:
         with self._lock:

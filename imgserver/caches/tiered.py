@@ -18,13 +18,13 @@ from imgserver.caches.board import Board
 from imgserver.caches.disk import DiskCache, DiskSettings, DiskStatistics
 from imgserver.caches.link import Link, LinkStatistics, RedisSettings
 from imgserver.caches.lock import RenderLock
-from imgserver.caches.lookups import LookUps
 from imgserver.caches.marks import PurgeMarks
 from imgserver.caches.memory import MemoryCache, MemorySettings, MemoryStatistics
 from imgserver.caches.redis import RedisCache, RedisStatistics
 from imgserver.caches.sweeps import Sweeps, Swept
 from imgserver.caches.writes import Wish, Writes
 from imgserver.plan.rendition import Marks, Rendition
+from imgserver.runtime.single_flight import LookUps
 
 MIB = 1 << 20
 MARKS_FILE = "marks.json"

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from imgserver.cli.files import replace_file
 from imgserver.engine import child
 from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BadRequest, ImgserverError
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, FORMATS
 from imgserver.plan.plan import Plan
+from imgserver.runtime.files import replace_file
 from imgserver.settings import Settings
 from imgserver.workers import Workers
 

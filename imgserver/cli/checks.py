@@ -16,7 +16,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from imgserver import machine
 from imgserver.caches.link import Link, LinkStatistics, RedisSettings
 from imgserver.cli.check import Check
 from imgserver.cli.reach import check_sources
@@ -24,6 +23,7 @@ from imgserver.engine.job import Job, Limits
 from imgserver.errors import ImgserverError
 from imgserver.plan.formats import FORMATS, WRITABLE
 from imgserver.plan.plan import Fit, Output, Plan, Px
+from imgserver.runtime import resources
 from imgserver.settings import Settings
 from imgserver.spelling import spell_size
 
@@ -97,14 +97,14 @@ def _port(settings: Settings) -> Check:
 
 
 def _cpus(settings: Settings) -> Check:
-    granted, chosen = machine.cpus(), settings.workers.count or machine.cpus()
+    granted, chosen = resources.cpus(), settings.workers.count or resources.cpus()
     fix = "" if chosen <= granted else f"workers.count above {granted} only makes pictures wait for each other"
     return Check("CPUs", chosen <= granted, f"{granted} granted, {chosen} workers", fix, needed=False)
 
 
 def _memory(settings: Settings) -> Check:
-    granted = machine.memory_bytes()
-    wanted = SERVER_BYTES + settings.cache.memory_bytes + WORKER_BYTES * (settings.workers.count or machine.cpus())
+    granted = resources.memory_bytes()
+    wanted = SERVER_BYTES + settings.cache.memory_bytes + WORKER_BYTES * (settings.workers.count or resources.cpus())
     found = f"{_rounded(granted)} granted, about {_rounded(wanted)} wanted"
     fix = "" if granted >= wanted else "grant more, or lower workers.count and cache.memory_bytes"
     return Check("memory", granted >= wanted, found, fix, needed=False)

@@ -11,10 +11,10 @@ import click
 
 from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, place_of, read_settings
-from imgserver.cli.files import replace_file
 from imgserver.errors import NotFound
 from imgserver.headers import caching
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, WRITABLE
+from imgserver.runtime.files import replace_file
 from imgserver.security.remote_url import REMOTE
 
 if TYPE_CHECKING:

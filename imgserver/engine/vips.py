@@ -13,7 +13,6 @@ import pyvips
 from pyvips import Error as Error
 from pyvips import Image as Image
 
-from imgserver import machine
 from imgserver.engine.job import Codecs
 from imgserver.errors import (
     BrokenImage,
@@ -23,6 +22,7 @@ from imgserver.errors import (
     Unavailable,
     UnsupportedImage,
 )
+from imgserver.runtime import resources
 
 # Earlier libvips decodes hostile files into memory faults (CVE-2026-33327 and its followers).
 FLOOR = (8, 18, 3)
@@ -102,7 +102,7 @@ def codecs() -> Codecs:
 
 
 def _is_decoded(name: str) -> bool:
-    return name != "heic" or machine.reads_heic()
+    return name != "heic" or resources.reads_heic()
 
 
 def _exists(operation: str) -> bool:

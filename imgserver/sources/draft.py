@@ -7,7 +7,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import BinaryIO
 
-from imgserver import shards
+from imgserver.runtime import files
 from imgserver.sources.facts import Body, Facts
 from imgserver.sources.stock import Stock
 
@@ -31,7 +31,7 @@ class Draft:
         with self._lock:
             if self._ended:
                 return
-            more = shards.weight(self.length + len(chunk)) - self._reserved
+            more = files.weight(self.length + len(chunk)) - self._reserved
             self._stock.reserve(more)
             self._reserved += more
             self._stock.write(self._opened(), chunk)
@@ -59,7 +59,7 @@ class Draft:
     def _opened(self) -> BinaryIO:
         """Made for the first byte: most answers are 304 or 404, and need no file."""
         if self._file is None:
-            self._file = shards.create(self._path)
+            self._file = files.create(self._path)
         return self._file
 
     def _end(self) -> None:

@@ -14,10 +14,9 @@ from typing import TypeVar
 
 from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
-from imgserver.sources.descriptors import LINUX_FDS, head_of, open_regular, worker_path
-from imgserver.sources.filing import file
+from imgserver.runtime.files import LINUX_FDS, file, head_of, open_regular, worker_path
+from imgserver.runtime.threads import Threads
 from imgserver.sources.names import LOOKED_AT, is_picture
-from imgserver.sources.threads import Threads
 
 T = TypeVar("T")
 

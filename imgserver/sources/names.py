@@ -2,11 +2,11 @@
 
 from pathlib import PurePosixPath
 
-from imgserver import machine
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, READABLE
+from imgserver.runtime import resources
 
 # Off by default, or not in every installation.
-_OPTIONAL = {"svg"} if machine.reads_heic() else {"svg", "heic"}
+_OPTIONAL = {"svg"} if resources.reads_heic() else {"svg", "heic"}
 PICTURE_SUFFIXES = tuple(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name in READABLE - _OPTIONAL)
 # A source may hold millions of files; who shows some of its pictures looks at the first of them.
 LOOKED_AT = 2_000

@@ -19,7 +19,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from imgserver.behind import Behind
 from imgserver.errors import (
     DeadlineExceeded,
     ImageOverLimit,
@@ -28,19 +27,20 @@ from imgserver.errors import (
     SourceFailed,
     Unavailable,
 )
-from imgserver.flights import Flights
 from imgserver.plan.rendition import Fingerprint, Original
+from imgserver.runtime.background import Behind
+from imgserver.runtime.files import head_of, worker_path
+from imgserver.runtime.single_flight import Flights
+from imgserver.runtime.threads import Threads
+from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Listed, Writable
 from imgserver.sources.condemned import Condemned, Sentence, holds
-from imgserver.sources.descriptors import head_of, worker_path
 from imgserver.sources.draft import Draft
 from imgserver.sources.facts import Age, Facts, age_of, learnt, state_of
 from imgserver.sources.origin import Origin, Sink
 from imgserver.sources.questions import Asked, Question, Questions
-from imgserver.sources.recent import TtlMap
 from imgserver.sources.stock import Stock
 from imgserver.sources.terms import SpoolSettings, SpoolStatistics
-from imgserver.sources.threads import Threads
 
 THREADS = 4
 # An original may be put out or replaced between the look at its facts and the opening of its bytes.

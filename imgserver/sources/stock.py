@@ -29,10 +29,10 @@ from pathlib import Path
 from threading import RLock
 from typing import BinaryIO
 
-from imgserver import shards
 from imgserver.errors import Unavailable
+from imgserver.runtime import files
+from imgserver.runtime.files import open_regular
 from imgserver.sources import facts as texts
-from imgserver.sources.descriptors import open_regular
 from imgserver.sources.facts import Body, Facts
 
 COMING = "coming.spool"
@@ -72,7 +72,7 @@ class Stock:
         self.evictions = 0
         self.corrupt = 0
         self.scanned = False
-        self._pace = shards.Pace()
+        self._pace = files.Pace()
 
     @property
     def entries(self) -> int:
@@ -86,7 +86,7 @@ class Stock:
     @contextmanager
     def pin(self, key: str) -> Iterator[None]:
         """What is kept of `key`, or will be meanwhile, is not put out for room."""
-        name = shards.name_of(key)
+        name = files.name_of(key)
         self._pins[name] += 1
         try:
             yield
@@ -97,7 +97,7 @@ class Stock:
 
     def facts(self, key: str) -> Facts | None:
         """None: nothing is kept of it. OSError: it cannot be read."""
-        name = shards.name_of(key)
+        name = files.name_of(key)
         try:
             facts = self._read(name)
         except FileNotFoundError:
@@ -110,7 +110,7 @@ class Stock:
     def open(self, facts: Facts) -> int | None:
         """A descriptor of the bytes. None: they are not there any more, or not what they were, and then they go."""
         assert facts.body is not None
-        name, mark = shards.name_of(facts.key), _mark(facts.body)
+        name, mark = files.name_of(facts.key), _mark(facts.body)
         try:
             descriptor, status = open_regular(self._body_path(name, mark))
         except FileNotFoundError:
@@ -126,7 +126,7 @@ class Stock:
     def renew(self, facts: Facts) -> None:
         """New facts of the bytes that are kept already. OSError: they cannot be written."""
         assert facts.body is not None
-        name = shards.name_of(facts.key)
+        name = files.name_of(facts.key)
         written = self._write_facts(texts.encode(facts))
         with self._lock:
             if self._is_kept(name, _mark(facts.body)):
@@ -135,7 +135,7 @@ class Stock:
                 _unlink(written)
 
     def remove(self, key: str) -> None:
-        self._discard(shards.name_of(key), None)
+        self._discard(files.name_of(key), None)
 
     def sweep(self, matches: Callable[[Facts], bool]) -> None:
         """Removes whatever is kept and matches."""
@@ -149,7 +149,7 @@ class Stock:
 
     def path(self, facts: Facts) -> Path:
         assert facts.body is not None
-        return self._body_path(shards.name_of(facts.key), _mark(facts.body))
+        return self._body_path(files.name_of(facts.key), _mark(facts.body))
 
     def coming(self) -> Path:
         """A place for what has no name yet; on the same file system, so that a name can be given."""
@@ -166,9 +166,9 @@ class Stock:
     def scan(self) -> None:
         """Counts what the last server left; what is no whole pair of bytes and facts is removed."""
         found: dict[str, list[os.DirEntry[str]]] = {}
-        for name, entry in self._pace.of(shards.walk(self._root)):
+        for name, entry in self._pace.of(files.walk(self._root)):
             if _OURS.fullmatch(name):
-                found.setdefault(name[: shards.NAME_LENGTH], []).append(entry)
+                found.setdefault(name[: files.NAME_LENGTH], []).append(entry)
         # By the time of the last use, which is that of the facts.
         for name in self._pace.of(sorted(found, key=lambda name: _used(found[name]))):
             with self._lock:
@@ -227,14 +227,14 @@ class Stock:
     def take(self, temporary: Path, facts: Facts, status: os.stat_result) -> None:
         """Gives a finished download its name. Its bytes are counted already; OSError: it could not be kept."""
         assert facts.body is not None
-        name, mark, text = shards.name_of(facts.key), _mark(facts.body), texts.encode(facts)
-        weight = shards.weight(len(text))
+        name, mark, text = files.name_of(facts.key), _mark(facts.body), texts.encode(facts)
+        weight = files.weight(len(text))
         self.reserve(weight)
         try:
             written = self._write_facts(text)
             with self._lock:
                 self._replace(name, mark, temporary, written)
-                self._index[name] = _Entry(mark, shards.weight(facts.body.length) + weight, _seen(status))
+                self._index[name] = _Entry(mark, files.weight(facts.body.length) + weight, _seen(status))
         except BaseException:
             self.release(weight)
             raise
@@ -253,12 +253,12 @@ class Stock:
             raise
 
     def _read(self, name: str) -> Facts | None:
-        return texts.decode(shards.read(self._facts_path(name), texts.LIMIT_BYTES))
+        return texts.decode(files.read(self._facts_path(name), texts.LIMIT_BYTES))
 
     def _write_facts(self, text: bytes) -> Path:
         path = self.coming()
         try:
-            with shards.create(path) as file:
+            with files.create(path) as file:
                 self.write(file, text)
         except BaseException:
             _unlink(path)
@@ -313,26 +313,26 @@ class Stock:
         for name in [name for name in self._lingering if not self._pins.get(name)]:
             self._bytes -= self._lingering.pop(name)
 
-    def _take_in(self, name: str, files: "list[os.DirEntry[str]]") -> None:
-        sizes = dict(_sizes(files))
+    def _take_in(self, name: str, found: "list[os.DirEntry[str]]") -> None:
+        sizes = dict(_sizes(found))
         marks = {ending[1:] for ending in sizes} - {FACTS[1:]}
         entry = self._index.get(name)
         if entry is not None:  # came while the scan was walking, and what was before it may still lie there
             for mark in marks - {entry.mark}:
                 _unlink(self._body_path(name, mark))
-        elif len(files) == len(sizes) == 2 and len(marks) == 1:
-            weight = sum(map(shards.weight, sizes.values()))
+        elif len(found) == len(sizes) == 2 and len(marks) == 1:
+            weight = sum(map(files.weight, sizes.values()))
             self._index[name] = _Entry(marks.pop(), weight)
             self._bytes += weight
         else:
-            for file in files:
+            for file in found:
                 _unlink(Path(file.path))
 
     def _facts_path(self, name: str) -> Path:
-        return Path(f"{shards.place(self._root, name)}{FACTS}")
+        return Path(f"{files.place(self._root, name)}{FACTS}")
 
     def _body_path(self, name: str, mark: str) -> Path:
-        return Path(f"{shards.place(self._root, name)}.{mark}")
+        return Path(f"{files.place(self._root, name)}.{mark}")
 
 
 def _held(folder: Path) -> int | None:

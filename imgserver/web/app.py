@@ -9,12 +9,10 @@ from structlog.typing import FilteringBoundLogger
 
 from imgserver import audit
 from imgserver.admission import Admission
-from imgserver.behind import Behind
 from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
 from imgserver.degradation import Degradation
 from imgserver.engine import child
-from imgserver.flights import Flights
 from imgserver.grammar import Dialects
 from imgserver.logs import LogWriter, make_logger, make_request_log
 from imgserver.metrics import IMAGE_ROUTE, Metrics
@@ -22,13 +20,15 @@ from imgserver.orders import Edition, Made
 from imgserver.plan.plan import ImageRequest
 from imgserver.refusals import Refusals
 from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
+from imgserver.runtime.background import Behind
+from imgserver.runtime.single_flight import Flights
+from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.api_keys import ApiKeys
 from imgserver.security.policy import Policy
 from imgserver.security.rate_limit import ClientBuckets, Quota
 from imgserver.security.remote_url import REMOTE
 from imgserver.service import ImageService
 from imgserver.settings import Settings
-from imgserver.sources.recent import TtlMap
 from imgserver.tags import Tags
 from imgserver.uploads import Uploads
 from imgserver.web import admin, attacks, gallery, health, images, lifetimes, observation, state, uploads, weaknesses

@@ -13,11 +13,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from imgserver import shards
 from imgserver.caches import shelf
 from imgserver.caches.disk import CALLS, DiskCache, DiskSettings
 from imgserver.caches.sweeps import Swept
-from imgserver.shards import BLOCK_BYTES
+from imgserver.runtime import files
+from imgserver.runtime.files import BLOCK_BYTES
 from imgserver.testing import TierContract, make_rendition
 from tests.waiting import eventually
 
@@ -39,7 +39,7 @@ async def cache(tmp_path):
     await cache.close()
 
 
-def files(path: Path) -> list[Path]:
+def files_below(path: Path) -> list[Path]:
     return sorted(found for found in path.rglob("*") if found.is_file())
 
 
@@ -68,7 +68,7 @@ async def test_the_byte_cap_holds_and_the_least_recently_used_leaves_first(tmp_p
     await cache.put("newest", make_rendition(BODY))
 
     assert [await cache.get(key) is not None for key in ("old", "used", "new", "newest")] == [True, False, True, True]
-    assert sum(path.stat().st_blocks * 512 for path in files(tmp_path)) <= 3 * FILE_BYTES
+    assert sum(path.stat().st_blocks * 512 for path in files_below(tmp_path)) <= 3 * FILE_BYTES
     assert cache.statistics().evictions == 1
 
 
@@ -92,7 +92,7 @@ async def test_a_smaller_cap_after_a_restart_holds_at_once(tmp_path):
     await first.close()
     await opened(tmp_path, limit_bytes=4 * FILE_BYTES)
 
-    assert len(files(tmp_path)) == 4
+    assert len(files_below(tmp_path)) == 4
 
 
 async def test_a_body_over_its_limit_is_not_kept(tmp_path):
@@ -100,7 +100,7 @@ async def test_a_body_over_its_limit_is_not_kept(tmp_path):
 
     assert not await cache.put("a", make_rendition(b"x" * 101))
     assert cache.statistics().dropped_writes == {"size": 1}
-    assert files(tmp_path) == []
+    assert files_below(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ async def test_a_body_over_its_limit_is_not_kept(tmp_path):
 )
 async def test_a_spoilt_file_is_a_miss_and_gone_and_counted(tmp_path, cache, spoil, reason):
     await cache.put("a", make_rendition(BODY))
-    (path,) = files(tmp_path)
+    (path,) = files_below(tmp_path)
     path.write_bytes(spoil(path.read_bytes()))
 
     assert await cache.get("a") is None
-    assert files(tmp_path) == []
+    assert files_below(tmp_path) == []
     assert cache.statistics().corrupt == {reason: 1}
     assert (cache.statistics().entries, cache.statistics().bytes) == (0, 0)
     assert await cache.put("a", make_rendition(BODY))
@@ -142,7 +142,7 @@ async def test_another_keys_file_under_this_name_is_never_served(tmp_path, cache
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/etc/passwd")])
 async def test_what_is_no_file_neither_blocks_nor_is_read(tmp_path, cache, make):
     await cache.put("a", make_rendition(BODY))
-    (path,) = files(tmp_path)
+    (path,) = files_below(tmp_path)
     path.unlink()
     make(path)
 
@@ -154,11 +154,11 @@ async def test_what_is_no_file_neither_blocks_nor_is_read(tmp_path, cache, make)
 async def test_an_endless_file_is_not_read_whole(tmp_path):
     cache = await opened(tmp_path, item_bytes=1000)
     await cache.put("a", make_rendition(b"a"))
-    (path,) = files(tmp_path)
+    (path,) = files_below(tmp_path)
     os.truncate(path, 1 << 40)
 
     assert await cache.get("a") is None
-    assert files(tmp_path) == []
+    assert files_below(tmp_path) == []
 
 
 async def test_a_vanished_folder_is_made_again(tmp_path):
@@ -176,13 +176,13 @@ async def test_a_vanished_folder_is_made_again(tmp_path):
 async def test_leftovers_of_writers_go_and_foreign_files_stay(tmp_path):
     first = await opened(tmp_path)
     await first.put("a", make_rendition(BODY))
-    (path,) = files(tmp_path)
+    (path,) = files_below(tmp_path)
     left, foreign = path.with_name(path.name + ".1-2.tmp"), tmp_path / "notes.txt"
     left.write_bytes(b"half")
     foreign.write_bytes(b"mine")
     await opened(tmp_path)
 
-    assert files(tmp_path) == sorted([path, foreign])
+    assert files_below(tmp_path) == sorted([path, foreign])
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
@@ -198,7 +198,7 @@ async def test_a_disk_that_refuses_is_read_but_not_written_for_a_minute(tmp_path
         tries.append(file.write(data[:10]))
         raise OSError(fault, os.strerror(fault))
 
-    monkeypatch.setattr(shards, "write_all", refuse)
+    monkeypatch.setattr(files, "write_all", refuse)
     answers = [await cache.put(key, make_rendition(BODY)) for key in "bcd"]
 
     assert answers == [False] * 3
@@ -206,7 +206,7 @@ async def test_a_disk_that_refuses_is_read_but_not_written_for_a_minute(tmp_path
     assert cache.statistics().writes_paused
     assert cache.statistics().dropped_writes == {"error": 1, "paused": 2}
     assert await cache.get("a") is not None
-    assert len(files(tmp_path)) == 1
+    assert len(files_below(tmp_path)) == 1
     assert cache.statistics().bytes == FILE_BYTES
 
     monkeypatch.undo()
@@ -218,7 +218,7 @@ async def test_too_many_open_files_is_no_reason_to_pause(tmp_path, cache, monkey
     def refuse(file, data):
         raise OSError(errno.EMFILE, "too many")
 
-    monkeypatch.setattr(shards, "write_all", refuse)
+    monkeypatch.setattr(files, "write_all", refuse)
 
     assert not await cache.put("a", make_rendition(BODY))
     assert not cache.statistics().writes_paused
@@ -244,7 +244,7 @@ async def test_a_full_disk_keeps_what_it_has(small_disk):
     assert 5 < sum(kept) < 20
     assert [rendition is not None for rendition in found] == kept
     assert cache.statistics().writes_paused
-    assert not [path for path in files(small_disk) if path.suffix == ".tmp"]
+    assert not [path for path in files_below(small_disk) if path.suffix == ".tmp"]
 
 
 async def test_a_read_only_disk_is_read(small_disk):
@@ -320,7 +320,7 @@ async def test_a_writer_killed_at_any_moment_leaves_whole_records(tmp_path):
         assert all(rendition is not None for rendition in found)
         assert {rendition.body for rendition in found} == {bytes([i]) * 200_000 for i in range(4)}
         assert cache.statistics().corrupt == {}
-        assert not [path for path in files(tmp_path) if path.suffix == ".tmp"]
+        assert not [path for path in files_below(tmp_path) if path.suffix == ".tmp"]
         await cache.close()
 
 
@@ -333,7 +333,7 @@ async def test_a_sweep_removes_what_is_not_kept_and_nothing_else(tmp_path, cache
     gone = await cache.sweep(lambda expires, marks: expires > 100 and marks == (("a", "new"),))
 
     assert gone == Swept(3)
-    assert len(files(tmp_path)) == 1
+    assert len(files_below(tmp_path)) == 1
     assert await cache.get("keep") is not None
 
 
@@ -349,15 +349,15 @@ async def test_a_sweep_tells_that_it_could_not_read_a_file_and_goes_on(tmp_path,
 
 async def test_a_write_that_fails_leaves_no_file_that_is_not_counted(tmp_path, cache, monkeypatch):
     await cache.put("a", make_rendition(BODY))
-    monkeypatch.setattr(shards, "write_all", Mock(side_effect=OSError(errno.EIO, "broken")))
+    monkeypatch.setattr(files, "write_all", Mock(side_effect=OSError(errno.EIO, "broken")))
     await cache.put("a", make_rendition(BODY))
 
-    assert (cache.statistics().entries, files(tmp_path)) == (0, [])
+    assert (cache.statistics().entries, files_below(tmp_path)) == (0, [])
 
 
 async def test_a_sweep_under_way_does_not_outlive_the_cache(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(shards, "BATCH", 1)
-    monkeypatch.setattr(shards, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(files, "BATCH", 1)
+    monkeypatch.setattr(files, "PAUSE_SECONDS", 0.05)
     for number in range(100):
         await cache.put(str(number), make_rendition(BODY))
     begun = threading.Event()
@@ -377,7 +377,7 @@ async def test_many_writers_at_once_keep_the_cap_and_the_count(tmp_path, monkeyp
         await asyncio.gather(*(cache.put(str(number % 40), make_rendition(BODY)) for number in range(CALLS)))
         await asyncio.gather(*(cache.drop(str(number)) for number in range(0, 40, 3)))
 
-    found = files(tmp_path)
+    found = files_below(tmp_path)
     assert 0 < len(found) <= 20
     assert cache.statistics().entries == len(found)
     assert cache.statistics().bytes == len(found) * FILE_BYTES
@@ -394,5 +394,5 @@ async def test_a_closed_cache_misses(tmp_path):
 
 
 def _file_of(cache: DiskCache, path: Path, key: str) -> Path:
-    name = shards.name_of(key)
+    name = files.name_of(key)
     return path.rglob(name[4:]).__next__()

@@ -91,6 +91,6 @@ def test_fonts_are_judged_by_what_is_drawn(tmp_path: Path) -> None:
 
 
 def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgserver.machine.cpus", lambda: 1 / 0)
+    monkeypatch.setattr("imgserver.runtime.resources.cpus", lambda: 1 / 0)
 
     assert "ZeroDivisionError" in named("cpus", Settings()).found

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from imgserver import machine
 from imgserver.engine import heif
 from imgserver.engine.description import describe
 from imgserver.engine.job import Limits
@@ -16,6 +15,7 @@ from imgserver.engine.vips import codecs
 from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, NotInThisBuild, UnsupportedImage
 from imgserver.plan.plan import Crop, Dims, Fit, Orient, Px, Terminal
 from imgserver.plan.sniffing import HEAD_BYTES, Sniffed, sniff
+from imgserver.runtime import resources
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
 from tests.heics import deep_heic, heic
 
@@ -29,7 +29,7 @@ def photo(width: int = 300) -> Image.Image:
 
 @pytest.fixture
 def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(machine, "reads_heic", lambda: False)
+    monkeypatch.setattr(resources, "reads_heic", lambda: False)
     codecs.cache_clear()
     yield
     codecs.cache_clear()

@@ -11,7 +11,7 @@ import pytest
 from imgserver.admission import Admission, AdmissionSettings
 from imgserver.cost import Cost
 from imgserver.errors import DeadlineExceeded
-from imgserver.flights import Flights
+from imgserver.runtime.single_flight import Flights
 from tests.faults import deeds
 from tests.faults.conftest import is_alive, running, until
 

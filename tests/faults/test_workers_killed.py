@@ -14,8 +14,8 @@ import pytest
 from imgserver.engine.child import ChildSettings
 from imgserver.engine.job import MIB
 from imgserver.errors import Quarantined, WorkerLost
-from imgserver.flights import Flights
 from imgserver.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
+from imgserver.runtime.single_flight import Flights
 from imgserver.worker import Worker
 from tests.faults import deeds
 from tests.faults.conftest import do, running, until, whole_again

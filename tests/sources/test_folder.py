@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from imgserver.errors import BrokenImage, Conflict, NotFound, ServerFault, SourceDenied, Unavailable
-from imgserver.sources import Writable, filing
+from imgserver.runtime import files
+from imgserver.sources import Writable
 from imgserver.sources.folder import THREADS, Folder
 from imgserver.testing import SourceContract
 
@@ -272,7 +273,7 @@ async def test_a_disk_that_takes_nothing_is_told_and_nothing_is_left(writable, r
         file.write(data[:1])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(filing, "write_all", refuse)
+    monkeypatch.setattr(files, "write_all", refuse)
     before = everything_in(root)
     with pytest.raises(Unavailable):
         await writable.store("new.jpg", b"new")

@@ -19,7 +19,7 @@ from imgserver.errors import (
     SourceFailed,
     Unavailable,
 )
-from imgserver.shards import BLOCK_BYTES
+from imgserver.runtime.files import BLOCK_BYTES
 from imgserver.sources import stock
 from imgserver.sources.condemned import LIMIT
 from imgserver.sources.origin import Told, Validators

@@ -1,4 +1,4 @@
-from imgserver.sources.recent import TtlMap
+from imgserver.runtime.ttl_map import TtlMap
 
 
 def test_an_entry_expires_after_its_ttl():

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from imgserver.caches.lookups import LookUps
+from imgserver.runtime.single_flight import LookUps
 
 
 class Looking:

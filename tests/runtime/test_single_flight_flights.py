@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from imgserver.errors import BrokenImage, Unavailable
-from imgserver.flights import Flights
+from imgserver.runtime.single_flight import Flights
 from tests.faults.conftest import until
 
 
