@@ -24,7 +24,7 @@ from imgserver.caches.tiered import TieredSettings
 from imgserver.dialects.native import NativeSettings, preset_faults
 from imgserver.engine.job import Limits, Quality
 from imgserver.headers.caching import FreshnessSettings
-from imgserver.logs import LogSettings
+from imgserver.observability.logs import LogSettings
 from imgserver.security.api_keys import ApiKeySettings
 from imgserver.security.rate_limit import QuotaSettings
 from imgserver.security.signing import SigningSettings, read_key

@@ -86,10 +86,10 @@ def _negotiated(request: "ImageRequest", accept: str | None, output: Path | None
 
 async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResult":
     """In this process: there is nobody else it could harm."""
-    from imgserver.audit import unheard
     from imgserver.engine.job import Job
     from imgserver.engine.render import render
     from imgserver.engine.vips import open_engine
+    from imgserver.observability.audit import unheard
     from imgserver.sources.spool import unobserved
     from imgserver.web.sources import make_sources
 

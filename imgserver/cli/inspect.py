@@ -85,7 +85,7 @@ def _here(place: Path | str, settings: "Settings") -> Iterator[Path]:
 
 
 async def _download(address: str, copy: Path, settings: "Settings") -> None:
-    from imgserver.audit import unheard
+    from imgserver.observability.audit import unheard
     from imgserver.security.remote_url import parse
     from imgserver.sources import http
     from imgserver.sources.places import Addresses

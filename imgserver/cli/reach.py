@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 
-from imgserver.audit import Event
 from imgserver.cli.check import Check
 from imgserver.errors import ImgserverError, NotFound
+from imgserver.observability.audit import Event
 from imgserver.settings import Settings
 from imgserver.sources.places import Place
 

@@ -21,7 +21,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from imgserver import __version__
-from imgserver.audit import Audit, asked
 from imgserver.errors import (
     BadSourcePath,
     DeadlineExceeded,
@@ -31,6 +30,7 @@ from imgserver.errors import (
     SourceFailed,
     Unavailable,
 )
+from imgserver.observability.audit import Audit, asked
 from imgserver.security.remote_url import OURS, REMOTE, Address, parse
 from imgserver.security.ssrf import Networks
 from imgserver.sources.answers import REDIRECTS, MayPass, check, conditions, content_length, refuses_head, told

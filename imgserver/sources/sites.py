@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from annotated_types import Ge, Gt, Le
 
-from imgserver.audit import Audit, asked
 from imgserver.errors import BadSourcePath, NotFound, SourceDenied
+from imgserver.observability.audit import Audit, asked
 from imgserver.security.allow_list import AllowList, read
 from imgserver.security.remote_url import PORTS, REMOTE, Address, parse
 from imgserver.security.ssrf import Networks

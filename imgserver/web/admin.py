@@ -16,11 +16,11 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from imgserver.audit import asked
 from imgserver.caches.groups import ALL, is_group, key_group, original_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.headers import negotiation
+from imgserver.observability.audit import asked
 from imgserver.plan.plan import SourceRef
 from imgserver.service import ImageService
 from imgserver.web.body import invite

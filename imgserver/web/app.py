@@ -7,15 +7,15 @@ from typing import BinaryIO
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from imgserver import audit
 from imgserver.admission import Admission
 from imgserver.caches.buckets import SharedBuckets
 from imgserver.cost import CostModel
 from imgserver.degradation import Degradation
 from imgserver.engine import child
 from imgserver.grammar import Dialects
-from imgserver.logs import LogWriter, make_logger, make_request_log
-from imgserver.metrics import IMAGE_ROUTE, Metrics
+from imgserver.observability import audit
+from imgserver.observability.logs import LogWriter, make_logger, make_request_log
+from imgserver.observability.metrics import IMAGE_ROUTE, Metrics
 from imgserver.orders import Edition, Made
 from imgserver.plan.plan import ImageRequest
 from imgserver.refusals import Refusals

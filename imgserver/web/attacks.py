@@ -5,7 +5,6 @@ from typing import Any
 
 from aiohttp import web
 
-from imgserver.audit import OTHER, Audit, Event
 from imgserver.errors import (
     AddressDenied,
     BadSourcePath,
@@ -20,6 +19,7 @@ from imgserver.errors import (
     TargetTooLong,
     UnsupportedImage,
 )
+from imgserver.observability.audit import OTHER, Audit, Event
 from imgserver.web.middleware import Watch
 
 # Names and ids, fit for a log.

@@ -7,8 +7,8 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
-from imgserver.audit import Audit, asked
 from imgserver.errors import Forbidden, TooManyFailures, Unauthorized
+from imgserver.observability.audit import Audit, asked
 from imgserver.security.api_keys import ApiKeys
 from imgserver.security.networks import address_of, client_network
 

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from imgserver import __version__
-from imgserver.metrics import Metrics
+from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
 from imgserver.sources.spool import Spool
 from imgserver.web.door import Door

@@ -6,9 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
-from imgserver.logs import RequestLog, cut
-from imgserver.metrics import IMAGE_ROUTE
-from imgserver.tallies import Tallies
+from imgserver.observability.logs import RequestLog, cut
+from imgserver.observability.metrics import IMAGE_ROUTE
+from imgserver.observability.request_counters import Tallies
 from imgserver.web import problem
 from imgserver.web.answers import Spelled, Told
 

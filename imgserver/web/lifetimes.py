@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 
 from imgserver import __version__
-from imgserver.audit import Trail
-from imgserver.logs import LogWriter
-from imgserver.metrics import Metrics
+from imgserver.observability.audit import Trail
+from imgserver.observability.logs import LogWriter
+from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
 from imgserver.web.reload import Reloads
 from imgserver.web.scratch import Scratch

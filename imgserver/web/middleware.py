@@ -17,9 +17,9 @@ from aiohttp.http import RawRequestMessage
 from multidict import MultiMapping, istr
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.audit import ASKED
 from imgserver.errors import ImgserverError, ServerFault
-from imgserver.metrics import IMAGE_ROUTE
+from imgserver.observability.audit import ASKED
+from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.web import problem
 from imgserver.web.answers import Picture, Ready, Spelled
 from imgserver.web.ledger import Ledger

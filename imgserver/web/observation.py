@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.audit import REASONS, Audit
 from imgserver.cost import Work
 from imgserver.errors import ImgserverError, NotFound
-from imgserver.logs import cut
-from imgserver.metrics import Metrics
+from imgserver.observability.audit import REASONS, Audit
+from imgserver.observability.logs import cut
+from imgserver.observability.metrics import Metrics
 from imgserver.plan.formats import FORMATS
 from imgserver.rendering import Rendered
 from imgserver.sources.questions import Asked

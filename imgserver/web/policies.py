@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from imgserver.audit import Audit
-from imgserver.metrics import Metrics
+from imgserver.observability.audit import Audit
+from imgserver.observability.metrics import Metrics
 from imgserver.policyfile import BadPolicy, load
 from imgserver.security.policy import Policy
 

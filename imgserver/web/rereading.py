@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.audit import Audit
 from imgserver.loading import BadSettings
-from imgserver.metrics import Metrics
+from imgserver.observability.audit import Audit
+from imgserver.observability.metrics import Metrics
 from imgserver.security.signing import read_key
 from imgserver.settings import Settings, values
 

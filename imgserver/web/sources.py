@@ -6,9 +6,9 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from imgserver.audit import Audit
 from imgserver.caches.groups import ALL, groups_of, original_group
 from imgserver.errors import ServerFault
+from imgserver.observability.audit import Audit
 from imgserver.plan.plan import SourceRef
 from imgserver.security.remote_url import REMOTE
 from imgserver.settings import Settings

@@ -9,7 +9,7 @@ from imgserver.caches.disk import DiskStatistics
 from imgserver.caches.link import LinkStatistics
 from imgserver.caches.memory import MemoryStatistics
 from imgserver.caches.redis import RedisStatistics
-from imgserver.metrics import State
+from imgserver.observability.metrics import State
 from imgserver.service import ImageService
 from imgserver.sources.spool import Spool
 from imgserver.uploads import Uploads, UploadStatistics

@@ -3,8 +3,8 @@
 import orjson
 from aiohttp import web
 
-from imgserver.audit import asked
 from imgserver.caches.tiered import Tiered
+from imgserver.observability.audit import asked
 from imgserver.web.door import Door
 
 # Below the half minute that clients and proxies commonly wait; the sweep goes on behind.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imgserver.caches.tiered import Tiered, assemble
 from imgserver.errors import ServerFault
-from imgserver.metrics import Metrics
+from imgserver.observability.metrics import Metrics
 from imgserver.settings import Settings
 from imgserver.web.keeping import own_folder
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from imgserver.audit import Audit, asked
 from imgserver.errors import ImgserverError
-from imgserver.metrics import Metrics
+from imgserver.observability.audit import Audit, asked
+from imgserver.observability.metrics import Metrics
 from imgserver.web.findings import Finding
 from imgserver.web.middleware import AUDITED
 

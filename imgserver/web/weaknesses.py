@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from imgserver.audit import Audit
+from imgserver.observability.audit import Audit
 from imgserver.security.policy import Policy
 from imgserver.settings import Settings
 

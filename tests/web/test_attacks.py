@@ -13,8 +13,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from imgserver.audit import label_sets
 from imgserver.engine.job import Limits
+from imgserver.observability.audit import label_sets
 from imgserver.security.policy import Policy, Proxies
 from imgserver.settings import AdminSettings, HttpSettings, ServerSettings, Settings
 from imgserver.sources.places import Addresses

@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 
 import pytest
 
-from imgserver import metrics
+from imgserver.observability import metrics
 from tests.serving import SAMPLES, ServerProcess, await_that, serving
 
 

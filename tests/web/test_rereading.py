@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from imgserver.loading import BadSettings
-from imgserver.metrics import Metrics
+from imgserver.observability.metrics import Metrics
 from imgserver.security.api_keys import ApiKeySettings, digest_of, new_key
 from imgserver.security.signing import Keyring, SigningSettings, read_key
 from imgserver.settings import Settings

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from imgserver import audit, errors
-from imgserver.audit import LINES_PER_SECOND, OTHER, REASONS, Trail
+from imgserver import errors
 from imgserver.errors import ImgserverError
-from imgserver.logs import LogSettings, make_logger
+from imgserver.observability import audit
+from imgserver.observability.audit import LINES_PER_SECOND, OTHER, REASONS, Trail
+from imgserver.observability.logs import LogSettings, make_logger
 
-PACKAGE = Path(audit.__file__).parent
+PACKAGE = Path(audit.__file__).parents[1]
 
 
 class Clock:

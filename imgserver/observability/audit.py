@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.logs import cut
+from imgserver.observability.logs import cut
 from imgserver.security.networks import logged_network
 
 Event = Literal[

@@ -13,7 +13,7 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from imgserver.metrics import IMAGE_ROUTE, OUTCOMES, PREFIX, SECONDS
+from imgserver.observability.metrics import IMAGE_ROUTE, OUTCOMES, PREFIX, SECONDS
 
 # Known from the start: a series that is missing until its first event hides an alert.
 EXPECTED_STATUS = (200, 304, 400, 404, 422, 503, 504)

@@ -3,8 +3,8 @@ import json
 import logging
 import threading
 
-from imgserver import logs
-from imgserver.logs import LogSettings, make_logger
+from imgserver.observability import logs
+from imgserver.observability.logs import LogSettings, make_logger
 
 
 class Stuck(io.BytesIO):
