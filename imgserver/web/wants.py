@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 from urllib.parse import parse_qsl, quote
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
+from imgserver.dialects.native.messages import nearest
 from imgserver.dialects.native.options import OPTIONS
-from imgserver.dialects.native.refusals import nearest
-from imgserver.dialects.native.wish import KEYS_BY_NAME
+from imgserver.dialects.native.segment import KEYS_BY_NAME
 from imgserver.errors import BadOption, BadRequest, BadSourcePath, Forbidden, ImgserverError, NotInThisBuild
 from imgserver.headers.negotiation import negotiate, offers
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, WRITABLE

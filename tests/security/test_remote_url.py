@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgserver.dialects.native.addresses import SOURCE_NAME
+from imgserver.dialects.native.source_path import SOURCE_NAME
 from imgserver.errors import BadSourcePath
 from imgserver.security.remote_url import REMOTE, Address, is_address, parse
 

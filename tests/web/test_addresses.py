@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from imgserver.dialects.native.addresses import spell_remote
+from imgserver.dialects.native.source_path import spell_remote
 from imgserver.security.signing import Key, Keyring
 from tests.far_origin import downloads, far_origin, photo
 from tests.serving import Answer, ServerProcess, await_that, serving

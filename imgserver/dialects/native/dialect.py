@@ -4,16 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
-from imgserver.dialects.native.addresses import RESERVED, Addresses, spell_remote
-from imgserver.dialects.native.emission import emit
-from imgserver.dialects.native.output import emit_output, gather, pixel_ratio
-from imgserver.dialects.native.pixel_ratio import fold
+from imgserver.dialects.native.emit import emit, emit_output, fold, gather, pixel_ratio
+from imgserver.dialects.native.lexer import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options, unseal
+from imgserver.dialects.native.messages import bad_rule
 from imgserver.dialects.native.presets import Presets, faults_of
-from imgserver.dialects.native.refusals import bad_rule
-from imgserver.dialects.native.rules import check, check_hinted_width
+from imgserver.dialects.native.segment import Wish, is_auto, meant, read
 from imgserver.dialects.native.settings import NativeSettings
-from imgserver.dialects.native.target import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options, unseal
-from imgserver.dialects.native.wish import Wish, is_auto, meant, read
+from imgserver.dialects.native.source_path import RESERVED, Addresses, spell_remote
+from imgserver.dialects.native.validation import check, check_hinted_width
 from imgserver.errors import BadOption, BadSourcePath, ImgserverError, SignatureRefused
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.formats import FORMATS

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from imgserver.dialects.colours import COLOURS
-from imgserver.dialects.native import values
-from imgserver.dialects.native.refusals import Misread
+from imgserver.dialects.colors import COLOURS
+from imgserver.dialects.native import scalars
+from imgserver.dialects.native.messages import Misread
 from imgserver.plan.plan import Kernel, Number, Step, Tone, ToneName, Trim
 
 
@@ -102,7 +102,9 @@ def _argument(row: Effect, text: str | None = None) -> Number:
     if text is None:
         return 0 if row.default is None else row.default
     try:
-        return values.whole(text, int(row.low), int(row.high)) if row.whole else values.number(text, row.low, row.high)
+        return (
+            scalars.whole(text, int(row.low), int(row.high)) if row.whole else scalars.number(text, row.low, row.high)
+        )
     except Misread:
         raise _misfit(row) from None
 
@@ -110,7 +112,7 @@ def _argument(row: Effect, text: str | None = None) -> Number:
 def _trim_colour(row: Effect, arguments: list[str]) -> Step:
     tolerance = int(_argument(row, arguments[0]))
     try:
-        return Trim("colour", values.colour(arguments[1]), tolerance)
+        return Trim("colour", scalars.colour(arguments[1]), tolerance)
     except Misread:
         raise Misread("trim:0-255:colour, a CSS name or 3, 4, 6 or 8 hex digits", words=tuple(COLOURS)) from None
 

@@ -7,12 +7,11 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Literal
 
-from imgserver.dialects.colours import COLOURS
-from imgserver.dialects.native import values
+from imgserver.dialects.colors import COLOURS
+from imgserver.dialects.native import scalars
 from imgserver.dialects.native.effects import EFFECTS, read_effect
-from imgserver.dialects.native.flags import FLAGS, read_flags
-from imgserver.dialects.native.modes import GRAVITIES, MODES
-from imgserver.dialects.native.refusals import Misread
+from imgserver.dialects.native.messages import Misread
+from imgserver.dialects.native.modes import FLAGS, GRAVITIES, MODES, read_flags
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.headers.negotiation import USUAL_RATIO, USUAL_WIDTH, Hints
 from imgserver.plan.plan import BLACK, Colour, Level, Px, Terminal
@@ -54,11 +53,11 @@ def _word(rows: dict[str, Any] | tuple[str, ...]) -> Callable[[str], str]:
 
 
 def _zoom(text: str) -> Fraction:
-    return Fraction(values.number(text, Fraction(1, 10), Fraction(10)))
+    return Fraction(scalars.number(text, Fraction(1, 10), Fraction(10)))
 
 
 def _pixel_ratio(text: str) -> Fraction:
-    return Fraction(values.number(text, Fraction(1, 2), Fraction(4)))
+    return Fraction(scalars.number(text, Fraction(1, 2), Fraction(4)))
 
 
 def _hinted_width(hints: Hints, settings: NativeSettings) -> Px:
@@ -72,7 +71,7 @@ def _hinted_ratio(hints: Hints, _: NativeSettings) -> Fraction:
 def _turns(text: str) -> tuple[str | int, ...]:
     """Motions in written order: `90.hflip`."""
     parts = text.split(".")
-    turns = tuple(part if part in ("hflip", "vflip", "ignore") else values.signed(part, 360) for part in parts)
+    turns = tuple(part if part in ("hflip", "vflip", "ignore") else scalars.signed(part, 360) for part in parts)
     # `a_9.5` would be two turns, and is meant as one: two in a row are never needed.
     if any(isinstance(one, int) and isinstance(other, int) for one, other in pairwise(turns)):
         raise Misread("whole degrees ±360, one number between flips")
@@ -83,7 +82,7 @@ def _radii(text: str) -> tuple[int, int, int, int] | Literal["max"]:
     """One to four, as CSS counts corners: top left, top right, bottom right, bottom left."""
     if text == "max":
         return "max"
-    radii = [values.whole(part, 0, 4096) for part in text.split(":")]
+    radii = [scalars.whole(part, 0, 4096) for part in text.split(":")]
     if len(radii) > 4:
         raise Misread
     first, second = radii[0], radii[1] if len(radii) > 1 else radii[0]
@@ -93,20 +92,20 @@ def _radii(text: str) -> tuple[int, int, int, int] | Literal["max"]:
 
 def _border(text: str) -> tuple[int, Colour]:
     width, colon, colour = text.partition(":")
-    return values.whole(width, 1, 500), values.colour(colour) if colon else BLACK
+    return scalars.whole(width, 1, 500), scalars.colour(colour) if colon else BLACK
 
 
 def _background(text: str) -> Colour | Literal["auto", "blur"]:
     if text == "auto":
         return "auto"
-    return "blur" if text == "blurred" else values.colour(text)
+    return "blur" if text == "blurred" else scalars.colour(text)
 
 
 def _format(text: str) -> str | Terminal:
     """A format's name, or the terminal that takes the place of a picture."""
     name, colon, count = text.partition(":")
     if name == "palette":
-        return Terminal("palette", values.whole(count, 1, 16) if colon else 5)
+        return Terminal("palette", scalars.whole(count, 1, 16) if colon else 5)
     match text:
         case "info" | "blurhash" | "thumbhash" | "lqip":
             return Terminal(text)
@@ -118,7 +117,7 @@ def _format(text: str) -> str | Terminal:
 def _quality(text: str) -> int | Level | Literal["auto"]:
     word, colon, level = text.partition(":")
     if word != "auto":
-        return values.whole(text, 1, 100)
+        return scalars.whole(text, 1, 100)
     if not colon:
         return "auto"
     for known in LEVELS:
@@ -138,19 +137,19 @@ def _refused(text: str) -> str:
 
 
 _SIDE = "whole pixels 1-{max_side} or a share 0.0001-1.0 with a point"
-_OFFSET = f"whole pixels ±{values.WIDEST} or a share ±1.0 with a point"
+_OFFSET = f"whole pixels ±{scalars.WIDEST} or a share ±1.0 with a point"
 
 OPTIONS: dict[str, Option] = {
     row.key: row
     for row in (
-        Option("w", "width", _SIDE, "width of the box", values.side, hinted=_hinted_width),
-        Option("h", "height", _SIDE, "height of the box", values.side),
+        Option("w", "width", _SIDE, "width of the box", scalars.side, hinted=_hinted_width),
+        Option("h", "height", _SIDE, "height of the box", scalars.side),
         Option(
             "ar",
             "aspect_ratio",
             "16:9 (each 1-9999) or a number 0.01-100",
             "gives the missing side; alone, cuts or pads to that shape without scaling",
-            values.ratio,
+            scalars.ratio,
         ),
         Option(
             "c",
@@ -173,10 +172,14 @@ OPTIONS: dict[str, Option] = {
             "x_offset",
             _OFFSET,
             "inward from g's edge, right from the centre; with `g_xy` the point",
-            values.offset,
+            scalars.offset,
         ),
         Option(
-            "y", "y_offset", _OFFSET, "inward from g's edge, down from the centre; with `g_xy` the point", values.offset
+            "y",
+            "y_offset",
+            _OFFSET,
+            "inward from g's edge, down from the center; with `g_xy` the point",
+            scalars.offset,
         ),
         Option("z", "zoom", "a number 0.1-10", "with `c_thumb`: 2 shows half the width, 0.5 twice", _zoom),
         Option(
@@ -196,7 +199,7 @@ OPTIONS: dict[str, Option] = {
             words=tuple(EFFECTS),
             adds=True,
         ),
-        Option("o", "opacity", "a whole number 0-100", "per cent", lambda text: values.whole(text, 0, 100)),
+        Option("o", "opacity", "a whole number 0-100", "per cent", lambda text: scalars.whole(text, 0, 100)),
         Option(
             "r",
             "radius",
@@ -262,7 +265,7 @@ OPTIONS: dict[str, Option] = {
             "page",
             "a whole number 1-9999",
             "page or frame to read",
-            lambda text: values.whole(text, 1, 9999),
+            lambda text: scalars.whole(text, 1, 9999),
             "url",
         ),
         Option(
@@ -280,7 +283,7 @@ OPTIONS: dict[str, Option] = {
             "expiry",
             "unix seconds",
             "signed URLs only: until when it is valid",
-            lambda text: values.whole(text, 1, 10**10 - 1),
+            lambda text: scalars.whole(text, 1, 10**10 - 1),
             "url",
         ),
     )

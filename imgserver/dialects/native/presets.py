@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from imgserver.dialects.native.refusals import bad_rule, bad_value
+from imgserver.dialects.native.lexer import VISIBLE, Segment, is_options
+from imgserver.dialects.native.messages import bad_rule, bad_value
+from imgserver.dialects.native.segment import read
 from imgserver.dialects.native.settings import NativeSettings
-from imgserver.dialects.native.target import VISIBLE, Segment, is_options
-from imgserver.dialects.native.wish import read
 from imgserver.errors import BadOption
 
 

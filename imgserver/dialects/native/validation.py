@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
+from imgserver.dialects.native.messages import bad_rule, bad_value
 from imgserver.dialects.native.modes import COMPASS, FACES, MODES, SMART, Mode
 from imgserver.dialects.native.options import OPTIONS
-from imgserver.dialects.native.refusals import bad_rule, bad_value
+from imgserver.dialects.native.segment import Wish, is_auto
 from imgserver.dialects.native.settings import NativeSettings
-from imgserver.dialects.native.wish import Wish, is_auto
 from imgserver.errors import NotInThisBuild
 from imgserver.plan.plan import Px, Rel
 

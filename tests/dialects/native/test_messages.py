@@ -6,7 +6,7 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.options import OPTIONS
-from imgserver.dialects.native.wish import Wish
+from imgserver.dialects.native.segment import Wish
 from imgserver.errors import (
     BadOption,
     ImgserverError,

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
-from imgserver.dialects.reference import TABLES, main, renew
+from imgserver.dialects.native.reference import TABLES, main, renew
 from imgserver.security.signing import Key, Keyring
 
-PAGE = Path(__file__).parents[2] / "docs" / "urls.md"
+PAGE = Path(__file__).parents[3] / "docs" / "urls.md"
 DIALECT = NativeDialect(
     NativeSettings(),
     {"photos", "shop"},
@@ -30,7 +30,7 @@ def examples() -> list[str]:
 
 
 def test_the_tables_in_the_url_reference_are_up_to_date() -> None:
-    """If this fails: python -m imgserver.dialects.reference docs/urls.md"""
+    """If this fails: python -m imgserver.dialects.native.reference docs/urls.md"""
     page = PAGE.read_text(encoding="utf-8")
 
     assert renew(page) == page

@@ -5,11 +5,11 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
-from imgserver.dialects.native.flags import Flags
+from imgserver.dialects.native.lexer import OPTION_SHAPED, Segment, Undecodable, decode
+from imgserver.dialects.native.messages import Misread, Written, bad_rule, bad_value, nearest
+from imgserver.dialects.native.modes import Flags
 from imgserver.dialects.native.options import OPTIONS, Option
-from imgserver.dialects.native.refusals import Misread, Written, bad_rule, bad_value, nearest
 from imgserver.dialects.native.settings import NativeSettings
-from imgserver.dialects.native.target import OPTION_SHAPED, Segment, Undecodable, decode
 from imgserver.errors import BadOption, NotInThisBuild
 from imgserver.headers.negotiation import Hints
 from imgserver.plan.plan import Colour, Length, Level, Step, Terminal

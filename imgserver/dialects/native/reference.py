@@ -1,6 +1,6 @@
 """Writes the tables of the URL reference from the rows the parser uses.
 
-    python -m imgserver.dialects.reference docs/urls.md
+    python -m imgserver.dialects.native.reference docs/urls.md
 
 Only what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced.
 """
@@ -13,8 +13,7 @@ from pathlib import Path
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.effects import EFFECTS
-from imgserver.dialects.native.flags import FLAGS
-from imgserver.dialects.native.modes import GRAVITIES, MODES, Mode
+from imgserver.dialects.native.modes import FLAGS, GRAVITIES, MODES, Mode
 from imgserver.dialects.native.options import OPTIONS
 from imgserver.plan.formats import QUALITY_LEVELS
 from imgserver.plan.geometry import bind_plan

@@ -4,7 +4,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 
-from imgserver.dialects.native.target import CONTROL, Target, Undecodable, decode
+from imgserver.dialects.native.lexer import CONTROL, Target, Undecodable, decode
 from imgserver.errors import BadSourcePath, SourceDenied
 from imgserver.plan.plan import SourceRef
 from imgserver.security.remote_url import REMOTE, is_address, parse

@@ -6,8 +6,8 @@ Python's own conversions take other scripts' digits, `1_0`, ` 1 `, `1e3` and `na
 import re
 from fractions import Fraction
 
-from imgserver.dialects.colours import read_colour
-from imgserver.dialects.native.refusals import Misread
+from imgserver.dialects.colors import read_colour
+from imgserver.dialects.native.messages import Misread
 from imgserver.plan.plan import ZERO, Colour, Length, Number, Px, Rel
 
 WHOLE = re.compile(r"0|[1-9][0-9]{0,9}")

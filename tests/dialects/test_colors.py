@@ -3,7 +3,7 @@
 import pytest
 from PIL import ImageColor
 
-from imgserver.dialects.colours import COLOURS, read_colour
+from imgserver.dialects.colors import COLOURS, read_colour
 from imgserver.plan.plan import TRANSPARENT, Colour
 
 
