@@ -28,8 +28,7 @@ from imgserver.observability.logs import LogSettings
 from imgserver.security.api_keys import ApiKeySettings
 from imgserver.security.rate_limit import QuotaSettings
 from imgserver.security.signing import SigningSettings, read_key
-from imgserver.sources.places import Addresses, Fetching, Place
-from imgserver.sources.terms import SpoolSettings
+from imgserver.sources.config import Addresses, Fetching, Place, SpoolSettings
 from imgserver.uploads import UploadSettings
 from imgserver.workers import WorkerSettings
 

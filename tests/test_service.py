@@ -37,8 +37,8 @@ from imgserver.runtime.single_flight import Flights
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.rate_limit import Quota, QuotaSettings
 from imgserver.service import ImageService
-from imgserver.sources.spool import Spool
-from imgserver.sources.terms import SpoolSettings
+from imgserver.sources.config import SpoolSettings
+from imgserver.sources.origin_cache.origin_cache import Spool
 from imgserver.testing import FakeOrigin, make_rendition
 from tests.waiting import eventually
 

@@ -90,7 +90,7 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
     from imgserver.engine.render import render
     from imgserver.engine.vips import open_engine
     from imgserver.observability.audit import unheard
-    from imgserver.sources.spool import unobserved
+    from imgserver.sources.origin_cache.origin_cache import unobserved
     from imgserver.web.sources import make_sources
 
     open_engine(svg=settings.limits.svg)

@@ -88,8 +88,8 @@ async def _download(address: str, copy: Path, settings: "Settings") -> None:
     from imgserver.observability.audit import unheard
     from imgserver.security.remote_url import parse
     from imgserver.sources import http
-    from imgserver.sources.places import Addresses
-    from imgserver.sources.sites import Remote
+    from imgserver.sources.config import Addresses
+    from imgserver.sources.url_mapping import Remote
 
     path = str(parse(address))
     terms = Addresses(enabled=True, allowed=settings.remote.allowed, networks=settings.remote.networks)

@@ -10,7 +10,7 @@ from imgserver.cli.check import Check
 from imgserver.errors import ImgserverError, NotFound
 from imgserver.observability.audit import Event
 from imgserver.settings import Settings
-from imgserver.sources.places import Place
+from imgserver.sources.config import Place
 
 # Whoever answers that there is no such picture has been reached.
 NOBODY = "imgserver-doctor-asks-whether-anybody-answers"

@@ -16,7 +16,7 @@ from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.runtime.files import LINUX_FDS, file, head_of, open_regular, worker_path
 from imgserver.runtime.threads import Threads
-from imgserver.sources.names import LOOKED_AT, is_picture
+from imgserver.sources.listing import LOOKED_AT, is_picture
 
 T = TypeVar("T")
 

@@ -24,6 +24,7 @@ from imgserver import __version__
 from imgserver.errors import (
     BadSourcePath,
     DeadlineExceeded,
+    ImageOverLimit,
     ImgserverError,
     NotFound,
     SourceDenied,
@@ -33,10 +34,41 @@ from imgserver.errors import (
 from imgserver.observability.audit import Audit, asked
 from imgserver.security.remote_url import OURS, REMOTE, Address, parse
 from imgserver.security.ssrf import Networks
-from imgserver.sources.answers import REDIRECTS, MayPass, check, conditions, content_length, refuses_head, told
-from imgserver.sources.capped import Capped
+from imgserver.sources.http_response import REDIRECTS, MayPass, check, conditions, content_length, refuses_head, told
 from imgserver.sources.origin import Sink, Told, Validators
-from imgserver.sources.sites import HttpSourceSettings, Named, Remote, Site
+from imgserver.sources.url_mapping import HttpSourceSettings, Named, Remote, Site
+
+# A sink that takes only so much, whatever the sender has said.
+
+
+class Capped:
+    """Counts before it hands on: `sink` never gets more than `max_bytes`."""
+
+    def __init__(self, sink: Sink, max_bytes: int) -> None:
+        self.taken_bytes = 0
+        self._sink = sink
+        self._max_bytes = max_bytes
+
+    def expect(self, size_bytes: int | None) -> None:
+        """What the sender promises, before it comes. Raises ImageOverLimit."""
+        if size_bytes is not None and size_bytes > self._max_bytes:
+            raise self._over(size_bytes)
+
+    async def take(self, chunk: bytes) -> None:
+        """Raises ImageOverLimit, and whatever the sink raises."""
+        self.taken_bytes += len(chunk)
+        if self.taken_bytes > self._max_bytes:
+            raise self._over(self.taken_bytes)
+        await self._sink(chunk)
+
+    def _over(self, size_bytes: int) -> ImageOverLimit:
+        return ImageOverLimit(
+            f"source bytes: {size_bytes} is over the limit of {self._max_bytes}",
+            limit="source bytes",
+            value=size_bytes,
+            allowed=self._max_bytes,
+        )
+
 
 T = TypeVar("T")
 # family, type, protocol, canonical name, socket address; the last begins with the IP address.

@@ -14,7 +14,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from imgserver import __version__
 from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
-from imgserver.sources.spool import Spool
+from imgserver.sources.origin_cache.origin_cache import Spool
 from imgserver.web.door import Door
 from imgserver.web.gate import is_from_here
 from imgserver.web.middleware import Handler

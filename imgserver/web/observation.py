@@ -11,7 +11,7 @@ from imgserver.observability.logs import cut
 from imgserver.observability.metrics import Metrics
 from imgserver.plan.formats import FORMATS
 from imgserver.rendering import Rendered
-from imgserver.sources.questions import Asked
+from imgserver.sources.origin_cache.fetch_queue import Asked
 from imgserver.workers import WorkerEvent
 
 

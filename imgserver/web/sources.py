@@ -13,13 +13,13 @@ from imgserver.plan.plan import SourceRef
 from imgserver.security.remote_url import REMOTE
 from imgserver.settings import Settings
 from imgserver.sources import Source, http
+from imgserver.sources.config import Place
 from imgserver.sources.folder import Folder
-from imgserver.sources.objects import ObjectOrigin
+from imgserver.sources.object_store import ObjectOrigin
 from imgserver.sources.origin import Origin
-from imgserver.sources.places import Place
-from imgserver.sources.questions import Asked
-from imgserver.sources.sites import Remote
-from imgserver.sources.spool import Spool
+from imgserver.sources.origin_cache.fetch_queue import Asked
+from imgserver.sources.origin_cache.origin_cache import Spool
+from imgserver.sources.url_mapping import Remote
 from imgserver.tags import Tags
 from imgserver.web.keeping import own_folder
 

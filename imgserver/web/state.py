@@ -11,7 +11,7 @@ from imgserver.caches.memory import MemoryStatistics
 from imgserver.caches.redis import RedisStatistics
 from imgserver.observability.metrics import State
 from imgserver.service import ImageService
-from imgserver.sources.spool import Spool
+from imgserver.sources.origin_cache.origin_cache import Spool
 from imgserver.uploads import Uploads, UploadStatistics
 from imgserver.web.connections import Guard
 from imgserver.web.ledger import Ledger

@@ -24,7 +24,7 @@ from imgserver.errors import (
 from imgserver.sources import http
 from imgserver.sources.http import HttpOrigin
 from imgserver.sources.origin import Told, Validators
-from imgserver.sources.sites import HttpSourceSettings, Named
+from imgserver.sources.url_mapping import HttpSourceSettings, Named
 from tests.sources.origin_server import (
     BODY,
     Names,

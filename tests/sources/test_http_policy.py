@@ -16,7 +16,7 @@ from imgserver.errors import ImgserverError, NotFound, SourceDenied, SourceFaile
 from imgserver.security.remote_url import parse
 from imgserver.sources import http
 from imgserver.sources.http import HttpOrigin
-from imgserver.sources.sites import HttpSourceSettings, Named, Remote
+from imgserver.sources.url_mapping import HttpSourceSettings, Named, Remote
 from tests.security.test_ssrf import REFUSED_4, REFUSED_6, WRAPPINGS, samples
 from tests.sources.origin_server import Names, OriginServer, body, origin_server, redirect
 

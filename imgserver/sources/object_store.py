@@ -20,8 +20,8 @@ from annotated_types import Ge, Gt, Le
 from imgserver.errors import Conflict, DeadlineExceeded, ImgserverError, NotFound, ServerFault, SourceFailed
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.sniffing import format_of
-from imgserver.sources.answers import max_age_seconds
-from imgserver.sources.names import LOOKED_AT, is_picture
+from imgserver.sources.http_response import max_age_seconds
+from imgserver.sources.listing import LOOKED_AT, is_picture
 from imgserver.sources.origin import Sink, Told, Validators
 
 if TYPE_CHECKING:

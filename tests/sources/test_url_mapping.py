@@ -4,8 +4,8 @@ import pytest
 
 from imgserver.errors import NotFound, SourceDenied
 from imgserver.security.remote_url import parse
-from imgserver.sources import sites
-from imgserver.sources.sites import HttpSourceSettings, Named, Remote
+from imgserver.sources import url_mapping
+from imgserver.sources.url_mapping import HttpSourceSettings, Named, Remote
 
 SHOP = Named(
     HttpSourceSettings(
@@ -123,7 +123,7 @@ def test_a_signature_does_not_open_other_ports(remote: Remote, audit: Told) -> N
 
 
 def test_so_many_addresses_are_vouched_for_at_a_time(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sites, "VOUCHED", 2)
+    monkeypatch.setattr(url_mapping, "VOUCHED", 2)
     for number in (1, 2, 1, 3):
         remote.admit(f"{UNLISTED}?{number}", signed=True)
 

@@ -34,13 +34,13 @@ from imgserver.runtime.single_flight import Flights
 from imgserver.runtime.threads import Threads
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Listed, Writable
-from imgserver.sources.condemned import Condemned, Sentence, holds
-from imgserver.sources.draft import Draft
-from imgserver.sources.facts import Age, Facts, age_of, learnt, state_of
+from imgserver.sources.config import SpoolSettings, SpoolStatistics
 from imgserver.sources.origin import Origin, Sink
-from imgserver.sources.questions import Asked, Question, Questions
-from imgserver.sources.stock import Stock
-from imgserver.sources.terms import SpoolSettings, SpoolStatistics
+from imgserver.sources.origin_cache.download import Draft
+from imgserver.sources.origin_cache.fetch_queue import Asked, Question, Questions
+from imgserver.sources.origin_cache.invalidation import Condemned, Sentence, holds
+from imgserver.sources.origin_cache.metadata import Age, Facts, age_of, learnt, state_of
+from imgserver.sources.origin_cache.store import Stock
 
 THREADS = 4
 # An original may be put out or replaced between the look at its facts and the opening of its bytes.

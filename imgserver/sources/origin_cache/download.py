@@ -8,8 +8,8 @@ from threading import Lock
 from typing import BinaryIO
 
 from imgserver.runtime import files
-from imgserver.sources.facts import Body, Facts
-from imgserver.sources.stock import Stock
+from imgserver.sources.origin_cache.metadata import Body, Facts
+from imgserver.sources.origin_cache.store import Stock
 
 
 class Draft:

@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from imgserver.sources.answers import conditions, max_age_seconds, told
+from imgserver.sources.http_response import conditions, max_age_seconds, told
 from imgserver.sources.origin import Told, Validators
 
 DATE = "Tue, 24 Nov 2026 06:00:00 GMT"

@@ -20,12 +20,12 @@ from imgserver.errors import (
     Unavailable,
 )
 from imgserver.runtime.files import BLOCK_BYTES
-from imgserver.sources import stock
-from imgserver.sources.condemned import LIMIT
+from imgserver.sources.config import SpoolSettings
 from imgserver.sources.origin import Told, Validators
-from imgserver.sources.questions import Asked
-from imgserver.sources.spool import THREADS, Spool
-from imgserver.sources.terms import SpoolSettings
+from imgserver.sources.origin_cache import store
+from imgserver.sources.origin_cache.fetch_queue import Asked
+from imgserver.sources.origin_cache.invalidation import LIMIT
+from imgserver.sources.origin_cache.origin_cache import THREADS, Spool
 from imgserver.testing import FakeOrigin, SourceContract
 from tests.waiting import eventually
 
@@ -75,7 +75,7 @@ class Scene:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
     def coming(self) -> list[Path]:
-        return [path for path in (self.folder / stock.COMING).rglob("*") if path.is_file()]
+        return [path for path in (self.folder / store.COMING).rglob("*") if path.is_file()]
 
     def disk_bytes(self) -> int:
         total = 0
@@ -675,8 +675,8 @@ async def test_a_download_that_fails_in_the_middle_leaves_nothing(scene):
 
 
 async def test_what_was_coming_when_the_server_died_is_gone_at_the_next_start(scene):
-    (scene.folder / stock.COMING / "dead").mkdir()
-    (scene.folder / stock.COMING / "dead" / "7").write_bytes(b"half")
+    (scene.folder / store.COMING / "dead").mkdir()
+    (scene.folder / store.COMING / "dead" / "7").write_bytes(b"half")
     await scene.restart()
 
     assert not scene.files()
@@ -702,7 +702,7 @@ async def test_a_second_server_in_the_folder_leaves_what_is_coming_to_the_first(
 
 
 def body_of(scene: Scene) -> Path:
-    (body,) = [file for file in scene.files() if file.suffix != stock.FACTS]
+    (body,) = [file for file in scene.files() if file.suffix != store.FACTS]
     return body
 
 
@@ -722,7 +722,7 @@ async def test_a_torn_file_is_a_miss(scene, torn):
 @pytest.mark.parametrize("torn", [b"", b"0" * 40, b"[]"])
 async def test_torn_facts_are_a_miss(scene, torn):
     await scene.read()
-    Path(f"{body_of(scene).with_suffix('')}{stock.FACTS}").write_bytes(torn)
+    Path(f"{body_of(scene).with_suffix('')}{store.FACTS}").write_bytes(torn)
 
     assert await scene.read() == CAT
     assert len(scene.origin.fetches) == 2
@@ -731,9 +731,9 @@ async def test_torn_facts_are_a_miss(scene, torn):
 async def test_facts_of_another_path_are_a_miss(scene):
     scene.origin.files["dog"] = DOG
     await scene.read()
-    (cat,) = (file for file in scene.files() if file.suffix == stock.FACTS)
+    (cat,) = (file for file in scene.files() if file.suffix == store.FACTS)
     await scene.read("dog")
-    (dog,) = (file for file in scene.files() if file.suffix == stock.FACTS and file != cat)
+    (dog,) = (file for file in scene.files() if file.suffix == store.FACTS and file != cat)
     cat.write_bytes(dog.read_bytes())
 
     assert await scene.read() == CAT
@@ -743,7 +743,7 @@ async def test_facts_of_another_path_are_a_miss(scene):
 async def test_half_a_pair_is_removed_at_the_next_start(scene, lost):
     await scene.read()
     for file in scene.files():
-        if (file.suffix == stock.FACTS) is (lost == "facts"):
+        if (file.suffix == store.FACTS) is (lost == "facts"):
             file.unlink()
     await scene.restart()
 

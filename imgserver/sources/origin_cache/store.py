@@ -32,8 +32,8 @@ from typing import BinaryIO
 from imgserver.errors import Unavailable
 from imgserver.runtime import files
 from imgserver.runtime.files import open_regular
-from imgserver.sources import facts as texts
-from imgserver.sources.facts import Body, Facts
+from imgserver.sources.origin_cache import metadata as texts
+from imgserver.sources.origin_cache.metadata import Body, Facts
 
 COMING = "coming.spool"
 FACTS = ".facts"

@@ -17,10 +17,10 @@ from imgserver.errors import (
     SourceFailed,
 )
 from imgserver.sources import Writable
-from imgserver.sources.objects import ObjectOrigin, ObjectSettings
+from imgserver.sources.config import SpoolSettings
+from imgserver.sources.object_store import ObjectOrigin, ObjectSettings
 from imgserver.sources.origin import Validators
-from imgserver.sources.spool import Spool
-from imgserver.sources.terms import SpoolSettings
+from imgserver.sources.origin_cache.origin_cache import Spool
 from imgserver.testing import FakeOrigin, OriginContract, SourceContract, fetched
 from tests.fault_proxy import proxied
 from tests.s3_server import BUSY, KEY, SECRET, S3Server, answer, running, scripted

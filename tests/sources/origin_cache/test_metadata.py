@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.sources.facts import Body, Facts, decode, encode
 from imgserver.sources.origin import Validators
+from imgserver.sources.origin_cache.metadata import Body, Facts, decode, encode
 
 TEXT = st.text(max_size=40)
 LENGTHS = st.none() | st.integers(0, 2**50)
