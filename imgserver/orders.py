@@ -4,15 +4,14 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Literal
 
-from imgserver.caches.groups import groups_of
-from imgserver.caches.tiered import TierName
+from imgserver.cache.cache_tags import NO_TAGS, Tags, groups_of
+from imgserver.cache.tiered import TierName
 from imgserver.degradation import Rung
 from imgserver.engine.job import Quality
 from imgserver.headers import negotiation
 from imgserver.plan import canonical
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.plan.rendition import Rendition
-from imgserver.tags import NO_TAGS, Tags
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from imgserver.admission import AdmissionSettings
-from imgserver.caches.disk import DiskSettings
-from imgserver.caches.link import RedisSettings
-from imgserver.caches.memory import MemorySettings
-from imgserver.caches.tiered import TieredSettings
+from imgserver.cache.disk import DiskSettings
+from imgserver.cache.memory import MemorySettings
+from imgserver.cache.redis.client import RedisSettings
+from imgserver.cache.tiered import TieredSettings
 from imgserver.dialects.native import NativeSettings, preset_faults
 from imgserver.engine.job import Limits, Quality
 from imgserver.headers.caching import FreshnessSettings

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from imgserver.caches import Cache, Tier
+from imgserver.cache import Cache, Tier
 from imgserver.errors import ImageOverLimit, NotFound
 from imgserver.plan.plan import Dims
 from imgserver.plan.rendition import Fingerprint, Rendition

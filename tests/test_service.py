@@ -9,9 +9,10 @@ import pytest
 
 from imgserver import rendering, service
 from imgserver.admission import Admission, AdmissionSettings
-from imgserver.caches.groups import groups_of, source_group
-from imgserver.caches.memory import MemorySettings
-from imgserver.caches.tiered import assemble
+from imgserver.cache.cache_tags import groups_of, source_group
+from imgserver.cache.memory import MemorySettings
+from imgserver.cache.negative import Refusals
+from imgserver.cache.tiered import assemble
 from imgserver.cost import CostModel
 from imgserver.degradation import Degradation
 from imgserver.engine.job import Limits, Quality, RenderResult, Timings
@@ -30,7 +31,6 @@ from imgserver.errors import (
 from imgserver.orders import Edition, Order
 from imgserver.plan.plan import Dims, Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original
-from imgserver.refusals import Refusals
 from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
 from imgserver.runtime.background import Behind
 from imgserver.runtime.single_flight import Flights

@@ -16,7 +16,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from imgserver.caches.link import Link, LinkStatistics, RedisSettings
+from imgserver.cache.redis.client import Link, LinkStatistics, RedisSettings
 from imgserver.cli.check import Check
 from imgserver.cli.reach import check_sources
 from imgserver.engine.job import Job, Limits

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from imgserver.caches.groups import ALL, is_group, key_group, original_group, prefix_group, source_group, tag_group
+from imgserver.cache.cache_tags import ALL, is_group, key_group, original_group, prefix_group, source_group, tag_group
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.headers import negotiation

@@ -8,7 +8,9 @@ from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from imgserver.admission import Admission
-from imgserver.caches.buckets import SharedBuckets
+from imgserver.cache.cache_tags import Tags
+from imgserver.cache.negative import Refusals
+from imgserver.cache.redis.rate_limit import SharedBuckets
 from imgserver.cost import CostModel
 from imgserver.degradation import Degradation
 from imgserver.engine import child
@@ -18,7 +20,6 @@ from imgserver.observability.logs import LogWriter, make_logger, make_request_lo
 from imgserver.observability.metrics import IMAGE_ROUTE, Metrics
 from imgserver.orders import Edition, Made
 from imgserver.plan.plan import ImageRequest
-from imgserver.refusals import Refusals
 from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
 from imgserver.runtime.background import Behind
 from imgserver.runtime.single_flight import Flights
@@ -29,7 +30,6 @@ from imgserver.security.rate_limit import ClientBuckets, Quota
 from imgserver.security.remote_url import REMOTE
 from imgserver.service import ImageService
 from imgserver.settings import Settings
-from imgserver.tags import Tags
 from imgserver.uploads import Uploads
 from imgserver.web import admin, attacks, gallery, health, images, lifetimes, observation, state, uploads, weaknesses
 from imgserver.web.connections import Guard

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp import hdrs
 from multidict import CIMultiDict, istr
 
-from imgserver.caches.groups import told
+from imgserver.cache.cache_tags import told
 from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Terms
 from imgserver.orders import Order, Served

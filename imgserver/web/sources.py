@@ -6,7 +6,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from imgserver.caches.groups import ALL, groups_of, original_group
+from imgserver.cache.cache_tags import ALL, Tags, groups_of, original_group
 from imgserver.errors import ServerFault
 from imgserver.observability.audit import Audit
 from imgserver.plan.plan import SourceRef
@@ -20,7 +20,6 @@ from imgserver.sources.origin import Origin
 from imgserver.sources.origin_cache.fetch_queue import Asked
 from imgserver.sources.origin_cache.origin_cache import Spool
 from imgserver.sources.url_mapping import Remote
-from imgserver.tags import Tags
 from imgserver.web.keeping import own_folder
 
 REMOTE_IDENTITY = "addresses"

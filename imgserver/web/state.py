@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from imgserver.admission import SHED_REASONS
-from imgserver.caches import disk, record, redis
-from imgserver.caches.disk import DiskStatistics
-from imgserver.caches.link import LinkStatistics
-from imgserver.caches.memory import MemoryStatistics
-from imgserver.caches.redis import RedisStatistics
+from imgserver.cache import disk, record
+from imgserver.cache.disk import DiskStatistics
+from imgserver.cache.memory import MemoryStatistics
+from imgserver.cache.redis import tier
+from imgserver.cache.redis.client import LinkStatistics
+from imgserver.cache.redis.tier import RedisStatistics
 from imgserver.observability.metrics import State
 from imgserver.service import ImageService
 from imgserver.sources.origin_cache.origin_cache import Spool
@@ -17,8 +18,8 @@ from imgserver.web.connections import Guard
 from imgserver.web.ledger import Ledger
 
 # By tier. Known label sets exist from the start: a series that is missing hides an alert.
-CORRUPTIONS = {"disk": record.REASONS, "redis": redis.CORRUPTIONS}
-DROPS = {"disk": disk.DROPS, "redis": redis.DROPS}
+CORRUPTIONS = {"disk": record.REASONS, "redis": tier.CORRUPTIONS}
+DROPS = {"disk": disk.DROPS, "redis": tier.DROPS}
 
 
 def read(

@@ -3,7 +3,7 @@
 import orjson
 from aiohttp import web
 
-from imgserver.caches.tiered import Tiered
+from imgserver.cache.tiered import Tiered
 from imgserver.observability.audit import asked
 from imgserver.web.door import Door
 

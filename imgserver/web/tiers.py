@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from imgserver.caches.tiered import Tiered, assemble
+from imgserver.cache.tiered import Tiered, assemble
 from imgserver.errors import ServerFault
 from imgserver.observability.metrics import Metrics
 from imgserver.settings import Settings

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from imgserver.caches.groups import tag_group
+from imgserver.cache.cache_tags import tag_group
 from imgserver.cli import main
 from tests.serving import ServerProcess, free_port, serving
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.caches.shelf import TEMPORARY
+from imgserver.cache.disk_store import TEMPORARY
 from tests.serving import Answer, ServerProcess, await_that, serving
 
 FORMATS = ("jpg", "webp", "png", "avif", "gif", "tiff")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.caches.link import RedisSettings
-from imgserver.caches.record import Corrupt, decode, encode
+from imgserver.cache.record import Corrupt, decode, encode
+from imgserver.cache.redis.client import RedisSettings
 from tests.fault_proxy import FaultProxy, proxied
 from tests.redis_server import RedisServer, running
 from tests.serving import Answer, ServerProcess, serving

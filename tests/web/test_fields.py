@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from PIL import Image
 
-from imgserver.caches.groups import tag_group
+from imgserver.cache.cache_tags import tag_group
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.engine.job import Quality
 from imgserver.errors import ImgserverError

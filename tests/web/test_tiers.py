@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
-from imgserver.caches.groups import tag_group
-from imgserver.caches.shelf import TEMPORARY
+from imgserver.cache.cache_tags import tag_group
+from imgserver.cache.disk_store import TEMPORARY
 from tests.redis_server import RedisServer, running
 from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
 

@@ -1,0 +1,529 @@
+"""The Redis tier against a real server that is killed, stopped, slowed, filled and spoilt. Faults 1-8 of the guide."""
+
+import asyncio
+import dataclasses
+import random
+import statistics
+import time
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from imgserver.cache.cache_tags import source_group
+from imgserver.cache.record import encode
+from imgserver.cache.redis.client import Link, RedisSettings
+from imgserver.cache.redis.tier import RedisCache
+from imgserver.plan import canonical
+from imgserver.plan.plan import Output, Plan, SourceRef
+from imgserver.testing import TierContract, make_rendition
+from tests.fault_proxy import proxied
+from tests.redis_server import RedisServer, in_thread, running
+from tests.waiting import eventually
+
+KEY = "1/" + "a" * 32 + "/" + "b" * 32
+NAME = "imgserver:" + KEY
+BODY = b"\xffpicture\x00" * 7_000  # 63 kB
+TIMEOUT_SECONDS = 0.05
+
+
+@asynccontextmanager
+async def linked(url, **settings):
+    link = Link(RedisSettings(url=url, **settings))
+    await link.start()
+    try:
+        yield RedisCache(link)
+    finally:
+        await link.close()
+
+
+@pytest.fixture
+async def cache(redis_server):
+    async with linked(redis_server.url) as cache:
+        yield cache
+
+
+def link_of(cache: RedisCache) -> Link:
+    return cache._link
+
+
+def connected(cache: RedisCache) -> bool:
+    told = link_of(cache).statistics()
+    return told.read_breaker == told.write_breaker == "closed"
+
+
+async def seconds_of(call) -> float:
+    begun = time.monotonic()
+    await call
+    return time.monotonic() - begun
+
+
+class TestContract(TierContract):
+    @pytest.fixture
+    async def tier(self, cache):
+        return cache
+
+
+# Where and how.
+
+
+async def test_a_unix_socket_works_as_well(redis_server):
+    async with linked(f"unix://{redis_server.socket}?db=1") as cache:
+        assert await cache.put(KEY, make_rendition(BODY))
+        assert await cache.get(KEY) == make_rendition(BODY)
+    assert redis_server.admin.exists(NAME) == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://h/mymaster", "redis+cluster://h", "http://h", "localhost:6379", "rediss:/h"]
+)
+def test_other_urls_are_refused_with_what_is_possible(url):
+    with pytest.raises(ValueError, match="redis://, rediss:// or unix://"):
+        Link(RedisSettings(url=url))
+
+
+def test_a_url_cannot_change_how_we_speak():
+    link = Link(RedisSettings(url="redis://h?socket_timeout=9&decode_responses=True&protocol=2&max_connections=9999"))
+    told = link._quick.connection_pool.connection_kwargs
+
+    assert (told["socket_timeout"], told["protocol"], told.get("decode_responses", False)) == (1.0, 3, False)
+    assert link._quick.connection_pool.max_connections == 16
+
+
+def test_a_namespace_cannot_be_a_pattern():
+    with pytest.raises(ValueError, match="namespace"):
+        Link(RedisSettings(url="redis://h", namespace="*"))
+
+
+async def test_every_key_is_in_the_namespace_and_ends(redis_server, cache):
+    for number in range(50):
+        await cache.put(f"1/a/{number}", make_rendition(BODY, expires=time.time() + 1000))
+    await cache.put("1/a/endless", make_rendition(BODY))
+
+    names = redis_server.admin.keys()
+    left = [redis_server.admin.ttl(f"imgserver:1/a/{number}") for number in range(50)]
+    assert all(name.startswith(b"imgserver:") and redis_server.admin.ttl(name) > 0 for name in names)
+    assert 899 <= min(left) <= max(left) <= 1100
+    assert len(set(left)) > 10
+    assert redis_server.admin.ttl("imgserver:1/a/endless") <= 7 * 86_400 * 1.1
+
+
+async def test_what_is_too_large_or_over_is_not_written(redis_server):
+    async with linked(redis_server.url, item_bytes=100) as cache:
+        assert not await cache.put(KEY, make_rendition(b"x" * 101))
+        assert not await cache.put(KEY, make_rendition(b"x", expires=time.time() - 1))
+        assert cache.statistics().dropped_writes == {"size": 1, "expired": 1}
+
+
+async def test_marks_come_with_the_record_in_one_round_trip(redis_server):
+    learnt = []
+    learner = SimpleNamespace(moment=7, learn=lambda tokens, *, since: learnt.append((tokens, since)))
+    link = Link(RedisSettings(url=redis_server.url))
+    await link.start()
+    cache = RedisCache(link, learner)
+    await cache.put(KEY, make_rendition(BODY))
+    redis_server.admin.set("imgserver:mark:s1", "token")
+    redis_server.admin.lpush("imgserver:mark:d2", "a list")
+    found = await cache.get(KEY, ("a", "s1", "d2"))
+    await link.close()
+
+    assert found is not None
+    assert learnt == [({"a": "", "s1": "token", "d2": ""}, 7)]
+
+
+# Fault 1: absent at start.
+
+
+async def test_an_absent_redis_neither_delays_the_start_nor_a_look_up(redis_server):
+    redis_server.kill()
+    begun = time.monotonic()
+    async with linked(redis_server.url) as cache:
+        started = time.monotonic() - begun
+        found = [await cache.get(KEY) for _ in range(20)]
+        asked = time.monotonic() - begun - started
+
+        assert (found, connected(cache)) == ([None] * 20, False)
+        assert link_of(cache).statistics().read_breaker == "open"
+        assert started < 0.5
+        assert asked < 0.1
+        await in_thread(redis_server.start)
+        assert await eventually(lambda: connected(cache), seconds=10) < 5
+        assert await cache.put(KEY, make_rendition(BODY))
+        assert await cache.get(KEY) is not None
+
+
+# Fault 2: killed with requests in flight.
+
+
+async def test_a_kill_with_a_hundred_look_ups_in_flight_costs_misses_only(redis_server, cache):
+    await cache.put(KEY, make_rendition(BODY))
+    stop = asyncio.Event()
+    slowest = []
+
+    async def ask():
+        while not stop.is_set():
+            slowest.append(await seconds_of(cache.get(KEY)))
+            await asyncio.sleep(0)
+
+    askers = [asyncio.create_task(ask()) for _ in range(100)]
+    await eventually(lambda: cache.statistics().hits > 500)
+    redis_server.kill()
+    await eventually(lambda: link_of(cache).statistics().read_breaker == "open")
+    await eventually(lambda: link_of(cache).statistics().bypassed > 1000)
+    stop.set()
+    await asyncio.gather(*askers)
+    await in_thread(redis_server.start)
+
+    assert max(slowest) < TIMEOUT_SECONDS + 0.25
+    assert await eventually(lambda: connected(cache), seconds=10) < 8
+    assert await cache.put(KEY, make_rendition(BODY))
+    assert await cache.get(KEY) is not None
+
+
+# Faults 3 and 4: stopped, slow, trickling, broken connections.
+
+
+async def test_a_stopped_redis_costs_its_time_out_five_times_and_then_nothing(redis_server, cache):
+    await cache.put(KEY, make_rendition(BODY))
+    redis_server.freeze()
+    try:
+        costs = [await seconds_of(cache.get(KEY)) for _ in range(20)]
+    finally:
+        redis_server.thaw()
+
+    assert max(costs) < TIMEOUT_SECONDS + 0.05
+    assert sum(cost > 0.01 for cost in costs) <= 20 * 0.3
+    assert max(costs[-10:]) < 0.005
+    await eventually(lambda: connected(cache), seconds=10)
+    assert await cache.get(KEY) == make_rendition(BODY)
+
+
+async def test_no_late_reply_reaches_another_look_up(redis_server):
+    async with linked(redis_server.url, connections=4) as cache:
+        for number in range(40):
+            await cache.put(f"1/k/{number}", make_rendition(str(number).encode()))
+        for _ in range(3):
+            redis_server.freeze()
+            await asyncio.gather(*(cache.get(f"1/k/{number}") for number in range(4)))
+            redis_server.thaw()
+            await eventually(lambda: connected(cache), seconds=15)
+            found = await asyncio.gather(*(cache.get(f"1/k/{number}") for number in range(40)))
+
+            assert all(rendition is None or rendition.body == str(n).encode() for n, rendition in enumerate(found))
+            assert sum(rendition is not None for rendition in found) >= 30
+        assert cache.statistics().corrupt == {}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"delay_seconds": 0.2}, {"bytes_per_second": 10_000}, {"stalled": True}],
+    ids=["slow", "trickle", "stalled"],
+)
+async def test_a_slow_link_is_left_alone_and_found_again(redis_server, fault):
+    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
+        await cache.put(KEY, make_rendition(BODY))
+        for name, value in fault.items():
+            setattr(proxy.faults, name, value)
+        costs = [await seconds_of(cache.get(KEY)) for _ in range(20)]
+        told = link_of(cache).statistics()
+
+        assert max(costs) < TIMEOUT_SECONDS + 0.05
+        assert max(costs[-10:]) < 0.005
+        assert (cache.statistics().hits, told.read_breaker) == (0, "open")
+        for name in fault:
+            setattr(proxy.faults, name, type(fault[name])())
+        await eventually(lambda: connected(cache), seconds=15)
+        assert await cache.get(KEY) == make_rendition(BODY)
+
+
+@pytest.mark.parametrize("fault", ["corrupt_share", "truncated"])
+async def test_a_link_that_spoils_replies_never_makes_a_picture(redis_server, fault):
+    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
+        await cache.put(KEY, make_rendition(BODY))
+        setattr(proxy.faults, fault, True)
+        found = [await cache.get(KEY) for _ in range(50)]
+        setattr(proxy.faults, fault, False)
+
+        assert found == [None] * 50
+        await eventually(lambda: connected(cache), seconds=15)
+        await cache.put(KEY, make_rendition(BODY))
+        assert await cache.get(KEY) == make_rendition(BODY)
+
+
+async def test_a_lost_connection_is_one_fault_however_many_wait_for_it(redis_server):
+    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
+        await cache.put(KEY, make_rendition(BODY))
+        proxy.faults.stalled = True
+        asked = asyncio.gather(*(cache.get(KEY) for _ in range(8)))
+        await eventually(lambda: sum(lane.waiting for lane in link_of(cache)._lanes._living) >= 8)
+        proxy.reset()
+        proxy.faults.stalled = False
+
+        assert await asked == [None] * 8
+        assert link_of(cache).statistics().faults == {"connection": 1}
+        assert connected(cache)
+        assert await cache.get(KEY) == make_rendition(BODY)
+
+
+async def test_reset_connections_are_replaced(redis_server):
+    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
+        await cache.put(KEY, make_rendition(BODY))
+        for _ in range(3):
+            proxy.reset()
+            await asyncio.gather(*(cache.get(KEY) for _ in range(4)))
+            # A breaker that opened again within ten seconds takes longer each time to close.
+            await eventually(lambda: cache.get(KEY), seconds=15)
+
+
+async def test_connecting_and_answer_together_have_one_time_out(redis_server):
+    """Each reply alone comes within the socket's time-out; the greeting and the record do not come within ours."""
+    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
+        await cache.put(KEY, make_rendition())
+        proxy.faults.delay_seconds = 0.035
+        await link_of(cache)._lanes.close()
+
+        assert await cache.get(KEY) is None
+        assert link_of(cache).statistics().timeouts == 1
+
+
+# Fault 5: full, cannot save, read-only.
+
+
+def fill_up(server: RedisServer) -> None:
+    server.admin.config_set("maxmemory-policy", "noeviction")
+    server.admin.config_set("maxmemory", 1)
+
+
+def refuse_snapshots(server: RedisServer) -> None:
+    (server.folder / "dump.rdb").mkdir()
+    server.admin.config_set("save", "1 1")
+    server.admin.set("dirty", "1")
+    server.admin.bgsave()
+    deadline = time.monotonic() + 5
+    while server.admin.info("persistence")["rdb_last_bgsave_status"] != "err":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def be_a_replica(server: RedisServer) -> None:
+    server.admin.replicaof("127.0.0.1", 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"), [(fill_up, "oom"), (refuse_snapshots, "misconf"), (be_a_replica, "readonly")]
+)
+async def test_who_refuses_writes_is_still_read(redis_server, cache, spoil, fault):
+    await cache.put(KEY, make_rendition(BODY))
+    await in_thread(spoil, redis_server)
+    written = [await cache.put(f"1/a/{number}", make_rendition(BODY)) for number in range(10)]
+    found = [await cache.get(KEY) for _ in range(10)]
+    told = link_of(cache).statistics()
+
+    assert (any(written), None in found) == (False, False)
+    assert (told.read_breaker, told.write_breaker) == ("closed", "open")
+    assert told.faults[fault] >= 1
+    assert told.bypassed == 9
+    assert cache.statistics().dropped_writes == {"error": 10}
+
+
+async def test_writes_come_back_when_there_is_room_again(redis_server, cache):
+    fill_up(redis_server)
+    await cache.put(KEY, make_rendition(BODY))
+    redis_server.admin.config_set("maxmemory", 0)
+
+    await eventually(lambda: connected(cache), seconds=10)
+    assert await cache.put(KEY, make_rendition(BODY))
+
+
+# Fault 6: wrong type, password, loading, too many clients.
+
+
+async def test_another_type_at_the_key_is_a_miss_and_is_taken_away(redis_server, cache):
+    redis_server.admin.lpush(NAME, "a list")
+
+    assert await cache.get(KEY) is None
+    assert cache.statistics().corrupt == {"type": 1}
+    await eventually(lambda: redis_server.admin.exists(NAME) == 0)
+    assert connected(cache)
+
+
+async def test_a_refused_password_stops_both_sides_and_nothing_else(tmp_path):
+    with running(tmp_path, "--requirepass", "secret") as server:
+        async with linked(server.url) as cache:
+            assert await cache.get(KEY) is None
+            assert not await cache.put(KEY, make_rendition())
+            told = link_of(cache).statistics()
+            assert (told.read_breaker, told.write_breaker, told.connected) == ("open", "open", False)
+            assert told.faults["auth"] >= 2
+        async with linked(f"redis://:secret@127.0.0.1:{server.port}") as cache:
+            assert await cache.put(KEY, make_rendition())
+            assert "secret" not in repr(link_of(cache).statistics())
+
+
+async def test_a_password_set_while_connected_stops_both_sides_at_once(redis_server, cache):
+    await cache.put(KEY, make_rendition())
+    redis_server.admin.config_set("requirepass", "new")
+    redis_server.admin.execute_command("AUTH", "new")
+    redis_server.admin.client_kill_filter(_type="normal", skipme=True)
+    found = [await cache.get(KEY) for _ in range(3)]
+
+    assert found == [None] * 3
+    assert link_of(cache).statistics().write_breaker == "open"
+
+
+async def test_too_many_clients_are_a_miss(redis_server, cache):
+    redis_server.admin.config_set("maxclients", 1)
+    redis_server.admin.client_kill_filter(_type="normal", skipme=True)
+    found = [await cache.get(KEY) for _ in range(10)]
+    redis_server.admin.config_set("maxclients", 1000)
+
+    assert found == [None] * 10
+    await eventually(lambda: connected(cache), seconds=10)
+
+
+# Fault 7: corrupt records.
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (encode(KEY, make_rendition(BODY))[:-100], "length"),
+        (encode(KEY, make_rendition(BODY))[:-100] + b"?" * 100, "checksum"),
+        (encode(KEY + "x", make_rendition(BODY)), "key"),
+        (b"imr\x00" + encode(KEY, make_rendition(BODY))[4:], "schema"),
+        (b"", "empty"),
+        (b"?", "length"),
+        (b"\x80\x04pickle" * 10, "magic"),
+    ],
+    ids=["truncated", "flipped", "another-key", "old-schema", "empty", "short", "foreign"],
+)
+async def test_a_corrupt_record_is_never_served_is_taken_away_and_counted(redis_server, cache, value, reason):
+    redis_server.admin.set(NAME, value)
+
+    assert await cache.get(KEY) is None
+    assert cache.statistics().corrupt == {reason: 1}
+    await eventually(lambda: redis_server.admin.exists(NAME) == 0)
+    assert connected(cache)
+    assert await cache.put(KEY, make_rendition(BODY))
+    assert await cache.get(KEY) == make_rendition(BODY)
+
+
+async def test_a_hundred_megabytes_at_the_key_are_not_fetched(redis_server, cache):
+    redis_server.admin.setrange(NAME, 100 << 20, b"x")
+    before = redis_server.admin.info("stats")["total_net_output_bytes"]
+
+    assert await cache.get(KEY) is None
+    assert redis_server.admin.info("stats")["total_net_output_bytes"] - before < 3 << 20
+    await eventually(lambda: redis_server.admin.exists(NAME) == 0)
+    assert sum(cache.statistics().corrupt.values()) == 1
+
+
+# Fault 8: clients that leave.
+
+
+async def test_cancelled_look_ups_give_nobody_anothers_record(redis_server):
+    """CVE-2023-28858 and its relatives: 2,000 look-ups through a slow link, half of them cancelled somewhere."""
+    draw = random.Random(8)
+    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
+        for number in range(50):
+            await cache.put(f"1/k/{number}", make_rendition(f"body {number}".encode() * 200))
+        proxy.faults.delay_seconds = 0.002
+        outcomes = {"right": 0, "miss": 0, "cancelled": 0}
+
+        async def ask(number: int, patience: float | None) -> None:
+            task = asyncio.ensure_future(cache.get(f"1/k/{number}"))
+            if patience is not None:
+                asyncio.get_running_loop().call_later(patience, task.cancel)
+            try:
+                found = await task
+            except asyncio.CancelledError:
+                outcomes["cancelled"] += 1
+                return
+            assert found is None or found.body == f"body {number}".encode() * 200
+            outcomes["right" if found else "miss"] += 1
+
+        for _ in range(100):
+            await asyncio.gather(
+                *(ask(draw.randrange(50), draw.uniform(0, 0.008) if draw.random() < 0.5 else None) for _ in range(20))
+            )
+            await eventually(lambda: connected(cache), seconds=15)
+
+        pool = link_of(cache)._quick.connection_pool
+        assert cache.statistics().corrupt == {}
+        assert outcomes["right"] > 500
+        assert outcomes["cancelled"] > 300
+        assert len(pool._in_use_connections) == 0
+        assert len(pool._available_connections) <= 16
+
+
+async def test_a_crowd_waits_for_a_connection_no_longer_than_its_time(redis_server):
+    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}", connections=2) as cache:
+        await cache.put(KEY, make_rendition(BODY))
+        proxy.faults.delay_seconds = 0.03
+        costs = await asyncio.gather(*(seconds_of(cache.get(KEY)) for _ in range(50)))
+
+        assert max(costs) < TIMEOUT_SECONDS + 0.1
+        assert len(link_of(cache)._quick.connection_pool._in_use_connections) == 0
+
+
+# Sweeps.
+
+
+# Editions as servers have them: some begin with a digit, some with a letter.
+EDITIONS = ("00000000", "9f00ba44", "a1b2c3d4", "ffffffff")
+
+
+def key_of(path: str, edition: str = EDITIONS[0]) -> str:
+    return canonical.key(SourceRef("folder", path), Plan(), edition=edition)
+
+
+async def test_a_sweep_unlinks_what_is_not_kept_and_leaves_every_other_key(redis_server, cache):
+    for edition in EDITIONS:
+        await cache.put(key_of("keep", edition), make_rendition(marks=(("a", "new"),)))
+        await cache.put(key_of("gone", edition), make_rendition(marks=(("a", "old"),)))
+    redis_server.admin.set(f"imgserver:{key_of('odd')}", "odd")
+    others = (
+        "imgserver:mark:a",
+        f"imgserver:lock:{key_of('gone')}",
+        f"imgserver:lock:{key_of('gone', 'ffffffff')}",
+        f"imgserver2:{key_of('gone')}",
+        key_of("gone"),
+        "imgserver:queue/1/a/b",
+        "session:1/a/b",
+    )
+    for name in others:
+        redis_server.admin.set(name, "other")
+    gone = await cache.sweep(lambda expires, marks: marks == (("a", "new"),))
+
+    assert gone == len(EDITIONS) + 1
+    kept = {f"imgserver:{key_of('keep', edition)}" for edition in EDITIONS}
+    assert set(redis_server.admin.keys()) == {name.encode() for name in {*kept, *others, "imgserver:probe"}}
+
+
+async def test_a_sweep_of_an_originals_group_finds_its_keys_of_every_edition_and_looks_at_no_other(redis_server, cache):
+    plans = [Plan(output=Output(quality=quality)) for quality in range(1, 91)]
+    for path in ("cat.png", "dog.png"):
+        for edition in EDITIONS:
+            for plan in plans:
+                key = canonical.key(SourceRef("folder", path), plan, edition=edition)
+                await cache.put(key, make_rendition())
+    gone = await cache.sweep(lambda expires, marks: False, (source_group(SourceRef("folder", "cat.png")),))
+
+    assert gone == len(EDITIONS) * len(plans)
+    assert len(redis_server.admin.keys("imgserver:*/*")) == gone
+
+
+# Figures.
+
+
+async def test_a_hit_of_60_kb_takes_well_under_its_budget(redis_server, cache):
+    await cache.put(KEY, make_rendition(BODY))
+    costs = [await seconds_of(cache.get(KEY, ("a", "d1", "d2", "s1"))) for _ in range(300)]
+
+    assert statistics.median(costs) < 0.0025
+
+
+def test_settings_have_the_guides_defaults():
+    told = dataclasses.asdict(RedisSettings())
+
+    assert (told["timeout_seconds"], told["item_bytes"], told["url"]) == (0.05, 2 << 20, "")
