@@ -11,9 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from typing import Any
 
-from imgserver.engine import child
-from imgserver.engine.child import ChildSettings, Warmth
+from imgserver.engine import sandbox
 from imgserver.engine.job import Codecs
+from imgserver.engine.sandbox import ChildSettings, Warmth
 from imgserver.runtime import resources
 from imgserver.worker import State, Worker, WorkerEvent, WorkerSettings
 
@@ -33,7 +33,7 @@ class Crew:
         size: int,
         *,
         settings: WorkerSettings,
-        work: child.Work,
+        work: sandbox.Work,
         opener: Callable[[], Codecs],
         on_event: Callable[[WorkerEvent], None],
         on_change: Callable[[], None],

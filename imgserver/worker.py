@@ -24,9 +24,9 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Interval
 
-from imgserver.engine import child
-from imgserver.engine.child import ChildSettings, Warmth
+from imgserver.engine import sandbox
 from imgserver.engine.job import MIB, Codecs, Job, RenderResult
+from imgserver.engine.sandbox import ChildSettings, Warmth
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # How long to wait for the exit status of a process whose pipes are closed already.
@@ -75,7 +75,9 @@ class Worker:
     """`number` is its place among the workers, reused after its death. Use from the thread of the event loop only:
     the kernel ties the death signal of a child to the thread that made it, not to the process."""
 
-    def __init__(self, number: int, *, settings: ChildSettings, opener: Callable[[], Codecs], work: child.Work) -> None:
+    def __init__(
+        self, number: int, *, settings: ChildSettings, opener: Callable[[], Codecs], work: sandbox.Work
+    ) -> None:
         self.number = number
         self.state = State.STARTING
         self.renders = 0
@@ -90,7 +92,7 @@ class Worker:
         self._context = _Context()
         self._begun, self._begun_writer = self._context.Pipe(duplex=False)
         initargs = (settings, self._begun_writer)
-        self._executor = ProcessPoolExecutor(1, self._context, initializer=child.settle, initargs=initargs)
+        self._executor = ProcessPoolExecutor(1, self._context, initializer=sandbox.settle, initargs=initargs)
 
     def __repr__(self) -> str:
         return f"<Worker {self.number} pid {self.pid} {self.state.value}, {self.renders} renders>"
@@ -102,7 +104,7 @@ class Worker:
     def start(self) -> "Future[Warmth]":
         """Spawns the process; blocks for some milliseconds. Raises OSError when there can be no process."""
         with _plain_main(), _environment({**ENVIRONMENT, "TMPDIR": self.tmpdir}):
-            warmth = self._executor.submit(child.warm_up, self._opener, self._nice)
+            warmth = self._executor.submit(sandbox.warm_up, self._opener, self._nice)
         self._context.close_result_writer()
         self._begun_writer.close()
         # Opened while the process can only be ours: from here on a reused pid is never hit.
@@ -112,7 +114,7 @@ class Worker:
 
     def submit(self, job: Job, *, seconds: float) -> "Future[RenderResult]":
         """Raises BrokenProcessPool (at once, or in the future) when the process is dead."""
-        return self._executor.submit(child.work_off, self._work, job, seconds)
+        return self._executor.submit(sandbox.work_off, self._work, job, seconds)
 
     def has_begun(self) -> bool:
         """Whether it laid hands on its present task. Ask once, when the task has ended; also after its death."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from imgserver.crew import Crew
-from imgserver.engine import child
+from imgserver.engine import sandbox
 from imgserver.engine.job import Codecs, Job, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError, Quarantined, ServerFault, Unavailable, WorkerLost
 from imgserver.quarantine import OTHERS_SHARE, Quarantine
@@ -84,8 +84,8 @@ class Workers:
         self,
         settings: WorkerSettings,
         *,
-        work: child.Work = child.render,
-        opener: Callable[[], Codecs] = child.open_engine,
+        work: sandbox.Work = sandbox.render,
+        opener: Callable[[], Codecs] = sandbox.open_engine,
         on_event: Callable[[WorkerEvent], None] = _ignore,
     ) -> None:
         """`work` and `opener` are imported by name in the worker; partials of module functions will do."""

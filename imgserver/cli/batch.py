@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from imgserver.engine import child
+from imgserver.engine import sandbox
 from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BadRequest, ImgserverError
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, FORMATS
@@ -42,7 +42,7 @@ class Done:
 
 async def run(tasks: Sequence[Task], plan: Plan, settings: Settings, tell: Callable[[Done], None]) -> list[Done]:
     """In the order of the tasks; `tell` hears of each as it ends. What fails is a Done with an error."""
-    workers = Workers(settings.workers, opener=partial(child.open_engine, svg=settings.limits.svg))
+    workers = Workers(settings.workers, opener=partial(sandbox.open_engine, svg=settings.limits.svg))
     await workers.start()
     try:
         slots = asyncio.Semaphore(workers.count)

@@ -14,7 +14,7 @@ from imgserver.errors import ImgserverError
 from imgserver.security.remote_url import is_address
 
 if TYPE_CHECKING:
-    from imgserver.engine.description import Description
+    from imgserver.engine.describe import Description
     from imgserver.engine.job import Limits
     from imgserver.settings import Settings
 
@@ -52,7 +52,7 @@ def inspect(place: Path | str, *, as_json: bool, config: Path | None) -> None:
     Exit codes: 0 read, 1 not a picture this build reads, or over a limit, 2 wrong command line.
     """
     settings = read_settings(config).settings
-    from imgserver.engine.description import describe
+    from imgserver.engine.describe import describe
     from imgserver.engine.vips import open_engine
 
     open_engine(svg=settings.limits.svg)

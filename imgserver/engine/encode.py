@@ -13,11 +13,11 @@ Measured on four photographs, CPU on one core, JPEG q80 (`python -m benchmarks.q
 from dataclasses import dataclass
 from typing import Any
 
-from imgserver.engine.colour import background
+from imgserver.engine.color import background
+from imgserver.engine.frames import Picture
 from imgserver.engine.header import over
 from imgserver.engine.job import Limits, Quality
 from imgserver.engine.metadata import stripped
-from imgserver.engine.picture import Picture
 from imgserver.engine.vips import SAVERS, GInt, GInts, Image, reading, working
 from imgserver.errors import OutputOverLimit
 from imgserver.plan.formats import FORMATS, quality_of

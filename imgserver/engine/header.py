@@ -6,7 +6,7 @@ import stat
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from imgserver.engine import blocks, sheets
+from imgserver.engine import truncation
 from imgserver.engine.job import Limits
 from imgserver.engine.vips import LOADERS, Image, codecs, reading
 from imgserver.errors import BadRequest, BrokenImage, ImageOverLimit, NotFound, UnsupportedImage
@@ -103,12 +103,12 @@ def _refuse_gaps(file: BinaryIO, name: str, size: int, page: int) -> None:
     """By our own look, for the two formats whose loaders do not mind what is missing."""
     whole = True
     if name == "gif":
-        whole = blocks.gif_is_complete(file)
+        whole = truncation.gif_is_complete(file)
     elif name == "tiff":
-        fields = sheets.fields_of(file, page)
-        if not sheets.is_readable(fields):
+        fields = truncation.fields_of(file, page)
+        if not truncation.is_readable(fields):
             raise UnsupportedImage("a TIFF of this compression cannot be read here", format=name)
-        whole = sheets.tiff_is_complete(fields, size)
+        whole = truncation.tiff_is_complete(fields, size)
     if not whole:
         raise BrokenImage("the source is truncated")
 

@@ -4,8 +4,8 @@ from fractions import Fraction
 from typing import Any
 
 from imgserver.engine import heif
+from imgserver.engine.frames import Picture
 from imgserver.engine.header import Header, opened
-from imgserver.engine.picture import Picture
 from imgserver.engine.vips import Image, names_of, reading, text_of
 from imgserver.errors import BrokenImage
 

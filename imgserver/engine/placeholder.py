@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import orjson
 
-from imgserver.engine.colour import coloured, resized, with_alpha
+from imgserver.engine.color import coloured, resized, with_alpha
 from imgserver.engine.vips import Image, working
 from imgserver.errors import NotInThisBuild
 from imgserver.plan.plan import Terminal

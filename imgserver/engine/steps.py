@@ -7,11 +7,10 @@ scales its window to what was loaded, and the Fit hits its size exactly.
 import math
 from fractions import Fraction
 
-from imgserver.engine.colour import background, coloured, premultiplied, resized, straight, with_alpha
-from imgserver.engine.fill import laid
-from imgserver.engine.mask import masked
-from imgserver.engine.picture import Picture
-from imgserver.engine.tone import kernelled, toned
+from imgserver.engine.background import laid
+from imgserver.engine.color import background, coloured, premultiplied, resized, straight, with_alpha
+from imgserver.engine.effects import kernelled, masked, toned
+from imgserver.engine.frames import Picture
 from imgserver.engine.vips import Image, interpolator, working
 from imgserver.plan.geometry import Bound, Box, Size, whole
 from imgserver.plan.plan import Canvas, Colour, Crop, Fit, Flatten, Kernel, Mask, Orient, Step, Tone, Trim, Turn

@@ -13,7 +13,7 @@ from imgserver.cache.negative import Refusals
 from imgserver.cache.redis.rate_limit import SharedBuckets
 from imgserver.cost import CostModel
 from imgserver.degradation import Degradation
-from imgserver.engine import child
+from imgserver.engine import sandbox
 from imgserver.grammar import Dialects
 from imgserver.observability import audit
 from imgserver.observability.logs import LogWriter, make_logger, make_request_log
@@ -157,7 +157,7 @@ def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
 def _service(
     settings: Settings, sources: Sources, metrics: Metrics, logger: FilteringBoundLogger, trail: audit.Audit
 ) -> ImageService:
-    opener = partial(child.open_engine, svg=settings.limits.svg)
+    opener = partial(sandbox.open_engine, svg=settings.limits.svg)
     workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger, trail))
     rendering = Rendering(
         sources=sources.by_name,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from imgserver.engine import heif
-from imgserver.engine.description import describe
+from imgserver.engine.describe import describe
 from imgserver.engine.job import Limits
 from imgserver.engine.vips import Image as VipsImage
 from imgserver.engine.vips import codecs

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.engine.child import ChildSettings
 from imgserver.engine.job import MIB
+from imgserver.engine.sandbox import ChildSettings
 from imgserver.errors import Quarantined, WorkerLost
 from imgserver.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
 from imgserver.runtime.single_flight import Flights

@@ -6,11 +6,11 @@ import pytest
 from PIL import Image, ImageCms
 
 from imgserver.engine.job import Job, Limits, RenderResult
-from imgserver.engine.optimise import optimise
+from imgserver.engine.optimize import optimise
 from imgserver.errors import BrokenImage, ImageOverLimit, UnsupportedImage
 from imgserver.plan.plan import BLACK, Crop, Fit, Flatten, Orient, Output, Plan, Px, Step, Terminal, Tone, Trim
 from tests.engine.conftest import difference, opened, saved
-from tests.engine.test_containers import PLAIN, WORDS, exif
+from tests.engine.test_lossless_strip import PLAIN, WORDS, exif
 from tests.serving import SAMPLES
 
 DOGS = Image.open(SAMPLES / "dogs.jpg").convert("RGB").resize((514, 772))

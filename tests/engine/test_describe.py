@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from imgserver.engine.description import profile_name
+from imgserver.engine.describe import profile_name
 
 
 def profile(tag: bytes, *, signature: bytes = b"desc") -> bytes:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgserver.engine.containers import WALKERS, strip
+from imgserver.engine.lossless_strip import WALKERS, strip
 from tests.bombs import PNG_MAGIC, png
 from tests.engine.conftest import opened, saved
 from tests.serving import SAMPLES

@@ -1,7 +1,7 @@
 """What fills the space around a picture: a colour, its rim going on, itself blurred, or its rim's mean colour."""
 
-from imgserver.engine.colour import background, coloured, premultiplied, resized, with_alpha
-from imgserver.engine.picture import Picture
+from imgserver.engine.color import background, coloured, premultiplied, resized, with_alpha
+from imgserver.engine.frames import Picture
 from imgserver.engine.vips import Image
 from imgserver.plan.geometry import Box
 from imgserver.plan.plan import TRANSPARENT, Colour, Fill

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from imgserver.engine import steps
-from imgserver.engine.colour import normal
+from imgserver.engine.color import normal
+from imgserver.engine.frames import Picture
 from imgserver.engine.header import Header
 from imgserver.engine.job import Job
 from imgserver.engine.load import load, reduction
-from imgserver.engine.picture import Picture
 from imgserver.engine.vips import working
 from imgserver.plan.geometry import Bound, BoundPlan, Box, bind_plan, check, oriented, share_needed
 from imgserver.plan.plan import Crop, Dims, Fit, Orient

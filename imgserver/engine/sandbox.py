@@ -21,7 +21,7 @@ from imgserver.engine.job import MIB, Codecs, Job, RenderResult
 from imgserver.errors import ImageOverLimit, ImgserverError, ServerFault
 
 ENGINE = "imgserver.engine.render"
-OPTIMISER = "imgserver.engine.optimise"
+OPTIMISER = "imgserver.engine.optimize"
 AIRLOCK = "imgserver.engine.vips"
 
 PR_SET_PDEATHSIG = 1

@@ -15,10 +15,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from imgserver.engine.colour import UNCOLOURED, is_srgb_already
-from imgserver.engine.containers import WALKERS, strip
+from imgserver.engine.color import UNCOLOURED, is_srgb_already
 from imgserver.engine.header import Header, examine, opened
 from imgserver.engine.job import Job, RenderResult
+from imgserver.engine.lossless_strip import WALKERS, strip
 from imgserver.engine.render import etag_of, render
 from imgserver.engine.vips import LOADERS, Error, Image, reading
 from imgserver.plan.formats import FORMATS
