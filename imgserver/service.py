@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from imgserver.admission import Criticality
 from imgserver.cache.negative import Refusals
 from imgserver.cache.tiered import Found, Tiered
-from imgserver.degradation import Degradation, cheaper
 from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers import caching
-from imgserver.orders import Edition, Kept, Made, Order, Served
 from imgserver.plan.plan import SourceRef
 from imgserver.plan.rendition import Fingerprint, Marks, Rendition
-from imgserver.rendering import Rendering
+from imgserver.rendering.admission import Criticality
+from imgserver.rendering.degradation import Degradation, cheaper
+from imgserver.rendering.renderer import Rendering
+from imgserver.rendering.variants import Edition, Kept, Made, Order, Served
 from imgserver.runtime.background import Behind
 from imgserver.runtime.single_flight import Flights
 from imgserver.security.rate_limit import Quota

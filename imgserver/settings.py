@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from imgserver.admission import AdmissionSettings
 from imgserver.cache.disk import DiskSettings
 from imgserver.cache.memory import MemorySettings
 from imgserver.cache.redis.client import RedisSettings
@@ -25,12 +24,13 @@ from imgserver.dialects.native import NativeSettings, preset_faults
 from imgserver.engine.job import Limits, Quality
 from imgserver.headers.caching import FreshnessSettings
 from imgserver.observability.logs import LogSettings
+from imgserver.rendering.admission import AdmissionSettings
+from imgserver.rendering.upload_admission import UploadSettings
+from imgserver.rendering.worker_pool import WorkerSettings
 from imgserver.security.api_keys import ApiKeySettings
 from imgserver.security.rate_limit import QuotaSettings
 from imgserver.security.signing import SigningSettings, read_key
 from imgserver.sources.config import Addresses, Fetching, Place, SpoolSettings
-from imgserver.uploads import UploadSettings
-from imgserver.workers import WorkerSettings
 
 PREFIX = "IMGSERVER_"
 KEY_CHARACTERS = 16

@@ -7,14 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from imgserver import rendering, service
-from imgserver.admission import Admission, AdmissionSettings
+from imgserver import service
 from imgserver.cache.cache_tags import groups_of, source_group
 from imgserver.cache.memory import MemorySettings
 from imgserver.cache.negative import Refusals
 from imgserver.cache.tiered import assemble
-from imgserver.cost import CostModel
-from imgserver.degradation import Degradation
 from imgserver.engine.job import Limits, Quality, RenderResult, Timings
 from imgserver.errors import (
     BrokenImage,
@@ -28,10 +25,14 @@ from imgserver.errors import (
     Unavailable,
     WorkerLost,
 )
-from imgserver.orders import Edition, Order
 from imgserver.plan.plan import Dims, Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original
-from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
+from imgserver.rendering import renderer
+from imgserver.rendering.admission import Admission, AdmissionSettings
+from imgserver.rendering.cost import CostModel
+from imgserver.rendering.degradation import Degradation
+from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Rendering
+from imgserver.rendering.variants import Edition, Order
 from imgserver.runtime.background import Behind
 from imgserver.runtime.single_flight import Flights
 from imgserver.runtime.ttl_map import TtlMap
@@ -113,7 +114,7 @@ class Scene:
     def __init__(self, per_minute: int = 0, burst: int = 40, **queue) -> None:
         self.now = 0.0
         self.shelf, self.far, self.hands, self.seen, self.failed = Shelf(), Shelf(), Hands(), [], []
-        rendering = Rendering(
+        renderer = Rendering(
             sources={"photos": self.shelf, "far": self.far},
             fingerprints=TtlMap(FINGERPRINT_TTL_SECONDS, clock=lambda: self.now),
             admission=Admission(AdmissionSettings(**queue), slots=2),
@@ -127,7 +128,7 @@ class Scene:
         self.service = ImageService(
             cache=assemble(MemorySettings()),
             flights=Flights(),
-            rendering=rendering,
+            rendering=renderer,
             behind=Behind(),
             edition=Edition.of(Quality()),
             quota=Quota(QuotaSettings(per_minute, burst), lambda: self.now),
@@ -222,7 +223,7 @@ async def test_a_source_that_hangs_ends_at_the_deadline():
 
 
 async def test_a_kept_picture_is_answered_while_its_source_hangs(scene, monkeypatch):
-    monkeypatch.setattr(rendering, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(renderer, "LOOK_SECONDS", 0.05)
     await scene.get()
     scene.let_looks_grow_old()
     scene.shelf.hangs = True

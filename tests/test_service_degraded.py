@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from imgserver.admission import Admission, AdmissionSettings, Criticality
-from imgserver.cost import Cost
-from imgserver.degradation import Rung
 from imgserver.plan.plan import ImageRequest, Output, Plan, SourceRef
+from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality
+from imgserver.rendering.cost import Cost
+from imgserver.rendering.degradation import Rung
 from tests.test_service import Scene
 
 WISH = ImageRequest(SourceRef("photos", "cat.png"), Plan(output=Output("auto")))

@@ -9,7 +9,7 @@ import pytest
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BrokenImage, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers.negotiation import offers
-from imgserver.orders import Order
+from imgserver.rendering.variants import Order
 from imgserver.security.signing import Key, Keyring
 from tests.test_service import Scene
 

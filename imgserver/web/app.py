@@ -7,20 +7,22 @@ from typing import BinaryIO
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.admission import Admission
 from imgserver.cache.cache_tags import Tags
 from imgserver.cache.negative import Refusals
 from imgserver.cache.redis.rate_limit import SharedBuckets
-from imgserver.cost import CostModel
-from imgserver.degradation import Degradation
 from imgserver.engine import sandbox
 from imgserver.grammar import Dialects
 from imgserver.observability import audit
 from imgserver.observability.logs import LogWriter, make_logger, make_request_log
 from imgserver.observability.metrics import IMAGE_ROUTE, Metrics
-from imgserver.orders import Edition, Made
 from imgserver.plan.plan import ImageRequest
-from imgserver.rendering import FINGERPRINT_TTL_SECONDS, Rendering
+from imgserver.rendering.admission import Admission
+from imgserver.rendering.cost import CostModel
+from imgserver.rendering.degradation import Degradation
+from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Rendering
+from imgserver.rendering.upload_admission import Uploads
+from imgserver.rendering.variants import Edition, Made
+from imgserver.rendering.worker_pool import Workers
 from imgserver.runtime.background import Behind
 from imgserver.runtime.single_flight import Flights
 from imgserver.runtime.ttl_map import TtlMap
@@ -30,7 +32,6 @@ from imgserver.security.rate_limit import ClientBuckets, Quota
 from imgserver.security.remote_url import REMOTE
 from imgserver.service import ImageService
 from imgserver.settings import Settings
-from imgserver.uploads import Uploads
 from imgserver.web import admin, attacks, gallery, health, images, lifetimes, observation, state, uploads, weaknesses
 from imgserver.web.connections import Guard
 from imgserver.web.door import Door
@@ -47,7 +48,6 @@ from imgserver.web.sources import Sources, make_sources
 from imgserver.web.stores import Store
 from imgserver.web.tiers import make_cache
 from imgserver.web.tolls import Tolls
-from imgserver.workers import Workers
 
 SERVICE = web.AppKey("service", ImageService)
 HEALTH = web.AppKey("health", Health)

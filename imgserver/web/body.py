@@ -12,7 +12,7 @@ from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import BadHttpMessage
 
 from imgserver.errors import BodyTimeout, BodyTooLarge, MalformedRequest, UnsupportedImage
-from imgserver.uploads import UploadSettings
+from imgserver.rendering.upload_admission import UploadSettings
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -11,10 +11,10 @@ from multidict import CIMultiDict, istr
 from imgserver.cache.cache_tags import told
 from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Terms
-from imgserver.orders import Order, Served
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
+from imgserver.rendering.variants import Order, Served
 from imgserver.settings import HttpSettings
 from imgserver.web.middleware import EMBEDDING, SECURITY
 

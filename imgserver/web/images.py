@@ -8,14 +8,14 @@ from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, istr
 
-from imgserver.admission import Criticality
 from imgserver.dialects import Dialect
 from imgserver.errors import NotFound, SourceDenied
 from imgserver.headers import caching, ranges
 from imgserver.headers.negotiation import NO_HINTS, Hints
-from imgserver.orders import Order, Served
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
+from imgserver.rendering.admission import Criticality
+from imgserver.rendering.variants import Order, Served
 from imgserver.security.remote_url import OURS, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings import HttpSettings

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from imgserver.errors import BadRequest, BodyTooLarge, UnsupportedImage
-from imgserver.uploads import UploadSettings
+from imgserver.rendering.upload_admission import UploadSettings
 from imgserver.web.body import Body
 from imgserver.web.scratch import Scratch, ScratchFile
 

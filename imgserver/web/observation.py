@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.cost import Work
 from imgserver.errors import ImgserverError, NotFound
 from imgserver.observability.audit import REASONS, Audit
 from imgserver.observability.logs import cut
 from imgserver.observability.metrics import Metrics
 from imgserver.plan.formats import FORMATS
-from imgserver.rendering import Rendered
+from imgserver.rendering.cost import Work
+from imgserver.rendering.renderer import Rendered
+from imgserver.rendering.worker_pool import WorkerEvent
 from imgserver.sources.origin_cache.fetch_queue import Asked
-from imgserver.workers import WorkerEvent
 
 
 def of_renders(metrics: Metrics) -> Callable[[Rendered], None]:

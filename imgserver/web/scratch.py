@@ -15,7 +15,7 @@ from typing import IO, TypeVar
 from imgserver.errors import ServerFault, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.plan.sniffing import HEAD_BYTES
-from imgserver.uploads import RETRY_AFTER_SECONDS, Uploads
+from imgserver.rendering.upload_admission import RETRY_AFTER_SECONDS, Uploads
 
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from imgserver.admission import SHED_REASONS
 from imgserver.cache import disk, record
 from imgserver.cache.disk import DiskStatistics
 from imgserver.cache.memory import MemoryStatistics
@@ -11,9 +10,10 @@ from imgserver.cache.redis import tier
 from imgserver.cache.redis.client import LinkStatistics
 from imgserver.cache.redis.tier import RedisStatistics
 from imgserver.observability.metrics import State
+from imgserver.rendering.admission import SHED_REASONS
+from imgserver.rendering.upload_admission import Uploads, UploadStatistics
 from imgserver.service import ImageService
 from imgserver.sources.origin_cache.origin_cache import Spool
-from imgserver.uploads import Uploads, UploadStatistics
 from imgserver.web.connections import Guard
 from imgserver.web.ledger import Ledger
 

@@ -12,8 +12,8 @@ from imgserver.dialects import Dialect
 from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Terms
 from imgserver.headers.negotiation import NO_HINTS, Hints
-from imgserver.orders import Order
 from imgserver.plan.plan import ImageRequest
+from imgserver.rendering.variants import Order
 from imgserver.security.remote_url import REMOTE
 
 # Parsed targets are kept, at most so many, and none longer than this.

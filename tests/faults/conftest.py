@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from imgserver.workers import Workers, WorkerSettings
+from imgserver.rendering.worker_pool import Workers, WorkerSettings
 from tests.faults import deeds
 
 

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from imgserver.workers import Workers, WorkerSettings
+from imgserver.rendering.worker_pool import Workers, WorkerSettings
 from tests.faults import deeds
 
 

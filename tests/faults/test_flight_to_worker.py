@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from imgserver.admission import Admission, AdmissionSettings
-from imgserver.cost import Cost
 from imgserver.errors import DeadlineExceeded
+from imgserver.rendering.admission import Admission, AdmissionSettings
+from imgserver.rendering.cost import Cost
 from imgserver.runtime.single_flight import Flights
 from tests.faults import deeds
 from tests.faults.conftest import is_alive, running, until

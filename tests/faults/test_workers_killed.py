@@ -14,9 +14,9 @@ import pytest
 from imgserver.engine.job import MIB
 from imgserver.engine.sandbox import ChildSettings
 from imgserver.errors import Quarantined, WorkerLost
-from imgserver.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
+from imgserver.rendering.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
+from imgserver.rendering.worker_process import Worker
 from imgserver.runtime.single_flight import Flights
-from imgserver.worker import Worker
 from tests.faults import deeds
 from tests.faults.conftest import do, running, until, whole_again
 

@@ -38,7 +38,7 @@ async def test_a_worker_stopped_from_outside_is_killed_at_the_deadline(workers):
 
 async def test_endless_work_ends_by_its_own_cpu_limit_if_the_server_cannot_kill(workers, monkeypatch):
     """The backstop for a server that is stopped itself: here its kill timer is taken away."""
-    monkeypatch.setattr("imgserver.workers._expire", lambda *_: None)
+    monkeypatch.setattr("imgserver.rendering.worker_pool._expire", lambda *_: None)
     with pytest.raises(DeadlineExceeded):
         await do(workers, "loop", seconds=0.3)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from imgserver.errors import ImgserverError
-from imgserver.uploads import Uploads, UploadSettings
+from imgserver.rendering.upload_admission import Uploads, UploadSettings
 from imgserver.web.intake import Intake, Kind
 from imgserver.web.scratch import Scratch, ScratchFile
 

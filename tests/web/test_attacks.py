@@ -15,12 +15,12 @@ import pytest
 
 from imgserver.engine.job import Limits
 from imgserver.observability.audit import label_sets
+from imgserver.rendering.worker_pool import WorkerEvent
 from imgserver.security.policy import Policy, Proxies
 from imgserver.settings import AdminSettings, HttpSettings, ServerSettings, Settings
 from imgserver.sources.config import Addresses
 from imgserver.web import weaknesses
 from imgserver.web.observation import of_workers
-from imgserver.workers import WorkerEvent
 from tests import bombs
 from tests.serving import SAMPLES, ServerProcess, await_that, serving
 

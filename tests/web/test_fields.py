@@ -18,8 +18,8 @@ from imgserver.engine.job import Quality
 from imgserver.errors import ImgserverError
 from imgserver.headers.caching import Terms, error_cache_control
 from imgserver.headers.negotiation import WIDTHS
-from imgserver.orders import Edition, Order
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
+from imgserver.rendering.variants import Edition, Order
 from imgserver.settings import HttpSettings
 from imgserver.testing import make_rendition
 from imgserver.web import problem

@@ -11,9 +11,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from imgserver.errors import ServerFault
 from imgserver.loading import load
+from imgserver.rendering.upload_admission import UploadSettings
 from imgserver.security.api_keys import ApiKeySettings, digest_of, new_key
 from imgserver.settings import Settings
-from imgserver.uploads import UploadSettings
 from imgserver.web.app import make_app
 from tests.forms import CONTENT_TYPE, form, picture
 from tests.forms import field as form_field

@@ -6,18 +6,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from imgserver.admission import Admission, Criticality, Ticket
-from imgserver.cost import CostModel, Work
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError
-from imgserver.estimate import foresee
-from imgserver.orders import Order
 from imgserver.plan.plan import Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original, Rendition, Stages
-from imgserver.rules import Rules
+from imgserver.rendering.admission import Admission, Criticality, Ticket
+from imgserver.rendering.cost import CostModel, Work, foresee
+from imgserver.rendering.format_policy import Rules
+from imgserver.rendering.variants import Order
+from imgserver.rendering.worker_pool import Workers
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Source
-from imgserver.workers import Workers
 
 # A look at an original is one system call; a file system that hangs must not hold every visitor for ever.
 LOOK_SECONDS = 2.0

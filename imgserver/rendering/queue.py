@@ -6,7 +6,7 @@ Most refusals are made when most tickets wait: one must not cost a walk over all
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
 
-from imgserver.cost import Cost, Pace
+from imgserver.rendering.cost import Cost, Pace
 
 
 class Criticality(IntEnum):

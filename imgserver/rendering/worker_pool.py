@@ -18,15 +18,15 @@ from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from imgserver.crew import Crew
 from imgserver.engine import sandbox
 from imgserver.engine.job import Codecs, Job, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError, Quarantined, ServerFault, Unavailable, WorkerLost
-from imgserver.quarantine import OTHERS_SHARE, Quarantine
+from imgserver.rendering.quarantine import OTHERS_SHARE, Quarantine
+from imgserver.rendering.supervisor import Crew
+from imgserver.rendering.worker_process import State, Worker
+from imgserver.rendering.worker_process import WorkerEvent as WorkerEvent
+from imgserver.rendering.worker_process import WorkerSettings as WorkerSettings
 from imgserver.runtime import resources
-from imgserver.worker import State, Worker
-from imgserver.worker import WorkerEvent as WorkerEvent
-from imgserver.worker import WorkerSettings as WorkerSettings
 
 # Deaths that replace a worker, by reason.
 REASONS = ("crash", "oom", "timeout", "abandoned", "rss", "recycle", "start")

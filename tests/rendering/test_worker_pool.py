@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from imgserver.errors import BrokenImage, DeadlineExceeded, Unavailable
-from imgserver.workers import Workers, WorkerSettings
+from imgserver.rendering.worker_pool import Workers, WorkerSettings
 from tests.faults import deeds
 from tests.faults.conftest import do, is_alive, running, until, whole_again, workers
 
@@ -135,8 +135,8 @@ async def test_a_worker_is_bounded_before_its_first_task(workers):
 
 def test_a_worker_lives_with_a_lower_cpu_limit_of_the_machine():
     code = (
-        "import resource as r; from imgserver.engine import child; "
-        "r.setrlimit(r.RLIMIT_CPU, (20, 20)); child._bound_cpu(600); print(r.getrlimit(r.RLIMIT_CPU))"
+        "import resource as r; from imgserver.engine import sandbox; "
+        "r.setrlimit(r.RLIMIT_CPU, (20, 20)); sandbox._bound_cpu(600); print(r.getrlimit(r.RLIMIT_CPU))"
     )
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "(20, 20)\n"
@@ -173,7 +173,7 @@ from tests.faults.conftest import do, running
 async def main():
     async with running() as workers:
         modules = set(ast.literal_eval(await do(workers, "look", "modules")))
-        assert not modules & {"aiohttp", "asyncio", "imgserver.workers"}, modules
+        assert not modules & {"aiohttp", "asyncio", "imgserver.rendering.worker_pool"}, modules
         assert await do(workers, "look", "main") == "None"
 
 if __name__ == "__main__":
@@ -185,7 +185,7 @@ def test_a_worker_loads_neither_the_servers_main_nor_its_libraries(tmp_path):
     """As the console script does it: a file with the server's imports at the top."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, script], check=True, timeout=30, env=environment)
 
 

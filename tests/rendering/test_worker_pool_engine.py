@@ -15,9 +15,9 @@ from PIL import Image
 from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BrokenImage, UnsupportedImage
 from imgserver.plan.plan import Fit, Orient, Output, Plan, Px
-from imgserver.workers import Workers, WorkerSettings
+from imgserver.rendering.worker_pool import Workers, WorkerSettings
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ PARENT = """
 import asyncio, sys, time
 from imgserver.engine.job import Job
 from imgserver.errors import ImgserverError
-from imgserver.plan import Fit, Plan, Px
-from imgserver.workers import Workers, WorkerSettings
+from imgserver.plan.plan import Fit, Plan, Px
+from imgserver.rendering.worker_pool import Workers, WorkerSettings
 
 async def main():
     workers = Workers(WorkerSettings(count=1))

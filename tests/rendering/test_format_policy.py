@@ -5,7 +5,7 @@ import pytest
 from imgserver.engine.job import Limits
 from imgserver.errors import BadOption, UnsupportedImage
 from imgserver.plan.plan import Output, Plan, Terminal
-from imgserver.rules import Rules
+from imgserver.rendering.format_policy import Rules
 from imgserver.security.policy import FormatLists, PixelLimits
 
 PNG, WEBP = b"\x89PNG\r\n\x1a\n" + bytes(64), b"RIFF\0\0\0\0WEBPVP8 " + bytes(64)

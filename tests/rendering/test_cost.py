@@ -1,6 +1,6 @@
 import pytest
 
-from imgserver.cost import Cost, CostModel, Pace, Work
+from imgserver.rendering.cost import Cost, CostModel, Pace, Work
 
 BITS = {"source_width": 3000, "source_height": 2000, "output_width": 800, "output_height": 533}
 

@@ -6,9 +6,9 @@ import itertools
 from dataclasses import dataclass, field
 from statistics import quantiles
 
-from imgserver.admission import Admission, AdmissionSettings, Criticality
-from imgserver.cost import Cost
 from imgserver.errors import Overloaded
+from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality
+from imgserver.rendering.cost import Cost
 
 SLOTS = 2
 RENDER_SECONDS = 0.1

@@ -1,9 +1,9 @@
 import pytest
 
 from imgserver.engine.job import Limits, Quality
-from imgserver.estimate import foresee
 from imgserver.plan.plan import Fit, Output, Plan, Px, Terminal
 from imgserver.plan.sniffing import HEAD_BYTES
+from imgserver.rendering.cost import foresee
 from tests import bombs
 from tests.serving import SAMPLES
 

@@ -25,10 +25,10 @@ from typing import Annotated, Self
 
 from annotated_types import Interval
 
-from imgserver.backlog import Backlog, left_to_do
-from imgserver.backlog import Criticality as Criticality
-from imgserver.cost import Cost, Pace
 from imgserver.errors import DeadlineExceeded, Overloaded
+from imgserver.rendering.cost import Cost, Pace
+from imgserver.rendering.queue import Backlog, left_to_do
+from imgserver.rendering.queue import Criticality as Criticality
 from imgserver.runtime import resources
 
 SHED_REASONS = ("full", "predicted_wait", "deadline", "memory", "drain")

@@ -3,8 +3,8 @@ import asyncio
 import pytest
 
 from imgserver.errors import Overloaded, Unavailable
+from imgserver.rendering.upload_admission import Uploads, UploadSettings
 from imgserver.security.policy import UploadLimits
-from imgserver.uploads import Uploads, UploadSettings
 from tests.waiting import eventually
 
 

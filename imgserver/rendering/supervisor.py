@@ -14,8 +14,8 @@ from typing import Any
 from imgserver.engine import sandbox
 from imgserver.engine.job import Codecs
 from imgserver.engine.sandbox import ChildSettings, Warmth
+from imgserver.rendering.worker_process import State, Worker, WorkerEvent, WorkerSettings
 from imgserver.runtime import resources
-from imgserver.worker import State, Worker, WorkerEvent, WorkerSettings
 
 START_SECONDS = 30.0
 BACKOFF_SECONDS = 0.5

@@ -6,12 +6,12 @@ from typing import Literal
 
 from imgserver.cache.cache_tags import NO_TAGS, Tags, groups_of
 from imgserver.cache.tiered import TierName
-from imgserver.degradation import Rung
 from imgserver.engine.job import Quality
 from imgserver.headers import negotiation
 from imgserver.plan import canonical
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.plan.rendition import Rendition
+from imgserver.rendering.degradation import Rung
 
 
 @dataclass(frozen=True, slots=True)

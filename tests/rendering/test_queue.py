@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.backlog import Backlog, Criticality, left_to_do
-from imgserver.cost import Cost, Pace
+from imgserver.rendering.cost import Cost, Pace
+from imgserver.rendering.queue import Backlog, Criticality, left_to_do
 
 DEEDS = st.lists(
     st.tuples(st.sampled_from(["enter", "ask", "start", "leave"]), st.integers(0, 9), st.sampled_from(Criticality)),

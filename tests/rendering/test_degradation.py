@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.degradation import RELIEF, THRESHOLDS, Degradation, Rung, cheaper
 from imgserver.plan.canonical import normalise, plan_digest
 from imgserver.plan.geometry import bind_plan
 from imgserver.plan.plan import Anchor, Crop, Dims, Fit, Kernel, Orient, Output, Plan, Px, Terminal
+from imgserver.rendering.degradation import RELIEF, THRESHOLDS, Degradation, Rung, cheaper
 
 BOTH = Output("auto", offers=("avif", "webp"))
 SMART = Fit(Px(300), Px(300), mode="cover", finish="crop", anchor=Anchor("attention"))

@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import pytest
 
-from imgserver.admission import Admission, AdmissionSettings, Criticality, Ticket
-from imgserver.cost import Cost
 from imgserver.errors import DeadlineExceeded, Overloaded
+from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality, Ticket
+from imgserver.rendering.cost import Cost
 from tests.faults.conftest import until
 
 SHORT = Cost(0.05)
