@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import ServerFault
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 
 
 @dataclass(frozen=True, slots=True)

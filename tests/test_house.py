@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from imgserver import __version__
 from imgserver.cli import main
-from imgserver.cli.reference import MEANINGS, SECTIONS, markdown, sample
-from imgserver.settings import Settings, hints, patterns, values, variable
+from imgserver.settings.reference import MEANINGS, SECTIONS, markdown, sample
+from imgserver.settings.schema import Settings, hints, patterns, values, variable
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

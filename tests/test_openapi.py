@@ -14,7 +14,7 @@ from PIL import Image
 
 from imgserver import __version__, errors
 from imgserver.errors import ImgserverError
-from imgserver.settings import AdminSettings, Settings
+from imgserver.settings.schema import AdminSettings, Settings
 from imgserver.web import admin, findings, problem
 from imgserver.web.app import make_app
 from tests.forms import CONTENT_TYPE, form, picture

@@ -8,7 +8,7 @@ from threading import Thread
 from imgserver.dialects.native import NativeDialect
 from imgserver.grammar import make_dialect
 from imgserver.plan.plan import SourceRef
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 from imgserver.sources.folder import pictures_in
 
 SHOWN = (

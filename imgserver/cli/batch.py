@@ -14,7 +14,7 @@ from imgserver.plan.formats import FORMAT_OF_SUFFIX, FORMATS
 from imgserver.plan.plan import Plan
 from imgserver.rendering.worker_pool import Workers
 from imgserver.runtime.files import replace_file
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 
 # Nobody waits for a batch as for an answer.
 LEAST_DEADLINE_SECONDS = 60.0

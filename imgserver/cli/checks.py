@@ -24,8 +24,8 @@ from imgserver.errors import ImgserverError
 from imgserver.plan.formats import FORMATS, WRITABLE
 from imgserver.plan.plan import Fit, Output, Plan, Px
 from imgserver.runtime import resources
-from imgserver.settings import Settings
-from imgserver.spelling import spell_size
+from imgserver.settings.describe import spell_size
+from imgserver.settings.schema import Settings
 
 PYTHON_FLOOR = (3, 11)
 # Beside its connections the server holds log, listener, workers' pipes and originals being read.

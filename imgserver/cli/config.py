@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from imgserver.loading import Loaded
+    from imgserver.settings.loader import Loaded
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,7 +23,7 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_settings(config: Path | None, **options: object) -> "Loaded":
     """Settings of the file, this process's environment and those options that were given (not None)."""
-    from imgserver.loading import load
+    from imgserver.settings.loader import load
 
     return load(config, os.environ, {name: value for name, value in options.items() if value is not None})
 
@@ -65,8 +65,8 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
     Example:
       IMGSERVER_WORKERS_COUNT=4 imgserver config show
     """
-    from imgserver.cli.reference import spell
-    from imgserver.settings import SECRETS, pattern_of, values
+    from imgserver.settings.reference import spell
+    from imgserver.settings.schema import SECRETS, pattern_of, values
 
     loaded = read_settings(config)
     rows = {
@@ -107,8 +107,8 @@ def check(file: Path) -> None:
     if file.suffix in (".yaml", ".yml"):
         _check_policy(file)
         return
-    from imgserver.loading import load
-    from imgserver.settings import SECRETS, variable
+    from imgserver.settings.loader import load
+    from imgserver.settings.schema import SECRETS, variable
 
     secrets = {name: os.environ[name] for name in map(variable, SECRETS) if name in os.environ}
     loaded = load(file, secrets, {})
@@ -127,14 +127,14 @@ def init(markdown: bool) -> None:
     Example:
       imgserver config init > imgserver.toml
     """
-    from imgserver.cli import reference
+    from imgserver.settings import reference
 
     click.echo(reference.markdown() if markdown else reference.sample(), nl=False)
 
 
 def _check_policy(path: Path) -> None:
-    from imgserver.policyfile import load, values
     from imgserver.security.policy import Policy
+    from imgserver.settings.policy_file import load, values
 
     built_in = values(Policy())
     count = sum(value != built_in[name] for name, value in values(load(path)).items())
@@ -142,8 +142,8 @@ def _check_policy(path: Path) -> None:
 
 
 def _policy_rows(path: Path) -> dict[str, tuple[object, str]]:
-    from imgserver.policyfile import load, spell, values
     from imgserver.security.policy import Policy
+    from imgserver.settings.policy_file import load, spell, values
 
     origin = f"file {path}" if path != Path() else "default"
     policy, built_in = load(path) if path != Path() else Policy(), values(Policy())
@@ -157,7 +157,7 @@ def _print_table(rows: dict[str, tuple[object, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from imgserver.cli.reference import spell
+    from imgserver.settings.reference import spell
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("setting", "value", "origin"):

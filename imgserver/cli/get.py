@@ -20,7 +20,7 @@ from imgserver.security.remote_url import REMOTE
 if TYPE_CHECKING:
     from imgserver.engine.job import RenderResult
     from imgserver.plan.plan import ImageRequest
-    from imgserver.settings import Settings
+    from imgserver.settings.schema import Settings
 
 
 @click.command()

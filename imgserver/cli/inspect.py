@@ -16,7 +16,7 @@ from imgserver.security.remote_url import is_address
 if TYPE_CHECKING:
     from imgserver.engine.describe import Description
     from imgserver.engine.job import Limits
-    from imgserver.settings import Settings
+    from imgserver.settings.schema import Settings
 
 COLOURS = 5
 

@@ -11,7 +11,7 @@ from imgserver.cli.config import config_option, read_settings
 if TYPE_CHECKING:
     from imgserver.cli.batch import Done, Task
     from imgserver.plan.plan import Plan
-    from imgserver.settings import Settings
+    from imgserver.settings.schema import Settings
 
 
 @click.command()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from imgserver.cli.check import Check
 from imgserver.errors import ImgserverError, NotFound
 from imgserver.observability.audit import Event
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 from imgserver.sources.config import Place
 
 # Whoever answers that there is no such picture has been reached.

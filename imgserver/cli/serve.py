@@ -9,7 +9,7 @@ from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, place_of, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.loading import Loaded
+    from imgserver.settings.loader import Loaded
 
 
 @click.command()

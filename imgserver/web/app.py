@@ -31,7 +31,7 @@ from imgserver.security.policy import Policy
 from imgserver.security.rate_limit import ClientBuckets, Quota
 from imgserver.security.remote_url import REMOTE
 from imgserver.service import ImageService
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 from imgserver.web import admin, attacks, gallery, health, images, lifetimes, observation, state, uploads, weaknesses
 from imgserver.web.connections import Guard
 from imgserver.web.door import Door

@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from imgserver.errors import MalformedRequest
-from imgserver.settings import ServerSettings
+from imgserver.settings.schema import ServerSettings
 from imgserver.web import problem
 from imgserver.web.middleware import SECURITY, AtOnce, Handler
 from imgserver.web.shortcut import HEADER_END, Shortcut

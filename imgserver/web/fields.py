@@ -15,7 +15,7 @@ from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
 from imgserver.rendering.variants import Order, Served
-from imgserver.settings import HttpSettings
+from imgserver.settings.schema import HttpSettings
 from imgserver.web.middleware import EMBEDDING, SECURITY
 
 CACHE_STATUS = istr("Cache-Status")

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.plan.plan import SourceRef
-from imgserver.settings import DefaultSource, ServerSettings
+from imgserver.settings.schema import DefaultSource, ServerSettings
 from imgserver.sources import Listed
 from imgserver.web.routes import Routes
 from imgserver.web.sources import Sources

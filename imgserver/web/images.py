@@ -18,7 +18,7 @@ from imgserver.rendering.admission import Criticality
 from imgserver.rendering.variants import Order, Served
 from imgserver.security.remote_url import OURS, REMOTE
 from imgserver.service import ImageService
-from imgserver.settings import HttpSettings
+from imgserver.settings.schema import HttpSettings
 from imgserver.web.answers import Picture, Ready, Spelled, date_line, is_plain, spell
 from imgserver.web.fields import CACHE_STATUS, CDN_CACHE_CONTROL, MADE, Wardrobe, hit_status, stale_status
 from imgserver.web.middleware import VARY, is_preflight

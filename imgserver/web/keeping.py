@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
 
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 
 
 def own_folder(settings: Settings) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from imgserver.observability.audit import Audit
 from imgserver.observability.metrics import Metrics
-from imgserver.policyfile import BadPolicy, load
 from imgserver.security.policy import Policy
+from imgserver.settings.policy_file import BadPolicy, load
 
 # The label of a server without a file.
 BUILT_IN = "built-in"

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.loading import BadSettings
 from imgserver.observability.audit import Audit
 from imgserver.observability.metrics import Metrics
 from imgserver.security.signing import read_key
-from imgserver.settings import Settings, values
+from imgserver.settings.loader import BadSettings
+from imgserver.settings.schema import Settings, values
 
 KEYS = ("signing", "admin", "api_keys")
 SECTIONS = (*KEYS, "presets")

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from imgserver.errors import ServerFault
 from imgserver.observability.logs import route_standard_logging
-from imgserver.settings import ServerSettings, Settings
+from imgserver.settings.schema import ServerSettings, Settings
 from imgserver.web.app import AT_ONCE, GUARD, HEALTH, LOGGER, MOUNT, PICTURES, RELOADS, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
 

@@ -11,7 +11,7 @@ from imgserver.errors import ServerFault
 from imgserver.observability.audit import Audit
 from imgserver.plan.plan import SourceRef
 from imgserver.security.remote_url import REMOTE
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 from imgserver.sources import Source, http
 from imgserver.sources.config import Place
 from imgserver.sources.folder import Folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from imgserver.cache.tiered import Tiered, assemble
 from imgserver.errors import ServerFault
 from imgserver.observability.metrics import Metrics
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 from imgserver.web.keeping import own_folder
 
 

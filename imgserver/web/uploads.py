@@ -13,7 +13,7 @@ from imgserver.engine.job import RenderResult
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
 from imgserver.rendering.renderer import Rendering
 from imgserver.rendering.upload_admission import Access, Uploads, UploadSettings
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 from imgserver.web import findings, lifetimes
 from imgserver.web.body import Body
 from imgserver.web.door import Door

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from imgserver.observability.audit import Audit
 from imgserver.security.policy import Policy
-from imgserver.settings import Settings
+from imgserver.settings.schema import Settings
 
 # What `imgserver` would generate; the setting's own floor is lower.
 GOOD_KEY_CHARACTERS = 32

@@ -6,8 +6,8 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from imgserver.cli import main
-from imgserver.loading import load
 from imgserver.security.api_keys import ApiKeys
+from imgserver.settings.loader import load
 
 
 def run(*arguments: str) -> Result:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from imgserver import policyfile
 from imgserver.cli import main
-from imgserver.loading import load
 from imgserver.security.policy import Policy
-from imgserver.settings import Settings, hints, values
+from imgserver.settings import policy_file
+from imgserver.settings.loader import load
+from imgserver.settings.schema import Settings, hints, values
 
 
 def run(*arguments: str, **environ: str) -> str:
@@ -103,7 +103,7 @@ def test_show_ends_with_the_rules_in_force(tmp_path: Path) -> None:
     rules = {name: row for name, row in shown.items() if name.startswith("policy.")}
     assert rules["policy.clients.deny"] == {"value": "192.0.2.0/24, 198.51.100.7/32", "origin": f"file {file}"}
     assert rules["policy.rates.pictures.per_second"] == {"value": "0", "origin": "default"}
-    assert list(rules) == [f"policy.{name}" for name in policyfile.values(Policy())]
+    assert list(rules) == [f"policy.{name}" for name in policy_file.values(Policy())]
 
 
 def test_check_looks_into_the_policy_that_the_settings_name(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from imgserver.cli import checks, main
 from imgserver.cli.check import Check
 from imgserver.engine.job import Job
 from imgserver.errors import NotInThisBuild, UnsupportedImage
-from imgserver.loading import load
 from imgserver.plan.formats import WRITABLE
-from imgserver.settings import Settings
+from imgserver.settings.loader import load
+from imgserver.settings.schema import Settings
 from tests.redis_server import running
 
 

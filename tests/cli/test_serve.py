@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from imgserver.cli import main
 from imgserver.cli.banner import Banner, examples
-from imgserver.settings import DefaultSource, Settings
+from imgserver.settings.schema import DefaultSource, Settings
 from tests.serving import SAMPLES
 
 

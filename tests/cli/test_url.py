@@ -7,9 +7,9 @@ from click.testing import CliRunner, Result
 
 from imgserver.cli import main
 from imgserver.grammar import make_dialect
-from imgserver.loading import load
 from imgserver.plan.plan import SourceRef
-from imgserver.settings import Settings
+from imgserver.settings.loader import load
+from imgserver.settings.schema import Settings
 
 
 def run(*arguments: str, **environ: str) -> Result:

@@ -45,7 +45,7 @@ def forms() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
 
 
 def rules() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
-    from imgserver.policyfile import BadPolicy, load
+    from imgserver.settings.policy_file import BadPolicy, load
     from tests.serving import ROOT
 
     file = Path(tempfile.mkdtemp()) / "rules"
@@ -53,7 +53,7 @@ def rules() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
 
 
 def settings() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
-    from imgserver.loading import BadSettings, load
+    from imgserver.settings.loader import BadSettings, load
 
     file = Path(tempfile.mkdtemp()) / "settings"
     texts = [b'[server]\nport = 8080\n[presets]\na = "w_1"\n[sources.shop]\nkind = "http"\nurl = "http://a/"\n']

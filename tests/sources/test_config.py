@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from imgserver.loading import BadSettings, load
+from imgserver.settings.loader import BadSettings, load
 from tests.serving import ROOT
 
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "originals.md").read_text(), re.MULTILINE | re.DOTALL)

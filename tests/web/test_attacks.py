@@ -17,7 +17,7 @@ from imgserver.engine.job import Limits
 from imgserver.observability.audit import label_sets
 from imgserver.rendering.worker_pool import WorkerEvent
 from imgserver.security.policy import Policy, Proxies
-from imgserver.settings import AdminSettings, HttpSettings, ServerSettings, Settings
+from imgserver.settings.schema import AdminSettings, HttpSettings, ServerSettings, Settings
 from imgserver.sources.config import Addresses
 from imgserver.web import weaknesses
 from imgserver.web.observation import of_workers

@@ -9,7 +9,7 @@ from imgserver.errors import Expired, ImgserverError, NotFound, QuotaExceeded, S
 from imgserver.security.policy import Policy
 from imgserver.security.rate_limit import QuotaSettings
 from imgserver.security.signing import SigningSettings
-from imgserver.settings import HttpSettings, ServerSettings, Settings
+from imgserver.settings.schema import HttpSettings, ServerSettings, Settings
 from imgserver.web import attacks, weaknesses
 
 PUBLIC = ServerSettings(host="0.0.0.0")

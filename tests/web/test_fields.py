@@ -20,7 +20,7 @@ from imgserver.headers.caching import Terms, error_cache_control
 from imgserver.headers.negotiation import WIDTHS
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.rendering.variants import Edition, Order
-from imgserver.settings import HttpSettings
+from imgserver.settings.schema import HttpSettings
 from imgserver.testing import make_rendition
 from imgserver.web import problem
 from imgserver.web.fields import Wardrobe

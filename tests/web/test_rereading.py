@@ -13,11 +13,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from imgserver.loading import BadSettings
 from imgserver.observability.metrics import Metrics
 from imgserver.security.api_keys import ApiKeySettings, digest_of, new_key
 from imgserver.security.signing import Keyring, SigningSettings, read_key
-from imgserver.settings import Settings
+from imgserver.settings.loader import BadSettings
+from imgserver.settings.schema import Settings
 from imgserver.web.rereading import Rereading
 from tests.serving import SAMPLES, ServerProcess, await_that, serving
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from imgserver.security.signing import Key, Keyring, SigningSettings
-from imgserver.settings import DefaultSource, HttpSettings, SecuritySettings, ServerSettings, Settings
+from imgserver.settings.schema import DefaultSource, HttpSettings, SecuritySettings, ServerSettings, Settings
 from imgserver.web import app as composition
 from imgserver.web.app import AT_ONCE, GUARD, MOUNT, PICTURES, SERVICE, make_app
 from imgserver.web.connections import GuardedSite

@@ -10,10 +10,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from imgserver.errors import ServerFault
-from imgserver.loading import load
 from imgserver.rendering.upload_admission import UploadSettings
 from imgserver.security.api_keys import ApiKeySettings, digest_of, new_key
-from imgserver.settings import Settings
+from imgserver.settings.loader import load
+from imgserver.settings.schema import Settings
 from imgserver.web.app import make_app
 from tests.forms import CONTENT_TYPE, form, picture
 from tests.forms import field as form_field

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from annotated_types import Ge, GroupedMetadata, Gt, Le
 
-from imgserver.settings import hint_of
+from imgserver.settings.schema import hint_of
 
 # pydantic's own ByteSize reads the beginning of "3 MB or so" and drops the rest.
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?", re.IGNORECASE)

@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from imgserver.settings import Settings, members, named, values, variable
-from imgserver.spelling import allowed, spell_size
+from imgserver.settings.describe import allowed, spell_size
+from imgserver.settings.schema import Settings, members, named, values, variable
 
 SECTIONS = {
     "server": "The listening side.",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.policyfile import BadPolicy, load, values
 from imgserver.security.policy import ClientLists, FormatLists, PixelLimits, Policy, Proxies, Rate, Rates, UploadLimits
+from imgserver.settings.policy_file import BadPolicy, load, values
 
-SHIPPED = Path(__file__).parents[1] / "config" / "security.yaml"
+SHIPPED = Path(__file__).parents[2] / "config" / "security.yaml"
 
 
 def read(tmp_path: Path, text: str) -> Policy:

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from imgserver.errors import ImgserverError
-from imgserver.settings import (
+from imgserver.settings.describe import allowed, alternatives, parse_size
+from imgserver.settings.schema import (
     NAME,
     NAME_RULE,
     PREFIX,
@@ -30,7 +31,6 @@ from imgserver.settings import (
     values,
     variable,
 )
-from imgserver.spelling import allowed, alternatives, parse_size
 
 CONFIG_VARIABLE = "IMGSERVER_CONFIG"
 PLATFORM = {"PORT": "server.port", "REDIS_URL": "redis.url"}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.loading import BadSettings, Loaded, Origin, load
-from imgserver.settings import NAME_RULE, Settings, hints, values, variable
-from imgserver.spelling import allowed, parse_size, spell_size
+from imgserver.settings.describe import allowed, parse_size, spell_size
+from imgserver.settings.loader import BadSettings, Loaded, Origin, load
+from imgserver.settings.schema import NAME_RULE, Settings, hints, values, variable
 
 
 @pytest.fixture

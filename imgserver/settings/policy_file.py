@@ -16,10 +16,10 @@ import yaml
 from pydantic import ValidationError
 
 from imgserver.errors import ImgserverError
-from imgserver.loading import converted, nearest
 from imgserver.security.networks import network_of
 from imgserver.security.policy import Policy
-from imgserver.spelling import takes
+from imgserver.settings.describe import takes
+from imgserver.settings.loader import converted, nearest
 
 BYTES_LIMIT = 4 << 20
 # The parser in C builds its tree by recursion and has no bound of its own: a line of brackets would end the process.

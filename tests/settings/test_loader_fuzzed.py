@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.loading import BadSettings, load
-from imgserver.policyfile import BadPolicy
-from imgserver.policyfile import load as load_policy
-from imgserver.settings import hints
+from imgserver.settings.loader import BadSettings, load
+from imgserver.settings.policy_file import BadPolicy
+from imgserver.settings.policy_file import load as load_policy
+from imgserver.settings.schema import hints
 from tests.serving import ROOT
 
 SAMPLE = (ROOT / "config" / "imgserver.toml").read_bytes()
