@@ -15,8 +15,9 @@ from PIL import Image
 from imgserver import __version__, errors
 from imgserver.errors import ImgserverError
 from imgserver.settings.schema import AdminSettings, Settings
-from imgserver.web import admin, findings, problem
+from imgserver.web import admin, problem
 from imgserver.web.app import make_app
+from imgserver.web.uploads import results
 from tests.forms import CONTENT_TYPE, form, picture
 from tests.openapi import DOCUMENT, followed, operations, schema
 from tests.serving import SAMPLES, Answer, ServerProcess, serving
@@ -125,7 +126,7 @@ def test_it_knows_every_member_of_a_problem():
 def test_every_header_of_a_result_is_described():
     (operation,) = [one for _, _, one in operations() if one["operationId"] == "optimize"]
 
-    assert set(operation["responses"]["200"]["headers"]) >= set(findings.FIELDS)
+    assert set(operation["responses"]["200"]["headers"]) >= set(results.FIELDS)
 
 
 def judge(operation: Any, answer: Answer) -> Any:

@@ -6,10 +6,10 @@ from itertools import cycle, islice
 from threading import Thread
 
 from imgserver.dialects.native import NativeDialect
-from imgserver.grammar import make_dialect
 from imgserver.plan.plan import SourceRef
 from imgserver.settings.schema import Settings
 from imgserver.sources.folder import pictures_in
+from imgserver.web.bootstrap.dialects import make_dialect
 
 SHOWN = (
     ("w_400", "at most 400 wide"),

@@ -47,7 +47,7 @@ def get(target: str, *, output: Path | None, root: str | None, accept: str | Non
     """
     import asyncio
 
-    from imgserver.grammar import make_owners_dialect
+    from imgserver.web.bootstrap.dialects import make_owners_dialect
 
     settings = read_settings(config, **place_of(root)).settings
     request = make_owners_dialect(settings).parse(_path(target))
@@ -91,7 +91,7 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
     from imgserver.engine.vips import open_engine
     from imgserver.observability.audit import unheard
     from imgserver.sources.origin_cache.origin_cache import unobserved
-    from imgserver.web.sources import make_sources
+    from imgserver.web.bootstrap.sources import make_sources
 
     open_engine(svg=settings.limits.svg)
     sources = make_sources(settings, audit=unheard, observe=unobserved)

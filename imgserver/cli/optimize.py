@@ -86,7 +86,7 @@ def _tasks(files: Sequence[Path], output: Path | None, *, in_place: bool) -> "li
 
 
 def _plan(options: str, settings: "Settings") -> "Plan":
-    from imgserver.web.wants import Grammar
+    from imgserver.web.uploads.parameters import Grammar
 
     plan = Grammar(settings.native, settings.presets).read([("options", options)]).plan(None)
     if plan.terminal.kind != "image":

@@ -49,7 +49,7 @@ async def _leave(_: bytes) -> None:
 
 async def _fault(name: str, place: Place, settings: Settings) -> str:
     """Empty: it answers."""
-    from imgserver.web.sources import make_origin
+    from imgserver.web.bootstrap.sources import make_origin
 
     blocked: list[str] = []
 

@@ -11,7 +11,6 @@ from imgserver.cache.cache_tags import Tags
 from imgserver.cache.negative import Refusals
 from imgserver.cache.redis.rate_limit import SharedBuckets
 from imgserver.engine import sandbox
-from imgserver.grammar import Dialects
 from imgserver.observability import audit
 from imgserver.observability.logs import LogWriter, make_logger, make_request_log
 from imgserver.observability.metrics import IMAGE_ROUTE, Metrics
@@ -32,22 +31,22 @@ from imgserver.security.rate_limit import ClientBuckets, Quota
 from imgserver.security.remote_url import REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import Settings
-from imgserver.web import admin, attacks, gallery, health, images, lifetimes, observation, state, uploads, weaknesses
+from imgserver.web import admin, gallery, health, images, instrumentation, lifecycle, security_events
+from imgserver.web.access import Gate
+from imgserver.web.access_log import Ledger
+from imgserver.web.auth import Door
+from imgserver.web.bootstrap.cache import make_cache
+from imgserver.web.bootstrap.dialects import Dialects
+from imgserver.web.bootstrap.sources import Sources, make_sources
 from imgserver.web.connections import Guard
-from imgserver.web.door import Door
-from imgserver.web.gate import Gate
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
-from imgserver.web.ledger import Ledger
 from imgserver.web.middleware import AtOnce, Boundary, Handler
-from imgserver.web.policies import Policies
-from imgserver.web.reload import Reloads
-from imgserver.web.rereading import Rereading
+from imgserver.web.reload import Policies, Reloads, Rereading
 from imgserver.web.routes import ANYTHING, Routes
-from imgserver.web.sources import Sources, make_sources
-from imgserver.web.stores import Store
-from imgserver.web.tiers import make_cache
-from imgserver.web.tolls import Tolls
+from imgserver.web.uploads import handler
+from imgserver.web.uploads.results import Tolls
+from imgserver.web.uploads.store import Store
 
 SERVICE = web.AppKey("service", ImageService)
 HEALTH = web.AppKey("health", Health)
@@ -78,7 +77,7 @@ def make_app(
     metrics = Metrics()
     logger, writer = make_logger(settings.log, log_stream)
     trail = _trail(metrics, logger)
-    sources = make_sources(settings, trail, observation.of_origins(metrics))
+    sources = make_sources(settings, trail, instrumentation.of_origins(metrics))
     service = _service(settings, sources, metrics, logger, trail)
 
     ledger = Ledger(make_request_log(settings.log, logger, writer))
@@ -92,18 +91,18 @@ def make_app(
     app[REREADING] = Rereading(settings, reread or (lambda: settings), metrics=metrics, audit=trail, logger=logger)
     app[REREADING].follow(lambda new: app[DOOR].adopt(_api_keys(new)))
     app[RELOADS].add("settings", app[REREADING].reload)
-    boundary = Boundary(ledger, logger, attacks.of_errors(trail))
+    boundary = Boundary(ledger, logger, security_events.of_errors(trail))
     _route(app, settings, sources, boundary)
     _rule(app, settings, boundary)
     app.cleanup_ctx.extend(
         (
-            lifetimes.of_log(writer),
-            lifetimes.of_trail(trail),
-            lifetimes.of_reloads(app[RELOADS]),
-            lifetimes.of_sources(sources),
-            lifetimes.of_cache(service),
-            lifetimes.of_workers(service, metrics, drain_seconds=settings.server.drain_seconds),
-            lifetimes.of_lag_probe(metrics),
+            lifecycle.of_log(writer),
+            lifecycle.of_trail(trail),
+            lifecycle.of_reloads(app[RELOADS]),
+            lifecycle.of_sources(sources),
+            lifecycle.of_cache(service),
+            lifecycle.of_workers(service, metrics, drain_seconds=settings.server.drain_seconds),
+            lifecycle.of_lag_probe(metrics),
         )
     )
     _watch(app, sources, ledger, writer)
@@ -113,7 +112,7 @@ def make_app(
 def _watch(app: web.Application, sources: Sources, ledger: Ledger, writer: LogWriter) -> None:
     """Has the state read at each scrape."""
     app[METRICS].watch(
-        lambda: state.read(
+        lambda: instrumentation.read(
             app[SERVICE],
             sources.spools,
             app[GUARD],
@@ -149,7 +148,7 @@ def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
 
     app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
     app[RELOADS].add("policy", app[POLICIES].reload)
-    warn = weaknesses.of(app[AUDIT], lambda: app[POLICIES].current)
+    warn = security_events.of(app[AUDIT], lambda: app[POLICIES].current)
     warn(settings)
     app[REREADING].follow(warn)
 
@@ -158,7 +157,7 @@ def _service(
     settings: Settings, sources: Sources, metrics: Metrics, logger: FilteringBoundLogger, trail: audit.Audit
 ) -> ImageService:
     opener = partial(sandbox.open_engine, svg=settings.limits.svg)
-    workers = Workers(settings.workers, opener=opener, on_event=observation.of_workers(metrics, logger, trail))
+    workers = Workers(settings.workers, opener=opener, on_event=instrumentation.of_workers(metrics, logger, trail))
     rendering = Rendering(
         sources=sources.by_name,
         fingerprints=TtlMap(FINGERPRINT_TTL_SECONDS),
@@ -167,8 +166,8 @@ def _service(
         costs=CostModel(),
         limits=settings.limits,
         quality=settings.quality,
-        observe=observation.of_renders(metrics),
-        observe_failure=observation.of_failures(metrics),
+        observe=instrumentation.of_renders(metrics),
+        observe_failure=instrumentation.of_failures(metrics),
     )
     return ImageService(
         cache=make_cache(settings, metrics, sources.forget),
@@ -193,7 +192,7 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     health.setup(routes, app[HEALTH], app[DOOR], app[METRICS], public=settings.http.metrics_public)
     admin.setup(routes, app[SERVICE], dialects.owners, app[DOOR], sources)
     if settings.uploads.access != "off":
-        uploads.setup(
+        handler.setup(
             app,
             routes,
             settings,

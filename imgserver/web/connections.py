@@ -21,9 +21,9 @@ from aiohttp.web_protocol import RequestHandler
 from imgserver.errors import MalformedRequest
 from imgserver.settings.schema import ServerSettings
 from imgserver.web import problem
+from imgserver.web.fast_path import HEADER_END, Shortcut
 from imgserver.web.middleware import SECURITY, AtOnce, Handler
-from imgserver.web.shortcut import HEADER_END, Shortcut
-from imgserver.web.targets import in_origin_form
+from imgserver.web.request_target import in_origin_form
 
 # What the framework calls with a request, whichever factory made it.
 AnyHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

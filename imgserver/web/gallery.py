@@ -16,8 +16,8 @@ from imgserver.dialects.native import NativeDialect
 from imgserver.plan.plan import SourceRef
 from imgserver.settings.schema import DefaultSource, ServerSettings
 from imgserver.sources import Listed
+from imgserver.web.bootstrap.sources import Sources
 from imgserver.web.routes import Routes
-from imgserver.web.sources import Sources
 
 SHOWN = 200
 WIDTHS = (400, 800, 1200)

@@ -15,8 +15,8 @@ from imgserver import __version__
 from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
 from imgserver.sources.origin_cache.origin_cache import Spool
-from imgserver.web.door import Door
-from imgserver.web.gate import is_from_here
+from imgserver.web.access import is_from_here
+from imgserver.web.auth import Door
 from imgserver.web.middleware import Handler
 from imgserver.web.routes import Routes
 

@@ -21,9 +21,9 @@ from imgserver.errors import ImgserverError, ServerFault
 from imgserver.observability.audit import ASKED
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.web import problem
-from imgserver.web.answers import Picture, Ready, Spelled
-from imgserver.web.ledger import Ledger
-from imgserver.web.targets import ASTERISK
+from imgserver.web.access_log import Ledger
+from imgserver.web.request_target import ASTERISK
+from imgserver.web.responses import Picture, Ready, Spelled
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Headers = MultiMapping[str]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from imgserver.web.ledger import METHODS
+from imgserver.web.access_log import METHODS
 from imgserver.web.middleware import READING, Boundary, Handler, elsewhere
 
 # With plain `.*` a path that holds an encoded line break would never reach the handler.

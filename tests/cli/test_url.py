@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgserver.cli import main
-from imgserver.grammar import make_dialect
 from imgserver.plan.plan import SourceRef
 from imgserver.settings.loader import load
 from imgserver.settings.schema import Settings
+from imgserver.web.bootstrap.dialects import make_dialect
 
 
 def run(*arguments: str, **environ: str) -> Result:

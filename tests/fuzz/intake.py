@@ -6,8 +6,8 @@ from pathlib import Path
 
 from imgserver.errors import ImgserverError
 from imgserver.rendering.upload_admission import Uploads, UploadSettings
-from imgserver.web.intake import Intake, Kind
-from imgserver.web.scratch import Scratch, ScratchFile
+from imgserver.web.uploads.multipart import Intake, Kind
+from imgserver.web.uploads.temp_files import Scratch, ScratchFile
 
 SETTINGS = UploadSettings(parts=6, body_bytes=64 * 1024)
 KIND = Kind("cut")

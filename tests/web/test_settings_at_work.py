@@ -14,7 +14,7 @@ from imgserver.cli import main
 from imgserver.errors import Unauthorized
 from imgserver.security.api_keys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.settings.schema import ServerSettings
-from imgserver.web.door import Door
+from imgserver.web.auth import Door
 from imgserver.web.gallery import is_open
 from imgserver.web.health import _from_here_only
 from tests.serving import SAMPLES, ServerProcess, await_that, serving

@@ -7,7 +7,7 @@ from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, NotFound, ServerFault
 from imgserver.plan.plan import SourceRef
 from imgserver.sources import Writable
-from imgserver.web.sources import Sources
+from imgserver.web.bootstrap.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,20 +14,20 @@ from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
 from imgserver.rendering.renderer import Rendering
 from imgserver.rendering.upload_admission import Access, Uploads, UploadSettings
 from imgserver.settings.schema import Settings
-from imgserver.web import findings, lifetimes
-from imgserver.web.body import Body
-from imgserver.web.door import Door
-from imgserver.web.findings import Finding
-from imgserver.web.gate import is_from_here
-from imgserver.web.intake import Intake, Kind, Picture
-from imgserver.web.ledger import FACTS
+from imgserver.web import lifecycle
+from imgserver.web.access import is_from_here
+from imgserver.web.access_log import FACTS
+from imgserver.web.auth import Door
 from imgserver.web.middleware import Handler
-from imgserver.web.rereading import Rereading
+from imgserver.web.reload import Rereading
 from imgserver.web.routes import Routes
-from imgserver.web.scratch import Scratch
-from imgserver.web.stores import Store
-from imgserver.web.tolls import Tolls
-from imgserver.web.wants import Grammar, Wants, query_pairs
+from imgserver.web.uploads import results
+from imgserver.web.uploads.body import Body
+from imgserver.web.uploads.multipart import Intake, Kind, Picture
+from imgserver.web.uploads.parameters import Grammar, Wants, query_pairs
+from imgserver.web.uploads.results import Finding, Tolls
+from imgserver.web.uploads.store import Store
+from imgserver.web.uploads.temp_files import Scratch
 
 PATH = "/api/image/optimize"
 METHODS = (hdrs.METH_POST, hdrs.METH_OPTIONS)
@@ -66,7 +66,7 @@ def setup(
     routes.put(PATH, allowing(own.allow_origin, bounded) if own.allow_origin else bounded)
     if own.access == "open" and not is_local:
         door.audit("config_weak", reason="uploads_open")
-    app.cleanup_ctx.append(lifetimes.of_scratch(scratch))
+    app.cleanup_ctx.append(lifecycle.of_scratch(scratch))
 
 
 class UploadHandler:
@@ -133,10 +133,10 @@ class UploadHandler:
         if not several and isinstance(found[0].result, ImgserverError):
             raise found[0].result
         if as_json:
-            return await findings.listing(found, several=several, data=wants.data), found
+            return await results.listing(found, several=several, data=wants.data), found
         (only,) = found
         assert isinstance(only.result, RenderResult)
-        return findings.picture(only, only.result), found
+        return results.picture(only, only.result), found
 
     def _admit(self, request: web.Request) -> str:
         """The key's id, "" where none is needed. Raises what `Door.require` raises."""
@@ -199,7 +199,7 @@ def allowing(origin: str, handler: Handler) -> Handler:
     async def allowed(request: web.Request) -> web.StreamResponse:
         response = await handler(request)
         response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = ", ".join((*findings.FIELDS, "Location"))
+        response.headers["Access-Control-Expose-Headers"] = ", ".join((*results.FIELDS, "Location"))
         return response
 
     return allowed

@@ -20,7 +20,7 @@ from imgserver.sources.origin import Origin
 from imgserver.sources.origin_cache.fetch_queue import Asked
 from imgserver.sources.origin_cache.origin_cache import Spool
 from imgserver.sources.url_mapping import Remote
-from imgserver.web.keeping import own_folder
+from imgserver.web.bootstrap.cache import own_folder
 
 REMOTE_IDENTITY = "addresses"
 

@@ -19,8 +19,8 @@ from imgserver.rendering.worker_pool import WorkerEvent
 from imgserver.security.policy import Policy, Proxies
 from imgserver.settings.schema import AdminSettings, HttpSettings, ServerSettings, Settings
 from imgserver.sources.config import Addresses
-from imgserver.web import weaknesses
-from imgserver.web.observation import of_workers
+from imgserver.web import security_events
+from imgserver.web.instrumentation import of_workers
 from tests import bombs
 from tests.serving import SAMPLES, ServerProcess, await_that, serving
 
@@ -274,7 +274,7 @@ HOPS = Policy(proxies=Proxies(hops=1))
     ],
 )
 def test_what_is_weak_is_found(settings, policy, reasons):
-    assert [reason for reason, _ in weaknesses.find(settings, policy)] == reasons
+    assert [reason for reason, _ in security_events.find(settings, policy)] == reasons
 
 
 def test_a_weak_configuration_is_told_at_the_start():

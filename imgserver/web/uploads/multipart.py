@@ -9,8 +9,8 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 
 from imgserver.errors import BadRequest, BodyTooLarge, UnsupportedImage
 from imgserver.rendering.upload_admission import UploadSettings
-from imgserver.web.body import Body
-from imgserver.web.scratch import Scratch, ScratchFile
+from imgserver.web.uploads.body import Body
+from imgserver.web.uploads.temp_files import Scratch, ScratchFile
 
 FORM = "multipart/form-data"
 PICTURE_FIELD = "image"

@@ -5,8 +5,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from imgserver.errors import Forbidden, QuotaExceeded, Unauthorized
 from imgserver.security.api_keys import ApiKeys, ApiKeySettings, digest_of, new_key
-from imgserver.web.door import FAILURES, WINDOW_SECONDS, Door, Failures
-from imgserver.web.gate import is_from_here
+from imgserver.web.access import is_from_here
+from imgserver.web.auth import FAILURES, WINDOW_SECONDS, Door, Failures
 
 KEY = new_key("ci")
 KEYS = ApiKeys({"ci": ApiKeySettings("upload", digest_of(KEY))})

@@ -11,9 +11,9 @@ from imgserver.observability.audit import Trail
 from imgserver.observability.logs import LogWriter
 from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
+from imgserver.web.bootstrap.sources import Sources
 from imgserver.web.reload import Reloads
-from imgserver.web.scratch import Scratch
-from imgserver.web.sources import Sources
+from imgserver.web.uploads.temp_files import Scratch
 
 LAG_PROBE_SECONDS = 0.5
 

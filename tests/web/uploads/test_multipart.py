@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError, UnsupportedImage
-from imgserver.web.intake import FIELD_BYTES
+from imgserver.web.uploads.multipart import FIELD_BYTES
 from tests.forms import BOUNDARY, form, picture
 from tests.fuzz.forms import bodies
 from tests.fuzz.intake import Place, cut, meaning

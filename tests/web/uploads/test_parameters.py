@@ -2,7 +2,7 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadOption, BadRequest, NotInThisBuild
-from imgserver.web.wants import Grammar, query_pairs
+from imgserver.web.uploads.parameters import Grammar, query_pairs
 
 GRAMMAR = Grammar(NativeSettings())
 DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from imgserver.web.answers import spell
+from imgserver.web.responses import spell
 from tests.serving import Answer, ServerProcess, serving
 
 PICTURE = "/img/w_60,f_auto/cat.png"

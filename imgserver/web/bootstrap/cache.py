@@ -1,15 +1,32 @@
 """The cache of a configuration: which tiers there are, and where the disk's stands."""
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
+from tempfile import gettempdir
 
 from imgserver.cache.tiered import Tiered, assemble
 from imgserver.errors import ServerFault
 from imgserver.observability.metrics import Metrics
 from imgserver.settings.schema import Settings
-from imgserver.web.keeping import own_folder
+
+# Where a server keeps its files when nobody says where: in the user's caches, in a folder of this configuration.
+
+
+def own_folder(settings: Settings) -> Path:
+    """For what this default source's server keeps alone (XDG base directories)."""
+    base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
+    return Path(base) / "imgserver" / sha256(settings.source.identity.encode()).hexdigest()[:16]
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a container's user may have none
+        return Path(gettempdir())
 
 
 def make_cache(settings: Settings, metrics: Metrics, on_purge: Callable[[Collection[str]], None]) -> Tiered:

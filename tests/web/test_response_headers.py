@@ -23,9 +23,9 @@ from imgserver.rendering.variants import Edition, Order
 from imgserver.settings.schema import HttpSettings
 from imgserver.testing import make_rendition
 from imgserver.web import problem
-from imgserver.web.fields import Wardrobe
 from imgserver.web.images import ImageHandler
-from imgserver.web.wishes import REMEMBERED_CHOICES
+from imgserver.web.request_cache import REMEMBERED_CHOICES
+from imgserver.web.response_headers import Wardrobe
 from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
 
 KEY = "a key of sixteen characters"

@@ -18,7 +18,7 @@ from imgserver.security.api_keys import ApiKeySettings, digest_of, new_key
 from imgserver.security.signing import Keyring, SigningSettings, read_key
 from imgserver.settings.loader import BadSettings
 from imgserver.settings.schema import Settings
-from imgserver.web.rereading import Rereading
+from imgserver.web.reload import Rereading
 from tests.serving import SAMPLES, ServerProcess, await_that, serving
 
 OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
