@@ -11,10 +11,10 @@ import click
 
 from imgserver import __version__
 from imgserver.cli.api_keys import api_keys
-from imgserver.cli.boundary import Commands
 from imgserver.cli.cache import cache
 from imgserver.cli.config import config
 from imgserver.cli.doctor import doctor
+from imgserver.cli.errors import Commands
 from imgserver.cli.get import get
 from imgserver.cli.health import health
 from imgserver.cli.inspect import inspect

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.errors import fail
 
 
 @click.group("api-keys")

@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from imgserver.cli.admin import credentials, key_option, left, refused, removed
-from imgserver.cli.boundary import fail
-from imgserver.cli.remote import ask, server_options
+from imgserver.cli.client import ask, credentials, key_option, left, refused, removed, server_options
+from imgserver.cli.errors import fail
 
 PATH = "/api/image/health"
 SWEEP_PATH = "/api/admin/sweep"

@@ -9,7 +9,7 @@ import click
 from imgserver.cli.config import config_option, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.cli.check import Check
+    from imgserver.cli.checks import Check
 
 
 @click.command()

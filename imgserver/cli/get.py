@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, place_of, read_settings
+from imgserver.cli.errors import fail
 from imgserver.errors import NotFound
 from imgserver.headers import caching
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, WRITABLE

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from imgserver.cli.boundary import fail
+from imgserver.cli.errors import fail
 
 LONGEST_BODY = 64 * 1024
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.errors import fail
 from imgserver.errors import ImgserverError
 from imgserver.security.remote_url import is_address
 

@@ -6,8 +6,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from imgserver.cli.admin import credentials, key_option, left, refused, removed
-from imgserver.cli.remote import ask, server_options
+from imgserver.cli.client import ask, credentials, key_option, left, refused, removed, server_options
 
 PATH = "/api/admin/purge"
 

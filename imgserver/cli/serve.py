@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgserver.cli.boundary import fail
 from imgserver.cli.config import config_option, place_of, read_settings
+from imgserver.cli.errors import fail
 
 if TYPE_CHECKING:
     from imgserver.settings.loader import Loaded

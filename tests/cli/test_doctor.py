@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from imgserver.cli import checks, main
-from imgserver.cli.check import Check
+from imgserver.cli.checks import Check
 from imgserver.engine.job import Job
 from imgserver.errors import NotInThisBuild, UnsupportedImage
 from imgserver.plan.formats import WRITABLE
