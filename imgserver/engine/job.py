@@ -49,7 +49,7 @@ class Quality:
 class Job:
     """One picture to make. `path` is a local regular file; `svg` etc. stand in limits.
 
-    `goal` is `optimise` where the result shall not be larger than the original: see engine/optimise.py.
+    `goal` is `optimise` where the result shall not be larger than the original: see engine/optimize.py.
     """
 
     path: str

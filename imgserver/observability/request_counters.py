@@ -1,7 +1,7 @@
 """Counts of answered requests: plain integers on the event loop, turned into metrics when somebody scrapes.
 
 A hit is answered ten thousand times a second; prometheus_client's instruments, with a lock each, would take a tenth of
-its time. Everything rarer than a hit uses the instruments of `metrics.py`.
+its time. Everything rarer than a hit uses the instruments of `observability/metrics.py`.
 """
 
 from bisect import bisect_left

@@ -3,7 +3,7 @@
 Numbers stay exact (`int`, `Fraction`) until `whole` rounds them; each quantity is rounded once. Nobody else computes a
 size: the engine hands these integers to libvips.
 
-The arithmetic of one Fit, and of windows and anchors, is in `fitting.py`.
+The arithmetic of one Fit, and of windows and anchors, is in `plan/fitting.py`.
 """
 
 import math

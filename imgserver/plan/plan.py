@@ -1,7 +1,7 @@
 """The plan: what a URL asks for, as frozen values. No file, no request, no setting, no float.
 
 A plan is an ordered list of steps, how to write the result, and the last act. Everything after the parser reads the
-plan; its canonical text is its identity. Arithmetic on it is in `geometry.py`.
+plan; its canonical text is its identity. Arithmetic on it is in `plan/geometry.py`.
 """
 
 from dataclasses import dataclass, field
@@ -108,7 +108,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Every resize. How the four policies work together is told in `geometry.py`."""
+    """Every resize. How the four policies work together is told in `plan/geometry.py`."""
 
     width: Length | None = None
     height: Length | None = None
@@ -186,8 +186,8 @@ Level = Literal["best", "good", "eco", "low"]
 class Output:
     """How the result is written.
 
-    `format`: a concrete name of `formats.py`, `source` (the source's own, told by its bytes), or `auto` (the best of
-    `offers`, which negotiation fills in order of preference; before negotiation it is empty). `quality`: 1-100 or a
+    `format`: a concrete name of `plan/formats.py`, `source` (the format of the source, read from its bytes), or `auto`
+    (the best of `offers`, which negotiation fills in order of preference; before negotiation it is empty). `quality`: 1-100 or a
     level word, `auto` before negotiation. `frames`: all, first, or the page's number from 1. `effort`: the encoder's
     own scale, None lets the engine's budget choose.
     """

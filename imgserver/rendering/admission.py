@@ -51,7 +51,7 @@ class AdmissionSettings:
     decoded_bytes: Annotated[int, Interval(ge=0)] = 0
     """Pixels held by all renders at once, in bytes; 0 is a quarter of the memory granted."""
     degrade: bool = True
-    """Whether new pictures are made cheaper while many wait (see `degradation.py`)."""
+    """Whether new pictures are made cheaper while many wait (see `rendering/degradation.py`)."""
     standing_seconds: Annotated[float, Interval(ge=0.1, le=60)] = 1.0
     """How long waits may stay above one median render before the queue counts as standing."""
 

@@ -1,4 +1,4 @@
-"""Settings: each component's own frozen values as one section. How they are read from files and variables: loading.py.
+"""Settings: one section per component, each the frozen values of that component. `settings/loader.py` reads them.
 
 Nothing imports a settings object from here: whoever needs a section is given it. Ranges stand beside their component
 as `annotated_types` metadata; a setting's unit is the end of its name, and one that ends in `bytes` also takes

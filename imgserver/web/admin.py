@@ -59,7 +59,7 @@ WISHES = ("url", "source", "prefix", "tag", "group", "all")
 
 
 class Originals(Protocol):
-    """What is kept of far sources; see web/sources.py."""
+    """What is kept of far sources; see web/bootstrap/sources.py."""
 
     def forget(self, groups: Collection[str]) -> None: ...
 

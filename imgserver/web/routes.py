@@ -47,4 +47,4 @@ class Routes:
 
 async def _expect_nothing(_: web.Request) -> None:
     """The framework would tell every client to go on before a handler has seen its key, and refuse what else it expects
-    past the boundary. Whoever reads a body invites it (web/body.py)."""
+    past the boundary. Whoever reads a body invites it (web/uploads/body.py)."""

@@ -3,11 +3,13 @@
     target   = "/img/" [ signature "/" ] *( segment "/" ) [ "_/" ] source
     segment  = option *( "," option )            option = key "_" value
 
-`options.py` (with `modes.py`, `effects.py` and `flags.py`) is the table everything comes from. A target is cut by
-`target.py` once its signature has been checked, presets are replaced by `presets.py`, each segment is read by
-`wish.py`, refused by `rules.py` or turned into steps by `emission.py`; `output.py` gathers the keys that act on the
-whole URL, `addresses.py` reads the source. To add an option: a row, a field of `Wish`, a place in the emission table,
-and `python -m imgserver.dialects.native.reference docs/urls.md`.
+`options.py` (with `modes.py` and `effects.py`) is the table of all options. `lexer.py` splits a target after its
+signature has been checked. `presets.py` replaces presets by their options. `segment.py` reads the options of one segment,
+`validation.py` refuses combinations that make no sense, and `emit.py` turns the segment into steps of the plan.
+`source_path.py` reads the source.
+
+To add an option: a row in `options.py`, a field of `Segment`, a place in the table of `emit.py`, then
+`python -m imgserver.dialects.native.reference docs/urls.md`.
 """
 
 from imgserver.dialects.native.dialect import NativeDialect, needs_escape, preset_faults, quote_source
