@@ -32,7 +32,7 @@ format: $(VENV)/tested ## let ruff repair and format
 type: $(VENV)/tested ## mypy, strict
 	$(BIN)/mypy
 
-imports: $(VENV)/tested ## floors and the libvips airlock (import-linter)
+imports: $(VENV)/tested ## layers and the libvips airlock (import-linter)
 	$(BIN)/lint-imports
 
 bench: $(VENV)/tested ## load and CPU cost against bare libvips and a bare handler (ONLY=misses for one group)

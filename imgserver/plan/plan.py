@@ -187,8 +187,9 @@ class Output:
     """How the result is written.
 
     `format`: a concrete name of `plan/formats.py`, `source` (the format of the source, read from its bytes), or `auto`
-    (the best of `offers`, which negotiation fills in order of preference; before negotiation it is empty). `quality`: 1-100 or a
-    level word, `auto` before negotiation. `frames`: all, first, or the page's number from 1. `effort`: the encoder's
+    (the best of `offers`, which negotiation fills in order of preference; before negotiation it is empty).
+    `quality`: 1-100 or a level word, `auto` before negotiation.
+    `frames`: all, first, or the page's number from 1. `effort`: the encoder's
     own scale, None lets the engine's budget choose.
     """
 

@@ -4,8 +4,8 @@
     segment  = option *( "," option )            option = key "_" value
 
 `options.py` (with `modes.py` and `effects.py`) is the table of all options. `lexer.py` splits a target after its
-signature has been checked. `presets.py` replaces presets by their options. `segment.py` reads the options of one segment,
-`validation.py` refuses combinations that make no sense, and `emit.py` turns the segment into steps of the plan.
+signature has been checked. `presets.py` replaces presets by their options. `segment.py` reads the options of one
+segment, `validation.py` refuses wrong combinations, and `emit.py` turns the segment into steps of the plan.
 `source_path.py` reads the source.
 
 To add an option: a row in `options.py`, a field of `Segment`, a place in the table of `emit.py`, then
