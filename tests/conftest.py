@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.serving import ServerProcess, serving
+from tests.running_server import ServerProcess, serving
 
 # The same examples in every run, so that a change is judged by what it changes. FUZZ_EXAMPLES=10000 looks for others.
 settings.register_profile("fixed", derandomize=True, deadline=None)

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from tests.serving import ROOT
+from tests.running_server import ROOT
 
 PAGE = ROOT / "docs" / "openapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(PAGE.read_text("utf-8"))

@@ -18,9 +18,9 @@ from imgserver.settings.schema import AdminSettings, Settings
 from imgserver.web import admin, problem
 from imgserver.web.app import make_app
 from imgserver.web.uploads import results
-from tests.forms import CONTENT_TYPE, form, picture
+from tests.multipart_forms import CONTENT_TYPE, form, picture
 from tests.openapi import DOCUMENT, followed, operations, schema
-from tests.serving import SAMPLES, Answer, ServerProcess, serving
+from tests.running_server import SAMPLES, Answer, ServerProcess, serving
 
 KEY = "a key of sixteen characters"
 ORIGIN = "https://example.com"

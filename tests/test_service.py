@@ -41,7 +41,7 @@ from imgserver.service import ImageService
 from imgserver.sources.config import SpoolSettings
 from imgserver.sources.origin_cache.origin_cache import Spool
 from imgserver.testing import FakeOrigin, make_rendition
-from tests.waiting import eventually
+from tests.polling import eventually
 
 ORDER = Order("key", SourceRef("photos", "cat.png"), Plan())
 

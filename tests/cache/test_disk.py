@@ -19,7 +19,7 @@ from imgserver.cache.sweeper import Swept
 from imgserver.runtime import files
 from imgserver.runtime.files import BLOCK_BYTES
 from imgserver.testing import TierContract, make_rendition
-from tests.waiting import eventually
+from tests.polling import eventually
 
 BODY = b"\xffpicture\x00" * 300
 FILE_BYTES = BLOCK_BYTES

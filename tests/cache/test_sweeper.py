@@ -6,7 +6,7 @@ import pytest
 
 from imgserver.cache import sweeper as module
 from imgserver.cache.sweeper import Sweeps, Swept
-from tests.waiting import eventually
+from tests.polling import eventually
 
 
 class Tier:

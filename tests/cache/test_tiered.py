@@ -17,7 +17,7 @@ from imgserver.plan import canonical
 from imgserver.plan.plan import Output, Plan, SourceRef
 from imgserver.testing import make_rendition
 from tests.fault_proxy import proxied
-from tests.waiting import eventually
+from tests.polling import eventually
 
 REF = SourceRef("folder", "a/b/c.jpg")
 OTHER = SourceRef("folder", "x/y.jpg")

@@ -8,18 +8,18 @@ from click.testing import CliRunner, Result
 
 from imgserver.cli import main
 from tests.redis_server import running
-from tests.serving import ServerProcess, await_that, free_port, serving
+from tests.running_server import ServerProcess, free_port, serving, wait_until
 
 
 @pytest.fixture(scope="module")
 def three_tiers(tmp_path_factory) -> Iterator[ServerProcess]:
     """Memory, disk and Redis, after one picture was made and answered once more."""
     with running(tmp_path_factory.mktemp("redis")) as redis, serving(workers_count=1, redis_url=redis.url) as server:
-        await_that(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
-        await_that(lambda: server.image_health()["cache"]["listening"], "it listens")
+        wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
+        wait_until(lambda: server.image_health()["cache"]["listening"], "it listens")
         for _ in range(2):
             server.ask("/img/w_42/cat.png")
-        await_that(lambda: server.image_health()["cache"]["writes"] == 0, "it is written")
+        wait_until(lambda: server.image_health()["cache"]["writes"] == 0, "it is written")
         yield server
 
 
@@ -103,17 +103,17 @@ def test_a_sweep_removes_what_is_over_from_every_tier_and_nothing_else(tmp_path)
             workers_count=1, redis_url=redis.url, cache_fresh_seconds=1, admin_key=KEY, disk_path=tmp_path / "cache"
         ) as server,
     ):
-        await_that(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
+        wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
         server.ask("/img/w_44/cat.png")
-        await_that(lambda: redis.admin.keys("imgserver:*/*"), "it is written")
+        wait_until(lambda: redis.admin.keys("imgserver:*/*"), "it is written")
         # Redis lets go of what is over by itself, up to a tenth of its time later.
         for name in redis.admin.keys("imgserver:*/*"):
             redis.admin.persist(name)
         told: list[str] = []
-        await_that(lambda: told.append(swept(server).stdout) or "0 from memory" not in told[-1], "it is over")
+        wait_until(lambda: told.append(swept(server).stdout) or "0 from memory" not in told[-1], "it is over")
         left = [server.metric("imgserver_cache_entries", tier=tier) for tier in ("memory", "disk")]
         names = redis.admin.keys("imgserver:*/*")
-        await_that(lambda: audited(server)[-1:] and audited(server)[-1]["disk"] == 1, "it is audited")
+        wait_until(lambda: audited(server)[-1:] and audited(server)[-1]["disk"] == 1, "it is audited")
 
     assert told[-1] == "swept: removed 1 from memory, 1 from disk, 1 from Redis\n"
     assert (left, names) == ([0, 0], [])

@@ -11,10 +11,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgserver.cli import main
-from tests.far_origin import far_origin, photo
+from tests.running_server import SAMPLES, free_port
 from tests.s3_server import KEY, SECRET, running
-from tests.serving import SAMPLES, free_port
 from tests.sources.origin_server import OriginServer, body, stalled, status
+from tests.threaded_origin import far_origin, photo
 
 PHOTO = photo()
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from imgserver.cli import main
 from imgserver.security.signing import Key, Keyring
-from tests.heics import heic
-from tests.serving import SAMPLES
+from tests.heic_files import heic
+from tests.running_server import SAMPLES
 
 
 def get(*arguments: str, root: Path = SAMPLES, **environ: str) -> Result:

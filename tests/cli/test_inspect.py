@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
 from imgserver.cli import main
-from tests.serving import SAMPLES
+from tests.running_server import SAMPLES
 
 
 def inspect(*arguments: str | Path, **environ: str) -> Result:

@@ -8,8 +8,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgserver.cli import main
-from tests.heics import heic
-from tests.serving import SAMPLES
+from tests.heic_files import heic
+from tests.running_server import SAMPLES
 
 
 def run(*arguments: object) -> Result:

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from imgserver.cache.cache_tags import tag_group
 from imgserver.cli import main
-from tests.serving import ServerProcess, free_port, serving
+from tests.running_server import ServerProcess, free_port, serving
 
 KEY = "a key of sixteen characters, ü too"
 PICTURES = ("/img/w_40/cat.png", "/img/w_41/cat.png", "/img/w_40/coffee.png")

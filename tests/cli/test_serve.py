@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from imgserver.cli import main
 from imgserver.cli.banner import Banner, examples
 from imgserver.settings.schema import DefaultSource, Settings
-from tests.serving import SAMPLES
+from tests.running_server import SAMPLES
 
 
 def of(root: Path) -> Settings:

@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from tests.serving import SAMPLES
+from tests.running_server import SAMPLES
 
 
 def started(*arguments: str, **environ: str) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.engine.render import render
 from imgserver.engine.vips import open_engine
 from imgserver.plan.plan import Output, Plan, Step, Terminal
-from tests.serving import SAMPLES
+from tests.running_server import SAMPLES
 
 
 @pytest.fixture(scope="session", autouse=True)

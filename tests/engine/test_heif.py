@@ -17,7 +17,7 @@ from imgserver.plan.plan import Crop, Dims, Fit, Orient, Px, Terminal
 from imgserver.plan.sniffing import HEAD_BYTES, Sniffed, sniff
 from imgserver.runtime import resources
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
-from tests.heics import deep_heic, heic
+from tests.heic_files import deep_heic, heic
 
 FIT = Fit(Px(120))
 

@@ -22,14 +22,16 @@ from imgserver.errors import (
     UnsupportedImage,
 )
 from imgserver.plan.plan import Fit, Orient, Px, Terminal
-from tests import bombs
+from tests import decompression_bombs
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
 
 FIT = Fit(Px(200))
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "limit"), list(bombs.refused()), ids=lambda value: value if isinstance(value, str) else ""
+    ("name", "data", "limit"),
+    list(decompression_bombs.refused()),
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_bomb_is_refused_by_its_header(draw: Renderer, name: str, data: bytes, limit: str) -> None:
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
@@ -54,16 +56,16 @@ def test_an_avif_whose_header_lies_is_refused(draw: Renderer) -> None:
 
 
 def test_text_in_a_picture_does_not_travel(draw: Renderer) -> None:
-    result = draw(bombs.text_png(), metadata="all")
+    result = draw(decompression_bombs.text_png(), metadata="all")
 
     assert result.size.width == 1
     assert b"planted-word" not in result.body
 
 
-@pytest.mark.parametrize("name", list(bombs.STRANGERS))
+@pytest.mark.parametrize("name", list(decompression_bombs.STRANGERS))
 def test_strangers_named_jpg_are_unsupported(draw: Renderer, name: str) -> None:
     with pytest.raises(UnsupportedImage):
-        draw(bombs.STRANGERS[name], FIT)
+        draw(decompression_bombs.STRANGERS[name], FIT)
 
 
 def test_heic_is_a_clean_415(draw: Renderer) -> None:
@@ -82,7 +84,7 @@ def test_svg_is_off_and_drawn_small_when_on(draw: Renderer) -> None:
         draw(b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"/>', FIT)
     open_engine(svg=True)
     try:
-        result = draw(bombs.SVG_HUGE, Fit(Px(64)), limits=Limits(svg=True), format="png")
+        result = draw(decompression_bombs.SVG_HUGE, Fit(Px(64)), limits=Limits(svg=True), format="png")
         assert result.size.width == 64
     finally:
         open_engine()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgserver.engine.lossless_strip import WALKERS, strip
-from tests.bombs import PNG_MAGIC, png
+from tests.decompression_bombs import PNG_MAGIC, png
 from tests.engine.conftest import opened, saved
-from tests.serving import SAMPLES
+from tests.running_server import SAMPLES
 
 WORDS = b"planted-words"
 PICTURE = Image.open(SAMPLES / "cat.png").convert("RGB").resize((60, 40))

@@ -12,7 +12,7 @@ from imgserver.engine.render import render
 from imgserver.engine.vips import open_engine
 from imgserver.errors import ImageOverLimit
 from imgserver.plan.plan import Fit, Plan, Px, Turn
-from tests import bombs
+from tests import decompression_bombs
 
 
 def _limited(ceiling: int) -> None:
@@ -29,8 +29,8 @@ def _render(path: str) -> tuple[int, int]:
 def test_out_of_memory_is_a_refusal_and_the_worker_lives(tmp_path: Path, mega: int, fits: bool) -> None:
     """7,000 × 7,000 RGBA, interlaced: 196 MB at once. Never forked: this process may have used libvips."""
     large, small = tmp_path / "large.png", tmp_path / "small.png"
-    large.write_bytes(bombs.interlaced_png(7_000))
-    small.write_bytes(bombs.interlaced_png(300))
+    large.write_bytes(decompression_bombs.interlaced_png(7_000))
+    small.write_bytes(decompression_bombs.interlaced_png(300))
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=_limited, initargs=(mega << 20,)) as worker:
         if fits:

@@ -9,7 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from imgserver.plan.plan import Fit, Orient, Px
 from tests.engine.conftest import Renderer, opened, saved
-from tests.heics import heic
+from tests.heic_files import heic
 
 PLANTED = {
     "camera": b"PlantedCamera",

@@ -11,7 +11,7 @@ from imgserver.errors import BrokenImage, ImageOverLimit, UnsupportedImage
 from imgserver.plan.plan import BLACK, Crop, Fit, Flatten, Orient, Output, Plan, Px, Step, Terminal, Tone, Trim
 from tests.engine.conftest import difference, opened, saved
 from tests.engine.test_lossless_strip import PLAIN, WORDS, exif
-from tests.serving import SAMPLES
+from tests.running_server import SAMPLES
 
 DOGS = Image.open(SAMPLES / "dogs.jpg").convert("RGB").resize((514, 772))
 # Encoded anew at the usual quality each becomes larger.

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from imgserver.rendering.worker_pool import Workers, WorkerSettings
-from tests.faults import deeds
+from tests.faults import actions
 
 
 async def until(fact: Callable[[], bool], *, seconds: float = 5.0) -> None:
@@ -30,7 +30,7 @@ def is_alive(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def running(work=deeds.perform, opener=deeds.opener, on_event=lambda event: None, **settings):
+async def running(work=actions.perform, opener=actions.opener, on_event=lambda event: None, **settings):
     workers = Workers(WorkerSettings(**{"count": 2, **settings}), work=work, opener=opener, on_event=on_event)
     await workers.start()
     try:
@@ -48,7 +48,7 @@ async def workers():
 
 async def do(workers: Workers, deed: str, argument: object = "", *, seconds: float = 10.0, key: str = "") -> str:
     """What the worker says to a deed."""
-    job = deeds.job(deed, argument)
+    job = actions.job(deed, argument)
     result = await workers.render(job, deadline=time.monotonic() + seconds, key=key or job.path)
     return result.body.decode()
 

@@ -6,17 +6,17 @@ import time
 from pathlib import Path
 
 from imgserver.rendering.worker_pool import Workers, WorkerSettings
-from tests.faults import deeds
+from tests.faults import actions
 
 
 async def serve(folder: Path) -> None:
-    workers = Workers(WorkerSettings(count=2), work=deeds.perform, opener=deeds.opener)
+    workers = Workers(WorkerSettings(count=2), work=actions.perform, opener=actions.opener)
     await workers.start()
     await workers.until_whole()
     deadline = time.monotonic() + 600
     mark = folder / "busy"
     tasks = [
-        asyncio.ensure_future(workers.render(deeds.job(deed, argument), deadline=deadline, key=deed))
+        asyncio.ensure_future(workers.render(actions.job(deed, argument), deadline=deadline, key=deed))
         for deed, argument in (("nap", f"500,{mark}"), ("stop", ""))
     ]
     while not (mark.exists() and mark.read_text()):

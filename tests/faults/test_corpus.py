@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
-from tests import bombs, corpus
-from tests.heics import heic
-from tests.serving import Answer, ServerProcess, serving
+from tests import corpus, decompression_bombs
+from tests.heic_files import heic
+from tests.running_server import Answer, ServerProcess, serving
 
 ANSWERED = {200, 404, 413, 415, 422}
 AT_ONCE = 8
@@ -75,10 +75,10 @@ def peak_rss(pid: int) -> int:
 
 def made() -> Pictures:
     """Bombs, strangers, and cuts, flips and polyglots of a picture in each format."""
-    found = {f"bomb__{name}": body for name, body, _ in bombs.refused()}
-    found |= {f"stranger__{name}.jpg": body for name, body in bombs.STRANGERS.items()}
-    found["bomb__interlaced.png"] = bombs.interlaced_png(6_300)
-    found["bomb__text.png"] = bombs.text_png()
+    found = {f"bomb__{name}": body for name, body, _ in decompression_bombs.refused()}
+    found |= {f"stranger__{name}.jpg": body for name, body in decompression_bombs.STRANGERS.items()}
+    found["bomb__interlaced.png"] = decompression_bombs.interlaced_png(6_300)
+    found["bomb__text.png"] = decompression_bombs.text_png()
     found["odd__empty.jpg"] = b""
     found["odd__page.png"] = b"<!doctype html><script>alert(1)</script>"
     found["odd__pdf.jpg"] = b"%PDF-1.7\n" + zlib.compress(bytes(1000))

@@ -3,7 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.serving import Answer, ServerProcess, await_that, serving
+from tests.running_server import Answer, ServerProcess, serving, wait_until
 
 BROWSER = {"Accept": "image/avif,image/webp,*/*"}
 
@@ -24,7 +24,7 @@ def test_degraded_answers_are_short_lived_and_give_way_to_the_right_ones():
         cheaper = [(target, answer) for target, answer in asked if answer.status == 200 and is_degraded(answer)]
         assert cheaper, [answer.headers["Cache-Status"] for _, answer in asked]
         target, degraded = cheaper[-1]
-        await_that(lambda: server.metric("imgserver_queue_jobs", queue="render", state="running") == 0, "it is calm")
+        wait_until(lambda: server.metric("imgserver_queue_jobs", queue="render", state="running") == 0, "it is calm")
         after = server.ask(target, headers=BROWSER)
         counted = sum(server.metric("imgserver_degraded_total", step=step) for step in ("effort", "format", "plain"))
 

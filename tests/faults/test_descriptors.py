@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from tests.serving import await_that, serving
+from tests.running_server import serving, wait_until
 
 LIMIT = 64
 
@@ -20,11 +20,11 @@ def test_a_server_without_descriptors_refuses_at_once_serves_hits_and_recovers()
         serving(workers_count=1, under=("prlimit", f"--nofile={LIMIT}"), disk_limit_bytes=0) as server,
         ExitStack() as held,
     ):
-        await_that(lambda: len(server.workers()) == 2, "all workers are up")
+        wait_until(lambda: len(server.workers()) == 2, "all workers are up")
         assert server.ask("/img/w_50/cat.png").status == 200
         process = psutil.Process(server.process.pid)
         mine, *others = (connected(held, server.port) for _ in range(2 * LIMIT))
-        await_that(lambda: process.num_fds() == LIMIT, "no descriptor is left")
+        wait_until(lambda: process.num_fds() == LIMIT, "no descriptor is left")
 
         assert [server.send(get(50), patience=1) for _ in range(5)] == [b""] * 5
         assert answer_to(mine, get(51)).startswith(b"HTTP/1.1 503 ")
@@ -36,7 +36,7 @@ def test_a_server_without_descriptors_refuses_at_once_serves_hits_and_recovers()
         assert sum(process.cpu_times()[:2]) - used < 0.1
         for other in others:
             other.close()
-        await_that(lambda: answer_to(mine, get(52)).startswith(b"HTTP/1.1 200 "), "pictures again")
+        wait_until(lambda: answer_to(mine, get(52)).startswith(b"HTTP/1.1 200 "), "pictures again")
         assert len(server.log.read_text().splitlines()) < 20
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgserver.cache.disk_store import TEMPORARY
-from tests.serving import Answer, ServerProcess, await_that, serving
+from tests.running_server import Answer, ServerProcess, serving, wait_until
 
 FORMATS = ("jpg", "webp", "png", "avif", "gif", "tiff")
 
@@ -61,12 +61,12 @@ def own_with_log(disk) -> Iterator[ServerProcess]:
 def test_a_full_disk_costs_no_request_and_is_written_again_when_it_has_room(own_with_log, disk):
     own = own_with_log
     own.ask("/img/w_50/cat.png")
-    await_that(lambda: records(disk) == 1, "it is on disk")
+    wait_until(lambda: records(disk) == 1, "it is on disk")
     filler = fill(disk)
     answers = ask_for_all(own)
     kept = own.ask("/img/w_50/cat.png")
 
-    await_that(lambda: own.ask("/img/w_53/cat.png").status == 200 and state(own) == "degraded", "health tells it")
+    wait_until(lambda: own.ask("/img/w_53/cat.png").status == 200 and state(own) == "degraded", "health tells it")
 
     assert {answer.status for answer in answers} == {200}
     assert kept.cache_status == "imgserver; hit"
@@ -74,13 +74,13 @@ def test_a_full_disk_costs_no_request_and_is_written_again_when_it_has_room(own_
     assert own.metric("imgserver_cache_dropped_writes_total", tier="disk", reason="paused") >= 1
     filler.unlink()
     numbers = iter(range(100, 1000))
-    await_that(lambda: own.ask(f"/img/w_{next(numbers)}/cat.png").status == 200 and records(disk) > 1, "it is written")
-    await_that(lambda: state(own) == "ok", "health tells that, too")
+    wait_until(lambda: own.ask(f"/img/w_{next(numbers)}/cat.png").status == 200 and records(disk) > 1, "it is written")
+    wait_until(lambda: state(own) == "ok", "health tells that, too")
 
 
 def test_a_disk_that_may_only_be_read_is_read_and_costs_no_request(own, disk):
     own.ask("/img/w_50/cat.png")
-    await_that(lambda: records(disk) == 1, "it is on disk")
+    wait_until(lambda: records(disk) == 1, "it is on disk")
     remount(disk, "ro")
     answers = ask_for_all(own)
     kept = own.ask("/img/w_50/cat.png")
@@ -91,13 +91,13 @@ def test_a_disk_that_may_only_be_read_is_read_and_costs_no_request(own, disk):
 
 
 def test_workers_that_die_while_nothing_can_be_written_come_back_afterwards(own, disk):
-    await_that(lambda: len(own.workers()) == 3, "all workers are up")
+    wait_until(lambda: len(own.workers()) == 3, "all workers are up")
     remount(disk, "ro")
     for worker in own.workers():
         worker.kill()
-    await_that(lambda: own.ask("/readyz").status == 503, "no worker is left")
+    wait_until(lambda: own.ask("/readyz").status == 503, "no worker is left")
     refused = own.ask("/img/w_51/cat.png")
     remount(disk, "rw")
 
     assert (refused.status, own.ask("/livez").status) == (503, 200)
-    await_that(lambda: own.ask("/img/w_52/cat.png").status == 200, "pictures again", seconds=15)
+    wait_until(lambda: own.ask("/img/w_52/cat.png").status == 200, "pictures again", seconds=15)

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from tests.far_origin import far_origin, photo, trickled
 from tests.faults.test_disk_full import fill
-from tests.serving import SAMPLES, await_that, serving
+from tests.running_server import SAMPLES, serving, wait_until
 from tests.sources.origin_server import OriginServer, body
+from tests.threaded_origin import far_origin, photo, trickled
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def test_a_full_disk_under_the_spool_refuses_new_far_originals_alone(origin, dis
 
         assert [first, *small, *local, kept] == [200] * 9
         assert (large.status, large.json()["reason"], large.headers["Cache-Control"]) == (503, "disk", "no-store")
-        await_that(lambda: server.ask("/img/w_20/shop/large.png").status == 200, "there is room again")
-        await_that(lambda: "The spool of shop cannot be used" in server.log.read_text(), "it is in the log")
+        wait_until(lambda: server.ask("/img/w_20/shop/large.png").status == 200, "there is room again")
+        wait_until(lambda: "The spool of shop cannot be used" in server.log.read_text(), "it is in the log")
 
 
 def test_slow_origins_take_a_bounded_number_of_descriptors_and_give_them_back(origin):
@@ -48,15 +48,15 @@ def test_slow_origins_take_a_bounded_number_of_descriptors_and_give_them_back(or
     with serving(**settings(origin), **times) as server:
         server.ask("/img/w_20/shop/0.jpg")
         process = psutil.Process(server.process.pid)
-        await_that(lambda: len(server.workers()) == 2, "all workers are up")
+        wait_until(lambda: len(server.workers()) == 2, "all workers are up")
         before = process.num_fds()
         with ThreadPoolExecutor(60) as pool:
             asked = [pool.submit(server.ask, f"/img/w_20/shop/slow/{number}.jpg") for number in range(60)]
-            await_that(lambda: server.metric("imgserver_spool_waiting", source="shop") == 60, "all wait")
+            wait_until(lambda: server.metric("imgserver_spool_waiting", source="shop") == 60, "all wait")
             most = process.num_fds()
             answers = [one.result() for one in asked]
 
         assert {one.status for one in answers} == {504}
         # Each of the 60 has its own connection; each of the 20 downloads a socket and a file.
         assert most <= before + 60 + 2 * 20 + 5
-        await_that(lambda: process.num_fds() <= before + 1, "all are given back")
+        wait_until(lambda: process.num_fds() <= before + 1, "all are given back")

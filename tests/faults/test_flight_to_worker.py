@@ -12,7 +12,7 @@ from imgserver.errors import DeadlineExceeded
 from imgserver.rendering.admission import Admission, AdmissionSettings
 from imgserver.rendering.cost import Cost
 from imgserver.runtime.single_flight import Flights
-from tests.faults import deeds
+from tests.faults import actions
 from tests.faults.conftest import is_alive, running, until
 
 
@@ -28,7 +28,7 @@ class Way:
         async def make() -> str:
             with self.admission.enter() as ticket:
                 async with ticket.slot(Cost(0.01, decoded_bytes)):
-                    job = deeds.job(deed, argument)
+                    job = actions.job(deed, argument)
                     result = await self.workers.render(job, deadline=ticket.deadline, key=key or job.path)
                     return result.body.decode()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests import bombs
-from tests.heics import heic
-from tests.serving import SAMPLES, ServerProcess, await_that, serving
+from tests import decompression_bombs
+from tests.heic_files import heic
+from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 GOOD = {200, 400, 415, 422}
 
@@ -19,10 +19,10 @@ GOOD = {200, 400, 415, 422}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("hostile")
-    for number, (name, data, _) in enumerate(bombs.refused()):
+    for number, (name, data, _) in enumerate(decompression_bombs.refused()):
         (root / f"bomb_{number}_{name}".replace(" ", "_").replace("/", "_")).write_bytes(data)
-    (root / "interlaced.png").write_bytes(bombs.interlaced_png(7_000))
-    (root / "text_chunk.png").write_bytes(bombs.text_png())
+    (root / "interlaced.png").write_bytes(decompression_bombs.interlaced_png(7_000))
+    (root / "text_chunk.png").write_bytes(decompression_bombs.text_png())
     jpg, png = (SAMPLES / "dogs.jpg").read_bytes(), (SAMPLES / "cat.png").read_bytes()
     odd = {
         "empty.jpg": b"",
@@ -100,7 +100,7 @@ def test_without_the_extra_a_heic_is_refused_with_a_word_about_it(tmp_path: Path
         assert server.ask("/").body.count(b"phone.heic") == 0
 
 
-BOMBS = {name: body for name, body, _ in bombs.refused()}
+BOMBS = {name: body for name, body, _ in decompression_bombs.refused()}
 PROMPT_SECONDS = 0.2
 RSS_BYTES = 128 << 20
 # As good as it gets on a machine that others use: each try is another file, so that no refusal is remembered.
@@ -114,8 +114,8 @@ def quiet(tmp_path_factory) -> Iterator[ServerProcess]:
     for number, body in enumerate(BOMBS.values()):
         for attempt in range(TRIES):
             (root / f"bomb_{number}_{attempt}").write_bytes(body)
-    (root / "large.png").write_bytes(bombs.interlaced_png(7_000))
-    (root / "text.png").write_bytes(bombs.text_png())
+    (root / "large.png").write_bytes(decompression_bombs.interlaced_png(7_000))
+    (root / "text.png").write_bytes(decompression_bombs.text_png())
     shutil.copy(SAMPLES / "cat.png", root)
     with serving(root, workers_count=1, disk_limit_bytes=0) as running:
         running.ask("/img/w_100/cat.png")
@@ -146,7 +146,7 @@ def test_the_largest_that_is_allowed_is_shown_and_what_it_took_is_given_back(qui
 
     assert answer.status == 200
     assert peak_rss(quiet) < 512 << 20
-    await_that(lambda: all(one.memory_info().rss < 300 << 20 for one in quiet.workers()), "memory is given back")
+    wait_until(lambda: all(one.memory_info().rss < 300 << 20 for one in quiet.workers()), "memory is given back")
 
 
 def test_sixty_megabytes_of_text_are_not_in_the_answer(quiet: ServerProcess) -> None:
@@ -158,8 +158,8 @@ def test_sixty_megabytes_of_text_are_not_in_the_answer(quiet: ServerProcess) -> 
 
 
 def test_a_filter_without_end_is_killed_at_the_deadline_and_the_next_is_served(tmp_path: Path) -> None:
-    (tmp_path / "filter.svg").write_bytes(bombs.SVG_FILTER)
-    (tmp_path / "huge.svg").write_bytes(bombs.SVG_HUGE)
+    (tmp_path / "filter.svg").write_bytes(decompression_bombs.SVG_FILTER)
+    (tmp_path / "huge.svg").write_bytes(decompression_bombs.SVG_HUGE)
     with serving(tmp_path, workers_count=1, limits_svg=True, queue_deadline_seconds=1) as server:
         answer = server.ask("/img/w_100,f_png/filter.svg")
         restarts = server.image_health()["workers"]["restarts"]

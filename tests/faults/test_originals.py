@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
 OLD, NEW = SAMPLES / "dogs.jpg", SAMPLES / "autumn.jpg"
 
@@ -103,7 +103,7 @@ def changed_while_read(server: ServerProcess, folder: Path, deed) -> tuple[Answe
         worker.suspend()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(server.ask, f"/img/w_80/{path.name}")
-        await_that(lambda: server.image_health()["workers"]["busy"] == 1, "a stopped worker has it")
+        wait_until(lambda: server.image_health()["workers"]["busy"] == 1, "a stopped worker has it")
         deed(path)
         for worker in server.workers():
             worker.resume()
@@ -121,7 +121,7 @@ def test_a_kept_picture_follows_its_original(own, folder, deed, status):
     assert own.ask(f"/img/w_82/{path.name}").status == 200
     deed(path)
 
-    await_that(lambda: own.ask(f"/img/w_82/{path.name}").status != 200, "it is noticed", seconds=3)
+    wait_until(lambda: own.ask(f"/img/w_82/{path.name}").status != 200, "it is noticed", seconds=3)
     assert own.ask(f"/img/w_82/{path.name}").status == status
 
 
@@ -135,7 +135,7 @@ def test_a_file_that_may_not_be_read_is_told_as_absent(own, folder):
 def test_no_descriptor_is_left_after_all_of_it(own, folder):
     assert own.ask("/img/w_83/old.jpg").status == 200
 
-    await_that(lambda: not opened_below(folder, own.process.pid), "all originals are closed")
+    wait_until(lambda: not opened_below(folder, own.process.pid), "all originals are closed")
 
 
 def opened_below(folder: Path, pid: int) -> list[Path]:

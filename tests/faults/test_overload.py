@@ -9,8 +9,8 @@ from statistics import median
 import aiohttp
 
 from tests.faults.test_server import slow
-from tests.serving import ServerProcess, serving
-from tests.waiting import eventually
+from tests.polling import eventually
+from tests.running_server import ServerProcess, serving
 
 OVERLOAD_SECONDS = 4.0
 DEADLINE_SECONDS = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.redis_server import running
-from tests.serving import SAMPLES, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 KEY = "a key of sixteen characters"
 SETTINGS = {"workers_count": 2, "admin_key": KEY}
@@ -33,10 +33,10 @@ def test_no_tier_has_earlier_bytes_after_a_purge_during_their_render(photos, tmp
     disk, no_disk = {"disk_path": tmp_path / "disk"}, {"disk_limit_bytes": 0, "cache_memory_bytes": 0}
     with running(tmp_path) as redis:
         with serving(photos, redis_url=redis.url, **SETTINGS, **disk) as server:
-            await_that(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
+            wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
             news = all_purged_in_flight(server, photos, lambda: asked_at_once(server) == 2)
         with serving(photos, redis_url=redis.url, **SETTINGS, **no_disk) as server:
-            await_that(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
+            wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
             assert (bodies(server), hits(server, "redis")) == (news, len(WISHES))
     with serving(photos, **SETTINGS, **disk) as server:
         assert (bodies(server), hits(server, "disk")) == (news, len(WISHES))
@@ -68,12 +68,12 @@ def purged_in_flight(server: ServerProcess, photos: Path, name: str, both: Calla
         worker.suspend()
     with ThreadPoolExecutor(2) as pool:
         before = pool.submit(server.ask, target(name))
-        await_that(lambda: busy(server) == 1, "the old bytes are opened")
+        wait_until(lambda: busy(server) == 1, "the old bytes are opened")
         shutil.copy(SAMPLES / "autumn.jpg", photo.with_suffix(".new"))
         photo.with_suffix(".new").replace(photo)
         assert server.post("/api/admin/purge", WISHES[name], key=KEY).status == 200
         after = pool.submit(server.ask, target(name))
-        await_that(both, "both are in flight")
+        wait_until(both, "both are in flight")
         for worker in server.workers():
             worker.resume()
         answers = before.result(), after.result()

@@ -19,9 +19,9 @@ import pytest
 from imgserver.cache.record import Corrupt, decode, encode
 from imgserver.cache.redis.client import RedisSettings
 from tests.fault_proxy import FaultProxy, proxied
+from tests.polling import eventually
 from tests.redis_server import RedisServer, running
-from tests.serving import Answer, ServerProcess, serving
-from tests.waiting import eventually
+from tests.running_server import Answer, ServerProcess, serving
 
 TARGETS = [f"/img/w_{width}/cat.png" for width in range(100, 110)]  # 10 kB and more
 TIMEOUT_SECONDS = RedisSettings().timeout_seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.serving import SAMPLES, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 SLOW = "/img/w_3000,f_avif,q_60/{}/sunset.jpg"
 
@@ -48,12 +48,12 @@ def is_whole(server: ServerProcess) -> bool:
 def test_a_worker_killed_at_work_costs_at_most_its_own_request(own):
     pids = {worker.pid for worker in own.workers()}
     thread, seen = in_thread(own, slow(1))
-    await_that(lambda: busy(own) == 1, "a worker is busy")
+    wait_until(lambda: busy(own) == 1, "a worker is busy")
     working = max(own.workers(), key=lambda one: sum(one.cpu_times()[:2]))
     working.kill()
 
     assert own.ask("/img/w_90/cat.png").status == 200
-    await_that(lambda: is_whole(own), "the pool is whole again", seconds=3)
+    wait_until(lambda: is_whole(own), "the pool is whole again", seconds=3)
     thread.join()
     assert seen in ([200], [503])
     assert {worker.pid for worker in own.workers()} != pids
@@ -64,8 +64,8 @@ def test_all_workers_killed_again_and_again_come_back_each_time(own):
     for number in range(10):
         for worker in own.workers():
             worker.kill()
-        await_that(lambda: own.ask(f"/img/w_{100 + number}/cat.png").status == 200, "pictures again", seconds=5)  # noqa: B023
-    await_that(lambda: is_whole(own), "the pool is whole again", seconds=5)
+        wait_until(lambda: own.ask(f"/img/w_{100 + number}/cat.png").status == 200, "pictures again", seconds=5)  # noqa: B023
+    wait_until(lambda: is_whole(own), "the pool is whole again", seconds=5)
 
     assert own.ask("/readyz").status == 200
 
@@ -79,7 +79,7 @@ def test_a_stopped_worker_is_killed_at_the_deadline_and_only_its_request_fails(o
     assert answer.status == 504
     assert answer.headers["Cache-Control"] == "no-store"
     assert 4.7 <= time.monotonic() - begun <= 6.0
-    await_that(lambda: own.ask("/img/w_92/cat.png").status == 200, "pictures again", seconds=12)
+    wait_until(lambda: own.ask("/img/w_92/cat.png").status == 200, "pictures again", seconds=12)
 
 
 def test_a_poisonous_picture_is_set_aside_after_two_deaths(own):
@@ -124,7 +124,7 @@ def test_workers_that_cannot_start_make_the_server_unready_and_quick_to_refuse(t
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) >= 1
         assert answer.seconds < 1
-        await_that(lambda: "worker.start_failed" in happened(server), "the failure is logged")
+        wait_until(lambda: "worker.start_failed" in happened(server), "the failure is logged")
         assert happened(server).count("worker.start_failed") <= 4
 
 
@@ -137,7 +137,7 @@ def test_no_worker_outlives_a_killed_server(state):
     with serving(workers_count=2) as server:
         if state == "busy":
             in_thread_ignoring_errors(server, slow(70))
-            await_that(lambda: busy(server) == 1, "a worker is busy")
+            wait_until(lambda: busy(server) == 1, "a worker is busy")
         workers = server.workers()
         if state == "stopped":
             for worker in workers:
@@ -146,7 +146,7 @@ def test_no_worker_outlives_a_killed_server(state):
         server.process.wait()
 
         assert len(workers) == 3
-        await_that(lambda: not any(is_alive(worker) for worker in workers), "all workers are gone", seconds=1)
+        wait_until(lambda: not any(is_alive(worker) for worker in workers), "all workers are gone", seconds=1)
 
 
 def in_thread_ignoring_errors(server: ServerProcess, target: str) -> None:
@@ -170,8 +170,8 @@ def test_sigterm_finishes_what_was_accepted_and_exits_clean():
     with serving(workers_count=2) as server:
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(server.ask, slow(80 + number)) for number in range(4)]
-            await_that(lambda: busy(server) == 2, "both workers are busy")
-            await_that(lambda: server.image_health()["queue"]["waiting"] == 2, "the others wait")
+            wait_until(lambda: busy(server) == 2, "both workers are busy")
+            wait_until(lambda: server.image_health()["queue"]["waiting"] == 2, "the others wait")
             server.process.send_signal(signal.SIGTERM)
             answers = [one.result() for one in asked]
         code = server.process.wait(timeout=30)
@@ -184,7 +184,7 @@ def test_a_full_room_refuses_at_once_and_health_never_queues():
     with serving(workers_count=1, queue_room=2, queue_deadline_seconds=20) as server:
         with ThreadPoolExecutor(12) as pool:
             asked = [pool.submit(server.ask, slow(100 + number)) for number in range(10)]
-            await_that(lambda: busy(server) == 1, "the worker is busy")
+            wait_until(lambda: busy(server) == 1, "the worker is busy")
             health = [server.ask(path).seconds for path in ("/livez", "/api/health", "/api/image/health", "/metrics")]
             answers = [one.result() for one in asked]
         refused = [answer for answer in answers if answer.status == 503]
@@ -199,14 +199,14 @@ def test_a_full_room_refuses_at_once_and_health_never_queues():
 def test_a_picture_nobody_waits_for_any_more_is_not_made(own):
     """Both workers are busy; a client that leaves the queue takes its render with it."""
     threads = [in_thread(own, slow(200 + number))[0] for number in range(2)]
-    await_that(lambda: busy(own) == 2, "both workers are busy")
+    wait_until(lambda: busy(own) == 2, "both workers are busy")
     command = [sys.executable, "-c", f"import urllib.request as u; u.urlopen('http://127.0.0.1:{own.port}{slow(210)}')"]
     leaver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    await_that(lambda: own.image_health()["queue"]["waiting"] == 1, "the third waits")
+    wait_until(lambda: own.image_health()["queue"]["waiting"] == 1, "the third waits")
     leaver.kill()
     leaver.wait()
 
-    await_that(lambda: own.image_health()["queue"]["waiting"] == 0, "its place is free again", seconds=2)
+    wait_until(lambda: own.image_health()["queue"]["waiting"] == 0, "its place is free again", seconds=2)
     for thread in threads:
         thread.join()
     assert own.metric("imgserver_lookups_total", outcome="left") == 1
@@ -222,7 +222,7 @@ def test_descriptors_and_memory_are_back_after_a_storm_of_errors(own):
         statuses = {answer.status for answer in pool.map(own.ask, targets)}
 
     assert statuses == {200, 400, 404, 415}
-    await_that(lambda: process.num_fds() <= before + 2, "descriptors are given back")
+    wait_until(lambda: process.num_fds() <= before + 2, "descriptors are given back")
 
 
 def test_a_replaced_truncated_or_deleted_photograph_is_told_as_it_is(tmp_path):
@@ -231,13 +231,13 @@ def test_a_replaced_truncated_or_deleted_photograph_is_told_as_it_is(tmp_path):
     with serving(tmp_path, workers_count=1) as server:
         first = server.ask("/img/w_200/a.jpg")
         replace(target, (SAMPLES / "autumn.jpg").read_bytes())
-        await_that(
+        wait_until(
             lambda: server.ask("/img/w_200/a.jpg").headers["ETag"] != first.headers["ETag"], "the new one", seconds=3
         )
         replace(target, (SAMPLES / "autumn.jpg").read_bytes()[:300_000])
-        await_that(lambda: server.ask("/img/w_200/a.jpg").status == 422, "truncated is refused", seconds=3)
+        wait_until(lambda: server.ask("/img/w_200/a.jpg").status == 422, "truncated is refused", seconds=3)
         target.unlink()
-        await_that(lambda: server.ask("/img/w_200/a.jpg").status == 404, "gone is gone", seconds=3)
+        wait_until(lambda: server.ask("/img/w_200/a.jpg").status == 404, "gone is gone", seconds=3)
 
 
 def replace(path: Path, data: bytes) -> None:

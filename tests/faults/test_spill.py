@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import bombs
-from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
+from tests import decompression_bombs
+from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
 LARGE = "/img/w_60,f_gif/large.gif"
 SMALL = "/img/w_60,f_gif/small.gif"
@@ -20,8 +20,8 @@ SMALL = "/img/w_60,f_gif/small.gif"
 def animations(tmp_path_factory) -> Path:
     """147 and 6 MB of pixels."""
     folder = tmp_path_factory.mktemp("animations")
-    (folder / "large.gif").write_bytes(bombs.many_frames_gif(frames=49))
-    (folder / "small.gif").write_bytes(bombs.many_frames_gif(frames=2))
+    (folder / "large.gif").write_bytes(decompression_bombs.many_frames_gif(frames=49))
+    (folder / "small.gif").write_bytes(decompression_bombs.many_frames_gif(frames=2))
     (folder / "cat.png").write_bytes((SAMPLES / "cat.png").read_bytes())
     return folder
 
@@ -51,7 +51,7 @@ def test_without_room_the_server_is_to_blame_and_not_the_picture(disk, animation
         assert int(refused.headers["Retry-After"]) > 0
         assert others == [200, 200]
         filler.unlink()
-        await_that(lambda: server.ask(LARGE).status == 200, "it is made once there is room")
+        wait_until(lambda: server.ask(LARGE).status == 200, "it is made once there is room")
         assert server.image_health()["workers"]["restarts"]["crash"] == 0
         assert files_in(disk) == []
     assert list(disk.iterdir()) == []
@@ -60,7 +60,7 @@ def test_without_room_the_server_is_to_blame_and_not_the_picture(disk, animation
 def test_of_a_decode_that_was_killed_nothing_remains(disk, animations):
     with own_in(disk, animations, queue_deadline_seconds=1) as server:
         assert caught_spilling(server, disk).status == 504
-        await_that(lambda: files_in(disk) == [], "what the killed worker had written is gone")
+        wait_until(lambda: files_in(disk) == [], "what the killed worker had written is gone")
     assert list(disk.iterdir()) == []
 
 

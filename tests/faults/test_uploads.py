@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.serving import SAMPLES, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 PATH = "/api/image/optimize"
 MIB = 1 << 20
@@ -62,7 +62,7 @@ class Upload:
         return sent
 
     def status(self) -> int:
-        await_that(lambda: b"\r\n" in self._answer, "the server answers")
+        wait_until(lambda: b"\r\n" in self._answer, "the server answers")
         return int(self._answer.split(b" ", 2)[1])
 
     def answer(self) -> bytes:
@@ -132,7 +132,7 @@ def attacked(server: ServerProcess, scratch: Path, fields: tuple[str, ...], piec
         upload.close()
 
     assert peak(server) - before < RSS_BYTES
-    await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+    wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
     assert server.ask("/livez").status == 200
     return upload
 
@@ -161,7 +161,7 @@ def test_an_undeclared_gigabyte_is_refused_at_the_limit(server, scratch, content
     assert status == 413
     assert sent < 64 * MIB
     assert peak(server) - before < RSS_BYTES
-    await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+    wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
 
 
 def test_ten_thousand_parts_are_too_many(server, scratch):
@@ -263,9 +263,9 @@ def test_who_leaves_in_the_middle_leaves_nothing(server, scratch, form):
         fields = (f"Content-Type: {FORM if form else 'image/jpeg'}", f"Content-Length: {len(data) + 1000}")
         upload = Upload(server, *fields)
         upload.send((part() * form + data[:300_000],))
-        await_that(lambda: server.metric("imgserver_upload_space_bytes") > 0, "the upload has begun")
+        wait_until(lambda: server.metric("imgserver_upload_space_bytes") > 0, "the upload has begun")
         upload.close()
-        await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+        wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
 
     assert peak(server) - before < RSS_BYTES
     assert server.metric("imgserver_uploads_total", result="left") - left == 10
@@ -278,13 +278,13 @@ def test_who_leaves_while_it_is_rendered_leaves_nothing(server, scratch):
     try:
         upload = Upload(server, "Content-Type: image/jpeg", f"Content-Length: {len(data)}")
         upload.send((data,))
-        await_that(lambda: server.image_health()["workers"]["busy"] == 1, "a worker has it")
+        wait_until(lambda: server.image_health()["workers"]["busy"] == 1, "a worker has it")
         upload.close()
-        await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+        wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
     finally:
         for one in server.workers():
             one.resume()
-    await_that(lambda: server.image_health()["workers"]["idle"] == 1, "the worker is back")
+    wait_until(lambda: server.image_health()["workers"]["idle"] == 1, "the worker is back")
 
 
 def test_a_pause_is_the_end(server, scratch):
@@ -311,14 +311,14 @@ def test_a_trickle_has_an_end(server, scratch):
 
     assert status == 408
     assert 2.5 < upload.seconds < 5
-    await_that(lambda: is_clean(server, scratch), "everything of the upload is gone")
+    wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
 
 
 def test_nothing_is_left_of_a_server_that_was_killed(tmp_path):
     with serving(workers_count=1, uploads_path=tmp_path, disk_limit_bytes=0) as server:
         upload = Upload(server, "Content-Type: image/jpeg", "Content-Length: 5000000")
         upload.send((b"\xff\xd8\xff" + bytes(2_000_000),))
-        await_that(lambda: server.metric("imgserver_upload_space_bytes") > 1_000_000, "half of it is there")
+        wait_until(lambda: server.metric("imgserver_upload_space_bytes") > 1_000_000, "half of it is there")
         server.process.kill()
         server.process.wait()
         upload.close()
@@ -336,7 +336,7 @@ def test_what_kills_workers_is_set_aside_by_its_bytes(server):
     asking.start()
     seen: dict[int, float] = {}
     for _ in range(2):
-        await_that(lambda: answers or hard_at_work(server, seen), "a worker is at it", seconds=30)
+        wait_until(lambda: answers or hard_at_work(server, seen), "a worker is at it", seconds=30)
         assert not answers
         # A crash, which is the picture's fault; a SIGKILL may be anybody's.
         hard_at_work(server, seen)[0].send_signal(signal.SIGSEGV)

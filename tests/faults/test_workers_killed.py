@@ -17,7 +17,7 @@ from imgserver.errors import Quarantined, WorkerLost
 from imgserver.rendering.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
 from imgserver.rendering.worker_process import Worker
 from imgserver.runtime.single_flight import Flights
-from tests.faults import deeds
+from tests.faults import actions
 from tests.faults.conftest import do, running, until, whole_again
 
 # Figures: pytest --log-cli-level=INFO
@@ -115,10 +115,12 @@ async def test_an_idle_worker_killed_is_noticed_and_replaced(workers):
 def test_a_task_handed_to_a_worker_that_is_being_buried_breaks():
     """Cancelled instead, it would be answered as a fault of ours."""
     for _ in range(5):
-        worker = Worker(0, settings=ChildSettings(os.getpid(), 1024 * MIB, 0), opener=deeds.opener, work=deeds.perform)
+        worker = Worker(
+            0, settings=ChildSettings(os.getpid(), 1024 * MIB, 0), opener=actions.opener, work=actions.perform
+        )
         worker.start().result(timeout=30)
         worker.kill("crash")
-        future = worker.submit(deeds.job("fine"), seconds=10)
+        future = worker.submit(actions.job("fine"), seconds=10)
         worker.bury()
 
         assert isinstance(future.exception(timeout=10), BrokenExecutor)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from imgserver.errors import DeadlineExceeded, ImageOverLimit, Quarantined, ServerFault
-from tests.faults import deeds
+from tests.faults import actions
 from tests.faults.conftest import do, is_alive, running, until, whole_again
 
 
@@ -120,11 +120,11 @@ async def test_no_more_than_the_slots_work_at_once(workers):
 
 
 async def test_an_answer_that_cannot_be_read_costs_the_worker_not_the_pool():
-    async with running(work=deeds.perform_raw) as workers:
+    async with running(work=actions.perform_raw) as workers:
         with pytest.raises(Quarantined):
-            await workers.render(deeds.job("answer_unreadably"), deadline=time.monotonic() + 5, key="odd")
+            await workers.render(actions.job("answer_unreadably"), deadline=time.monotonic() + 5, key="odd")
         await workers.until_whole()
-        await workers.render(deeds.job("fine"), deadline=time.monotonic() + 5, key="even")
+        await workers.render(actions.job("fine"), deadline=time.monotonic() + 5, key="even")
 
 
 async def test_foreign_errors_arrive_as_ours_and_the_worker_lives(workers):

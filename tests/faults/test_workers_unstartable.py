@@ -8,11 +8,11 @@ from itertools import pairwise
 import pytest
 
 from imgserver.errors import Quarantined, Unavailable
-from tests.faults import deeds
+from tests.faults import actions
 from tests.faults.conftest import do, running, until
 
 
-@pytest.mark.parametrize("opener", [deeds.broken_opener, deeds.dying_opener])
+@pytest.mark.parametrize("opener", [actions.broken_opener, actions.dying_opener])
 async def test_failing_starts_are_spaced_and_renders_refused_at_once(opener):
     attempts = []
 
@@ -37,13 +37,13 @@ async def test_failing_starts_are_spaced_and_renders_refused_at_once(opener):
 
 async def test_the_reason_of_a_failed_start_is_told():
     events = []
-    async with running(opener=deeds.broken_opener, on_event=events.append):
+    async with running(opener=actions.broken_opener, on_event=events.append):
         assert any("libvips.so.42" in event.detail for event in events if event.kind == "start_failed")
 
 
 async def test_workers_come_up_when_the_fault_is_gone(tmp_path):
     mark = tmp_path / "mark"
-    async with running(opener=partial(deeds.opener_when, str(mark))) as workers:
+    async with running(opener=partial(actions.opener_when, str(mark))) as workers:
         assert not workers.ready
         mark.touch()
         async with asyncio.timeout(5):
@@ -56,7 +56,7 @@ async def test_workers_come_up_when_the_fault_is_gone(tmp_path):
 async def test_renders_waiting_for_a_start_that_fails_are_refused(tmp_path):
     mark = tmp_path / "mark"
     mark.touch()
-    async with running(opener=partial(deeds.opener_when, str(mark))) as workers:
+    async with running(opener=partial(actions.opener_when, str(mark))) as workers:
         await workers.until_whole()
         mark.unlink()
         for key in "ab":

@@ -28,8 +28,8 @@ def urls() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
 
 
 def forms() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
-    from tests.forms import form, picture
     from tests.fuzz.intake import Place, cut, meaning
+    from tests.multipart_forms import form, picture
 
     place = Place(Path(tempfile.mkdtemp()))
 
@@ -46,7 +46,7 @@ def forms() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
 
 def rules() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
     from imgserver.settings.policy_file import BadPolicy, load
-    from tests.serving import ROOT
+    from tests.running_server import ROOT
 
     file = Path(tempfile.mkdtemp()) / "rules"
     return lambda text: _loaded(file, text, load, BadPolicy), [(ROOT / "config" / "security.yaml").read_bytes()]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgserver.plan.sniffing import HEAD_BYTES, UNKNOWN, Sniffed, sniff
-from tests import bombs
-from tests.serving import SAMPLES
+from tests import decompression_bombs
+from tests.running_server import SAMPLES
 
 
 def saved(name: str, **options: Any) -> bytes:
@@ -63,9 +63,9 @@ def test_real_photographs_tell_their_size(path: Path) -> None:
         assert (found.width, found.height) == image.size
 
 
-@pytest.mark.parametrize("name", [name for name in bombs.STRANGERS if "svg" not in name])
+@pytest.mark.parametrize("name", [name for name in decompression_bombs.STRANGERS if "svg" not in name])
 def test_strangers_are_unknown(name: str) -> None:
-    assert sniff(bombs.STRANGERS[name]) == UNKNOWN
+    assert sniff(decompression_bombs.STRANGERS[name]) == UNKNOWN
 
 
 MAGICS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\0\0\0\0WEBP", b"II*\0", b"MM\0*", b"<svg "]

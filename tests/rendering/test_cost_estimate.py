@@ -4,8 +4,8 @@ from imgserver.engine.job import Limits, Quality
 from imgserver.plan.plan import Fit, Output, Plan, Px, Terminal
 from imgserver.plan.sniffing import HEAD_BYTES
 from imgserver.rendering.cost import foresee
-from tests import bombs
-from tests.serving import SAMPLES
+from tests import decompression_bombs
+from tests.running_server import SAMPLES
 
 
 def foreseen(data: bytes, plan: Plan):
@@ -31,7 +31,7 @@ def test_avif_effort_is_foreseen_because_it_decides_the_cost():
 
 
 @pytest.mark.parametrize(
-    "bomb", [data for _, data, limit in bombs.refused() if "source" in limit and data[:3] != b"GIF"]
+    "bomb", [data for _, data, limit in decompression_bombs.refused() if "source" in limit and data[:3] != b"GIF"]
 )
 def test_a_bomb_costs_nothing_because_it_will_be_refused(bomb):
     work = foreseen(bomb, Plan())

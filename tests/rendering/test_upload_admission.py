@@ -5,7 +5,7 @@ import pytest
 from imgserver.errors import Overloaded, Unavailable
 from imgserver.rendering.upload_admission import Uploads, UploadSettings
 from imgserver.security.policy import UploadLimits
-from tests.waiting import eventually
+from tests.polling import eventually
 
 
 def uploads(**settings) -> Uploads:

@@ -13,7 +13,7 @@ import uvloop
 
 from imgserver.errors import BrokenImage, DeadlineExceeded, Unavailable
 from imgserver.rendering.worker_pool import Workers, WorkerSettings
-from tests.faults import deeds
+from tests.faults import actions
 from tests.faults.conftest import do, is_alive, running, until, whole_again, workers
 
 __all__ = ["workers"]
@@ -25,13 +25,13 @@ async def test_slots_and_a_spare_are_warm(workers):
     assert (statistics.idle, statistics.spare, statistics.busy, statistics.starting) == (2, 1, 0, 0)
     assert workers.ready
     assert workers.count == 2
-    assert workers.codecs == deeds.opener()
+    assert workers.codecs == actions.opener()
     assert all(rss > 1_000_000 for rss in statistics.rss_bytes.values())
     assert repr(workers) == "<Workers 0 starting, 3 idle, 0 busy; 2 slots, 0 restarts>"
 
 
 async def test_results_come_back_whole(workers):
-    result = await workers.render(deeds.job("large", 20), deadline=time.monotonic() + 10, key="large")
+    result = await workers.render(actions.job("large", 20), deadline=time.monotonic() + 10, key="large")
 
     assert len(result.body) == 20_000_000
 
@@ -191,11 +191,11 @@ def test_a_worker_loads_neither_the_servers_main_nor_its_libraries(tmp_path):
 
 PARENT = """
 import asyncio, sys
-from tests.faults import deeds
+from tests.faults import actions
 from tests.faults.conftest import do, running
 
 async def main():
-    async with running(opener=deeds.vips_opener) as workers:
+    async with running(opener=actions.vips_opener) as workers:
         assert "'pyvips'" in await do(workers, "look", "modules")
         assert workers.codecs.version
     assert not [name for name in sys.modules if "vips" in name.lower()]

@@ -12,7 +12,7 @@ from imgserver.settings.loader import BadSettings, load
 from imgserver.settings.policy_file import BadPolicy
 from imgserver.settings.policy_file import load as load_policy
 from imgserver.settings.schema import hints
-from tests.serving import ROOT
+from tests.running_server import ROOT
 
 SAMPLE = (ROOT / "config" / "imgserver.toml").read_bytes()
 RULES = (ROOT / "config" / "security.yaml").read_bytes()

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from imgserver.settings.loader import BadSettings, load
-from tests.serving import ROOT
+from tests.running_server import ROOT
 
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "originals.md").read_text(), re.MULTILINE | re.DOTALL)
 

@@ -25,6 +25,7 @@ from imgserver.sources import http
 from imgserver.sources.http import HttpOrigin
 from imgserver.sources.origin import Told, Validators
 from imgserver.sources.url_mapping import HttpSourceSettings, Named
+from tests.polling import eventually
 from tests.sources.origin_server import (
     BODY,
     Names,
@@ -40,7 +41,6 @@ from tests.sources.origin_server import (
     stalled,
     status,
 )
-from tests.waiting import eventually
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DATE = "Tue, 24 Nov 2026 06:00:00 GMT"

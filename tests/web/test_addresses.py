@@ -9,9 +9,9 @@ import pytest
 
 from imgserver.dialects.native.source_path import spell_remote
 from imgserver.security.signing import Key, Keyring
-from tests.far_origin import downloads, far_origin, photo
-from tests.serving import Answer, ServerProcess, await_that, serving
+from tests.running_server import Answer, ServerProcess, serving, wait_until
 from tests.sources.origin_server import OriginServer, body, redirect
+from tests.threaded_origin import downloads, far_origin, photo
 
 KEY, TIED = Key(bytes(range(32))), Key(bytes(range(100, 132)), frozenset({"photos"}))
 HOST = "127.0.0.80"
@@ -147,7 +147,7 @@ def test_a_link_that_ends_ends_for_its_copies_too(server, origin):
 
     assert first.status == 200
     assert 0 <= lifetime <= 3
-    await_that(lambda: server.ask(target).status == 410, "it has ended", seconds=6)
+    wait_until(lambda: server.ask(target).status == 410, "it has ended", seconds=6)
     assert server.ask(signed("/closed/d.jpg")).status == 200
 
 

@@ -1,7 +1,7 @@
 """The cache's series on a real server with all three tiers."""
 
 from tests.redis_server import running
-from tests.serving import ServerProcess, await_that, serving
+from tests.running_server import ServerProcess, serving, wait_until
 
 RESULTS = ("hit", "miss", "stale", "error", "bypass")
 
@@ -15,11 +15,11 @@ def test_look_ups_are_balanced_in_every_tier_also_while_redis_is_away(tmp_path):
     with running(tmp_path) as redis:
         settings = {"redis_url": redis.url, "disk_path": tmp_path / "cache", "cache_memory_item_bytes": 2_000}
         with serving(workers_count=1, **settings) as server:
-            await_that(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
+            wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
             for target in ("/img/w_10/cat.png", "/img/w_300/cat.png"):
                 for _ in range(3):
                     server.ask(target)
-                    await_that(lambda: server.image_health()["cache"]["writes"] == 0, "it is written")
+                    wait_until(lambda: server.image_health()["cache"]["writes"] == 0, "it is written")
             redis.kill()
             for width in range(20, 40):
                 server.ask(f"/img/w_{width}/cat.png")
@@ -38,9 +38,9 @@ def test_look_ups_are_balanced_in_every_tier_also_while_redis_is_away(tmp_path):
 
 def test_sizes_room_and_connections_are_told(tmp_path):
     with running(tmp_path) as redis, serving(workers_count=1, redis_url=redis.url) as server:
-        await_that(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
+        wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
         length = len(server.ask("/img/w_45/cat.png").body)
-        await_that(lambda: server.metric("imgserver_cache_disk_size_bytes") > 0, "the disk was looked at")
+        wait_until(lambda: server.metric("imgserver_cache_disk_size_bytes") > 0, "the disk was looked at")
         free, size = (server.metric(f"imgserver_cache_disk_{kind}_bytes") for kind in ("free", "size"))
 
         assert server.metric("imgserver_cache_value_bytes_count") == 1

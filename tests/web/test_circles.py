@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.serving import ServerProcess, await_that, serving
+from tests.running_server import ServerProcess, serving, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_an_address_of_another_server_is_fetched_but_not_what_that_would_fetch(i
         events = [event for event in inner.events() if event.get("target", "").endswith(":9/cat.png")]
         return {(event["status"], event["error"]) for event in events}
 
-    await_that(lambda: bool(seen()), "it is logged")
+    wait_until(lambda: bool(seen()), "it is logged")
     assert seen() == {(403, "source-denied")}
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.serving import ServerProcess, await_that, serving
+from tests.running_server import ServerProcess, serving, wait_until
 
 GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n"
 
@@ -55,11 +55,11 @@ def test_a_kept_connection_may_rest_longer_than_a_header_may_take(strict):
 def test_connections_beyond_the_bound_are_closed_at_once_and_come_back(strict):
     held = [socket.create_connection(("127.0.0.1", strict.port), timeout=5) for _ in range(8)]
     try:
-        await_that(lambda: strict.send(GET + b"\r\n", patience=0.2) == b"", "a newcomer is closed")
+        wait_until(lambda: strict.send(GET + b"\r\n", patience=0.2) == b"", "a newcomer is closed")
     finally:
         for connection in held:
             connection.close()
-    await_that(lambda: _answers(strict), "there is room again")
+    wait_until(lambda: _answers(strict), "there is room again")
 
 
 def _answers(server: ServerProcess) -> bool:

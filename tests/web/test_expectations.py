@@ -8,7 +8,7 @@ from aiohttp import StreamReader
 from aiohttp.test_utils import make_mocked_request
 
 from imgserver.web.admin import _wish
-from tests.serving import serving
+from tests.running_server import serving
 
 KEY = "planted-key-of-this-suite-0123456"
 

@@ -15,8 +15,8 @@ from imgserver.settings.schema import DefaultSource, HttpSettings, SecuritySetti
 from imgserver.web import app as composition
 from imgserver.web.app import AT_ONCE, GUARD, MOUNT, PICTURES, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
-from tests.serving import SAMPLES, await_that, serving
-from tests.waiting import eventually
+from tests.polling import eventually
+from tests.running_server import SAMPLES, serving, wait_until
 from tests.web.test_connections import MALFORMED
 
 PICTURE = "/img/w_40/cat.png"
@@ -265,7 +265,7 @@ def test_the_log_tells_whose_request_it_was(tmp_path):
         def remotes():
             return [event["remote"] for event in server.events() if event.get("target") == PICTURE]
 
-        await_that(lambda: len(remotes()) == 3, "the lines")
+        wait_until(lambda: len(remotes()) == 3, "the lines")
         assert remotes() == ["198.51.100.7"] * 3
 
 
@@ -318,7 +318,7 @@ def test_each_is_counted_and_logged_once(strict):
     def lines():
         return [one for one in strict.events() if re.fullmatch(r"hit-\d+|unmodified", one.get("request_id", ""))]
 
-    await_that(lambda: len(lines()) >= 21, "the lines")
+    wait_until(lambda: len(lines()) >= 21, "the lines")
     assert [line["request_id"] for line in lines()] == [*(f"hit-{number}" for number in range(20)), "unmodified"]
     hit, unmodified = lines()[0], lines()[-1]
     assert (hit["status"], hit["outcome"], hit["target"], hit["remote"]) == (200, "hit", PICTURE, "127.0.0.1")

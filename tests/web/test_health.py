@@ -12,7 +12,7 @@ from http.client import HTTPConnection
 import pytest
 
 from imgserver.observability import metrics
-from tests.serving import SAMPLES, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 
 def test_a_serving_process_is_alive_and_ready(server: ServerProcess):
@@ -35,7 +35,7 @@ def test_image_health_is_told_when_no_file_can_be_opened():
     with serving(workers_count=1) as server, closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as kept:
         kept.request("GET", "/livez")
         kept.getresponse().read()
-        await_that(lambda: server.image_health()["workers"]["spare"] == 1, "all workers are up")
+        wait_until(lambda: server.image_health()["workers"]["spare"] == 1, "all workers are up")
         _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
         kept.request("GET", "/api/image/health")

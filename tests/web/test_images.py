@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 from PIL import Image
 
-from tests.serving import SAMPLES, ServerProcess
+from tests.running_server import SAMPLES, ServerProcess
 
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 SAFARI_13 = "image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"

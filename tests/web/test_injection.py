@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from imgserver.dialects.native.options import OPTIONS
-from tests.serving import ServerProcess, serving
+from tests.running_server import ServerProcess, serving
 
 BREAK = "%0d%0aX-Evil:%201"
 BREAKS = ("%0d%0a", "%0a", "%0d", "%E2%80%A8", "%C2%85", "%0b", "%00", "%1b%5b31m")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter
 
-from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
 KEY = "a key of sixteen characters"
 PICTURE = "/img/w_50/cat.png"
@@ -144,7 +144,7 @@ def test_a_stale_answer_has_no_fault():
     asked = Asked(200, PICTURE)
     with serving(workers_count=1, disk_limit_bytes=0, cache_fresh_seconds=1, http_server_timing="true") as server:
         seen = [server.ask(PICTURE)]
-        await_that(lambda: seen.append(server.ask(PICTURE)) or "stale" in seen[-1].cache_status, "a stale one")
+        wait_until(lambda: seen.append(server.ask(PICTURE)) or "stale" in seen[-1].cache_status, "a stale one")
 
         assert lint(asked, seen[-1], server.port) == set()
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.forms import CONTENT_TYPE, form, picture
+from tests.multipart_forms import CONTENT_TYPE, form, picture
 from tests.redis_server import running
-from tests.serving import SAMPLES, ServerProcess, serving
+from tests.running_server import SAMPLES, ServerProcess, serving
 
 PICTURE = "/img/w_40/cat.png"
 PHOTO = (SAMPLES / "cat.png").read_bytes()

@@ -19,7 +19,7 @@ from imgserver.security.signing import Keyring, SigningSettings, read_key
 from imgserver.settings.loader import BadSettings
 from imgserver.settings.schema import Settings
 from imgserver.web.reload import Rereading
-from tests.serving import SAMPLES, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
 PHOTO = (SAMPLES / "cat.png").read_bytes()
@@ -89,7 +89,7 @@ class Load:
     def goes_on(self) -> None:
         """Until every client has begun and ended requests by the keys of now."""
         wanted = [asked + ANSWERS // len(self.asked) for asked in self.asked]
-        await_that(lambda: all(map(int.__ge__, self.asked, wanted)) or self._fails, "the load goes on", seconds=30)
+        wait_until(lambda: all(map(int.__ge__, self.asked, wanted)) or self._fails, "the load goes on", seconds=30)
 
     @property
     def _fails(self) -> bool:

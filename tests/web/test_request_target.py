@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from imgserver.security.signing import Key, Keyring
-from tests.serving import ServerProcess, serving
+from tests.running_server import ServerProcess, serving
 
 KEY = "a key of sixteen characters"
 SIGNER = bytes(range(32))

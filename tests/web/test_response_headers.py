@@ -26,7 +26,7 @@ from imgserver.web import problem
 from imgserver.web.images import ImageHandler
 from imgserver.web.request_cache import REMEMBERED_CHOICES
 from imgserver.web.response_headers import Wardrobe
-from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
 KEY = "a key of sixteen characters"
 GRACES = "stale-while-revalidate=86400, stale-if-error=86400"
@@ -242,14 +242,14 @@ def test_the_time_left_runs_down(server):
     server.ask("/img/w_406/coffee.png")
     first = status_of(server.ask("/img/w_406/coffee.png"))["ttl"]
 
-    await_that(lambda: status_of(server.ask("/img/w_406/coffee.png"))["ttl"] == first - 2, "two seconds less")
+    wait_until(lambda: status_of(server.ask("/img/w_406/coffee.png"))["ttl"] == first - 2, "two seconds less")
 
 
 @pytest.mark.parametrize("target", ["/img/w_141/cat.png", "/img/w_141/cat.png?v=1"])
 def test_a_stale_answer_is_nobodys_for_long(tmp_path, target):
     with serving(workers_count=1, disk_limit_bytes=0, cache_fresh_seconds=1, http_cdn_max_age_seconds=7200) as server:
         seen = [server.ask(target)]
-        await_that(lambda: seen.append(server.ask(target)) or "stale" in status_of(seen[-1]).values(), "a stale one")
+        wait_until(lambda: seen.append(server.ask(target)) or "stale" in status_of(seen[-1]).values(), "a stale one")
 
     status = status_of(seen[-1])
     assert (status["hit"], status["detail"]) == (True, "stale")
@@ -283,7 +283,7 @@ def test_the_tier_is_told_after_a_restart(tmp_path):
     settings = {"workers_count": 1, "disk_path": tmp_path, "http_server_timing": "true"}
     with serving(**settings) as server:
         server.ask("/img/w_122/cat.png")
-        await_that(lambda: server.metric("imgserver_cache_entries", tier="disk") == 1, "it is on disk")
+        wait_until(lambda: server.metric("imgserver_cache_entries", tier="disk") == 1, "it is on disk")
     with serving(**settings) as server:
         tiers = [status_of(server.ask("/img/w_122/cat.png"))["detail"] for _ in range(2)]
 
@@ -397,7 +397,7 @@ def test_a_repaired_file_is_seen_within_two_seconds(dressed, tmp_path_factory):
         assert {server.ask("/img/w_50/a.png").status for _ in range(5)} == {422}
         shutil.copy(SAMPLES / "cat.png", folder / "a.png")
 
-        await_that(lambda: server.ask("/img/w_50/a.png").status == 200, "the whole picture", seconds=2)
+        wait_until(lambda: server.ask("/img/w_50/a.png").status == 200, "the whole picture", seconds=2)
 
 
 @pytest.mark.parametrize(

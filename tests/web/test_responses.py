@@ -5,7 +5,7 @@ import re
 import pytest
 
 from imgserver.web.responses import spell
-from tests.serving import Answer, ServerProcess, serving
+from tests.running_server import Answer, ServerProcess, serving
 
 PICTURE = "/img/w_60,f_auto/cat.png"
 # Of one answer alone.

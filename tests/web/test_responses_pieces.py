@@ -3,7 +3,7 @@
 import pytest
 
 from imgserver.web.responses import PIECE_BYTES
-from tests.serving import ServerProcess
+from tests.running_server import ServerProcess
 
 LARGE = "/img/w_900,f_png/creek.jpg"
 

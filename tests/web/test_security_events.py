@@ -21,8 +21,8 @@ from imgserver.settings.schema import AdminSettings, HttpSettings, ServerSetting
 from imgserver.sources.config import Addresses
 from imgserver.web import security_events
 from imgserver.web.instrumentation import of_workers
-from tests import bombs
-from tests.serving import SAMPLES, ServerProcess, await_that, serving
+from tests import decompression_bombs
+from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 KEY = "planted-key-of-this-suite-0123456"
 Counts = dict[tuple[str, str], float]
@@ -45,10 +45,10 @@ def furnish(folder: Path) -> None:
     (folder / "beside.png").symlink_to(folder.parent / "root-beside.png")
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe.png")
-    (folder / "wide.png").write_bytes(bombs.wide_interlaced_png())
-    (folder / "zeros.png").write_bytes(bombs.zeros_png())
-    (folder / "frames.gif").write_bytes(bombs.many_frames_gif())
-    (folder / "drawing.png").write_bytes(bombs.SVG_HUGE)
+    (folder / "wide.png").write_bytes(decompression_bombs.wide_interlaced_png())
+    (folder / "zeros.png").write_bytes(decompression_bombs.zeros_png())
+    (folder / "frames.gif").write_bytes(decompression_bombs.many_frames_gif())
+    (folder / "drawing.png").write_bytes(decompression_bombs.SVG_HUGE)
     (folder / "script.png").write_bytes(b"%!PS-Adobe-3.0\n" + bytes(100))
 
 
@@ -91,7 +91,7 @@ def test_an_attack_is_exactly_its_event(attacked, method, target, status, event)
 
     assert answer.status == status
     assert {kind: after[kind] - before[kind] for kind in after if after[kind] != before[kind]} == {event: 1}
-    await_that(lambda: len(told(attacked)) > lines, "the event is written")
+    wait_until(lambda: len(told(attacked)) > lines, "the event is written")
     assert [(one["event"], one["reason"], one["remote"]) for one in told(attacked)[lines:]] == [
         (f"security.{event[0]}", event[1], "127.0.0.0/24")
     ]
@@ -104,8 +104,8 @@ def offered(data: bytes, query: str = "", kind: str = "image/png", key: str = KE
 
 UPLOADS = (
     ("no picture", offered(b"%!PS-Adobe-3.0\n" + bytes(100)), 415, ("upload_rejected", "unsupported-image")),
-    ("SVG", offered(bombs.SVG_HUGE), 415, ("upload_rejected", "unsupported-image")),
-    ("a bomb", offered(bombs.wide_interlaced_png()), 422, ("upload_rejected", "image-over-limit")),
+    ("SVG", offered(decompression_bombs.SVG_HUGE), 415, ("upload_rejected", "unsupported-image")),
+    ("a bomb", offered(decompression_bombs.wide_interlaced_png()), 422, ("upload_rejected", "image-over-limit")),
     ("no picture's type", offered(b"x", kind="text/plain"), 415, ("upload_rejected", "unsupported-image")),
     ("a huge result", offered(b"x", query="w=999999"), 400, ("upload_rejected", "bad-option")),
     ("a wrong key", offered(b"x", key="nobody.knows"), 401, ("auth_failed", "unknown_key")),
@@ -121,7 +121,7 @@ def test_an_upload_that_is_an_attack_is_exactly_one_event_with_the_requests_id(a
 
     assert answer.status == status
     assert {kind: after[kind] - before[kind] for kind in after if after[kind] != before[kind]} == {event: 1}
-    await_that(lambda: len(told(attacked)) > lines, "the event is written")
+    wait_until(lambda: len(told(attacked)) > lines, "the event is written")
     assert [(one["event"], one["reason"], one["request_id"], one["remote"]) for one in told(attacked)[lines:]] == [
         (f"security.{event[0]}", event[1], answer.headers["X-Request-Id"], "127.0.0.0/24")
     ]
@@ -144,7 +144,7 @@ FAR = [
 def test_an_address_that_is_refused_is_told_with_the_request_that_asked_for_it():
     with serving(workers_count=1, remote_allowed="http://localhost:1/", log_level="debug") as server:
         answers = [server.ask(target) for target, *_ in FAR]
-        await_that(lambda: len(told(server)) == len(FAR), "the events are written")
+        wait_until(lambda: len(told(server)) == len(FAR), "the events are written")
         events = told(server)
 
     assert [answer.status for answer in answers] == [status for _, status, *_ in FAR]

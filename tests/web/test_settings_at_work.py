@@ -17,7 +17,7 @@ from imgserver.settings.schema import ServerSettings
 from imgserver.web.auth import Door
 from imgserver.web.gallery import is_open
 from imgserver.web.health import _from_here_only
-from tests.serving import SAMPLES, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_draining_ends_in_its_time_though_a_request_hangs():
             worker.suspend()
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         connection.request("GET", "/img/w_60/cat.png")
-        await_that(lambda: server.image_health()["workers"]["busy"] == 1, "the worker is busy")
+        wait_until(lambda: server.image_health()["workers"]["busy"] == 1, "the worker is busy")
         server.process.send_signal(signal.SIGTERM)
 
         assert server.process.wait(timeout=10) == 0

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imgserver.security.signing import Key, Keyring
-from tests.serving import Answer, ServerProcess, await_that, serving
+from tests.running_server import Answer, ServerProcess, serving, wait_until
 
 OLD, NEW = Key(bytes(range(32))), Key(bytes(range(100, 132)))
 YEAR_2027 = 1_798_761_600
@@ -104,12 +104,12 @@ def audited(server: ServerProcess, target: str) -> dict[str, object]:
 
     def is_told() -> bool:
         asked = server.ask(target).headers["X-Request-Id"]
-        await_that(lambda: any(event.get("request_id") == asked for event in server.events()), "it is logged")
+        wait_until(lambda: any(event.get("request_id") == asked for event in server.events()), "it is logged")
         events = [event for event in server.events() if event.get("request_id") == asked]
         found.extend(event for event in events if event["event"].startswith("security."))
         return bool(found)
 
-    await_that(is_told, "it is audited")
+    wait_until(is_told, "it is audited")
     return found[-1]
 
 
@@ -139,7 +139,7 @@ def test_a_link_ends_at_its_second_also_for_those_who_have_its_picture(closed):
     assert first.status == 200
     age = re.fullmatch(r"max-age=(\d), stale-while-revalidate=0, stale-if-error=0", first.headers["Cache-Control"])
     assert age and int(age[1]) <= 2
-    await_that(lambda: closed.ask(target).status == 410, "the link is over")
+    wait_until(lambda: closed.ask(target).status == 410, "the link is over")
     assert time.time() >= ends
     assert code(closed.ask(target, headers=etag)) == code(closed.ask(target, "HEAD")) == (410, "expired")
     assert closed.ask(signed("w_45/coffee.png")).headers["Cache-Status"].startswith("imgserver; hit")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import psutil
 import pytest
 
-from tests.serving import SAMPLES, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 HEADER, BODY, READER = "slow header", "slow body", "slow reader"
 LARGE = "/img/f_png/large.png"
@@ -121,7 +121,7 @@ def test_five_hundred_slow_clients_are_cut_off_and_hurt_nobody(strict):
     assert taken[len(taken) * 99 // 100] < 0.5
     # 150 copies of the large picture would be a gigabyte.
     assert most < 400 << 20
-    await_that(lambda: strict.metric("imgserver_http_connections") <= 1, "all connections are gone")
+    wait_until(lambda: strict.metric("imgserver_http_connections") <= 1, "all connections are gone")
     assert strict.metric("imgserver_http_overdue_total", what="header") == 200
     assert strict.metric("imgserver_http_overdue_total", what="write") == 150
 
@@ -130,7 +130,7 @@ def test_a_reader_that_stops_is_cut_off_also_when_the_connection_was_to_be_close
     before = strict.metric("imgserver_http_overdue_total", what="write")
     with connect(strict) as connection:
         connection.sendall(f"GET {LARGE} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
-        await_that(lambda: strict.metric("imgserver_http_overdue_total", what="write") > before, "it is cut off")
+        wait_until(lambda: strict.metric("imgserver_http_overdue_total", what="write") > before, "it is cut off")
         connection.settimeout(5)
         with pytest.raises(ConnectionResetError):
             while connection.recv(1 << 20):

@@ -12,8 +12,8 @@ import pytest
 from imgserver.cache.redis.client import address_of
 from imgserver.cache.redis.pipeline import CROWD, LANES, PLACES, RETRY_SECONDS, Endpoint, Lane, Lanes
 from tests.fault_proxy import proxied
+from tests.polling import eventually
 from tests.redis_server import in_thread, running
-from tests.waiting import eventually
 
 SECONDS = 0.2
 

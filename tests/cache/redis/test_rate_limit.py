@@ -7,8 +7,8 @@ import pytest
 
 from imgserver.cache.redis.client import Link, RedisSettings
 from imgserver.cache.redis.rate_limit import SharedBuckets
+from tests.polling import eventually
 from tests.redis_server import RedisServer
-from tests.waiting import eventually
 
 
 @pytest.fixture

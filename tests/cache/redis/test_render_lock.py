@@ -7,7 +7,7 @@ import pytest
 from imgserver.cache.redis import render_lock as module
 from imgserver.cache.redis.client import Link, RedisSettings
 from imgserver.cache.redis.render_lock import RenderLock, Turn
-from tests.waiting import eventually
+from tests.polling import eventually
 
 KEY = "1/a/b"
 NAME = "imgserver:lock:1/a/b"

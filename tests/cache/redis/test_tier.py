@@ -18,8 +18,8 @@ from imgserver.plan import canonical
 from imgserver.plan.plan import Output, Plan, SourceRef
 from imgserver.testing import TierContract, make_rendition
 from tests.fault_proxy import proxied
+from tests.polling import eventually
 from tests.redis_server import RedisServer, in_thread, running
-from tests.waiting import eventually
 
 KEY = "1/" + "a" * 32 + "/" + "b" * 32
 NAME = "imgserver:" + KEY

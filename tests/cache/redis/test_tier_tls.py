@@ -10,9 +10,9 @@ import trustme
 from imgserver.cache.redis.client import Link, RedisSettings
 from imgserver.cache.redis.tier import RedisCache
 from imgserver.testing import make_rendition
-from tests.serving import await_that, serving
+from tests.polling import eventually
+from tests.running_server import serving, wait_until
 from tests.tls import can_tls, running_with_tls
-from tests.waiting import eventually
 
 KEY = "1/a/b"
 
@@ -116,9 +116,9 @@ def test_a_server_keeps_its_pictures_in_a_redis_behind_tls(tls_redis, ca_file):
     server, port = tls_redis
     settings = {"redis_url": f"rediss://127.0.0.1:{port}", "redis_namespace": "whole", "disk_limit_bytes": 0}
     with serving(workers_count=1, redis_ca_file=ca_file, **settings) as first:
-        await_that(lambda: first.metric("imgserver_redis_up") == 1, "it is connected")
+        wait_until(lambda: first.metric("imgserver_redis_up") == 1, "it is connected")
         first.ask("/img/w_40/cat.png")
-        await_that(lambda: server.admin.keys("whole:*/*"), "it is written")
+        wait_until(lambda: server.admin.keys("whole:*/*"), "it is written")
     with serving(workers_count=1, **settings) as stranger:
         begun = time.monotonic()
         answers = [stranger.ask(f"/img/w_{width}/cat.png") for width in range(40, 50)]

@@ -27,7 +27,7 @@ from imgserver.sources.origin_cache.fetch_queue import Asked
 from imgserver.sources.origin_cache.invalidation import LIMIT
 from imgserver.sources.origin_cache.origin_cache import THREADS, Spool
 from imgserver.testing import FakeOrigin, SourceContract
-from tests.waiting import eventually
+from tests.polling import eventually
 
 PATH = "folder/cat.jpg"
 CAT = b"\xff\xd8\xff a cat" * 1000

@@ -13,7 +13,7 @@ from aiohttp import ClientSession, TCPConnector
 from imgserver.cache.cache_tags import tag_group
 from imgserver.cache.disk_store import TEMPORARY
 from tests.redis_server import RedisServer, running
-from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
+from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
 KEY = "a key of sixteen characters"
 
@@ -41,7 +41,7 @@ def test_a_picture_survives_a_restart_on_disk(tmp_path):
     settings = {"workers_count": 1, "disk_path": tmp_path}
     with serving(**settings) as server:
         first = server.ask("/img/w_120/cat.png")
-        await_that(lambda: len(records(tmp_path)) == 1, "it is on disk")
+        wait_until(lambda: len(records(tmp_path)) == 1, "it is on disk")
     with serving(**settings) as server:
         second = server.ask("/img/w_120/cat.png")
         renders = server.image_health()["workers"]["renders"]
@@ -54,7 +54,7 @@ def test_a_corrupt_file_is_rendered_anew_and_counted(tmp_path):
     settings = {"workers_count": 1, "disk_path": tmp_path, "cache_memory_bytes": 0}
     with serving(**settings) as server:
         first = server.ask("/img/w_121/cat.png")
-        await_that(lambda: len(records(tmp_path)) == 1, "it is on disk")
+        wait_until(lambda: len(records(tmp_path)) == 1, "it is on disk")
         (record,) = records(tmp_path)
         data = bytearray(record.read_bytes())
         data[-100] ^= 1
@@ -71,7 +71,7 @@ def test_a_thousand_visitors_of_two_servers_on_one_redis_cost_one_render(redis):
     """All at once, with the settings as they are: their own crowd must not make the servers lose Redis."""
     settings = {"workers_count": 1, "disk_limit_bytes": 0, "redis_url": redis.url, "redis_namespace": "once"}
     with serving(**settings) as one, serving(**settings) as two:
-        await_that(lambda: both_up(one, two), "both are connected")
+        wait_until(lambda: both_up(one, two), "both are connected")
         for width in (900, 901, 902):
             answers = asyncio.run(asked_at_once([one, two], f"/img/w_{width},f_webp/creek.jpg", times=500))
 
@@ -123,16 +123,16 @@ def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone,
     }
     redis.admin.set("stranger", "stays")
     with serving(**settings) as one, serving(**settings) as two:
-        await_that(lambda: both_up(one, two), "both are connected")
+        wait_until(lambda: both_up(one, two), "both are connected")
         for target in [*gone, *kept]:
             one.ask(target)
-            await_that(lambda: state(two.ask(target)) == "imgserver; hit", "the other has it too")  # noqa: B023
+            wait_until(lambda: state(two.ask(target)) == "imgserver; hit", "the other has it too")  # noqa: B023
         answer = purge(one, **wish)
 
         assert answer.status == 200
         assert answer.json()["removed"]["redis"] == len(gone)
         in_memory = lambda: two.metric("imgserver_cache_entries", tier="memory")  # noqa: E731
-        await_that(lambda: in_memory() == len(kept), "the other has dropped its copies", seconds=1)
+        wait_until(lambda: in_memory() == len(kept), "the other has dropped its copies", seconds=1)
         assert all(state(one.ask(target)) != "imgserver; hit" for target in gone)
         assert [state(one.ask(target)) for target in kept] == ["imgserver; hit"] * len(kept)
     assert redis.admin.get("stranger") == b"stays"
@@ -169,9 +169,9 @@ def test_a_purge_by_tag_reaches_what_was_kept_before_the_rule(redis):
         "admin_key": KEY,
     }
     with serving(**settings) as one, serving(**settings, tags_cats="cat*") as two:
-        await_that(lambda: both_up(one, two), "both are connected")
+        wait_until(lambda: both_up(one, two), "both are connected")
         one.ask("/img/w_130/cat.png")
-        await_that(lambda: redis.admin.keys("before-the-rule:*"), "it is in Redis")
+        wait_until(lambda: redis.admin.keys("before-the-rule:*"), "it is in Redis")
 
         assert "hit" not in state(two.ask("/img/w_130/cat.png"))
         assert state(two.ask("/img/w_130/cat.png")) == "imgserver; hit"
@@ -188,10 +188,10 @@ def test_a_stale_picture_is_answered_at_once_and_renewed_behind(tmp_path: Path):
     with serving(tmp_path, workers_count=1, cache_fresh_seconds=1) as server:
         server.ask("/img/w_140/cat.png")
         seen: list[str] = []
-        await_that(
+        wait_until(
             lambda: note(seen, state(server.ask("/img/w_140/cat.png"))) == "imgserver; hit; detail=stale", "stale"
         )
-        await_that(lambda: server.image_health()["workers"]["renders"] >= 2, "it is made anew behind")
+        wait_until(lambda: server.image_health()["workers"]["renders"] >= 2, "it is made anew behind")
 
     assert "imgserver; fwd=uri-miss; stored" not in seen
 
@@ -205,7 +205,7 @@ def test_redis_killed_under_load_costs_no_request(tmp_path):
     with running(tmp_path) as own:
         settings = {"workers_count": 1, "disk_limit_bytes": 0, "redis_url": own.url, "cache_memory_bytes": 0}
         with serving(**settings) as server:
-            await_that(lambda: both_up(server), "it is connected")
+            wait_until(lambda: both_up(server), "it is connected")
             targets = [f"/img/w_{60 + number % 20}/cat.png" for number in range(200)]
             with ThreadPoolExecutor(16) as pool:
                 asked = [pool.submit(server.ask, target) for target in targets[:100]]

@@ -7,10 +7,10 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from tests.far_origin import downloads, far_origin, held, photo, revalidated, trickled
 from tests.redis_server import running
-from tests.serving import Answer, ServerProcess, await_that, serving
+from tests.running_server import Answer, ServerProcess, serving, wait_until
 from tests.sources.origin_server import OriginServer, body, cut, endless, head, redirect, reset, stalled, status
+from tests.threaded_origin import downloads, far_origin, held, photo, revalidated, trickled
 
 KEY = "a key of sixteen characters"
 LOOPBACK = "127.0.0.0/8"
@@ -72,7 +72,7 @@ def test_twelve_sizes_of_a_cold_original_are_one_download_and_no_worker_waits_fo
     origin.answers["/cold.jpg"] = answer
     with ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(shop.ask, f"/img/w_{10 + size}/shop/cold.jpg") for size in range(12)]
-        await_that(lambda: shop.metric("imgserver_spool_waiting", source="shop") == 12, "all wait for the origin")
+        wait_until(lambda: shop.metric("imgserver_spool_waiting", source="shop") == 12, "all wait for the origin")
         busy = shop.metric("imgserver_workers", state="busy"), shop.metric("imgserver_queue_depth")
         release()
         answers = [one.result() for one in asked]
@@ -103,8 +103,8 @@ def test_an_origin_of_one_byte_a_second_delays_nobody_else(origin):
         alone = slowest_of_hits_and_misses(server, "q_70")
         with ThreadPoolExecutor(100) as pool:
             asked = [pool.submit(server.ask, target) for target in slow]
-            await_that(lambda: server.metric("imgserver_spool_waiting", source="shop") == 25, "the place is full")
-            await_that(lambda: sum(one.done() for one in asked) == 50, "the others were refused", seconds=3)
+            wait_until(lambda: server.metric("imgserver_spool_waiting", source="shop") == 25, "the place is full")
+            wait_until(lambda: sum(one.done() for one in asked) == 50, "the others were refused", seconds=3)
             beside = slowest_of_hits_and_misses(server, "q_71")
             assert server.metric("imgserver_spool_waiting", source="shop") == 25
             answers = [one.result() for one in asked]
@@ -150,7 +150,7 @@ def test_of_a_changed_original_the_old_picture_is_never_seen_after_the_new_one(s
     old = shop.ask("/img/w_10/shop/news.jpg")
     origin.answers["/news.jpg"] = revalidated(photo("blue"), '"blue"', Cache_Control="max-age=0")
 
-    await_that(lambda: shop.ask("/img/w_10/shop/news.jpg").headers["ETag"] != old.headers["ETag"], "it is news")
+    wait_until(lambda: shop.ask("/img/w_10/shop/news.jpg").headers["ETag"] != old.headers["ETag"], "it is news")
     answers = at_once(shop, [f"/img/w_{width}/shop/news.jpg" for width in (10, 11, 12, 13) * 5])
 
     assert {colour(one) for one in answers} == {(0, 0, 3)}
@@ -229,7 +229,7 @@ def test_where_a_redirect_may_not_lead_is_audited(shop, origin):
     assert shop.ask("/img/w_10/shop/inside.jpg").status == 403
 
     assert counted(shop, "redirect_denied", "not_listed") == before + 1
-    await_that(lambda: "security.redirect_denied" in shop.log.read_text(), "it is in the log")
+    wait_until(lambda: "security.redirect_denied" in shop.log.read_text(), "it is in the log")
 
 
 def test_an_original_over_the_cap_is_audited_as_that(shop, origin):
@@ -288,14 +288,14 @@ def test_a_purge_at_one_server_makes_the_others_download_again(origin, tmp_path,
         serving(redis_url=redis.url, **common) as other,
     ):
         for server in (one, other):
-            await_that(lambda server=server: server.metric("imgserver_redis_up") == 1, "it is connected")
-            await_that(lambda server=server: server.image_health()["cache"]["listening"], "it listens")
+            wait_until(lambda server=server: server.metric("imgserver_redis_up") == 1, "it is connected")
+            wait_until(lambda server=server: server.image_health()["cache"]["listening"], "it listens")
         old = [server.ask(f"/img/w_10/shop{path}") for server in (one, other, other)]
         old.append(other.ask(f"/img/w_11/shop{path}"))
         origin.answers[path] = body(photo("blue"), **CALM)
 
         assert one.post("/api/admin/purge", WISHES[wish], key=KEY).status == 200
-        await_that(lambda: colour(other.ask(f"/img/w_10/shop{path}")) == (0, 0, 3), "the other has heard of it")
+        wait_until(lambda: colour(other.ask(f"/img/w_10/shop{path}")) == (0, 0, 3), "the other has heard of it")
         new = [server.ask(f"/img/w_{width}/shop{path}") for server in (other, one) for width in (12, 10, 13)]
 
     assert {colour(answer) for answer in old} == {(3, 0, 0)}

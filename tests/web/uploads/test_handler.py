@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from imgserver.security.api_keys import digest_of, new_key
-from tests.forms import CONTENT_TYPE, field, form, picture
-from tests.heics import heic
-from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
+from tests.heic_files import heic
+from tests.multipart_forms import CONTENT_TYPE, field, form, picture
+from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
 PATH = "/api/image/optimize"
 PHOTO = (SAMPLES / "dogs.jpg").read_bytes()
@@ -207,7 +207,7 @@ def test_uploads_are_counted_and_logged(server):
     assert server.metric("imgserver_uploads_total", result="ok") == before + 1
     assert server.metric("imgserver_upload_bytes_total", direction="in") == bytes_in + len(PHOTO)
     assert server.metric("imgserver_http_requests_total", route="optimize", method="POST", status="200") >= 1
-    await_that(lambda: any(one.get("request_id") == "an-upload" for one in server.events()), "the event is written")
+    wait_until(lambda: any(one.get("request_id") == "an-upload" for one in server.events()), "the event is written")
     (event,) = (one for one in server.events() if one.get("request_id") == "an-upload")
     assert event["event"] == "request"
     assert event["route"] == "optimize"
@@ -279,7 +279,7 @@ def test_the_log_knows_the_keys_id_and_never_the_key(locked):
     upload(locked, query="w=51", **bearer("ci"))
     upload(locked, query="w=51", Authorization="Bearer ci.wrong-and-secret")
 
-    await_that(lambda: any(one.get("reason") == "unknown_key" for one in locked.events()), "the refusal is written")
+    wait_until(lambda: any(one.get("reason") == "unknown_key" for one in locked.events()), "the refusal is written")
     assert any(one.get("key") == "ci" for one in locked.events())
     text = locked.log.read_text()
     assert KEYS["ci"] not in text
@@ -299,7 +299,7 @@ def test_a_key_in_the_url_is_not_in_the_log(locked):
     def targets() -> list[str]:
         return [one["target"] for one in locked.events() if one.get("target", "").endswith("&q=7")]
 
-    await_that(lambda: len(targets()) == len(names), "all are written")
+    wait_until(lambda: len(targets()) == len(names), "all are written")
     assert targets() == [f"{PATH}?w=50&{name}=...&q=7" for name in names]
     assert KEYS["scraper"] not in locked.log.read_text()
 

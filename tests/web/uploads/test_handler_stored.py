@@ -15,9 +15,9 @@ from imgserver.security.api_keys import ApiKeySettings, digest_of, new_key
 from imgserver.settings.loader import load
 from imgserver.settings.schema import Settings
 from imgserver.web.app import make_app
-from tests.forms import CONTENT_TYPE, form, picture
-from tests.forms import field as form_field
-from tests.serving import SAMPLES
+from tests.multipart_forms import CONTENT_TYPE, form, picture
+from tests.multipart_forms import field as form_field
+from tests.running_server import SAMPLES
 
 PATH = "/api/image/optimize"
 PHOTO = (SAMPLES / "dogs.jpg").read_bytes()

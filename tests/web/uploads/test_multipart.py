@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError, UnsupportedImage
 from imgserver.web.uploads.multipart import FIELD_BYTES
-from tests.forms import BOUNDARY, form, picture
 from tests.fuzz.forms import bodies
 from tests.fuzz.intake import Place, cut, meaning
+from tests.multipart_forms import BOUNDARY, form, picture
 
 
 @pytest.fixture(scope="module")

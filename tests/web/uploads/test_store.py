@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.forms import CONTENT_TYPE, field, form, picture
+from tests.multipart_forms import CONTENT_TYPE, field, form, picture
+from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 from tests.s3_server import BUSY, KEY, SECRET, S3Server, Script, answer, scripted
-from tests.serving import SAMPLES, Answer, ServerProcess, await_that, serving
 
 ADMIN = "a key of sixteen characters"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
@@ -77,7 +77,7 @@ def test_what_changes_in_the_bucket_is_seen(store):
         old = server.ask("/img/w_10/cat.png")
         shutil.copy(SAMPLES / "coffee.png", store.folder / "bucket" / "photos" / "cat.png")
 
-        await_that(lambda: server.ask("/img/w_10/cat.png").headers["ETag"] != old.headers["ETag"], "the new one")
+        wait_until(lambda: server.ask("/img/w_10/cat.png").headers["ETag"] != old.headers["ETag"], "the new one")
 
 
 def test_while_the_store_is_away_what_is_kept_is_answered_and_nothing_new_is(store):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.judges.examples import example, fitted
-from tests.serving import Answer, Peer, await_that, free_port
+from tests.conformance.examples import example, fitted
+from tests.running_server import Answer, Peer, free_port, wait_until
 
 MAIN = example("nginx", "proxy_cache_path")
 KEY_LINE = "proxy_cache_key $request_uri;"
@@ -69,7 +69,7 @@ def nginx(folder: Path, origin: Peer, *, read_timeout: str = "15s", more: Mappin
     command = [str(binary()), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
     process = subprocess.Popen(command)
     try:
-        await_that(lambda: _is_up(front, process, folder), "nginx answers")
+        wait_until(lambda: _is_up(front, process, folder), "nginx answers")
         yield front
     finally:
         process.terminate()

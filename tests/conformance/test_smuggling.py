@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from tests.judges.conftest import FRONTS
-from tests.serving import serving
+from tests.conformance.conftest import FRONTS
+from tests.running_server import serving
 from tests.web.test_connections import CHUNKED, MALFORMED
 
 # A body, ended for whoever reads chunks, and behind it another request for whoever takes it for no body. That one

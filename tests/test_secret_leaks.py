@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.leaks import refuse_leaks
+from tests.secret_leaks import refuse_leaks
 
 GIVEN = {"admin_key": "0123456789abcdef", "redis_url": "redis://:hunter22@127.0.0.1:1", "workers_count": 1}
 

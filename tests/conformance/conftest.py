@@ -3,9 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.judges.nginx import Nginx, needs_nginx, nginx
-from tests.judges.varnish import Varnish, needs_varnish, varnish
-from tests.serving import SAMPLES, ServerProcess, serving
+from tests.conformance.nginx import Nginx, needs_nginx, nginx
+from tests.conformance.varnish import Varnish, needs_varnish, varnish
+from tests.running_server import SAMPLES, ServerProcess, serving
 
 KEY = "a key of sixteen characters"
 # How a cache of either make is put before a server.

@@ -1,4 +1,4 @@
-from tests.ledger import balance
+from tests.request_accounting import balance
 
 BALANCED = """\
 imgserver_http_requests_total{method="GET",route="image",status="200"} 5.0

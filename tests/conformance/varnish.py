@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.judges.examples import example, fitted
-from tests.serving import Answer, Peer, await_that, free_port
+from tests.conformance.examples import example, fitted
+from tests.running_server import Answer, Peer, free_port, wait_until
 
 VCL = example("vcl", "vcl_recv")
 
@@ -50,7 +50,7 @@ def varnish(folder: Path, origin: Peer) -> Iterator[Varnish]:
     with (folder / "varnish.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        await_that(lambda: _is_up(front, process, folder), "Varnish answers", seconds=30)
+        wait_until(lambda: _is_up(front, process, folder), "Varnish answers", seconds=30)
         yield front
     finally:
         process.terminate()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.openapi import PAGE, operations
-from tests.serving import ROOT, serving
+from tests.running_server import ROOT, serving
 
 KEY = "a key of sixteen characters"
 CHECKS = (
@@ -75,7 +75,7 @@ def judge(url: str, folder: Path, *options: str) -> subprocess.CompletedProcess[
     key = ["--header", f"Authorization: Bearer {KEY}", "--generation-database", ":memory:"]
     return subprocess.run(
         [*command, *bounds, *report, *key, *options],
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.judges.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.conformance.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
-from tests.leaks import refuse_leaks
-from tests.ledger import balance
+from tests.request_accounting import balance
+from tests.secret_leaks import refuse_leaks
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
@@ -116,7 +116,7 @@ class ServerProcess(Peer):
         """SIGHUP, and waits until everything has been read again or refused."""
         before = self._reloads()
         self.process.send_signal(signal.SIGHUP)
-        await_that(lambda: self._reloads() > before, "the reload is told")
+        wait_until(lambda: self._reloads() > before, "the reload is told")
 
     def _reloads(self) -> int:
         return sum(event["event"] == "server.reloaded" for event in self.events())
@@ -164,7 +164,7 @@ def serving(
             )
         server = ServerProcess(port, process, log)
         try:
-            await_that(lambda: _is_up(server), "the server answers", seconds=START_SECONDS)
+            wait_until(lambda: _is_up(server), "the server answers", seconds=START_SECONDS)
             yield server
             if is_listening(server) and (faults := balance(server.ask("/metrics").body.decode())):
                 raise AssertionError(f"the ledger does not balance: {faults}")
@@ -213,7 +213,7 @@ def _is_up(server: ServerProcess) -> bool:
         return False
 
 
-def await_that(reached: Callable[[], bool], what: str, *, seconds: float = 10) -> None:
+def wait_until(reached: Callable[[], bool], what: str, *, seconds: float = 10) -> None:
     """Looks again and again until `reached`; the only place of the suite where time is passed."""
     limit = time.monotonic() + seconds
     while not reached():

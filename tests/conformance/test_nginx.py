@@ -2,8 +2,8 @@
 
 import signal
 
-from tests.judges.nginx import BEHIND, KEY_LINE, SLICES, needs_nginx, nginx
-from tests.serving import await_that
+from tests.conformance.nginx import BEHIND, KEY_LINE, SLICES, needs_nginx, nginx
+from tests.running_server import wait_until
 
 pytestmark = needs_nginx
 
@@ -14,7 +14,7 @@ def test_with_updates_behind_nobody_waits_for_a_stalled_server(origin, tmp_path)
         origin.process.send_signal(signal.SIGSTOP)
         try:
             seen = []
-            await_that(lambda: not seen.append(front.ask("/img/w_70/cat.png")) and is_stale(seen[-1]), "it is stale")
+            wait_until(lambda: not seen.append(front.ask("/img/w_70/cat.png")) and is_stale(seen[-1]), "it is stale")
         finally:
             origin.process.send_signal(signal.SIGCONT)
 

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.judges.conftest import FRONTS, KEY
-from tests.judges.nginx import nginx
-from tests.serving import SAMPLES, await_that, serving
+from tests.conformance.conftest import FRONTS, KEY
+from tests.conformance.nginx import nginx
+from tests.running_server import SAMPLES, serving, wait_until
 
 # What browsers send for <img>, and what each is to get of a photograph.
 BROWSERS = {
@@ -66,7 +66,7 @@ def test_a_copy_past_its_age_is_renewed_by_a_304_without_a_render(front, origin)
     before = not_modified(origin)
     first = front.ask("/img/w_64/cat.png")
     renders = origin.image_health()["workers"]["renders"]
-    await_that(lambda: front.ask("/img/w_64/cat.png").status == 200 and not_modified(origin) > before, "it is renewed")
+    wait_until(lambda: front.ask("/img/w_64/cat.png").status == 200 and not_modified(origin) > before, "it is renewed")
     after = front.ask("/img/w_64/cat.png")
 
     assert front.is_copy(after)
@@ -98,7 +98,7 @@ def test_a_picture_purged_and_changed_at_the_server_is_seen_after_its_max_age(fr
     new = origin.ask("/img/w_66/changing.jpg").body
 
     assert new != old
-    await_that(lambda: front.ask("/img/w_66/changing.jpg").body == new, "the new picture", seconds=5)
+    wait_until(lambda: front.ask("/img/w_66/changing.jpg").body == new, "the new picture", seconds=5)
 
 
 @pytest.mark.parametrize("put_before", FRONTS)
@@ -116,9 +116,9 @@ def test_the_copy_is_answered_while_the_server_refuses_stalls_and_is_gone(put_be
         for worker in server.workers():
             worker.suspend()
         waiting = [pool.submit(server.ask, f"/img/w_{number}/cat.png") for number in range(300, 308)]
-        await_that(lambda: shed(server) > 0 and server.ask("/img/w_310/cat.png").status == 503, "it refuses")
+        wait_until(lambda: shed(server) > 0 and server.ask("/img/w_310/cat.png").status == 503, "it refuses")
         before, seen = shed(server), []
-        await_that(lambda: not seen.append(front.ask("/img/w_67/cat.png")) and shed(server) > before, "a renewal, too")
+        wait_until(lambda: not seen.append(front.ask("/img/w_67/cat.png")) and shed(server) > before, "a renewal, too")
         seen += [front.ask("/img/w_67/cat.png") for _ in range(5)]
         assert {(answer.status, answer.body) for answer in seen} == {(200, first.body)}
         assert max(answer.seconds for answer in seen) < 0.9

@@ -1,7 +1,7 @@
 """What docs/caching.md says of Varnish alone."""
 
-from tests.judges.test_fronts import BROWSERS
-from tests.judges.varnish import needs_varnish, varnish
+from tests.conformance.test_fronts import BROWSERS
+from tests.conformance.varnish import needs_varnish, varnish
 
 pytestmark = needs_varnish
 

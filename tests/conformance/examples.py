@@ -2,7 +2,7 @@
 
 import re
 
-from tests.serving import ROOT
+from tests.running_server import ROOT
 
 PAGE = ROOT / "docs" / "caching.md"
 
