@@ -13,6 +13,7 @@ from benchmarks.harness import ROOT, Row, keep, machine
 from benchmarks.hits import measure_contention, measure_hits
 from benchmarks.misses import measure_misses
 from benchmarks.overload import measure_overload, measure_start
+from benchmarks.redis_clients import measure_redis_clients
 from benchmarks.rivals import measure_rivals
 from benchmarks.signatures import measure_signatures
 from benchmarks.soak import measure_soak
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "misses": short(measure_misses),
     "hits": short(measure_hits),
     "cache": short(measure_cache),
+    "redis_clients": short(measure_redis_clients),
     "contention": short(measure_contention),
     "overload": short(measure_overload),
     "signatures": short(measure_signatures),
