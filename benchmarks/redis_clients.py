@@ -21,8 +21,8 @@ import uvloop
 
 from benchmarks.cache import redis_server
 from benchmarks.harness import Row
-from imgserver.cache.redis.client import Link, RedisSettings
-from imgserver.cache.redis.tier import RedisCache
+from imgserver.cache.redis.client import RedisClient, RedisSettings
+from imgserver.cache.redis.tier import RedisTier
 from imgserver.testing import make_rendition
 from tests.redis_server import RedisServer
 
@@ -151,7 +151,7 @@ async def _ours(server: RedisServer) -> AsyncIterator[Get]:
 async def _our_tier(server: RedisServer) -> AsyncIterator[Get]:
     """The record is decoded and its checksum verified as well."""
     async with _link(server) as link:
-        tier = RedisCache(link)
+        tier = RedisTier(link)
         for number in range(RECORDS):
             await tier.put(f"record/{number}", make_rendition(bytes(BODY_BYTES)))
 
@@ -165,8 +165,8 @@ async def _our_tier(server: RedisServer) -> AsyncIterator[Get]:
 
 
 @contextlib.asynccontextmanager
-async def _link(server: RedisServer) -> AsyncIterator[Link]:
-    link = Link(RedisSettings(url=server.url))
+async def _link(server: RedisServer) -> AsyncIterator[RedisClient]:
+    link = RedisClient(RedisSettings(url=server.url))
     await link.start()
     try:
         yield link

@@ -20,7 +20,8 @@ The floors
        for), logs.py.
     2  the ports and what stands behind them. dialects/ turn a target into an ImageRequest; sources/ give an original
        as a local path: a folder's own, or the copy that a spool keeps of what an origin (HTTP, an object store) gave;
-       caches/ keep renditions, in memory, on disk and in Redis behind one Tiered; engine/ makes a Job a RenderResult,
+       caches/ keep renditions, in memory, on disk and in Redis behind one TieredCache; engine/ makes a Job a
+       RenderResult,
        inside a worker. engine/vips.py is the airlock: the only importer of pyvips; engine/heif.py is that of
        the decoder of HEIC.
     3  who does what, when. service.py tells the story of one picture, in values of orders.py: kept, stale, joined, or
@@ -46,7 +47,7 @@ The life of a request
     3. web/images.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O), and
        a link may be over; Accept decides what `auto` means (and client hints, where a URL asks for them), and plan and
        source path give the key. Parsed targets are remembered (web/wishes.py), so a hit does not parse.
-    4. service.at_hand: a kept picture whose original was looked at within the last second is answered without
+    4. service.get_fresh: a kept picture whose original was looked at within the last second is answered without
        awaiting anything, with 304 if the client has it already. Otherwise service.get asks disk and Redis and looks
        at the original again; a stale picture is answered as it is and renewed behind. What was refused a moment ago is
        refused again at once.

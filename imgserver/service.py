@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from imgserver.cache.negative import Refusals
-from imgserver.cache.tiered import Found, Tiered
+from imgserver.cache.negative import NegativeCache
+from imgserver.cache.tiered import Found, TieredCache
 from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers import caching
 from imgserver.plan.plan import SourceRef
-from imgserver.plan.rendition import Fingerprint, Marks, Rendition
+from imgserver.plan.rendition import Fingerprint, GroupGenerations, Rendition
 from imgserver.rendering.admission import Criticality
 from imgserver.rendering.degradation import Degradation, cheaper
 from imgserver.rendering.renderer import Rendering
@@ -32,27 +32,27 @@ class ImageService:
     made anew, and answered only when that cannot be done (502, 503, 504). One that was purged is never answered.
     """
 
-    cache: Tiered
+    cache: TieredCache
     flights: Flights[Made]
     rendering: Rendering
     behind: Behind
     edition: Edition
     quota: Quota
-    refusals: Refusals
+    negative_cache: NegativeCache
     degradation: Degradation
     fresh_seconds: float
     due: set[str] = field(default_factory=set)
 
-    def at_hand(self, order: Order) -> Rendition | None:
+    def get_fresh(self, order: Order) -> Rendition | None:
         """A picture that can be answered at once: kept, fresh, and its original was looked at a moment ago."""
         seen = self.rendering.fingerprints.get(order.ref)
         if seen is None:
             return None
-        rendition = self.cache.at_hand(order.key)
+        rendition = self.cache.get_fresh(order.key)
         if rendition is None:
             return None
         if rendition.fingerprint != seen or order.key in self.due or self._find_due(order.key, rendition):
-            self.cache.take_back()
+            self.cache.undo_hit()
             return None
         return rendition
 
@@ -68,7 +68,7 @@ class ImageService:
     def written(self, ref: SourceRef) -> None:
         """The original is another now: nobody is answered by what was seen of it a moment ago."""
         self.rendering.fingerprints.pop(ref)
-        self.refusals.forget(ref)
+        self.negative_cache.forget(ref)
 
     async def get(self, order: Order, criticality: Criticality = Criticality.NORMAL) -> Served:
         """Raises what the source, the waiting room and the engine raise; see `errors.py`."""
@@ -89,7 +89,7 @@ class ImageService:
         except ImgserverError as error:
             # What was purged while this failed is not answered either.
             passing = _will_pass(error) or isinstance(error, QuotaExceeded)
-            if not passing or former is None or not self.cache.marks.are_current(former.rendition.marks):
+            if not passing or former is None or not self.cache.generations.are_current(former.rendition.generations):
                 raise
             return Served(former.rendition, "stale", former.tier)
 
@@ -116,18 +116,18 @@ class ImageService:
 
         A flood of one bad URL costs one look per second and a render now and then.
         """
-        if order.key not in self.refusals and order.ref not in self.refusals:
+        if order.key not in self.negative_cache and order.ref not in self.negative_cache:
             return
-        marks = self.cache.marks.at(order.groups)
-        absent = self.refusals.recall(order.ref, self._marks_of_original(order))
+        generations = self.cache.generations.known(order.groups)
+        absent = self.negative_cache.recall(order.ref, self._generations_of_original(order))
         if absent is not None:
-            raise self.refusals.repeat(absent)
-        refusal = self.refusals.recall(order.key, marks)
+            raise self.negative_cache.repeat(absent)
+        refusal = self.negative_cache.recall(order.key, generations)
         if refusal is None:
             return
         if await self._is_as_it_was(order, refusal.state):
-            raise self.refusals.repeat(refusal)
-        self.refusals.forget(order.key)
+            raise self.negative_cache.repeat(refusal)
+        self.negative_cache.forget(order.key)
 
     async def _is_as_it_was(self, order: Order, state: Fingerprint | None) -> bool:
         """Whether the original is in that state. While its source is away, it counts as being so."""
@@ -149,9 +149,9 @@ class ImageService:
             self.quota.give_back(order.ref)
             raise
 
-    def _flight(self, order: Order) -> tuple[str, Marks]:
-        """With the purge marks: who asks after a purge never joins a flight from before it."""
-        return order.key, self.cache.marks.at(order.groups)
+    def _flight(self, order: Order) -> tuple[str, GroupGenerations]:
+        """With the purge generations: who asks after a purge never joins a flight from before it."""
+        return order.key, self.cache.generations.known(order.groups)
 
     async def _kept(self, order: Order) -> Kept | None:
         return await self._judged(order, await self.cache.find(order.key, order.groups))
@@ -161,7 +161,7 @@ class ImageService:
         if found is None:
             return None
         rendition, tier = found
-        if not _covers(rendition.marks, order.groups):
+        if not _covers(rendition.generations, order.groups):
             self.cache.drop(order.key)
             return None
         if self.rendering.fingerprints.get(order.ref) == rendition.fingerprint:
@@ -179,12 +179,12 @@ class ImageService:
 
     async def _make_once(self, order: Order, criticality: Criticality) -> Made:
         """Once among all servers that share a Redis, as long as it answers; else once in this one."""
-        lock, seconds = self.cache.lock, self.rendering.admission.deadline_seconds
+        lock, seconds = self.cache.render_lock, self.rendering.admission.deadline_seconds
         if lock is None:
             return Made(await self._make(order, criticality))
         turn = await lock.take(order.key, seconds=seconds)
         if not turn.ours and await lock.wait(order.key, seconds=seconds):
-            kept = await self._judged(order, await self.cache.find_behind(order.key, order.groups))
+            kept = await self._judged(order, await self.cache.find_below_memory(order.key, order.groups))
             if kept is not None and kept.current:
                 return Made(kept.rendition, elsewhere=True)
         try:
@@ -195,17 +195,17 @@ class ImageService:
             await lock.release(order.key, turn)
 
     async def _make(self, order: Order, criticality: Criticality) -> Rendition:
-        marks = await self.cache.marks.note(order.groups)
+        generations = await self.cache.generations.fetch(order.groups)
 
         def on_refusal(error: ImgserverError, state: Fingerprint) -> None:
             # What is renewed behind answers still has a picture to answer with.
             if criticality is not Criticality.REFRESH:
-                self.refusals.note(order.key, error, state=state, marks=marks)
+                self.negative_cache.note(order.key, error, state=state, generations=generations)
 
         with self._noting_absence(order):
             made = await self.rendering.picture(order, criticality, on_refusal=on_refusal)
-        rendition = self._aged(made, marks)
-        self.refusals.forget(order.key)
+        rendition = self._aged(made, generations)
+        self.negative_cache.forget(order.key)
         self.cache.put(order.key, rendition)
         return rendition
 
@@ -216,20 +216,22 @@ class ImageService:
         except NotFound as error:
             self.cache.drop(order.key)
             # For about a second, so that what is put there is soon seen.
-            self.refusals.note(order.ref, error, state=None, marks=self._marks_of_original(order), grows=False)
+            self.negative_cache.note(
+                order.ref, error, state=None, generations=self._generations_of_original(order), grows=False
+            )
             raise
 
-    def _marks_of_original(self, order: Order) -> Marks:
+    def _generations_of_original(self, order: Order) -> GroupGenerations:
         """Without that of this one picture, of which no other rendition knows."""
-        return self.cache.marks.at(group for group in order.groups if not group.startswith("k"))
+        return self.cache.generations.known(group for group in order.groups if not group.startswith("k"))
 
-    def _aged(self, rendition: Rendition, marks: Marks) -> Rendition:
+    def _aged(self, rendition: Rendition, generations: GroupGenerations) -> Rendition:
         ends = caching.lifetime(
             created=rendition.created,
             soft_seconds=self.fresh_seconds,
             draw=random.random(),  # noqa: S311
         )
-        return replace(rendition, fresh_until=ends.fresh_until, expires=ends.expires, marks=marks)
+        return replace(rendition, fresh_until=ends.fresh_until, expires=ends.expires, generations=generations)
 
 
 def _will_pass(error: ImgserverError) -> bool:
@@ -237,9 +239,9 @@ def _will_pass(error: ImgserverError) -> bool:
     return error.status in (502, 503, 504)
 
 
-def _covers(marks: Marks, groups: tuple[str, ...]) -> bool:
+def _covers(generations: GroupGenerations, groups: tuple[str, ...]) -> bool:
     """Whether a purge of any of these groups would reach the record: not if it is from before a tag's rule."""
-    return {group for group, _ in marks}.issuperset(groups)
+    return {group for group, _ in generations}.issuperset(groups)
 
 
 def _is_stale(rendition: Rendition) -> bool:

@@ -82,7 +82,7 @@ class TierContract:
 
     async def test_what_was_put_is_got_with_every_field(self, tier: Tier) -> None:
         rendition = make_rendition(
-            modified=5, fresh_until=1e12, expires=2e12, marks=(("a", ""), ("s0123456789abcdef", "token"))
+            modified=5, fresh_until=1e12, expires=2e12, generations=(("a", ""), ("s0123456789abcdef", "token"))
         )
 
         assert await tier.put("1/a/b", rendition)

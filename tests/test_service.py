@@ -10,7 +10,7 @@ import pytest
 from imgserver import service
 from imgserver.cache.cache_tags import groups_of, source_group
 from imgserver.cache.memory import MemorySettings
-from imgserver.cache.negative import Refusals
+from imgserver.cache.negative import NegativeCache
 from imgserver.cache.tiered import assemble
 from imgserver.engine.job import Limits, Quality, RenderResult, Timings
 from imgserver.errors import (
@@ -132,7 +132,7 @@ class Scene:
             behind=Behind(),
             edition=Edition.of(Quality()),
             quota=Quota(QuotaSettings(per_minute, burst), lambda: self.now),
-            refusals=Refusals(lambda: self.now),
+            negative_cache=NegativeCache(lambda: self.now),
             degradation=Degradation(),
             fresh_seconds=3600.0,
         )
@@ -170,10 +170,10 @@ async def test_a_picture_is_rendered_once_and_then_kept(scene):
 async def test_a_picture_is_at_hand_while_its_original_was_seen_a_moment_ago(scene):
     await scene.get()
 
-    assert scene.service.at_hand(ORDER).body == b"1"
+    assert scene.service.get_fresh(ORDER).body == b"1"
     assert scene.shelf.looked == 0
     scene.let_looks_grow_old()
-    assert scene.service.at_hand(ORDER) is None
+    assert scene.service.get_fresh(ORDER) is None
 
 
 async def test_a_changed_original_is_rendered_anew(scene):
@@ -241,7 +241,7 @@ async def test_an_original_that_was_seen_a_moment_ago_is_not_looked_at_again(sce
 
 
 async def test_a_picture_is_not_looked_up_as_missing_twice(scene):
-    assert scene.service.at_hand(ORDER) is None
+    assert scene.service.get_fresh(ORDER) is None
     await scene.get()
 
     assert scene.service.cache.statistics().memory.misses == 1
@@ -252,10 +252,10 @@ async def test_a_picture_is_not_looked_up_as_missing_twice(scene):
 )
 async def test_a_kept_picture_that_is_looked_up_twice_for_one_answer_is_counted_once(scene, changes):
     await scene.get()
-    kept = scene.service.cache.at_hand(ORDER.key)
+    kept = scene.service.cache.get_fresh(ORDER.key)
     scene.service.cache.put(ORDER.key, replace(kept, **changes))
     before = scene.service.cache.statistics().memory.hits
-    assert scene.service.at_hand(ORDER) is None
+    assert scene.service.get_fresh(ORDER) is None
     await scene.get()
 
     assert scene.service.cache.statistics().memory.hits == before + 1
@@ -289,11 +289,11 @@ async def test_a_request_draws_once_whether_it_is_the_one_to_renew(scene, monkey
     seen = await scene.shelf.fingerprint("cat.png")
     scene.service.cache.put(ORDER.key, make_rendition(b"old", fingerprint=seen, fresh_until=time.time() + 1000))
     await scene.get()
-    assert scene.service.at_hand(ORDER).body == b"old"
+    assert scene.service.get_fresh(ORDER).body == b"old"
     draws = []
     monkeypatch.setattr(service, "_is_due", lambda _: not draws and not draws.append(1))
 
-    assert [scene.service.at_hand(ORDER), scene.service.at_hand(ORDER)] == [None, None]
+    assert [scene.service.get_fresh(ORDER), scene.service.get_fresh(ORDER)] == [None, None]
     assert await scene.get() == ("hit", b"old")
     await asyncio.wait_for(scene.hands.rendered(1), 5)
     assert len(draws) == 1
@@ -313,7 +313,7 @@ async def test_a_flood_of_a_broken_picture_costs_one_render(scene):
 
     assert {(type(fault), fault.detail) for fault in faults} == {(BrokenImage, "torn")}
     assert (scene.hands.renders, scene.shelf.opened, scene.shelf.looked) == (1, 1, 0)
-    assert scene.service.refusals.statistics().repeated == 49
+    assert scene.service.negative_cache.statistics().repeated == 49
 
 
 async def test_a_flood_of_an_absent_original_costs_one_look_whatever_is_asked_of_it(scene):
@@ -374,7 +374,7 @@ async def test_our_own_faults_are_never_remembered(scene, fault):
     await scene.refused()
 
     assert scene.hands.renders == 2
-    assert scene.service.refusals.statistics().remembered == 0
+    assert scene.service.negative_cache.statistics().remembered == 0
 
 
 @pytest.mark.parametrize("state", [1, None])
@@ -431,7 +431,7 @@ async def test_the_picture_of_before_is_answered_while_the_new_one_cannot_be_mad
     scene.let_looks_grow_old()
 
     assert await scene.get() == ("stale", b"1")
-    assert scene.service.at_hand(ORDER) is None
+    assert scene.service.get_fresh(ORDER) is None
     scene.hands.fault = None
     assert await scene.get() == ("rendered", b"3")
     assert await scene.get() == ("hit", b"3")

@@ -4,7 +4,8 @@ A cache may lose anything at any time and must never give a wrong picture: whate
 miss. Keys come from `identity.key`.
 
 Memory stands in front (`memory.py`); disk (`shelf.py`, `disk.py`) and Redis (`redis.py`, guarded by `breaker.py`) keep
-records (`record.py`) behind it, and `tiered.py` is all of them as one. What was purged is told by marks (`marks.py`),
+records (`record.py`) behind it, and `tiered.py` is all of them as one. What was purged is told by generations
+(`generations.py`),
 of the groups in `groups.py`, and removed behind the answer (`sweeps.py`). To write another tier, keep to `Tier` and run
 `imgserver.testing.TierContract` on it.
 """
@@ -27,7 +28,8 @@ class Cache(Protocol):
 class Tier(Protocol):
     """A cache behind a wait, which every tier bounds by itself. None of them raises but what cancels their caller.
 
-    A tier neither reads the clock nor the marks of what it gives: its owner does. Bytes that are not what was put are
+    A tier neither reads the clock nor the generations of what it gives: its owner does. Bytes that are not what was
+    put are
     a miss, are removed, and are counted.
     """
 

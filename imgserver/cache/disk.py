@@ -18,8 +18,8 @@ from annotated_types import Ge, Gt, Le
 
 from imgserver.cache.disk_store import Shelf
 from imgserver.cache.record import Corrupt
-from imgserver.cache.sweeper import Swept
-from imgserver.plan.rendition import Marks, Rendition
+from imgserver.cache.sweeper import SweepResult
+from imgserver.plan.rendition import GroupGenerations, Rendition
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -86,7 +86,7 @@ class _Busy(Exception):
     """Too many calls wait for the disk already."""
 
 
-class DiskCache:
+class DiskTier:
     """A `Tier` of files. Survives restarts and kills; reads work at once, writes when the scan at start has ended."""
 
     def __init__(self, settings: DiskSettings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -158,15 +158,16 @@ class DiskCache:
         with suppress(OSError, _Busy):
             await self._call(lambda: self._shelf.remove(key))
 
-    async def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> Swept:
-        """Removes every record whose (expires, marks) are not kept. Reads each file's head: minutes, not milliseconds,
+    async def sweep(self, keeps: Callable[[float | None, GroupGenerations], bool]) -> SweepResult:
+        """Removes every record whose (expires, generations) are not kept. Reads each file's head: minutes, not
+        milliseconds,
         of a large folder, in a thread that gives way."""
         try:
             removed, unread = await asyncio.wrap_future(self._walker.submit(self._shelf.sweep, keeps))
         except (OSError, RuntimeError):
-            return Swept(left="failed")
+            return SweepResult(left="failed")
         # The walker has ended its scan, or could not.
-        return Swept(removed, "failed" if unread or not self._shelf.scanned else "")
+        return SweepResult(removed, "failed" if unread or not self._shelf.scanned else "")
 
     async def measure(self) -> None:
         """Looks how full the file system is; for the statistics."""

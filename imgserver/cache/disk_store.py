@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Literal
 
 from imgserver.cache.record import HEAD_BYTES, Corrupt, decode, encode, peek
-from imgserver.plan.rendition import Marks, Rendition
+from imgserver.plan.rendition import GroupGenerations, Rendition
 from imgserver.runtime import files
 
 TEMPORARY = ".tmp"
@@ -114,18 +114,21 @@ class Shelf:
                 if self._is_over():
                     self._evict_one()
 
-    def sweep(self, keeps: Callable[[float | None, Marks], bool]) -> tuple[int, int]:
-        """Removes the records whose (expires, marks) are not kept, and odd files. How many went, and how many could not
+    def sweep(self, keeps: Callable[[float | None, GroupGenerations], bool]) -> tuple[int, int]:
+        """Removes the records whose (expires, generations) are not kept, and odd files. How many went, and how many
+        could not
         be read."""
         with self._lock:
             names = [name.hex() for name in self._index]
         judged = Counter(self._sweep_one(name, keeps) for name in self._pace.of(names))
         return judged["gone"], judged["unread"]
 
-    def _sweep_one(self, name: str, keeps: Callable[[float | None, Marks], bool]) -> Literal["kept", "gone", "unread"]:
+    def _sweep_one(
+        self, name: str, keeps: Callable[[float | None, GroupGenerations], bool]
+    ) -> Literal["kept", "gone", "unread"]:
         try:
-            _, expires, marks = peek(self._read(name, HEAD_BYTES))
-            kept = keeps(expires, marks)
+            _, expires, generations = peek(self._read(name, HEAD_BYTES))
+            kept = keeps(expires, generations)
         except Corrupt:
             kept = False
         except FileNotFoundError:

@@ -1,7 +1,9 @@
-"""Marks: what was purged, told by a random token per group; no token means never.
+"""Generations: what was purged, told by a random token per group; no token means never.
 
-A flight notes the marks of its groups before it opens the original, and the record keeps them. A purge sets new tokens.
-So a record whose marks are not the current ones was begun before a purge, whoever wrote it and whenever: it is neither
+A flight notes the generations of its groups before it opens the original, and the record keeps them. A purge sets new
+tokens.
+So a record whose generations are not the current ones was begun before a purge, whoever wrote it and whenever: it is
+neither
 stored nor served. Too many tokens, or one lost, cost renders, never a picture from before a purge:
 
 - a lost mark ("" again) differs from what newer records noted, and older ones went with the sweep;
@@ -19,7 +21,7 @@ from typing import Any, Protocol
 import orjson
 
 from imgserver.cache.cache_tags import ALL
-from imgserver.plan.rendition import Marks
+from imgserver.plan.rendition import GroupGenerations
 
 # A copy of a shared mark is trusted so long without another look; news of purges comes at once besides.
 COPY_SECONDS = 10.0
@@ -27,8 +29,8 @@ TOKENS_LIMIT = 50_000
 LOOKS_LIMIT = 50_000
 
 
-class SharedMarks(Protocol):
-    """Marks that others see as well. Neither raises for what the other side does."""
+class GenerationStore(Protocol):
+    """Generations that others see as well. Neither raises for what the other side does."""
 
     async def fetch(self, groups: Sequence[str]) -> dict[str, str] | None:
         """The token of each group, "" where none is; None: not to be had now."""
@@ -37,14 +39,15 @@ class SharedMarks(Protocol):
         """Sets them and tells the others. False: perhaps not."""
 
 
-class PurgeMarks:
-    """The marks as this process knows them. `path` keeps them over a restart; `shared` is the replicas' board, and
+class Generations:
+    """The generations as this process knows them. `path` keeps them over a restart; `shared` is the replicas' board,
+    and
     `on_purge` is told of groups that others have purged, whenever that becomes known."""
 
     def __init__(
         self,
         *,
-        shared: SharedMarks | None = None,
+        shared: GenerationStore | None = None,
         path: Path | None = None,
         on_purge: Callable[[Collection[str]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -64,11 +67,11 @@ class PurgeMarks:
         self._unsaved = False
         self._saving = asyncio.Lock()
 
-    def are_current(self, marks: Marks) -> bool:
+    def are_current(self, generations: GroupGenerations) -> bool:
         """Whether nothing of it was purged since, as far as is known here. No I/O: for every hit."""
         # A loop, because `all` over a generator takes twice as long.
         tokens = self._tokens
-        for group, token in marks:  # noqa: SIM110
+        for group, token in generations:  # noqa: SIM110
             if tokens.get(group, "") != token:
                 return False
         return True
@@ -81,28 +84,29 @@ class PurgeMarks:
                 return False
         return True
 
-    async def note(self, groups: Sequence[str]) -> Marks:
-        """The marks to keep in a record. Call it before the original is opened; a copy some seconds old is safe."""
+    async def fetch(self, groups: Sequence[str]) -> GroupGenerations:
+        """The generations to keep in a record. Call it before the original is opened; a copy some seconds old is
+        safe."""
         if not self.are_recent(groups):
             await self._look(groups)
-        return self.at(groups)
+        return self.known(groups)
 
-    async def confirm(self, marks: Marks) -> bool:
+    async def confirm(self, generations: GroupGenerations) -> bool:
         """`are_current`, after a look at the board where the copies are old."""
-        groups = [group for group, _ in marks]
+        groups = [group for group, _ in generations]
         if not self.are_recent(groups):
             await self._look(groups)
-        return self.are_current(marks)
+        return self.are_current(generations)
 
-    def at(self, groups: Iterable[str]) -> Marks:
-        """The marks of groups as they are known here, without a look."""
+    def known(self, groups: Iterable[str]) -> GroupGenerations:
+        """The generations of groups as they are known here, without a look."""
         return tuple((group, self._tokens.get(group, "")) for group in groups)
 
-    def known(self) -> dict[str, str]:
+    def all_known(self) -> dict[str, str]:
         """Every token there is, by group."""
         return dict(self._tokens)
 
-    async def renew(self, groups: Iterable[str]) -> bool:
+    async def bump(self, groups: Iterable[str]) -> bool:
         """Purges: every record of these groups is void from now on. False: the other replicas do not know yet, but
         will as soon as the board can be reached."""
         fresh = {group: secrets.token_hex(8) for group in groups}
@@ -159,7 +163,7 @@ class PurgeMarks:
         self._take(tokens)
 
     async def save(self) -> None:
-        """Writes the marks if there are new ones. A disk that refuses is tried again next time."""
+        """Writes the generations if there are new ones. A disk that refuses is tried again next time."""
         async with self._saving:
             if self._path is None or not self._unsaved:
                 return

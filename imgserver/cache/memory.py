@@ -39,7 +39,7 @@ class MemoryStatistics:
     evictions: int
 
 
-class MemoryCache:
+class MemoryTier:
     """Least recently used out first. Not thread-safe: it lives on the event loop."""
 
     def __init__(self, settings: MemorySettings) -> None:
@@ -56,7 +56,7 @@ class MemoryCache:
         self._hits += 1
         return rendition
 
-    def note_miss(self) -> None:
+    def count_miss(self) -> None:
         """For the owner, who may look twice for one request."""
         self._misses += 1
 
@@ -65,7 +65,7 @@ class MemoryCache:
         self._hits -= 1
         self._stale += 1
 
-    def take_back(self) -> None:
+    def undo_hit(self) -> None:
         """What was got last was not used: its owner will look again."""
         self._hits -= 1
 

@@ -14,7 +14,7 @@ import orjson
 import xxhash
 
 from imgserver.plan.plan import Dims
-from imgserver.plan.rendition import Fingerprint, Marks, Rendition
+from imgserver.plan.rendition import Fingerprint, GroupGenerations, Rendition
 
 MAGIC = b"imr"
 SCHEMA = 3
@@ -41,7 +41,8 @@ class Corrupt(Exception):
 
 
 def encode(key: str, rendition: Rendition) -> bytes:
-    """ValueError: no record can hold a field: text that is not Unicode, a number beyond 64 bits, too many marks."""
+    """ValueError: no record can hold a field: text that is not Unicode, a number beyond 64 bits, too many
+    generations."""
     header = _header(key, rendition)
     body = rendition.body
     checked = _PREFIX.pack(MAGIC, SCHEMA, len(header), len(body), b"")[:_CHECKED]
@@ -63,14 +64,15 @@ def decode(key: str, data: bytes) -> Rendition:
     return _rendition(fields, data[start:])
 
 
-def peek(head: bytes) -> tuple[str, float | None, Marks]:
-    """Key, `expires` and marks from the first HEAD_BYTES of a record, for sweeps; only the form is checked. Corrupt."""
+def peek(head: bytes) -> tuple[str, float | None, GroupGenerations]:
+    """Key, `expires` and generations from the first HEAD_BYTES of a record, for sweeps; only the form is checked.
+    Corrupt."""
     header_bytes, _, _ = _lengths(head)
     header = head[_PREFIX.size : _PREFIX.size + header_bytes]
     if len(header) != header_bytes:
         raise Corrupt("length")
     fields = _fields(header)
-    return fields[0], fields[-2], _marks(fields[-1])
+    return fields[0], fields[-2], _generations(fields[-1])
 
 
 def _lengths(data: bytes) -> tuple[int, int, bytes]:
@@ -96,8 +98,8 @@ def _checksum(*parts: bytes | memoryview) -> bytes:
 
 def _header(key: str, rendition: Rendition) -> bytes:
     size = rendition.size
-    if len(rendition.marks) > _MARKS_LIMIT:
-        raise ValueError("A record holds at most a hundred marks")
+    if len(rendition.generations) > _MARKS_LIMIT:
+        raise ValueError("A record holds at most a hundred generations")
     try:
         header = orjson.dumps(
             (
@@ -116,7 +118,7 @@ def _header(key: str, rendition: Rendition) -> bytes:
                 rendition.render_seconds,
                 rendition.fresh_until,
                 rendition.expires,
-                rendition.marks,
+                rendition.generations,
             )
         )
     except orjson.JSONEncodeError as error:
@@ -162,18 +164,18 @@ def _fields(header: bytes) -> list[Any]:
     return fields
 
 
-def _marks(pairs: list[Any]) -> Marks:
-    marks = []
+def _generations(pairs: list[Any]) -> GroupGenerations:
+    generations = []
     for pair in pairs:
         if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str or type(pair[1]) is not str:
             raise Corrupt("header")
-        marks.append((pair[0], pair[1]))
-    return tuple(marks)
+        generations.append((pair[0], pair[1]))
+    return tuple(generations)
 
 
 def _rendition(fields: list[Any], body: bytes) -> Rendition:
     _, media_type, etag, width, height, orientation, frames, source_format, *rest = fields
-    fingerprint, modified, max_age_seconds, created, render_seconds, fresh_until, expires, marks = rest
+    fingerprint, modified, max_age_seconds, created, render_seconds, fresh_until, expires, generations = rest
     return Rendition(
         body=body,
         media_type=media_type,
@@ -187,5 +189,5 @@ def _rendition(fields: list[Any], body: bytes) -> Rendition:
         fresh_until=fresh_until,
         expires=expires,
         max_age_seconds=max_age_seconds,
-        marks=_marks(marks),
+        generations=_generations(generations),
     )

@@ -1,4 +1,4 @@
-"""Sweeps: one at a time over one tier, behind those who ask. What is asked for meanwhile is gathered into the next."""
+"""Sweeper: one at a time over one tier, behind those who ask. What is asked for meanwhile is gathered into the next."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepResult:
     """`left` is why the tier was not searched to its end: it still is ("going", and what was removed is not known yet),
     or it could not be ("failed")."""
 
@@ -23,29 +23,29 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    done: "asyncio.Future[Swept]"
+    done: "asyncio.Future[SweepResult]"
     groups: set[str] = field(default_factory=set)
 
 
-class Sweeps:
+class Sweeper:
     """`sweep(groups)` searches one tier for what was purged with these groups; without any, for all that can go.
 
     Carried out by `work`; who asks waits as long as it likes, and the sweep goes on without it.
     """
 
-    def __init__(self, sweep: Callable[[frozenset[str]], Awaitable[Swept]]) -> None:
+    def __init__(self, sweep: Callable[[frozenset[str]], Awaitable[SweepResult]]) -> None:
         self._sweep = sweep
         self._rounds: asyncio.Queue[_Round] = asyncio.Queue()
         self._next: _Round | None = None
 
-    async def ask(self, groups: Iterable[str], *, seconds: float | None) -> Swept:
+    async def ask(self, groups: Iterable[str], *, seconds: float | None) -> SweepResult:
         """What a sweep found that began after this call; no groups: everything that can go."""
         done = self._joined(frozenset(groups))
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(done)
         except TimeoutError:
-            return Swept(left="going")
+            return SweepResult(left="going")
 
     async def work(self) -> None:
         """For ever. Who still waits when it is cancelled hears that the sweep failed."""
@@ -56,10 +56,10 @@ class Sweeps:
                 await self._carry_out(one)
         finally:
             if self._next is not None:
-                self._next.done.set_result(Swept(left="failed"))
+                self._next.done.set_result(SweepResult(left="failed"))
 
     async def _carry_out(self, one: _Round) -> None:
-        found = Swept(left="failed")
+        found = SweepResult(left="failed")
         try:
             found = await self._sweep(frozenset(one.groups))
         except Exception:
@@ -67,7 +67,7 @@ class Sweeps:
         finally:
             one.done.set_result(found)
 
-    def _joined(self, groups: frozenset[str]) -> "asyncio.Future[Swept]":
+    def _joined(self, groups: frozenset[str]) -> "asyncio.Future[SweepResult]":
         if self._next is None:
             self._next = _Round(asyncio.get_running_loop().create_future(), set(groups))
             self._rounds.put_nowait(self._next)

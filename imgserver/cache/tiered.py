@@ -14,16 +14,16 @@ import aiojobs
 from annotated_types import Ge, Le
 from redis.exceptions import RedisError
 
-from imgserver.cache.disk import DiskCache, DiskSettings, DiskStatistics
-from imgserver.cache.invalidation import PurgeMarks
-from imgserver.cache.memory import MemoryCache, MemorySettings, MemoryStatistics
-from imgserver.cache.redis.client import Link, LinkStatistics, RedisSettings
-from imgserver.cache.redis.invalidation import Board
+from imgserver.cache.disk import DiskSettings, DiskStatistics, DiskTier
+from imgserver.cache.invalidation import Generations
+from imgserver.cache.memory import MemorySettings, MemoryStatistics, MemoryTier
+from imgserver.cache.redis.client import RedisClient, RedisClientStatistics, RedisSettings
+from imgserver.cache.redis.invalidation import SharedInvalidation
 from imgserver.cache.redis.render_lock import RenderLock
-from imgserver.cache.redis.tier import RedisCache, RedisStatistics
-from imgserver.cache.sweeper import Sweeps, Swept
-from imgserver.cache.write_behind import Wish, Writes
-from imgserver.plan.rendition import Marks, Rendition
+from imgserver.cache.redis.tier import RedisStatistics, RedisTier
+from imgserver.cache.sweeper import Sweeper, SweepResult
+from imgserver.cache.write_behind import Wish, WriteBehind
+from imgserver.plan.rendition import GroupGenerations, Rendition
 from imgserver.runtime.single_flight import LookUps
 
 MIB = 1 << 20
@@ -32,7 +32,7 @@ MARKS_FILE = "marks.json"
 TierName = Literal["memory", "disk", "redis"]
 Found = tuple[Rendition, TierName]
 
-# How often what is left to do (marks to post or to save, disks to sweep) is looked at.
+# How often what is left to do (generations to post or to save, disks to sweep) is looked at.
 TEND_SECONDS = 1.0
 # A disk of 100,000 records takes seconds of one thread to sweep: purges of others are gathered meanwhile.
 SWEEP_PAUSE = 5
@@ -58,7 +58,7 @@ class TieredSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class TieredStatistics:
+class CacheStatistics:
     """`dropped_writes` by why. None: there is no such tier.
 
     `listening`: purges elsewhere are heard of at once. Without it, memory may serve what was purged elsewhere.
@@ -67,7 +67,7 @@ class TieredStatistics:
     memory: MemoryStatistics
     disk: DiskStatistics | None
     redis: RedisStatistics | None
-    link: LinkStatistics | None
+    link: RedisClientStatistics | None
     listening: bool
     purges: int
     writes: int
@@ -76,10 +76,11 @@ class TieredStatistics:
 
 
 @dataclass(frozen=True, slots=True)
-class PurgeCounts:
+class PurgeResult:
     """Records removed here and from Redis. `told`: the other replicas know; else they will when Redis is back.
 
-    `left` names the tiers that were not searched to their end, and why (see `Swept`). What is left there is void, too.
+    `left` names the tiers that were not searched to their end, and why (see `SweepResult`). What is left there is
+    void, too.
     """
 
     memory: int
@@ -93,62 +94,62 @@ class PurgeCounts:
         return not self.left
 
 
-class Tiered:
+class TieredCache:
     """Use from one event loop, between `start` and `close`. Nothing but `start` raises.
 
-    A flight notes the marks of its groups first (`marks.note`), keeps them in its rendition, and puts that.
+    A flight notes the generations of its groups first (`generations.note`), keeps them in its rendition, and puts that.
     """
 
     def __init__(
         self,
-        memory: MemoryCache,
+        memory: MemoryTier,
         *,
-        marks: PurgeMarks,
-        disk: DiskCache | None = None,
-        redis: RedisCache | None = None,
-        link: Link | None = None,
-        board: Board | None = None,
+        generations: Generations,
+        disk: DiskTier | None = None,
+        redis: RedisTier | None = None,
+        link: RedisClient | None = None,
+        board: SharedInvalidation | None = None,
         settings: TieredSettings = TieredSettings(),
         observe_value: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.memory = memory
-        self.marks = marks
+        self.generations = generations
         self.disk = disk
         self.redis = redis
-        self.lock = RenderLock(link) if link is not None else None
-        self._link = link
+        self.render_lock = RenderLock(link) if link is not None else None
+        self._client = link
         self._board = board
         self._settings = settings
         self._observe_value = observe_value
         self._clock = clock
-        tiers: list[DiskCache | RedisCache | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
+        tiers: list[DiskTier | RedisTier | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
         self._tiers = [tier for tier in tiers if tier is not None]
-        self._writes = Writes(self._carry_out, limit_bytes=settings.write_bytes)
+        self._writes = WriteBehind(self._carry_out, limit_bytes=settings.write_bytes)
         self._look_ups = LookUps[Found | None]()
         self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=CLOSE_SECONDS)
-        self._sweeps: dict[str, Sweeps] = {}
+        self._sweeps: dict[str, Sweeper] = {}
         if disk is not None:
-            self._sweeps["disk"] = Sweeps(partial(self._sweep_disk, disk))
+            self._sweeps["disk"] = Sweeper(partial(self._sweep_disk, disk))
         if redis is not None:
-            self._sweeps["redis"] = Sweeps(partial(self._sweep_redis, redis))
+            self._sweeps["redis"] = Sweeper(partial(self._sweep_redis, redis))
         # A purge of another replica, who sweeps Redis; the disk here is still to be swept.
         self._heard = False
         self._void = self._purges = 0
 
     @property
-    def link(self) -> Link | None:
+    def redis_client(self) -> RedisClient | None:
         """How Redis is spoken to, for what else the servers share."""
-        return self._link
+        return self._client
 
     async def start(self) -> None:
         """Does not wait for the disk's scan, and 0.25 s at most for Redis."""
-        await self.marks.load()
+        await self.generations.load()
         if self.disk is not None:
             await self.disk.start()
             await self._scheduler.spawn(_measure(self.disk))
-        if self._link is not None:
-            await self._link.start()
+        if self._client is not None:
+            await self._client.start()
         if self._board is not None:
             await self._scheduler.spawn(self._board.listen(on_news=self._hear, on_gap=self._doubt))
         for _ in range(self._settings.writers):
@@ -161,23 +162,23 @@ class Tiered:
         """Gives waiting writes two seconds."""
         await self._writes.drain(seconds=CLOSE_SECONDS)
         await self._scheduler.close()
-        await self.marks.save()
-        if self._link is not None:
-            await self._link.close()
+        await self.generations.save()
+        if self._client is not None:
+            await self._client.close()
         if self.disk is not None:
             await self.disk.close()
 
-    def at_hand(self, key: str) -> Rendition | None:
+    def get_fresh(self, key: str) -> Rendition | None:
         """What memory has, at once: for the hot path."""
         rendition = self.memory.get(key)
         if rendition is not None and not self._is_usable(rendition):
-            self.take_back()
+            self.undo_hit()
             return None
         return rendition
 
-    def take_back(self) -> None:
+    def undo_hit(self) -> None:
         """What was at hand is not used, and looked up again by `get`: then it is counted."""
-        self.memory.take_back()
+        self.memory.undo_hit()
 
     async def get(self, key: str, groups: Sequence[str] = ()) -> Rendition | None:
         """What any tier has, kept in memory from then on. With the key's `groups`, Redis needs one round trip."""
@@ -193,17 +194,17 @@ class Tiered:
             return None
         # Each for itself, a crowd would have one record fetched a thousand times. That takes longer than the time-out,
         # and would be taken for a fault of Redis.
-        found = await self._look_ups.join(key, lambda: self.find_behind(key, groups))
+        found = await self._look_ups.join(key, lambda: self.find_below_memory(key, groups))
         # Who joined may have asked after a purge that the look-up did not know of.
         return found if found is not None and self._is_usable(found[0]) else None
 
-    async def find_behind(self, key: str, groups: Sequence[str] = ()) -> Found | None:
+    async def find_below_memory(self, key: str, groups: Sequence[str] = ()) -> Found | None:
         """What disk or Redis has now: a look-up that began before the call may have come too early."""
         for tier in self._tiers:
-            rendition = await (tier.get(key, self._unsure(groups)) if isinstance(tier, RedisCache) else tier.get(key))
+            rendition = await (tier.get(key, self._unsure(groups)) if isinstance(tier, RedisTier) else tier.get(key))
             if rendition is None:
                 continue
-            if not self._is_over(rendition) and await self.marks.confirm(rendition.marks):
+            if not self._is_over(rendition) and await self.generations.confirm(rendition.generations):
                 self.memory.put(key, rendition)
                 return rendition, "redis" if tier is self.redis else "disk"
             tier.note_stale()
@@ -211,14 +212,15 @@ class Tiered:
         return None
 
     def _unsure(self, groups: Sequence[str]) -> Sequence[str]:
-        """Those whose marks are to be asked for with a record: none while news of purges come in by themselves."""
+        """Those whose generations are to be asked for with a record: none while news of purges come in by
+        themselves."""
         hears = self._board is not None and self._board.hears
-        return () if hears and self.marks.are_recent(groups) else groups
+        return () if hears and self.generations.are_recent(groups) else groups
 
     def _in_memory(self, key: str) -> Rendition | None:
         rendition = self.memory.get(key)
         if rendition is None:
-            self.memory.note_miss()
+            self.memory.count_miss()
         elif not self._is_usable(rendition):
             self.memory.note_stale()
             self.memory.drop(key)
@@ -227,7 +229,7 @@ class Tiered:
 
     def put(self, key: str, rendition: Rendition) -> bool:
         """Into memory at once, and into the others behind the caller's back. False: it was purged while it was made."""
-        if not self.marks.are_current(rendition.marks):
+        if not self.generations.are_current(rendition.generations):
             self._void += 1
             return False
         self._observe_value(len(rendition.body))
@@ -246,38 +248,38 @@ class Tiered:
         """Waits until what was put is in every tier that takes it: before a render lock is released."""
         return await self._writes.carried_out(key, seconds=seconds)
 
-    async def purge(self, groups: Sequence[str]) -> PurgeCounts:
+    async def purge(self, groups: Sequence[str]) -> PurgeResult:
         """Voids every record of these groups, here and in every replica, then removes them; see `groups.py`.
 
-        A render that noted its marks before is neither stored nor served to who asks after it.
+        A render that noted its generations before is neither stored nor served to who asks after it.
         """
         self._purges += 1
-        told = await self.marks.renew(groups)
-        memory = self.memory.sweep(lambda rendition: self.marks.are_current(rendition.marks))
+        told = await self.generations.bump(groups)
+        memory = self.memory.sweep(lambda rendition: self.generations.are_current(rendition.generations))
         return await self._swept(memory, groups, told=told, seconds=PURGE_SECONDS)
 
-    async def sweep(self, *, seconds: float) -> PurgeCounts:
+    async def sweep(self, *, seconds: float) -> PurgeResult:
         """Removes what is over or void anyway, for the room it takes. Waits so long for the end of it."""
         memory = self.memory.sweep(self._is_usable)
         return await self._swept(memory, (), told=True, seconds=seconds)
 
-    async def _swept(self, memory: int, groups: Sequence[str], *, told: bool, seconds: float) -> PurgeCounts:
+    async def _swept(self, memory: int, groups: Sequence[str], *, told: bool, seconds: float) -> PurgeResult:
         found = await asyncio.gather(*(sweeps.ask(groups, seconds=seconds) for sweeps in self._sweeps.values()))
         by_tier = dict(zip(self._sweeps, found, strict=True))
-        return PurgeCounts(
+        return PurgeResult(
             memory=memory,
-            disk=by_tier.get("disk", Swept()).removed,
-            redis=by_tier.get("redis", Swept()).removed,
+            disk=by_tier.get("disk", SweepResult()).removed,
+            redis=by_tier.get("redis", SweepResult()).removed,
             told=told,
             left={name: swept.left for name, swept in by_tier.items() if swept.left},
         )
 
-    def statistics(self) -> TieredStatistics:
-        return TieredStatistics(
+    def statistics(self) -> CacheStatistics:
+        return CacheStatistics(
             memory=self.memory.statistics(),
             disk=self.disk.statistics() if self.disk is not None else None,
             redis=self.redis.statistics() if self.redis is not None else None,
-            link=self._link.statistics() if self._link is not None else None,
+            link=self._client.statistics() if self._client is not None else None,
             listening=self._board is not None and self._board.listening,
             purges=self._purges,
             writes=len(self._writes),
@@ -286,13 +288,13 @@ class Tiered:
         )
 
     def _is_usable(self, rendition: Rendition) -> bool:
-        return not self._is_over(rendition) and self.marks.are_current(rendition.marks)
+        return not self._is_over(rendition) and self.generations.are_current(rendition.generations)
 
     def _is_over(self, rendition: Rendition) -> bool:
         return rendition.expires is not None and rendition.expires <= self._clock()
 
     async def _carry_out(self, key: str, wish: Wish) -> None:
-        if wish is not None and not await self.marks.confirm(wish.marks):
+        if wish is not None and not await self.generations.confirm(wish.generations):
             self._void += 1
             return
         for tier in self._tiers:
@@ -301,40 +303,40 @@ class Tiered:
             else:
                 await tier.put(key, wish)
 
-    async def _sweep_disk(self, disk: DiskCache, _: frozenset[str]) -> Swept:
+    async def _sweep_disk(self, disk: DiskTier, _: frozenset[str]) -> SweepResult:
         """For everything that is known to be void: whoever reads a file's head may as well."""
-        return await disk.sweep(self._keeper(self.marks.known()))
+        return await disk.sweep(self._keeper(self.generations.all_known()))
 
-    async def _sweep_redis(self, redis: RedisCache, groups: frozenset[str]) -> Swept:
-        tokens = dict(self.marks.at(groups)) if groups else self.marks.known()
+    async def _sweep_redis(self, redis: RedisTier, groups: frozenset[str]) -> SweepResult:
+        tokens = dict(self.generations.known(groups)) if groups else self.generations.all_known()
         try:
-            return Swept(await redis.sweep(self._keeper(tokens), tuple(groups)))
+            return SweepResult(await redis.sweep(self._keeper(tokens), tuple(groups)))
         except (RedisError, OSError) as error:
             log.warning("The sweep of Redis did not come to its end: %s", error)
-            return Swept(left="failed")
+            return SweepResult(left="failed")
 
-    def _keeper(self, tokens: Mapping[str, str]) -> Callable[[float | None, Marks], bool]:
-        """Judges by these tokens alone: of other groups this process may not know the marks."""
+    def _keeper(self, tokens: Mapping[str, str]) -> Callable[[float | None, GroupGenerations], bool]:
+        """Judges by these tokens alone: of other groups this process may not know the generations."""
         now = self._clock()
 
-        def keeps(expires: float | None, marks: Marks) -> bool:
+        def keeps(expires: float | None, generations: GroupGenerations) -> bool:
             if expires is not None and expires <= now:
                 return False
-            return all(tokens.get(group, token) == token for group, token in marks)
+            return all(tokens.get(group, token) == token for group, token in generations)
 
         return keeps
 
     def _hear(self, tokens: dict[str, str]) -> None:
         """Another replica has purged; or this one, who knows."""
-        if all(token == tokens[group] for group, token in self.marks.at(tokens)):
+        if all(token == tokens[group] for group, token in self.generations.known(tokens)):
             return
-        self.marks.learn(tokens)
-        self.memory.sweep(lambda rendition: self.marks.are_current(rendition.marks))
+        self.generations.learn(tokens)
+        self.memory.sweep(lambda rendition: self.generations.are_current(rendition.generations))
         self._heard = True
 
     def _doubt(self) -> None:
         """A purge may have been missed while the subscription was away."""
-        self.marks.doubt()
+        self.generations.doubt()
         self.memory.sweep(lambda _: False)
 
     async def _tend(self) -> None:
@@ -342,15 +344,15 @@ class Tiered:
         while True:
             await asyncio.sleep(pause)
             begun = time.monotonic()
-            await self.marks.post()
-            await self.marks.save()
+            await self.generations.post()
+            await self.generations.save()
             if self._heard and "disk" in self._sweeps:
                 self._heard = False
                 await self._sweeps["disk"].ask((), seconds=None)
             pause = max(TEND_SECONDS, SWEEP_PAUSE * (time.monotonic() - begun))
 
 
-async def _measure(disk: DiskCache) -> None:
+async def _measure(disk: DiskTier) -> None:
     with suppress(OSError):
         await disk.scanned()
     while True:
@@ -367,21 +369,21 @@ def assemble(
     observe: Callable[[str, float], None] = lambda *_: None,
     observe_value: Callable[[int], None] = lambda _: None,
     on_purge: Callable[[Collection[str]], None] = lambda _: None,
-) -> Tiered:
+) -> TieredCache:
     """The tiers of a configuration, not started. `observe(op, seconds)` is told of every answered Redis command,
     `observe_value(bytes)` of every body that is kept, `on_purge(groups)` of what another server has purged.
 
     ValueError: `redis.url` or its namespace cannot be used.
     """
-    link = Link(redis, observe=observe) if redis is not None and redis.url else None
-    board = Board(link) if link is not None else None
+    link = RedisClient(redis, observe=observe) if redis is not None and redis.url else None
+    board = SharedInvalidation(link) if link is not None else None
     path: Path | None = disk.path / MARKS_FILE if disk is not None else None
-    marks = PurgeMarks(shared=board, path=path, on_purge=on_purge)
-    return Tiered(
-        MemoryCache(memory),
-        marks=marks,
-        disk=DiskCache(disk) if disk is not None else None,
-        redis=RedisCache(link, marks) if link is not None else None,
+    generations = Generations(shared=board, path=path, on_purge=on_purge)
+    return TieredCache(
+        MemoryTier(memory),
+        generations=generations,
+        disk=DiskTier(disk) if disk is not None else None,
+        redis=RedisTier(link, generations) if link is not None else None,
         link=link,
         board=board,
         settings=settings,

@@ -1,4 +1,4 @@
-"""Writes behind the answer: nobody waits for them, and they take no more memory than they are allowed."""
+"""WriteBehind behind the answer: nobody waits for them, and they take no more memory than they are allowed."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 Wish = Rendition | None
 
 
-class Writes:
+class WriteBehind:
     """The latest wish per key, carried out by whoever runs `work`, several at once. Over `limit_bytes`: dropped.
 
     `write(key, wish)` does it; what it raises is logged and ends nothing.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from imgserver.cache.redis.client import Link, LinkStatistics, RedisSettings
+from imgserver.cache.redis.client import RedisClient, RedisClientStatistics, RedisSettings
 from imgserver.engine.job import Job, Limits
 from imgserver.errors import ImgserverError, NotFound
 from imgserver.observability.audit import Event
@@ -218,10 +218,10 @@ def _redis(settings: Settings) -> Check:
     return Check("Redis", False, found, "start it, or correct redis.url", needed=False)
 
 
-async def _linked(settings: RedisSettings) -> LinkStatistics:
+async def _linked(settings: RedisSettings) -> RedisClientStatistics:
     # What it logs for servers is told as a finding here.
-    logging.getLogger(Link.__module__).addHandler(logging.NullHandler())
-    link = Link(settings)
+    logging.getLogger(RedisClient.__module__).addHandler(logging.NullHandler())
+    link = RedisClient(settings)
     await link.start()
     told = link.statistics()
     await link.close()

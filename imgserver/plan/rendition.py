@@ -37,8 +37,8 @@ class Stages:
     encode_seconds: float
 
 
-# Purge marks as they were when the original was opened: (group, token) pairs; the empty token is "never purged".
-Marks = tuple[tuple[str, str], ...]
+# Purge generations as they were when the original was opened: (group, token) pairs; the empty token is "never purged".
+GroupGenerations = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +63,5 @@ class Rendition:
     fresh_until: float | None = None
     expires: float | None = None
     max_age_seconds: int | None = None
-    marks: Marks = ()
+    generations: GroupGenerations = ()
     stages: Stages | None = field(default=None, compare=False)

@@ -17,7 +17,7 @@ import orjson
 from aiohttp import web
 
 from imgserver.cache.cache_tags import ALL, is_group, key_group, original_group, prefix_group, source_group, tag_group
-from imgserver.cache.tiered import Tiered
+from imgserver.cache.tiered import TieredCache
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, BodyTimeout
 from imgserver.headers import negotiation
@@ -35,7 +35,7 @@ SWEEP_SECONDS = 25.0
 
 
 class Sweep:
-    def __init__(self, cache: Tiered, door: Door) -> None:
+    def __init__(self, cache: TieredCache, door: Door) -> None:
         self._cache = cache
         self._door = door
 

@@ -8,8 +8,8 @@ from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from imgserver.cache.cache_tags import Tags
-from imgserver.cache.negative import Refusals
-from imgserver.cache.redis.rate_limit import SharedBuckets
+from imgserver.cache.negative import NegativeCache
+from imgserver.cache.redis.rate_limit import SharedTokenBuckets
 from imgserver.engine import sandbox
 from imgserver.observability import audit
 from imgserver.observability.logs import LogWriter, make_logger, make_request_log
@@ -137,13 +137,13 @@ def _trail(metrics: Metrics, logger: FilteringBoundLogger) -> audit.Trail:
 
 def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
     """The policy at the gate and in the service, now and whenever it is read again. After every route is known."""
-    service, link = app[SERVICE], app[SERVICE].cache.link
-    buckets = ClientBuckets(SharedBuckets(link) if link is not None else None)
+    service, link = app[SERVICE], app[SERVICE].cache.redis_client
+    buckets = ClientBuckets(SharedTokenBuckets(link) if link is not None else None)
 
     def install(policy: Policy) -> None:
         boundary.install(Gate(policy, buckets))
         service.rendering.rules.pixels, service.rendering.rules.formats = policy.pixels, policy.formats
-        service.refusals.clear()
+        service.negative_cache.clear()
         app[UPLOADS].limit(policy.uploads)
 
     app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
@@ -176,7 +176,7 @@ def _service(
         behind=Behind(),
         edition=Edition.of(settings.quality, Tags.of(settings.tags)),
         quota=Quota(settings.quota),
-        refusals=Refusals(),
+        negative_cache=NegativeCache(),
         degradation=Degradation(),
         fresh_seconds=settings.cache.fresh_seconds,
     )

@@ -61,7 +61,7 @@ class ImageHandler:
         wish = self.wishes.of(request.raw_path)
         left = self._guard(wish.request, request) if wish.guarded else None
         choice = self._choice(wish, request)
-        rendition, served = self._service.at_hand(choice.order), None
+        rendition, served = self._service.get_fresh(choice.order), None
         if rendition is None:
             served = await self._get(wish, choice.order, request)
             rendition = served.rendition
@@ -84,11 +84,11 @@ class ImageHandler:
         if known is None or self._timed or not is_plain(message):
             return None
         wish, choice = known
-        rendition = self._service.at_hand(choice.order)
+        rendition = self._service.get_fresh(choice.order)
         if rendition is None:
             return None
         if len(rendition.body) > PIECE_BYTES:
-            self._service.cache.take_back()
+            self._service.cache.undo_hit()
             return None
         self._dress(choice, wish, rendition, int(time.time()))
         return _spelled(message.headers, choice, rendition)

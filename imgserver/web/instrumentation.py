@@ -9,7 +9,7 @@ from imgserver.cache import disk, record
 from imgserver.cache.disk import DiskStatistics
 from imgserver.cache.memory import MemoryStatistics
 from imgserver.cache.redis import tier
-from imgserver.cache.redis.client import LinkStatistics
+from imgserver.cache.redis.client import RedisClientStatistics
 from imgserver.cache.redis.tier import RedisStatistics
 from imgserver.errors import ImgserverError, NotFound
 from imgserver.observability.audit import REASONS, Audit
@@ -50,8 +50,8 @@ def read(
         "http_malformed_total": guard.malformed,
         "http_overdue_total": guard.overdue,
         "log_lines_dropped_total": dropped_lines,
-        "refusals_remembered": service.refusals.statistics().remembered,
-        "refusals_repeated_total": service.refusals.statistics().repeated,
+        "refusals_remembered": service.negative_cache.statistics().remembered,
+        "refusals_repeated_total": service.negative_cache.statistics().repeated,
         "degraded_total": {rung.name.lower(): count for rung, count in service.degradation.counts.items()},
         "coalesced_total": service.flights.statistics().coalesced,
         **_queue(service, uploads.statistics()),
@@ -149,7 +149,7 @@ def _spools(spools: Mapping[str, Spool]) -> dict[str, Any]:
     }
 
 
-def _redis(link: LinkStatistics | None) -> dict[str, Any]:
+def _redis(link: RedisClientStatistics | None) -> dict[str, Any]:
     if link is None:
         return {"redis_up": {}, "redis_breaker_state": {}, "redis_pool_connections": {}}
     sides = {"read": link.read_breaker, "write": link.write_breaker}

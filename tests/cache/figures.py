@@ -12,7 +12,7 @@ from imgserver.cache.cache_tags import groups_of
 from imgserver.cache.disk import DiskSettings
 from imgserver.cache.memory import MemorySettings
 from imgserver.cache.redis.client import RedisSettings
-from imgserver.cache.tiered import Tiered, assemble
+from imgserver.cache.tiered import TieredCache, assemble
 from imgserver.plan.plan import SourceRef
 from imgserver.testing import make_rendition
 from tests.redis_server import RedisServer, running
@@ -39,25 +39,27 @@ def told(costs: list[float]) -> str:
     return f"median {statistics.median(costs):.2f} ms, p99 {sorted(costs)[int(0.99 * len(costs))]:.2f}"
 
 
-async def hits(tiered: Tiered) -> None:
+async def hits(tiered: TieredCache) -> None:
     for size in (10_000, 60_000, 200_000, 1_000_000):
         for name, tier in (("redis", tiered.redis), ("disk", tiered.disk)):
-            await tier.put(KEY, make_rendition(b"x" * size, marks=await tiered.marks.note(GROUPS)))
+            await tier.put(KEY, make_rendition(b"x" * size, generations=await tiered.generations.fetch(GROUPS)))
             say(f"{name} hit of {size // 1000} kB: {told(await costs_of(lambda tier=tier: tier.get(KEY), TIMES))}")
     costs = await costs_of(lambda: tiered.redis.get(KEY, GROUPS), TIMES)
-    say(f"redis hit of 1000 kB with {len(GROUPS)} marks: {told(costs)}")
+    say(f"redis hit of 1000 kB with {len(GROUPS)} generations: {told(costs)}")
 
 
-def at_hand(tiered: Tiered) -> None:
-    tiered.memory.put(KEY, make_rendition(b"x", marks=tiered.marks.at(GROUPS), expires=time.time() + 1000))
+def get_fresh(tiered: TieredCache) -> None:
+    tiered.memory.put(
+        KEY, make_rendition(b"x", generations=tiered.generations.known(GROUPS), expires=time.time() + 1000)
+    )
     plain, checked = (
         min(timeit.repeat(lambda get=get: get(KEY), number=10_000, repeat=10)) * 100
-        for get in (tiered.memory.get, tiered.at_hand)
+        for get in (tiered.memory.get, tiered.get_fresh)
     )
-    say(f"memory get {plain:.2f} us, at_hand with {len(GROUPS)} marks {checked:.2f} us")
+    say(f"memory get {plain:.2f} us, get_fresh with {len(GROUPS)} generations {checked:.2f} us")
 
 
-async def stall(tiered: Tiered, server: RedisServer) -> None:
+async def stall(tiered: TieredCache, server: RedisServer) -> None:
     server.freeze()
     costs = await costs_of(lambda: tiered.redis.get("1/x/y"), 100)
     server.thaw()
@@ -74,7 +76,7 @@ async def main() -> None:
         await tiered.start()
         await tiered.disk.scanned()
         await hits(tiered)
-        at_hand(tiered)
+        get_fresh(tiered)
         await stall(tiered, server)
         await tiered.close()
 

@@ -14,8 +14,8 @@ from unittest.mock import Mock
 import pytest
 
 from imgserver.cache import disk_store
-from imgserver.cache.disk import CALLS, DiskCache, DiskSettings
-from imgserver.cache.sweeper import Swept
+from imgserver.cache.disk import CALLS, DiskSettings, DiskTier
+from imgserver.cache.sweeper import SweepResult
 from imgserver.runtime import files
 from imgserver.runtime.files import BLOCK_BYTES
 from imgserver.testing import TierContract, make_rendition
@@ -25,8 +25,8 @@ BODY = b"\xffpicture\x00" * 300
 FILE_BYTES = BLOCK_BYTES
 
 
-async def opened(path: Path, **settings) -> DiskCache:
-    cache = DiskCache(DiskSettings(path=path, **settings))
+async def opened(path: Path, **settings) -> DiskTier:
+    cache = DiskTier(DiskSettings(path=path, **settings))
     await cache.start()
     await cache.scanned()
     return cache
@@ -188,7 +188,7 @@ async def test_leftovers_of_writers_go_and_foreign_files_stay(tmp_path):
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
 async def test_a_disk_that_refuses_is_read_but_not_written_for_a_minute(tmp_path, monkeypatch, fault):
     now = 100.0
-    cache = DiskCache(DiskSettings(path=tmp_path), clock=lambda: now)
+    cache = DiskTier(DiskSettings(path=tmp_path), clock=lambda: now)
     await cache.start()
     await cache.scanned()
     await cache.put("a", make_rendition(BODY))
@@ -261,7 +261,7 @@ async def test_a_read_only_disk_is_read(small_disk):
 
 async def test_a_folder_that_cannot_be_had_is_a_tier_that_misses(tmp_path, caplog):
     (tmp_path / "file").write_bytes(b"")
-    cache = DiskCache(DiskSettings(path=tmp_path / "file" / "cache"))
+    cache = DiskTier(DiskSettings(path=tmp_path / "file" / "cache"))
     await cache.start()
     with pytest.raises(OSError, match="Not a directory"):
         await cache.scanned()
@@ -291,11 +291,11 @@ async def test_a_disk_that_stops_costs_its_deadline_once_and_then_nothing(tmp_pa
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from imgserver.cache.disk import DiskCache, DiskSettings
+from imgserver.cache.disk import DiskTier, DiskSettings
 from imgserver.testing import make_rendition
 
 async def main():
-    cache = DiskCache(DiskSettings(path=Path(sys.argv[1])))
+    cache = DiskTier(DiskSettings(path=Path(sys.argv[1])))
     await cache.start()
     await cache.scanned()
     number = 0
@@ -325,14 +325,14 @@ async def test_a_writer_killed_at_any_moment_leaves_whole_records(tmp_path):
 
 
 async def test_a_sweep_removes_what_is_not_kept_and_nothing_else(tmp_path, cache):
-    await cache.put("keep", make_rendition(BODY, expires=200.0, marks=(("a", "new"),)))
-    await cache.put("expired", make_rendition(BODY, expires=50.0, marks=(("a", "new"),)))
-    await cache.put("purged", make_rendition(BODY, expires=200.0, marks=(("a", "old"),)))
+    await cache.put("keep", make_rendition(BODY, expires=200.0, generations=(("a", "new"),)))
+    await cache.put("expired", make_rendition(BODY, expires=50.0, generations=(("a", "new"),)))
+    await cache.put("purged", make_rendition(BODY, expires=200.0, generations=(("a", "old"),)))
     await cache.put("odd", make_rendition(BODY, expires=200.0))
     _file_of(cache, tmp_path, "odd").write_bytes(b"odd")
-    gone = await cache.sweep(lambda expires, marks: expires > 100 and marks == (("a", "new"),))
+    gone = await cache.sweep(lambda expires, generations: expires > 100 and generations == (("a", "new"),))
 
-    assert gone == Swept(3)
+    assert gone == SweepResult(3)
     assert len(files_below(tmp_path)) == 1
     assert await cache.get("keep") is not None
 
@@ -344,7 +344,7 @@ async def test_a_sweep_tells_that_it_could_not_read_a_file_and_goes_on(tmp_path,
     file.unlink()
     file.mkdir()
 
-    assert await cache.sweep(lambda expires, marks: False) == Swept(1, "failed")
+    assert await cache.sweep(lambda expires, generations: False) == SweepResult(1, "failed")
 
 
 async def test_a_write_that_fails_leaves_no_file_that_is_not_counted(tmp_path, cache, monkeypatch):
@@ -361,7 +361,7 @@ async def test_a_sweep_under_way_does_not_outlive_the_cache(tmp_path, cache, mon
     for number in range(100):
         await cache.put(str(number), make_rendition(BODY))
     begun = threading.Event()
-    sweeping = asyncio.create_task(cache.sweep(lambda expires, marks: begun.set() or True))
+    sweeping = asyncio.create_task(cache.sweep(lambda expires, generations: begun.set() or True))
     await eventually(begun.is_set)
     await cache.close()
 
@@ -392,9 +392,9 @@ async def test_a_closed_cache_misses(tmp_path):
 
     assert await cache.get("a") is None
     assert not await cache.put("a", make_rendition(BODY))
-    assert await cache.sweep(lambda expires, marks: True) == Swept(left="failed")
+    assert await cache.sweep(lambda expires, generations: True) == SweepResult(left="failed")
 
 
-def _file_of(cache: DiskCache, path: Path, key: str) -> Path:
+def _file_of(cache: DiskTier, path: Path, key: str) -> Path:
     name = files.name_of(key)
     return path.rglob(name[4:]).__next__()

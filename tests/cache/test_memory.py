@@ -1,18 +1,18 @@
 import pytest
 
-from imgserver.cache.memory import ENTRY_BYTES, MemoryCache, MemorySettings
+from imgserver.cache.memory import ENTRY_BYTES, MemorySettings, MemoryTier
 from imgserver.testing import CacheContract, make_rendition
 
 BODY = b"x" * 1000
 
 
-def cache_for(entries: int) -> MemoryCache:
-    return MemoryCache(MemorySettings(memory_bytes=entries * (len(BODY) + ENTRY_BYTES)))
+def cache_for(entries: int) -> MemoryTier:
+    return MemoryTier(MemorySettings(memory_bytes=entries * (len(BODY) + ENTRY_BYTES)))
 
 
 class TestContract(CacheContract):
     @pytest.fixture
-    def cache(self) -> MemoryCache:
+    def cache(self) -> MemoryTier:
         return cache_for(10)
 
 
@@ -41,7 +41,7 @@ def test_bytes_never_exceed_the_limit_and_come_back_when_dropped():
 
 
 def test_a_body_over_the_item_limit_is_not_kept_and_replaces_nothing_stale():
-    cache = MemoryCache(MemorySettings(memory_item_bytes=100))
+    cache = MemoryTier(MemorySettings(memory_item_bytes=100))
     cache.put("a", make_rendition(b"small"))
 
     assert not cache.put("a", make_rendition(b"x" * 101))
@@ -49,7 +49,7 @@ def test_a_body_over_the_item_limit_is_not_kept_and_replaces_nothing_stale():
 
 
 def test_no_memory_switches_the_tier_off():
-    cache = MemoryCache(MemorySettings(memory_bytes=0))
+    cache = MemoryTier(MemorySettings(memory_bytes=0))
 
     assert not cache.put("a", make_rendition())
     assert cache.get("a") is None

@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from imgserver import errors
-from imgserver.cache.negative import LIMIT, Refusals
+from imgserver.cache.negative import LIMIT, NegativeCache
 from imgserver.errors import BrokenImage, ImgserverError, UnsupportedImage
 from imgserver.plan.rendition import Fingerprint
 
@@ -25,15 +25,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def refusals(clock: Clock) -> Refusals:
-    return Refusals(clock)
+def refusals(clock: Clock) -> NegativeCache:
+    return NegativeCache(clock)
 
 
-def seconds_held(refusals: Refusals, clock: Clock, error: ImgserverError, *, times: int) -> list[float]:
+def seconds_held(refusals: NegativeCache, clock: Clock, error: ImgserverError, *, times: int) -> list[float]:
     """How long it held each time; it is noted anew the moment it ends."""
     held = []
     for _ in range(times):
-        refusals.note("key", error, state=STATE, marks=())
+        refusals.note("key", error, state=STATE, generations=())
         refusal = refusals.recall("key", ())
         assert refusal is not None
         held.append(refusal.seconds)
@@ -48,13 +48,13 @@ def test_it_holds_twice_as_long_each_time_up_to_what_caches_are_told(refusals, c
 
 def test_another_state_of_the_original_begins_anew(refusals, clock):
     seconds_held(refusals, clock, BrokenImage(), times=5)
-    refusals.note("key", BrokenImage(), state=OTHER, marks=())
+    refusals.note("key", BrokenImage(), state=OTHER, generations=())
 
     assert refusals.recall("key", ()).seconds == 1
 
 
 def test_other_marks_make_it_void(refusals):
-    refusals.note("key", BrokenImage(), state=STATE, marks=(("a", ""),))
+    refusals.note("key", BrokenImage(), state=STATE, generations=(("a", ""),))
 
     assert refusals.recall("key", (("a", ""),)) is not None
     assert refusals.recall("key", (("a", "token"),)) is None
@@ -66,14 +66,14 @@ def kinds(of: type[ImgserverError] = ImgserverError) -> list[type[ImgserverError
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds() if kind.__module__ == errors.__name__])
 def test_only_refusals_that_caches_may_keep_are_remembered(refusals, kind):
-    refusals.note("key", kind(), state=STATE, marks=())
+    refusals.note("key", kind(), state=STATE, generations=())
 
     assert (refusals.recall("key", ()) is not None) is (400 <= kind.status < 500 and kind.cache_seconds > 0)
 
 
 def test_the_table_is_bounded_and_the_oldest_gives_way(refusals):
     for number in range(LIMIT + 10):
-        refusals.note(number, BrokenImage(), state=STATE, marks=())
+        refusals.note(number, BrokenImage(), state=STATE, generations=())
 
     assert refusals.statistics().remembered == LIMIT
     assert refusals.recall(9, ()) is None
@@ -81,7 +81,7 @@ def test_the_table_is_bounded_and_the_oldest_gives_way(refusals):
 
 
 def test_each_repetition_is_an_error_of_its_own(refusals):
-    refusals.note("key", BrokenImage("torn", at=3), state=STATE, marks=())
+    refusals.note("key", BrokenImage("torn", at=3), state=STATE, generations=())
     refusal = refusals.recall("key", ())
     for _ in range(3):
         with pytest.raises(BrokenImage) as caught:

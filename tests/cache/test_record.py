@@ -15,7 +15,7 @@ from imgserver.testing import make_rendition
 
 KEY = "1/" + "a" * 32 + "/" + "b" * 32
 RENDITION = make_rendition(
-    b"\x00picture\xff" * 20, fresh_until=12.5, expires=99.0, marks=(("a", ""), ("s1", "0123"), ("d2", ""))
+    b"\x00picture\xff" * 20, fresh_until=12.5, expires=99.0, generations=(("a", ""), ("s1", "0123"), ("d2", ""))
 )
 RECORD = encode(KEY, RENDITION)
 
@@ -36,7 +36,7 @@ RENDITIONS = st.builds(
     fresh_until=st.none() | NUMBER,
     expires=st.none() | NUMBER,
     max_age_seconds=st.none() | WHOLE,
-    marks=st.lists(st.tuples(TEXT, TEXT), max_size=5).map(tuple),
+    generations=st.lists(st.tuples(TEXT, TEXT), max_size=5).map(tuple),
 )
 
 
@@ -57,7 +57,7 @@ def test_every_field_of_a_rendition_survives():
     # What does not compare is not the picture's: for whoever waited for it.
     assert {field.name for field in dataclasses.fields(Rendition) if field.compare} == {
         *("body", "media_type", "etag", "size", "source_format", "fingerprint", "modified", "created"),
-        *("render_seconds", "fresh_until", "expires", "max_age_seconds", "marks"),
+        *("render_seconds", "fresh_until", "expires", "max_age_seconds", "generations"),
     }
     assert decode(KEY, RECORD) == RENDITION
 
@@ -117,7 +117,7 @@ def test_any_field_of_a_wrong_type_is_corrupt(index):
 def test_a_peek_reads_key_end_and_marks_from_the_head_alone():
     long = encode(KEY, dataclasses.replace(RENDITION, body=b"x" * 100_000))
 
-    assert peek(long[: record.HEAD_BYTES]) == (KEY, 99.0, RENDITION.marks)
+    assert peek(long[: record.HEAD_BYTES]) == (KEY, 99.0, RENDITION.generations)
     for head in (b"", RECORD[:40], b"\0" * 100):
         with pytest.raises(Corrupt):
             peek(head)
@@ -125,7 +125,12 @@ def test_a_peek_reads_key_end_and_marks_from_the_head_alone():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"etag": "\ud800"}, {"modified": 2**70}, {"marks": (("g" * 9000, ""),)}, {"marks": (("g", ""),) * 101}],
+    [
+        {"etag": "\ud800"},
+        {"modified": 2**70},
+        {"generations": (("g" * 9000, ""),)},
+        {"generations": (("g", ""),) * 101},
+    ],
     ids=str,
 )
 def test_what_no_record_can_hold_is_refused_when_it_is_written(changes):
@@ -135,7 +140,7 @@ def test_what_no_record_can_hold_is_refused_when_it_is_written(changes):
 
 def test_a_large_record_is_quick():
     """Half a millisecond of 200 kB is the event loop's, so the limit here leaves room for a busy machine."""
-    large = make_rendition(b"\x5a" * 200_000, marks=RENDITION.marks)
+    large = make_rendition(b"\x5a" * 200_000, generations=RENDITION.generations)
     data = encode(KEY, large)
 
     assert min(timeit.repeat(lambda: encode(KEY, large), number=10, repeat=10)) / 10 < 0.001

@@ -1,28 +1,28 @@
-"""Sweeps behind those who ask: one at a time, gathered, and told honestly."""
+"""Sweeper behind those who ask: one at a time, gathered, and told honestly."""
 
 import asyncio
 
 import pytest
 
 from imgserver.cache import sweeper as module
-from imgserver.cache.sweeper import Sweeps, Swept
+from imgserver.cache.sweeper import Sweeper, SweepResult
 from tests.polling import eventually
 
 
 class Tier:
-    """Sweeps when it is let."""
+    """Sweeper when it is let."""
 
     def __init__(self) -> None:
         self.asked: list[frozenset[str]] = []
         self.let = asyncio.Semaphore(0)
         self.fault: Exception | None = None
 
-    async def sweep(self, groups: frozenset[str]) -> Swept:
+    async def sweep(self, groups: frozenset[str]) -> SweepResult:
         self.asked.append(groups)
         await self.let.acquire()
         if self.fault is not None:
             raise self.fault
-        return Swept(len(groups))
+        return SweepResult(len(groups))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def tier():
 
 @pytest.fixture
 async def sweeps(tier):
-    sweeps = Sweeps(tier.sweep)
+    sweeps = Sweeper(tier.sweep)
     work = asyncio.create_task(sweeps.work())
     yield sweeps
     work.cancel()
@@ -42,14 +42,14 @@ async def sweeps(tier):
 async def test_a_sweep_is_told_to_who_waits_for_it(tier, sweeps):
     tier.let.release()
 
-    assert await sweeps.ask({"a", "b"}, seconds=5) == Swept(2)
+    assert await sweeps.ask({"a", "b"}, seconds=5) == SweepResult(2)
 
 
 async def test_who_does_not_wait_so_long_hears_that_it_is_going_on(tier, sweeps):
-    assert await sweeps.ask({"a"}, seconds=0.01) == Swept(left="going")
+    assert await sweeps.ask({"a"}, seconds=0.01) == SweepResult(left="going")
     tier.let.release()
     tier.let.release()
-    assert await sweeps.ask({"b"}, seconds=5) == Swept(1)
+    assert await sweeps.ask({"b"}, seconds=5) == SweepResult(1)
     assert tier.asked == [{"a"}, {"b"}]
 
 
@@ -61,8 +61,8 @@ async def test_what_is_asked_for_during_a_sweep_is_one_sweep_after_it(tier, swee
     tier.let.release()
     tier.let.release()
 
-    assert await first == Swept(1)
-    assert await asyncio.gather(*others) == [Swept(3)] * 3
+    assert await first == SweepResult(1)
+    assert await asyncio.gather(*others) == [SweepResult(3)] * 3
     assert tier.asked == [{"a"}, {"a", "b", "c"}]
 
 
@@ -79,15 +79,15 @@ async def test_everything_is_searched_when_asked_for_or_of_too_many_groups(tier,
 async def test_a_sweep_that_breaks_is_told_and_ends_nothing(tier, sweeps, caplog):
     tier.fault = RuntimeError("broken")
     tier.let.release()
-    assert await sweeps.ask({"a"}, seconds=5) == Swept(left="failed")
+    assert await sweeps.ask({"a"}, seconds=5) == SweepResult(left="failed")
     tier.fault = None
     tier.let.release()
-    assert await sweeps.ask({"a"}, seconds=5) == Swept(1)
+    assert await sweeps.ask({"a"}, seconds=5) == SweepResult(1)
     assert "A sweep failed" in caplog.text
 
 
 async def test_who_waits_at_the_end_hears_that_it_failed(tier):
-    sweeps = Sweeps(tier.sweep)
+    sweeps = Sweeper(tier.sweep)
     work = asyncio.create_task(sweeps.work())
     asked = asyncio.create_task(sweeps.ask({"a"}, seconds=60))
     await eventually(lambda: tier.asked)
@@ -95,4 +95,4 @@ async def test_who_waits_at_the_end_hears_that_it_failed(tier):
     await asyncio.sleep(0)
     work.cancel()
 
-    assert await asyncio.wait_for(asyncio.gather(asked, next_one), 5) == [Swept(left="failed")] * 2
+    assert await asyncio.wait_for(asyncio.gather(asked, next_one), 5) == [SweepResult(left="failed")] * 2

@@ -1,4 +1,4 @@
-"""All tiers as one, with real folders and a real Redis; two `Tiered` are two replicas."""
+"""All tiers as one, with real folders and a real Redis; two `TieredCache` are two replicas."""
 
 import asyncio
 import shutil
@@ -49,10 +49,10 @@ async def opened():
 
 
 async def rendered(tiered, ref=REF, *, key=None, body=BODY, tags=(), **changes):
-    """What a flight does: notes marks, opens, renders, puts."""
+    """What a flight does: notes generations, opens, renders, puts."""
     key = key or canonical.key(ref, Plan((), Output(format="webp")))
-    noted = await tiered.marks.note(groups_of(ref, key=key, tags=tags))
-    kept = tiered.put(key, make_rendition(body, marks=noted, **changes))
+    noted = await tiered.generations.fetch(groups_of(ref, key=key, tags=tags))
+    kept = tiered.put(key, make_rendition(body, generations=noted, **changes))
     await tiered.written(key, seconds=5)
     return kept
 
@@ -73,8 +73,8 @@ async def test_a_put_is_at_hand_at_once(opened):
     tiered = await opened()
     tiered.put(KEY, make_rendition(BODY))
 
-    assert tiered.at_hand(KEY) == make_rendition(BODY)
-    assert tiered.at_hand("other") is None
+    assert tiered.get_fresh(KEY) == make_rendition(BODY)
+    assert tiered.get_fresh("other") is None
 
 
 async def test_a_crowd_looks_behind_memory_once(opened, tiers):
@@ -92,14 +92,14 @@ async def test_a_purge_at_the_end_of_a_look_up_holds_for_those_who_wait_for_it(o
     tiered = await opened(disk=tmp_path)
     await rendered(tiered)
     tiered.memory.drop(KEY)
-    confirm = tiered.marks.confirm
+    confirm = tiered.generations.confirm
 
-    async def confirm_before_a_purge(marks):
-        confirmed = await confirm(marks)
-        await tiered.marks.renew([ALL])
+    async def confirm_before_a_purge(generations):
+        confirmed = await confirm(generations)
+        await tiered.generations.bump([ALL])
         return confirmed
 
-    monkeypatch.setattr(tiered.marks, "confirm", confirm_before_a_purge)
+    monkeypatch.setattr(tiered.generations, "confirm", confirm_before_a_purge)
 
     assert await asyncio.gather(tiered.get(KEY), tiered.get(KEY)) == [None, None]
 
@@ -112,7 +112,7 @@ async def test_another_tier_answers_after_memory_was_lost_and_fills_it(opened, t
 
     assert found is not None
     assert found.body == BODY
-    assert tiered.at_hand(KEY) == found
+    assert tiered.get_fresh(KEY) == found
 
 
 async def test_records_outlive_the_process(opened, tiers):
@@ -141,7 +141,7 @@ async def test_a_record_that_is_over_is_a_miss_in_every_tier(opened, tiers):
     assert await tiered.get(KEY) is not None
     tiered._clock = lambda: now + 101
 
-    assert tiered.at_hand(KEY) is None
+    assert tiered.get_fresh(KEY) is None
     assert await tiered.get(KEY) is None
     told = tiered.statistics()
     assert [told.memory.stale, *(tier.statistics().stale for tier in tiered._tiers)] == [1] * (1 + len(tiered._tiers))
@@ -172,13 +172,13 @@ async def test_a_purge_takes_its_group_from_every_tier_and_no_other(opened, tier
 
 
 async def test_a_purge_during_a_render_wins(opened, tiers):
-    """Fault 36: the flight noted its marks, then came the purge, then its write."""
+    """Fault 36: the flight noted its generations, then came the purge, then its write."""
     tiered = await opened(**tiers)
-    noted = await tiered.marks.note(groups_of(REF))
+    noted = await tiered.generations.fetch(groups_of(REF))
     await tiered.purge([source_group(REF)])
 
-    assert not tiered.put(KEY, make_rendition(BODY, marks=noted))
-    assert tiered.at_hand(KEY) is None
+    assert not tiered.put(KEY, make_rendition(BODY, generations=noted))
+    assert tiered.get_fresh(KEY) is None
     assert await tiered.get(KEY) is None
     assert tiered.statistics().dropped_writes["purged"] == 1
 
@@ -186,13 +186,13 @@ async def test_a_purge_during_a_render_wins(opened, tiers):
 async def test_a_late_writer_does_no_harm(opened, tiers):
     """Even past both checks: it is written straight into the tiers."""
     tiered = await opened(**tiers)
-    noted = await tiered.marks.note(groups_of(REF))
+    noted = await tiered.generations.fetch(groups_of(REF))
     await tiered.purge([source_group(REF)])
     for tier in tiered._tiers:
-        assert await tier.put(KEY, make_rendition(BODY, marks=noted))
-    tiered.memory.put(KEY, make_rendition(BODY, marks=noted))
+        assert await tier.put(KEY, make_rendition(BODY, generations=noted))
+    tiered.memory.put(KEY, make_rendition(BODY, generations=noted))
 
-    assert tiered.at_hand(KEY) is None
+    assert tiered.get_fresh(KEY) is None
     assert await tiered.get(KEY) is None
     await tiered.written(KEY, seconds=5)
     assert [await tier.get(KEY) for tier in tiered._tiers] == [None] * len(tiered._tiers)
@@ -200,9 +200,9 @@ async def test_a_late_writer_does_no_harm(opened, tiers):
 
 async def test_a_purge_holds_over_a_restart_without_redis(opened, tmp_path):
     first = await opened(disk=tmp_path)
-    noted = await first.marks.note(groups_of(REF))
+    noted = await first.generations.fetch(groups_of(REF))
     await first.purge([source_group(REF)])
-    await first.disk.put(KEY, make_rendition(BODY, marks=noted))
+    await first.disk.put(KEY, make_rendition(BODY, generations=noted))
     await first.close()
     second = await opened(disk=tmp_path)
 
@@ -214,11 +214,11 @@ async def test_a_purge_empties_the_memory_of_other_replicas_within_a_second(open
     there = await opened(redis=redis_server.url, disk=tmp_path)
     await rendered(there)
     await rendered(there, OTHER)
-    assert there.at_hand(KEY) is not None
+    assert there.get_fresh(KEY) is not None
     await here.purge([source_group(REF)])
 
     assert await eventually(lambda: there.memory.statistics().entries == 1) < 1
-    assert there.at_hand(KEY) is None
+    assert there.get_fresh(KEY) is None
     assert await there.get(KEY) is None
     await eventually(lambda: there.disk.statistics().entries == 1)
 
@@ -243,7 +243,7 @@ async def test_marks_come_with_each_record_while_no_news_can_come(opened, redis_
     await rendered(tiered)
     groups = groups_of(REF, key=KEY)
     monkeypatch.setattr(tiered._board, "_heard_at", float("-inf"))
-    redis_server.admin.set(f"imgserver:mark:{source_group(REF)}", "purged elsewhere, unheard")
+    redis_server.admin.set(f"imgserver:generation:{source_group(REF)}", "purged elsewhere, unheard")
 
     assert await tiered.get(KEY, groups) is None
 
@@ -255,28 +255,28 @@ async def test_a_replica_that_could_not_hear_forgets_its_memory_when_it_hears_ag
         await rendered(there)
         proxy.faults.stalled = True
         await here.purge([source_group(REF)])
-        assert there.at_hand(KEY) is not None
+        assert there.get_fresh(KEY) is not None
         proxy.reset()
         proxy.faults.stalled = False
-        await eventually(lambda: there.at_hand(KEY) is None, seconds=10)
+        await eventually(lambda: there.get_fresh(KEY) is None, seconds=10)
 
         assert await there.get(KEY) is None
 
 
 async def test_a_purge_while_redis_is_away_holds_here_and_is_told_when_it_is_back(opened, redis_server):
     here, there = await opened(redis=redis_server.url), await opened(redis=redis_server.url)
-    noted = await here.marks.note(groups_of(REF))
+    noted = await here.generations.fetch(groups_of(REF))
     await rendered(here)
     redis_server.kill()
     counts = await here.purge([source_group(REF)])
 
     assert (counts.told, counts.swept) == (False, False)
-    assert here.at_hand(KEY) is None
+    assert here.get_fresh(KEY) is None
     assert await here.get(KEY) is None
     await asyncio.to_thread(redis_server.start)
-    await eventually(lambda: redis_server.admin.keys("imgserver:mark:*"), seconds=15)
+    await eventually(lambda: redis_server.admin.keys("imgserver:generation:*"), seconds=15)
     await eventually(lambda: there.statistics().link.connected, seconds=15)
-    await there.redis.put(KEY, make_rendition(BODY, marks=noted))
+    await there.redis.put(KEY, make_rendition(BODY, generations=noted))
     assert await there.get(KEY, groups_of(REF)) is None
 
 
@@ -389,7 +389,7 @@ async def test_every_look_up_has_one_result_in_each_tier_it_reaches(opened, redi
             tiered.memory.drop(key)
             await tiered.get(key, groups_of(REF))
             asked += 1
-            if tiered.at_hand(key) is not None:
+            if tiered.get_fresh(key) is not None:
                 asked += 1
     redis_server.thaw()
     told = tiered.statistics()
@@ -431,4 +431,4 @@ async def test_a_hit_at_hand_costs_a_microsecond_or_two_more_than_memory(opened)
     def cost(get):
         return min(timeit.repeat(lambda: get(KEY), number=2000, repeat=20)) / 2000
 
-    assert cost(tiered.at_hand) - cost(tiered.memory.get) < 3e-6
+    assert cost(tiered.get_fresh) - cost(tiered.memory.get) < 3e-6

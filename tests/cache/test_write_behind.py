@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from imgserver.cache.write_behind import ENTRY_BYTES, Writes
+from imgserver.cache.write_behind import ENTRY_BYTES, WriteBehind
 from imgserver.testing import make_rendition
 
 
@@ -27,7 +27,7 @@ async def slow():
 
 @pytest.fixture
 async def writes(slow):
-    writes = Writes(slow, limit_bytes=10 * ENTRY_BYTES)
+    writes = WriteBehind(slow, limit_bytes=10 * ENTRY_BYTES)
     workers = [asyncio.create_task(writes.work()) for _ in range(2)]
     yield writes
     for worker in workers:

@@ -152,7 +152,7 @@ async def test_what_fails_there_is_answered_by_the_long_way(scene, monkeypatch):
     def fails(order):
         raise RuntimeError("as nothing should")
 
-    monkeypatch.setattr(type(scene.app[SERVICE]), "at_hand", lambda self, order: fails(order))
+    monkeypatch.setattr(type(scene.app[SERVICE]), "get_fresh", lambda self, order: fails(order))
     answer = await scene.ask(get(PICTURE))
 
     assert answer.startswith(b"HTTP/1.1 500 ")

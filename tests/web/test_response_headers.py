@@ -419,7 +419,7 @@ def test_what_the_source_says_of_its_own_age_lowers_ours(max_age_seconds, versio
 
 async def test_what_is_remembered_of_a_url_is_bounded_whatever_clients_hint_at():
     dialect = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=True)
-    service = SimpleNamespace(edition=Edition.of(Quality()), at_hand=lambda order: make_rendition(order.key.encode()))
+    service = SimpleNamespace(edition=Edition.of(Quality()), get_fresh=lambda order: make_rendition(order.key.encode()))
     handler = ImageHandler(dialect, service, HttpSettings(client_hints=True))
     bodies = set()
     for width in WIDTHS:

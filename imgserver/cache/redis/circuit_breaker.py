@@ -20,7 +20,7 @@ REFUSED_PROBE_SECONDS = 4.0
 RELAPSE_SECONDS = 10.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Counts what its owner tells it; no I/O, no tasks. It starts open: nothing is known yet of the other side.
 
     Open: the owner asks nothing for users; it waits `pause()` seconds, probes, and calls `close` or `refuse`.

@@ -28,8 +28,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from imgserver.cache.redis.circuit_breaker import Breaker
-from imgserver.cache.redis.pipeline import Answer, Command, Endpoint, LaneLost, Lanes, Patience
+from imgserver.cache.redis.circuit_breaker import CircuitBreaker
+from imgserver.cache.redis.pipeline import Answer, Command, ConnectionLost, Endpoint, LagTolerantTimeout, PipelinedPool
 
 # Where Redis is and whom we trust there, from a URL: arguments for the client's connections.
 
@@ -143,7 +143,7 @@ class RedisSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkStatistics:
+class RedisClientStatistics:
     """Totals since the start: `faults` by kind, probes' included; `bypassed` commands met an open breaker.
 
     `connections` are those that requests use, by state: `idle` and `used` of the pool, `shared` by all look-ups.
@@ -162,7 +162,7 @@ class LinkStatistics:
 Fill = Callable[[Pipeline], object]
 
 
-class Link:
+class RedisClient:
     """Clients, breakers and probes of one Redis. `observe(op, seconds)` is told of every answered command.
 
     ValueError: a URL of another kind, a CA file that cannot be used, or a namespace with other than letters, digits,
@@ -175,7 +175,7 @@ class Link:
             raise ValueError("redis.namespace may have letters, digits, '.', '_' and '-' only")
         options = address_of(settings.url, settings.ca_file)
         quick = settings.timeout_seconds
-        self._lanes = Lanes(Endpoint.of(options), seconds=quick)
+        self._lanes = PipelinedPool(Endpoint.of(options), seconds=quick)
         self._quick = _client(options, connections=settings.connections, seconds=max(quick, PATIENT_SECONDS))
         self.patient = _client(options, connections=PATIENT_CONNECTIONS, seconds=PATIENT_SECONDS)
         self._observe = observe
@@ -233,7 +233,7 @@ class Link:
         if side.breaker.is_open:
             self._bypassed += 1
             return None
-        patience = Patience(self.settings.timeout_seconds)
+        patience = LagTolerantTimeout(self.settings.timeout_seconds)
         try:
             # For all steps together: place in the pool, connecting, greeting, every reply.
             async with patience:
@@ -258,8 +258,8 @@ class Link:
     def name(self, *parts: str) -> str:
         return f"{self.settings.namespace}:{':'.join(parts)}"
 
-    def statistics(self) -> LinkStatistics:
-        return LinkStatistics(
+    def statistics(self) -> RedisClientStatistics:
+        return RedisClientStatistics(
             connected=self.connected,
             read_breaker=self._reading.breaker.state,
             write_breaker=self._writing.breaker.state,
@@ -278,7 +278,7 @@ class Link:
 
     async def _ask(self, *commands: Command) -> Answer:
         """Connecting and answer have one time-out together."""
-        patience = Patience(self.settings.timeout_seconds)
+        patience = LagTolerantTimeout(self.settings.timeout_seconds)
         async with patience:
             answer = await (await self._lanes.opened()).ask(*commands)
             return Answer(answer.replies, patience.listened())
@@ -293,9 +293,9 @@ class Link:
 
     def _judge(self, error: Exception, side: "_Side", seconds: float) -> None:
         fault = _fault(error)
-        if fault == "wrongtype" or (isinstance(error, LaneLost) and error.told):
+        if fault == "wrongtype" or (isinstance(error, ConnectionLost) and error.told):
             return
-        if isinstance(error, LaneLost):
+        if isinstance(error, ConnectionLost):
             error.told = True
         self._faults[fault] += 1
         self._timeouts += fault == "timeout"
@@ -324,7 +324,7 @@ class Link:
             except Exception as error:
                 side.tell(error)
                 self._faults[_fault(error)] += 1
-                refused = isinstance(error, OSError) or type(error) in (faults.ConnectionError, LaneLost)
+                refused = isinstance(error, OSError) or type(error) in (faults.ConnectionError, ConnectionLost)
                 cheaply = refused and time.monotonic() - begun < CHEAP_SECONDS
                 side.breaker.refuse(cheaply=cheaply)
             else:
@@ -359,7 +359,7 @@ class _Side:
         self.wake = asyncio.Event()
         self.wake.set()
         self.probed = asyncio.Event()
-        self.breaker = Breaker(budget_seconds=budget_seconds, on_open=self._opened)
+        self.breaker = CircuitBreaker(budget_seconds=budget_seconds, on_open=self._opened)
         self._told = False
 
     def tell(self, error: Exception) -> None:

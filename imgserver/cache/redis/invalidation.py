@@ -1,4 +1,4 @@
-"""The board: purge marks that replicas share through Redis, and the news of them."""
+"""The board: purge generations that replicas share through Redis, and the news of them."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ import orjson
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from imgserver.cache.redis.client import PATIENT_SECONDS, Link
+from imgserver.cache.redis.client import PATIENT_SECONDS, RedisClient
 
 # Nothing of the subscription for so long, and it is asked whether it still lives; until it answers, its word for what
 # was not purged is not enough for a record (`hears`). No answer for longer: it does not. Replicas hear of a purge at
@@ -24,11 +24,12 @@ MARK_SECONDS = 100 * 86_400
 log = logging.getLogger(__name__)
 
 
-class Board:
-    """Marks at `<namespace>:mark:<group>`, news on the channel `<namespace>:purges` as JSON: token by group."""
+class SharedInvalidation:
+    """Generations at `<namespace>:generation:<group>`, news on the channel `<namespace>:purges` as JSON: token
+    by group."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, link: RedisClient) -> None:
+        self._client = link
         self.listening = False
         self._heard_at = float("-inf")
 
@@ -39,18 +40,21 @@ class Board:
 
     async def fetch(self, groups: Sequence[str]) -> dict[str, str] | None:
         """The token of each group, "" where none is; None: Redis did not say."""
-        replies = await self._link.read("marks", ("MGET", *(self._link.name("mark", group) for group in groups)))
+        replies = await self._client.read(
+            "generations", ("MGET", *(self._client.name("generation", group) for group in groups))
+        )
         if replies is None or not isinstance(replies[0], list) or len(replies[0]) != len(groups):
             return None
         return {group: token_of(token) for group, token in zip(groups, replies[0], strict=True)}
 
     async def post(self, tokens: Mapping[str, str]) -> bool:
-        """Sets marks and tells everybody. False: perhaps not, so try again. Does not ask the breakers: purges are rare
+        """Sets generations and tells everybody. False: perhaps not, so try again. Does not ask the breakers: purges
+        are rare
         and somebody waits to hear that one was done."""
-        pipe = self._link.patient.pipeline(transaction=False)
+        pipe = self._client.patient.pipeline(transaction=False)
         for group, token in tokens.items():
-            pipe.set(self._link.name("mark", group), token, ex=MARK_SECONDS)
-        pipe.publish(self._link.name("purges"), orjson.dumps(dict(tokens)))
+            pipe.set(self._client.name("generation", group), token, ex=MARK_SECONDS)
+        pipe.publish(self._client.name("purges"), orjson.dumps(dict(tokens)))
         try:
             async with asyncio.timeout(2 * PATIENT_SECONDS):
                 await pipe.execute()
@@ -70,9 +74,9 @@ class Board:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen_once(self, on_news: Callable[[dict[str, str]], None], on_gap: Callable[[], None]) -> None:
-        pubsub = self._link.patient.pubsub()
+        pubsub = self._client.patient.pubsub()
         try:
-            await pubsub.subscribe(self._link.name("purges"))
+            await pubsub.subscribe(self._client.name("purges"))
             while True:
                 message = await _heard(pubsub)
                 self._heard_at = time.monotonic()

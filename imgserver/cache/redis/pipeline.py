@@ -1,4 +1,4 @@
-"""Lanes: the few connections to Redis on which everybody's look-ups go, one behind the other.
+"""PipelinedPool: the few connections to Redis on which everybody's look-ups go, one behind the other.
 
 Replies come in the order of the commands, so who asks needs no connection of its own, and who leaves breaks none. With
 one per look-up, as the client library has it, a look-up takes five times the CPU.
@@ -40,7 +40,7 @@ _NOTHING = object()
 _pack = cast(Callable[[Command], bytes], hiredis.pack_command)
 
 
-class LaneLost(Disconnected):
+class ConnectionLost(Disconnected):
     """The connection has ended: one fault, however many questions it takes along. `told`: it was counted."""
 
     told = False
@@ -93,7 +93,7 @@ def _greeting(address: Mapping[str, Any]) -> tuple[Command, ...]:
     return (hello,)
 
 
-class Lane(asyncio.Protocol):
+class PipelinedConnection(asyncio.Protocol):
     """One connection. `seconds` is how long a question may wait for all its replies.
 
     When one has waited longer it fails with TimeoutError, and the lane takes no other from then on: its replies would
@@ -105,7 +105,7 @@ class Lane(asyncio.Protocol):
         seconds: float,
         *,
         on_answer: Callable[[], None] = lambda: None,
-        on_close: "Callable[[Lane], None]" = lambda _: None,
+        on_close: "Callable[[PipelinedConnection], None]" = lambda _: None,
     ) -> None:
         self._seconds = seconds
         self._on_answer = on_answer
@@ -132,7 +132,7 @@ class Lane(asyncio.Protocol):
         packed = b"".join(map(_pack, commands))
         question = _Question(self._loop.create_future(), len(commands), time.monotonic(), self._looks)
         if self._wire is None or self._end is not None:
-            question.answered.set_exception(self._end or LaneLost("There is no connection to Redis"))
+            question.answered.set_exception(self._end or ConnectionLost("There is no connection to Redis"))
             return question.answered
         self._questions.append(question)
         self._wire.write(packed)
@@ -156,14 +156,14 @@ class Lane(asyncio.Protocol):
                 if not isinstance(reply, hiredis.PushNotification):
                     self._take(reply)
         except hiredis.ProtocolError as error:
-            self._give_up(LaneLost(f"This is no Redis: {error}"))
-        except (hiredis.ReplyError, LaneLost) as error:
+            self._give_up(ConnectionLost(f"This is no Redis: {error}"))
+        except (hiredis.ReplyError, ConnectionLost) as error:
             self._give_up(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wire = None
         self._stop()
-        self._fail(LaneLost(f"Redis has closed the connection{f': {exc}' if exc else ''}"))
+        self._fail(ConnectionLost(f"Redis has closed the connection{f': {exc}' if exc else ''}"))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -171,7 +171,11 @@ class Lane(asyncio.Protocol):
 
     def _take(self, reply: Any) -> None:
         if not self._questions:
-            raise reply if isinstance(reply, hiredis.ReplyError) else LaneLost(f"Redis said, unasked: {reply!s:.80}")
+            raise (
+                reply
+                if isinstance(reply, hiredis.ReplyError)
+                else ConnectionLost(f"Redis said, unasked: {reply!s:.80}")
+            )
         question = self._questions[0]
         self._replies.append(reply)
         if len(self._replies) < question.wanted:
@@ -226,26 +230,26 @@ class Lane(asyncio.Protocol):
 _waiting = attrgetter("waiting")
 
 
-class Lanes:
+class PipelinedPool:
     """The lanes to one Redis, opened when somebody asks."""
 
     def __init__(self, endpoint: Endpoint, *, seconds: float) -> None:
         self._endpoint = endpoint
         self._seconds = seconds
-        self._open: list[Lane] = []
-        self._living: set[Lane] = set()
-        self._opening: asyncio.Task[Lane] | None = None
+        self._open: list[PipelinedConnection] = []
+        self._living: set[PipelinedConnection] = set()
+        self._opening: asyncio.Task[PipelinedConnection] | None = None
         self._not_before = float("-inf")
         self._queue: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def free(self) -> Lane | None:
+    def free(self) -> PipelinedConnection | None:
         """An open one with a place for who comes now, the one with the fewest questions."""
         return None if self._queue else self._roomy()
 
-    async def opened(self) -> Lane:
+    async def opened(self) -> PipelinedConnection:
         """The same, once there is one: a new one, which outlives the patience of who waits for it here, or one that
         others leave.
 
@@ -270,7 +274,7 @@ class Lanes:
         if living:
             await asyncio.wait([lane.gone for lane in living], timeout=CONNECT_SECONDS)
 
-    def _roomy(self) -> Lane | None:
+    def _roomy(self) -> PipelinedConnection | None:
         if not self._open:
             return None
         lane = min(self._open, key=_waiting)
@@ -300,21 +304,21 @@ class Lanes:
         while self._queue:
             self._call_next()
 
-    def _begin(self) -> "asyncio.Task[Lane]":
+    def _begin(self) -> "asyncio.Task[PipelinedConnection]":
         if self._opening is None:
             self._opening = asyncio.create_task(self._open_one(), name="redis lane")
             self._opening.add_done_callback(self._begun)
         return self._opening
 
-    def _begun(self, opening: "asyncio.Task[Lane]") -> None:
+    def _begun(self, opening: "asyncio.Task[PipelinedConnection]") -> None:
         self._opening = None
         # Read, because where nobody waited for it a failure is reported as never retrieved.
         if opening.cancelled() or opening.exception() is not None:
             self._not_before = time.monotonic() + RETRY_SECONDS
         self._call_all()
 
-    async def _open_one(self) -> Lane:
-        lane = Lane(self._seconds, on_answer=self._call_next, on_close=self._closed)
+    async def _open_one(self) -> PipelinedConnection:
+        lane = PipelinedConnection(self._seconds, on_answer=self._call_next, on_close=self._closed)
         async with asyncio.timeout(CONNECT_SECONDS):
             await self._connect(lane)
             try:
@@ -325,7 +329,7 @@ class Lanes:
         self._open.append(lane)
         return lane
 
-    async def _connect(self, lane: Lane) -> None:
+    async def _connect(self, lane: PipelinedConnection) -> None:
         loop, to = asyncio.get_running_loop(), self._endpoint
         if to.path:
             await loop.create_unix_connection(lambda: lane, to.path)
@@ -334,15 +338,15 @@ class Lanes:
         self._living.add(lane)
         lane.gone.add_done_callback(lambda _: self._living.discard(lane))
 
-    async def _greet(self, lane: Lane) -> None:
+    async def _greet(self, lane: PipelinedConnection) -> None:
         answer = await lane.ask(*self._endpoint.greeting)
         for reply in answer.replies:
             if isinstance(reply, Exception):
                 raise reply
         if not lane.is_open:
-            raise LaneLost("Redis has closed the connection")
+            raise ConnectionLost("Redis has closed the connection")
 
-    def _closed(self, lane: Lane) -> None:
+    def _closed(self, lane: PipelinedConnection) -> None:
         if lane in self._open:
             self._open.remove(lane)
             self._call_all()
@@ -359,7 +363,7 @@ CHECKS_PER_TIMEOUT = 4
 FORGIVEN_TIMEOUTS = 4.0
 
 
-class Patience:
+class LagTolerantTimeout:
     """As `asyncio.timeout(seconds)`, but TimeoutError only once the loop has listened for so long."""
 
     def __init__(self, seconds: float) -> None:
@@ -367,7 +371,7 @@ class Patience:
         self._limit = asyncio.timeout(None)
         self._late = 0.0
 
-    async def __aenter__(self) -> "Patience":
+    async def __aenter__(self) -> "LagTolerantTimeout":
         await self._limit.__aenter__()
         self._begun = time.monotonic()
         self._wait()

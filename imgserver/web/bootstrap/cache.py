@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
 
-from imgserver.cache.tiered import Tiered, assemble
+from imgserver.cache.tiered import TieredCache, assemble
 from imgserver.errors import ServerFault
 from imgserver.observability.metrics import Metrics
 from imgserver.settings.schema import Settings
@@ -29,7 +29,7 @@ def _home() -> Path:
         return Path(gettempdir())
 
 
-def make_cache(settings: Settings, metrics: Metrics, on_purge: Callable[[Collection[str]], None]) -> Tiered:
+def make_cache(settings: Settings, metrics: Metrics, on_purge: Callable[[Collection[str]], None]) -> TieredCache:
     """Not started. `on_purge` is told the groups that another server has purged.
 
     Raises ServerFault for a Redis URL that cannot be used.

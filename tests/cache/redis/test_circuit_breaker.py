@@ -1,6 +1,12 @@
 import pytest
 
-from imgserver.cache.redis.circuit_breaker import FAULTS, LAST_PROBE_SECONDS, REFUSED_PROBE_SECONDS, WINDOW, Breaker
+from imgserver.cache.redis.circuit_breaker import (
+    FAULTS,
+    LAST_PROBE_SECONDS,
+    REFUSED_PROBE_SECONDS,
+    WINDOW,
+    CircuitBreaker,
+)
 
 BUDGET = 0.05
 
@@ -19,14 +25,14 @@ def clock():
 
 @pytest.fixture
 def breaker(clock):
-    breaker = Breaker(budget_seconds=BUDGET, clock=clock, draw=lambda: 0.5)
+    breaker = CircuitBreaker(budget_seconds=BUDGET, clock=clock, draw=lambda: 0.5)
     breaker.close()
     clock.now += 100
     return breaker
 
 
 def test_it_starts_open_and_its_first_probe_waits_for_nothing():
-    breaker = Breaker(budget_seconds=BUDGET)
+    breaker = CircuitBreaker(budget_seconds=BUDGET)
 
     assert (breaker.state, breaker.pause(), breaker.opened) == ("open", 0, 0)
 
@@ -99,7 +105,7 @@ def test_a_relapse_waits_longer_and_a_long_health_forgets_it(breaker, clock):
 def test_pauses_are_spread():
     pauses = []
     for draw in (0.0, 1.0):
-        breaker = Breaker(budget_seconds=BUDGET, draw=lambda draw=draw: draw)
+        breaker = CircuitBreaker(budget_seconds=BUDGET, draw=lambda draw=draw: draw)
         breaker.close()
         breaker.trip("errors")
         pauses.append(breaker.pause())

@@ -1,4 +1,4 @@
-"""Lanes against a real Redis, and against others who only look like one."""
+"""PipelinedPool against a real Redis, and against others who only look like one."""
 
 import asyncio
 import time
@@ -10,7 +10,15 @@ import hiredis
 import pytest
 
 from imgserver.cache.redis.client import address_of
-from imgserver.cache.redis.pipeline import CROWD, LANES, PLACES, RETRY_SECONDS, Endpoint, Lane, Lanes
+from imgserver.cache.redis.pipeline import (
+    CROWD,
+    LANES,
+    PLACES,
+    RETRY_SECONDS,
+    Endpoint,
+    PipelinedConnection,
+    PipelinedPool,
+)
 from tests.fault_proxy import proxied
 from tests.polling import eventually
 from tests.redis_server import in_thread, running
@@ -20,7 +28,7 @@ SECONDS = 0.2
 
 def lanes_to(port, *, user="", path=""):
     url = f"redis://{user}127.0.0.1:{port}{path}"
-    return Lanes(Endpoint.of(address_of(url, Path())), seconds=SECONDS)
+    return PipelinedPool(Endpoint.of(address_of(url, Path())), seconds=SECONDS)
 
 
 @asynccontextmanager
@@ -135,7 +143,7 @@ async def test_a_killed_redis_fails_all_who_wait(redis_server):
         await in_thread(redis_server.kill)
         failures = await asyncio.gather(*questions, return_exceptions=True)
 
-    assert [type(failure).__name__ for failure in failures] == ["LaneLost"] * 20
+    assert [type(failure).__name__ for failure in failures] == ["ConnectionLost"] * 20
     assert len(set(map(id, failures))) == 1
     with pytest.raises(Exception, match="closed"):
         await lane.ask(("GET", "a"))
@@ -323,5 +331,5 @@ async def test_a_closed_lane_fails_who_waits(redis_server):
 
     with pytest.raises(Exception, match="closed"):
         await question
-    assert isinstance(lane, Lane)
+    assert isinstance(lane, PipelinedConnection)
     assert len(lanes) == 0

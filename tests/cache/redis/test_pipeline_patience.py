@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from imgserver.cache.redis.pipeline import FORGIVEN_TIMEOUTS, Patience
+from imgserver.cache.redis.pipeline import FORGIVEN_TIMEOUTS, LagTolerantTimeout
 
 
 async def test_what_takes_longer_is_given_up():
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
-        async with Patience(0.02):
+        async with LagTolerantTimeout(0.02):
             await asyncio.Event().wait()
 
     assert 0.02 <= time.monotonic() - begun < 1
@@ -20,7 +20,7 @@ async def test_what_takes_longer_is_given_up():
 async def test_an_answer_that_came_while_the_loop_was_held_up_is_taken():
     """And is no slow one."""
     loop, answer = asyncio.get_running_loop(), asyncio.Event()
-    async with Patience(0.04) as patience:
+    async with LagTolerantTimeout(0.04) as patience:
         loop.call_soon(time.sleep, 0.1)
         # In the second turn after that: as everything that takes some turns to be read.
         loop.call_soon(loop.call_soon, loop.call_soon, answer.set)
@@ -39,7 +39,7 @@ async def test_a_loop_that_is_always_late_does_not_wait_for_ever():
     holding = [loop.call_soon(hold_up)]
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
-        async with Patience(0.04):
+        async with LagTolerantTimeout(0.04):
             await asyncio.Event().wait()
     holding[0].cancel()
 
@@ -48,7 +48,7 @@ async def test_a_loop_that_is_always_late_does_not_wait_for_ever():
 
 
 async def test_after_an_answer_in_time_nothing_rings():
-    async with Patience(0.001):
+    async with LagTolerantTimeout(0.001):
         pass
 
     async with asyncio.timeout(1):
@@ -57,7 +57,7 @@ async def test_after_an_answer_in_time_nothing_rings():
 
 async def test_what_others_have_cancelled_stays_cancelled():
     async def patiently() -> None:
-        async with Patience(10):
+        async with LagTolerantTimeout(10):
             await asyncio.Event().wait()
 
     task = asyncio.ensure_future(patiently())

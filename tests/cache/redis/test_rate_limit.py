@@ -5,17 +5,17 @@ import time
 
 import pytest
 
-from imgserver.cache.redis.client import Link, RedisSettings
-from imgserver.cache.redis.rate_limit import SharedBuckets
+from imgserver.cache.redis.client import RedisClient, RedisSettings
+from imgserver.cache.redis.rate_limit import SharedTokenBuckets
 from tests.polling import eventually
 from tests.redis_server import RedisServer
 
 
 @pytest.fixture
 async def buckets(redis_server: RedisServer):
-    link = Link(RedisSettings(url=redis_server.url, timeout_seconds=1))
+    link = RedisClient(RedisSettings(url=redis_server.url, timeout_seconds=1))
     await link.start()
-    yield SharedBuckets(link)
+    yield SharedTokenBuckets(link)
     await link.close()
 
 
@@ -27,9 +27,9 @@ async def test_a_burst_is_had_and_then_told_how_long_to_wait(buckets) -> None:
 
 
 async def test_two_servers_count_together_and_nothing_is_lost_in_a_race(buckets, redis_server) -> None:
-    link = Link(RedisSettings(url=redis_server.url, timeout_seconds=1))
+    link = RedisClient(RedisSettings(url=redis_server.url, timeout_seconds=1))
     await link.start()
-    other = SharedBuckets(link)
+    other = SharedTokenBuckets(link)
     asked = [one.take("a", per_second=0.01, burst=25) for _ in range(40) for one in (buckets, other)]
     waits = await asyncio.gather(*asked)
     await link.close()

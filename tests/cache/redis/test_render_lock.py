@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from imgserver.cache.redis import render_lock as module
-from imgserver.cache.redis.client import Link, RedisSettings
-from imgserver.cache.redis.render_lock import RenderLock, Turn
+from imgserver.cache.redis.client import RedisClient, RedisSettings
+from imgserver.cache.redis.render_lock import LockAttempt, RenderLock
 from tests.polling import eventually
 
 KEY = "1/a/b"
@@ -15,7 +15,7 @@ NAME = "imgserver:lock:1/a/b"
 
 @asynccontextmanager
 async def linked(url):
-    link = Link(RedisSettings(url=url))
+    link = RedisClient(RedisSettings(url=url))
     await link.start()
     yield RenderLock(link)
     await link.close()
@@ -62,8 +62,8 @@ async def test_the_wait_ends_with_its_own_time(lock):
 
 async def test_nobody_releases_anothers_lock(redis_server, lock):
     await lock.take(KEY, seconds=30)
-    await lock.release(KEY, Turn(True, "another's"))
-    await lock.release(KEY, Turn(False, ""))
+    await lock.release(KEY, LockAttempt(True, "another's"))
+    await lock.release(KEY, LockAttempt(False, ""))
 
     assert redis_server.admin.exists(NAME) == 1
 

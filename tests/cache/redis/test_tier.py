@@ -12,8 +12,8 @@ import pytest
 
 from imgserver.cache.cache_tags import source_group
 from imgserver.cache.record import encode
-from imgserver.cache.redis.client import Link, RedisSettings
-from imgserver.cache.redis.tier import RedisCache
+from imgserver.cache.redis.client import RedisClient, RedisSettings
+from imgserver.cache.redis.tier import RedisTier
 from imgserver.plan import canonical
 from imgserver.plan.plan import Output, Plan, SourceRef
 from imgserver.testing import TierContract, make_rendition
@@ -29,10 +29,10 @@ TIMEOUT_SECONDS = 0.05
 
 @asynccontextmanager
 async def linked(url, **settings):
-    link = Link(RedisSettings(url=url, **settings))
+    link = RedisClient(RedisSettings(url=url, **settings))
     await link.start()
     try:
-        yield RedisCache(link)
+        yield RedisTier(link)
     finally:
         await link.close()
 
@@ -43,11 +43,11 @@ async def cache(redis_server):
         yield cache
 
 
-def link_of(cache: RedisCache) -> Link:
-    return cache._link
+def link_of(cache: RedisTier) -> RedisClient:
+    return cache._client
 
 
-def connected(cache: RedisCache) -> bool:
+def connected(cache: RedisTier) -> bool:
     told = link_of(cache).statistics()
     return told.read_breaker == told.write_breaker == "closed"
 
@@ -79,11 +79,13 @@ async def test_a_unix_socket_works_as_well(redis_server):
 )
 def test_other_urls_are_refused_with_what_is_possible(url):
     with pytest.raises(ValueError, match="redis://, rediss:// or unix://"):
-        Link(RedisSettings(url=url))
+        RedisClient(RedisSettings(url=url))
 
 
 def test_a_url_cannot_change_how_we_speak():
-    link = Link(RedisSettings(url="redis://h?socket_timeout=9&decode_responses=True&protocol=2&max_connections=9999"))
+    link = RedisClient(
+        RedisSettings(url="redis://h?socket_timeout=9&decode_responses=True&protocol=2&max_connections=9999")
+    )
     told = link._quick.connection_pool.connection_kwargs
 
     assert (told["socket_timeout"], told["protocol"], told.get("decode_responses", False)) == (1.0, 3, False)
@@ -92,7 +94,7 @@ def test_a_url_cannot_change_how_we_speak():
 
 def test_a_namespace_cannot_be_a_pattern():
     with pytest.raises(ValueError, match="namespace"):
-        Link(RedisSettings(url="redis://h", namespace="*"))
+        RedisClient(RedisSettings(url="redis://h", namespace="*"))
 
 
 async def test_every_key_is_in_the_namespace_and_ends(redis_server, cache):
@@ -118,12 +120,12 @@ async def test_what_is_too_large_or_over_is_not_written(redis_server):
 async def test_marks_come_with_the_record_in_one_round_trip(redis_server):
     learnt = []
     learner = SimpleNamespace(moment=7, learn=lambda tokens, *, since: learnt.append((tokens, since)))
-    link = Link(RedisSettings(url=redis_server.url))
+    link = RedisClient(RedisSettings(url=redis_server.url))
     await link.start()
-    cache = RedisCache(link, learner)
+    cache = RedisTier(link, learner)
     await cache.put(KEY, make_rendition(BODY))
-    redis_server.admin.set("imgserver:mark:s1", "token")
-    redis_server.admin.lpush("imgserver:mark:d2", "a list")
+    redis_server.admin.set("imgserver:generation:s1", "token")
+    redis_server.admin.lpush("imgserver:generation:d2", "a list")
     found = await cache.get(KEY, ("a", "s1", "d2"))
     await link.close()
 
@@ -466,7 +468,7 @@ async def test_a_crowd_waits_for_a_connection_no_longer_than_its_time(redis_serv
         assert len(link_of(cache)._quick.connection_pool._in_use_connections) == 0
 
 
-# Sweeps.
+# Sweeper.
 
 
 # Editions as servers have them: some begin with a digit, some with a letter.
@@ -479,11 +481,11 @@ def key_of(path: str, edition: str = EDITIONS[0]) -> str:
 
 async def test_a_sweep_unlinks_what_is_not_kept_and_leaves_every_other_key(redis_server, cache):
     for edition in EDITIONS:
-        await cache.put(key_of("keep", edition), make_rendition(marks=(("a", "new"),)))
-        await cache.put(key_of("gone", edition), make_rendition(marks=(("a", "old"),)))
+        await cache.put(key_of("keep", edition), make_rendition(generations=(("a", "new"),)))
+        await cache.put(key_of("gone", edition), make_rendition(generations=(("a", "old"),)))
     redis_server.admin.set(f"imgserver:{key_of('odd')}", "odd")
     others = (
-        "imgserver:mark:a",
+        "imgserver:generation:a",
         f"imgserver:lock:{key_of('gone')}",
         f"imgserver:lock:{key_of('gone', 'ffffffff')}",
         f"imgserver2:{key_of('gone')}",
@@ -493,7 +495,7 @@ async def test_a_sweep_unlinks_what_is_not_kept_and_leaves_every_other_key(redis
     )
     for name in others:
         redis_server.admin.set(name, "other")
-    gone = await cache.sweep(lambda expires, marks: marks == (("a", "new"),))
+    gone = await cache.sweep(lambda expires, generations: generations == (("a", "new"),))
 
     assert gone == len(EDITIONS) + 1
     kept = {f"imgserver:{key_of('keep', edition)}" for edition in EDITIONS}
@@ -507,7 +509,7 @@ async def test_a_sweep_of_an_originals_group_finds_its_keys_of_every_edition_and
             for plan in plans:
                 key = canonical.key(SourceRef("folder", path), plan, edition=edition)
                 await cache.put(key, make_rendition())
-    gone = await cache.sweep(lambda expires, marks: False, (source_group(SourceRef("folder", "cat.png")),))
+    gone = await cache.sweep(lambda expires, generations: False, (source_group(SourceRef("folder", "cat.png")),))
 
     assert gone == len(EDITIONS) * len(plans)
     assert len(redis_server.admin.keys("imgserver:*/*")) == gone

@@ -7,8 +7,8 @@ import time
 import pytest
 import trustme
 
-from imgserver.cache.redis.client import Link, RedisSettings
-from imgserver.cache.redis.tier import RedisCache
+from imgserver.cache.redis.client import RedisClient, RedisSettings
+from imgserver.cache.redis.tier import RedisTier
 from imgserver.testing import make_rendition
 from tests.polling import eventually
 from tests.running_server import serving, wait_until
@@ -40,11 +40,11 @@ def tls_redis(request, authority, tmp_path_factory):
 
 async def outcome(url: str, **settings) -> tuple[bool, bool, dict[str, int]]:
     """Whether a record came back, whether the link is connected, and its faults."""
-    link = Link(RedisSettings(url=url, timeout_seconds=0.5, **settings))
+    link = RedisClient(RedisSettings(url=url, timeout_seconds=0.5, **settings))
     await link.start()
     try:
         await eventually(lambda: link.connected or link.statistics().faults)
-        cache = RedisCache(link)
+        cache = RedisTier(link)
         await cache.put(KEY, make_rendition())
         return await cache.get(KEY) == make_rendition(), link.connected, dict(link.statistics().faults)
     finally:
@@ -84,11 +84,11 @@ async def test_plain_text_to_a_tls_port_is_a_miss(tls_redis):
 async def test_connections_share_what_they_trust(tls_redis, ca_file, monkeypatch):
     """Reading the authorities' certificates holds the event loop."""
     _, port = tls_redis
-    link = Link(RedisSettings(url=f"rediss://127.0.0.1:{port}", ca_file=ca_file, timeout_seconds=2))
+    link = RedisClient(RedisSettings(url=f"rediss://127.0.0.1:{port}", ca_file=ca_file, timeout_seconds=2))
     monkeypatch.setattr(ssl, "create_default_context", lambda: pytest.fail("read anew"))
     await link.start()
     await eventually(lambda: link.connected)
-    cache = RedisCache(link)
+    cache = RedisTier(link)
     await asyncio.gather(*(cache.get(KEY) for _ in range(20)))
     told = link.statistics()
     await link.close()
@@ -109,7 +109,7 @@ async def test_connections_share_what_they_trust(tls_redis, ca_file, monkeypatch
 )
 def test_a_ca_file_that_cannot_be_used_is_told_at_the_start(url, ca_file, words):
     with pytest.raises(ValueError, match=words):
-        Link(RedisSettings(url=url, ca_file=ca_file))
+        RedisClient(RedisSettings(url=url, ca_file=ca_file))
 
 
 def test_a_server_keeps_its_pictures_in_a_redis_behind_tls(tls_redis, ca_file):
