@@ -109,12 +109,21 @@ def route_standard_logging(logger: FilteringBoundLogger, settings: LogSettings) 
 
 
 class _StandardHandler(logging.Handler):
+    """Passes records of the standard logging module to structlog. `extra={...}` of a call becomes fields of the event,
+    so that `log.warning("redis.write_failed", extra={"error": "OOM"})` has a name and fields like our own events."""
+
     def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
+        fields = {name: value for name, value in vars(record).items() if name not in _RECORD_ATTRIBUTES}
+        fields |= {"logger": record.name, "exc_info": record.exc_info or None}
+        self._logger.log(record.levelno, record.getMessage(), **fields)
+
+
+# `message` and `asctime` are set by formatters; the rest is what every record has, so what remains came by `extra`.
+_RECORD_ATTRIBUTES = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 
 
 def _processors(settings: LogSettings) -> list[Processor]:

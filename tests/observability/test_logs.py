@@ -94,3 +94,25 @@ def test_console_lines_are_for_people():
 def test_long_texts_are_cut():
     assert logs.cut("a" * 300) == "a" * 200 + "…"
     assert logs.cut("short") == "short"
+
+
+def test_extra_fields_of_the_standard_module_become_fields_of_the_event():
+    stream = io.BytesIO()
+    settings = LogSettings(format="json")
+    logger, writer = make_logger(settings, stream)
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    try:
+        logs.route_standard_logging(logger, settings)
+        logging.getLogger("imgserver.cache").warning("redis.write_failed", extra={"error": "OOM", "seconds": 2})
+    finally:
+        root.handlers, root.level = before
+    writer.close()
+
+    (event,) = lines(stream)
+    assert (event["event"], event["logger"], event["error"], event["seconds"]) == (
+        "redis.write_failed",
+        "imgserver.cache",
+        "OOM",
+        2,
+    )
