@@ -30,7 +30,7 @@ _HOST = re.compile(
 )
 
 
-class Gate:
+class AccessPolicy:
     """One policy. Between requests it may be replaced by another."""
 
     def __init__(self, policy: Policy, buckets: ClientBuckets) -> None:

@@ -24,7 +24,7 @@ from imgserver.headers import negotiation
 from imgserver.observability.audit import asked
 from imgserver.plan.plan import SourceRef
 from imgserver.service import ImageService
-from imgserver.web.auth import Door
+from imgserver.web.auth import Authenticator
 from imgserver.web.routes import Routes
 from imgserver.web.uploads.body import invite
 
@@ -34,16 +34,16 @@ from imgserver.web.uploads.body import invite
 SWEEP_SECONDS = 25.0
 
 
-class Sweep:
-    def __init__(self, cache: TieredCache, door: Door) -> None:
+class SweepHandler:
+    def __init__(self, cache: TieredCache, authenticator: Authenticator) -> None:
         self._cache = cache
-        self._door = door
+        self._authenticator = authenticator
 
     async def __call__(self, request: web.Request) -> web.Response:
-        key = self._door.require(request, "purge", route="sweep")
+        key = self._authenticator.require(request, "purge", route="sweep")
         counts = await self._cache.sweep(seconds=SWEEP_SECONDS)
         removed = {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}
-        self._door.audit("admin_action", reason="sweep", key=key, **asked(), **removed, left=dict(counts.left))
+        self._authenticator.audit("admin_action", reason="sweep", key=key, **asked(), **removed, left=dict(counts.left))
         body = orjson.dumps({"removed": removed, "swept": counts.swept, "left": counts.left})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
@@ -68,34 +68,38 @@ class Originals(Protocol):
     async def forget_one(self, ref: SourceRef) -> None: ...
 
 
-def setup(routes: Routes, service: ImageService, dialect: NativeDialect, door: Door, originals: Originals) -> None:
+def setup(
+    routes: Routes, service: ImageService, dialect: NativeDialect, authenticator: Authenticator, originals: Originals
+) -> None:
     """Pages that are there while some key opens them."""
 
     def is_there() -> bool:
-        return door.keys.grants("purge")
+        return authenticator.keys.grants("purge")
 
-    purge, sweep = Purge(service, dialect, door, originals), Sweep(service.cache, door)
+    purge, sweep = PurgeHandler(service, dialect, authenticator, originals), SweepHandler(service.cache, authenticator)
     routes.add_while(is_there, "/api/admin/purge", purge, "purge", METHODS)
     routes.add_while(is_there, "/api/admin/sweep", sweep, "sweep", METHODS)
 
 
-class Purge:
-    def __init__(self, service: ImageService, dialect: NativeDialect, door: Door, originals: Originals) -> None:
+class PurgeHandler:
+    def __init__(
+        self, service: ImageService, dialect: NativeDialect, authenticator: Authenticator, originals: Originals
+    ) -> None:
         self._cache = service.cache
         self._edition = service.edition
         self._dialect = dialect
-        self._door = door
+        self._authenticator = authenticator
         self._originals = originals
 
     async def __call__(self, request: web.Request) -> web.Response:
-        key = self._door.require(request, "purge", route="purge")
+        key = self._authenticator.require(request, "purge", route="purge")
         wish = await _wish(request)
         groups = self._groups(wish)
         # First: a render that comes between must not find the original of before under the marks of after.
         swept = await self._forget_originals(wish, groups)
         counts = await self._cache.purge(groups)
         told = {"wish": next(iter(wish)), "key": key, "memory": counts.memory}
-        self._door.audit("admin_action", reason="purge", **told, **asked())
+        self._authenticator.audit("admin_action", reason="purge", **told, **asked())
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
         left = counts.left if swept else {**counts.left, "originals": "going"}
         body = orjson.dumps({**facts, "told": counts.told, "swept": not left, "left": left})

@@ -32,9 +32,9 @@ from imgserver.security.remote_url import REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import Settings
 from imgserver.web import admin, gallery, health, images, instrumentation, lifecycle, security_events
-from imgserver.web.access import Gate
+from imgserver.web.access import AccessPolicy
 from imgserver.web.access_log import Ledger
-from imgserver.web.auth import Door
+from imgserver.web.auth import Authenticator
 from imgserver.web.bootstrap.cache import make_cache
 from imgserver.web.bootstrap.dialects import Dialects
 from imgserver.web.bootstrap.sources import Sources, make_sources
@@ -42,21 +42,21 @@ from imgserver.web.connections import Guard
 from imgserver.web.health import Health
 from imgserver.web.images import ImageHandler
 from imgserver.web.middleware import AtOnce, Boundary, Handler
-from imgserver.web.reload import Policies, Reloads, Rereading
+from imgserver.web.reload import PolicyReload, Reloader, SettingsReload
 from imgserver.web.routes import ANYTHING, Routes
 from imgserver.web.uploads import handler
-from imgserver.web.uploads.results import Tolls
-from imgserver.web.uploads.store import Store
+from imgserver.web.uploads.results import UploadAccounting
+from imgserver.web.uploads.store import UploadStore
 
 SERVICE = web.AppKey("service", ImageService)
 HEALTH = web.AppKey("health", Health)
 METRICS = web.AppKey("metrics", Metrics)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 AUDIT: web.AppKey[audit.Audit] = web.AppKey("audit")
-RELOADS = web.AppKey("reloads", Reloads)
-POLICIES = web.AppKey("policies", Policies)
-REREADING = web.AppKey("rereading", Rereading)
-DOOR = web.AppKey("door", Door)
+RELOADER = web.AppKey("reloader", Reloader)
+POLICY_RELOAD = web.AppKey("policy_reload", PolicyReload)
+SETTINGS_RELOAD = web.AppKey("settings_reload", SettingsReload)
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 UPLOADS = web.AppKey("uploads", Uploads)
 
 GUARD = web.AppKey("guard", Guard)
@@ -84,13 +84,15 @@ def make_app(
     metrics.registry.register(ledger.tallies)
     app = web.Application()
     app[SERVICE], app[HEALTH], app[METRICS], app[LOGGER] = service, Health(service, sources.spools), metrics, logger
-    app[AUDIT], app[RELOADS] = trail, Reloads(logger)
+    app[AUDIT], app[RELOADER] = trail, Reloader(logger)
     app[GUARD] = Guard(settings.server)
-    app[DOOR] = Door(_api_keys(settings), trail)
+    app[AUTHENTICATOR] = Authenticator(_api_keys(settings), trail)
     app[UPLOADS] = Uploads(settings.uploads)
-    app[REREADING] = Rereading(settings, reread or (lambda: settings), metrics=metrics, audit=trail, logger=logger)
-    app[REREADING].follow(lambda new: app[DOOR].adopt(_api_keys(new)))
-    app[RELOADS].add("settings", app[REREADING].reload)
+    app[SETTINGS_RELOAD] = SettingsReload(
+        settings, reread or (lambda: settings), metrics=metrics, audit=trail, logger=logger
+    )
+    app[SETTINGS_RELOAD].follow(lambda new: app[AUTHENTICATOR].adopt(_api_keys(new)))
+    app[RELOADER].add("settings", app[SETTINGS_RELOAD].reload)
     boundary = Boundary(ledger, logger, security_events.of_errors(trail))
     _route(app, settings, sources, boundary)
     _rule(app, settings, boundary)
@@ -98,7 +100,7 @@ def make_app(
         (
             lifecycle.of_log(writer),
             lifecycle.of_trail(trail),
-            lifecycle.of_reloads(app[RELOADS]),
+            lifecycle.of_reloader(app[RELOADER]),
             lifecycle.of_sources(sources),
             lifecycle.of_cache(service),
             lifecycle.of_workers(service, metrics, drain_seconds=settings.server.drain_seconds),
@@ -141,16 +143,16 @@ def _rule(app: web.Application, settings: Settings, boundary: Boundary) -> None:
     buckets = ClientBuckets(SharedTokenBuckets(link) if link is not None else None)
 
     def install(policy: Policy) -> None:
-        boundary.install(Gate(policy, buckets))
+        boundary.install(AccessPolicy(policy, buckets))
         service.rendering.rules.pixels, service.rendering.rules.formats = policy.pixels, policy.formats
         service.negative_cache.clear()
         app[UPLOADS].limit(policy.uploads)
 
-    app[POLICIES] = Policies(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
-    app[RELOADS].add("policy", app[POLICIES].reload)
-    warn = security_events.of(app[AUDIT], lambda: app[POLICIES].current)
+    app[POLICY_RELOAD] = PolicyReload(settings.security.policy, install=install, metrics=app[METRICS], audit=app[AUDIT])
+    app[RELOADER].add("policy", app[POLICY_RELOAD].reload)
+    warn = security_events.of(app[AUDIT], lambda: app[POLICY_RELOAD].current)
     warn(settings)
-    app[REREADING].follow(warn)
+    app[SETTINGS_RELOAD].follow(warn)
 
 
 def _service(
@@ -189,19 +191,19 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     pictures = _pictures(app, settings, sources, dialects)
     app[PICTURES] = routes.add(MOUNT + ANYTHING, pictures, IMAGE_ROUTE, images.METHODS)
     app[AT_ONCE] = boundary.at_once(pictures.at_once, IMAGE_ROUTE)
-    health.setup(routes, app[HEALTH], app[DOOR], app[METRICS], public=settings.http.metrics_public)
-    admin.setup(routes, app[SERVICE], dialects.owners, app[DOOR], sources)
+    health.setup(routes, app[HEALTH], app[AUTHENTICATOR], app[METRICS], public=settings.http.metrics_public)
+    admin.setup(routes, app[SERVICE], dialects.owners, app[AUTHENTICATOR], sources)
     if settings.uploads.access != "off":
         handler.setup(
             app,
             routes,
             settings,
             app[SERVICE].rendering,
-            door=app[DOOR],
+            authenticator=app[AUTHENTICATOR],
             uploads=app[UPLOADS],
-            tolls=Tolls(app[METRICS], app[AUDIT]),
-            store=Store.of(sources, settings.uploads.store, dialects.owners, app[SERVICE].written),
-            rereading=app[REREADING],
+            accounting=UploadAccounting(app[METRICS], app[AUDIT]),
+            store=UploadStore.of(sources, settings.uploads.store, dialects.owners, app[SERVICE].written),
+            settings_reload=app[SETTINGS_RELOAD],
         )
     if gallery.is_open(settings.server):
         gallery.setup(routes, settings.source, sources, dialects.public)
@@ -215,7 +217,7 @@ def _pictures(app: web.Application, settings: Settings, sources: Sources, dialec
         dialects.adopt(new)
         handler.wishes.forget()
 
-    app[REREADING].follow(adopt)
+    app[SETTINGS_RELOAD].follow(adopt)
     return handler
 
 

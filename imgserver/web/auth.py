@@ -42,7 +42,7 @@ class Failures:
         return (count, since) if now - since < WINDOW_SECONDS else (0, now)
 
 
-class Door:
+class Authenticator:
     """One for the whole server, so that failures at one endpoint count at all."""
 
     def __init__(self, keys: ApiKeys, audit: Audit, failures: Failures | None = None) -> None:

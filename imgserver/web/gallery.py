@@ -26,7 +26,7 @@ CARD = "ar_3:2,g_auto,f_auto"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class CardOptions:
     """Options: of the picture behind a card, of the card by its size in the srcset, and of what else may be clicked."""
 
     full: str
@@ -34,7 +34,7 @@ class Look:
     links: Mapping[str, str]
 
 
-LOOK = Look(
+CARD_OPTIONS = CardOptions(
     full="f_auto",
     sizes={f"{width}w": f"w_{width},{CARD}" for width in WIDTHS},
     links={
@@ -47,9 +47,9 @@ LOOK = Look(
 )
 
 
-def _look_of_presets(names: tuple[str, ...]) -> Look:
+def _preset_options(names: tuple[str, ...]) -> CardOptions:
     """Of a server that answers nothing but presets, and pictures as they are."""
-    return Look(full="", sizes={"1x": ""}, links={name: f"t_{name}" for name in names})
+    return CardOptions(full="", sizes={"1x": ""}, links={name: f"t_{name}" for name in names})
 
 
 # Its own styles, pictures from here, and nothing else.
@@ -80,25 +80,25 @@ class Gallery:
 
     async def __call__(self, _: web.Request) -> web.Response:
         found = await self._listed.pictures(SHOWN)
-        look = _look_of_presets(self._dialect.presets) if self._dialect.settings.presets_only else LOOK
+        options = _preset_options(self._dialect.presets) if self._dialect.settings.presets_only else CARD_OPTIONS
         paths = [path for path in found if self._dialect.is_spellable(SourceRef(self._source, path))]
         shown = f"{len(paths)} pictures" if len(paths) != 1 else "1 picture"
         values = {
             "title": html.escape(self._title or "pictures"),
             "count": f"the first {SHOWN} pictures" if len(found) == SHOWN else shown,
-            "cards": "".join(self._card_of(path, look) for path in paths)
+            "cards": "".join(self._card_of(path, options) for path in paths)
             or "<li class=facts>No picture can be listed here.</li>",
         }
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
         return web.Response(text=self._page.substitute(values), content_type="text/html", headers=headers)
 
-    def _card_of(self, path: str, look: Look) -> str:
-        links = " ".join(f'<a href="{self._url(path, wish)}">{word}</a>' for word, wish in look.links.items())
+    def _card_of(self, path: str, options: CardOptions) -> str:
+        links = " ".join(f'<a href="{self._url(path, wish)}">{word}</a>' for word, wish in options.links.items())
         values: Mapping[str, str] = {
             "name": html.escape(path),
-            "full": self._url(path, look.full),
-            "small": self._url(path, next(iter(look.sizes.values()))),
-            "srcset": ", ".join(f"{self._url(path, wish)} {size}" for size, wish in look.sizes.items()),
+            "full": self._url(path, options.full),
+            "small": self._url(path, next(iter(options.sizes.values()))),
+            "srcset": ", ".join(f"{self._url(path, wish)} {size}" for size, wish in options.sizes.items()),
             "links": links,
         }
         return self._card.substitute(values)

@@ -16,19 +16,19 @@ from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
 from imgserver.sources.origin_cache.origin_cache import Spool
 from imgserver.web.access import is_from_here
-from imgserver.web.auth import Door
+from imgserver.web.auth import Authenticator
 from imgserver.web.middleware import Handler
 from imgserver.web.routes import Routes
 
 
-def setup(routes: Routes, health: "Health", door: Door, metrics: Metrics, *, public: bool) -> None:
+def setup(routes: Routes, health: "Health", authenticator: Authenticator, metrics: Metrics, *, public: bool) -> None:
     """Without `public`, metrics and details are for this machine, and metrics for keys."""
     page: Handler = make_aiohttp_handler(metrics.registry)
     routes.add("/livez", health.livez, "livez")
     routes.add("/readyz", health.readyz, "readyz")
     routes.add("/api/health", health.service_health, "health")
     routes.add("/api/image/health", health.image_health if public else _detailed_here(health), "image_health")
-    routes.add("/metrics", page if public else _from_here_only(page, door), "metrics")
+    routes.add("/metrics", page if public else _from_here_only(page, authenticator), "metrics")
 
 
 class Health:
@@ -113,14 +113,14 @@ def _json(facts: dict[str, Any], *, ready: bool) -> web.Response:
     return web.Response(status=200 if ready else 503, body=body, headers=headers)
 
 
-def _from_here_only(handler: Handler, door: Door) -> Handler:
+def _from_here_only(handler: Handler, authenticator: Authenticator) -> Handler:
     """For a scraper on the same machine, and for keys of scope metrics; to others there is no such page."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         if not is_from_here(request):
             if hdrs.AUTHORIZATION not in request.headers:
                 raise web.HTTPNotFound()
-            door.require(request, "metrics", route="metrics")
+            authenticator.require(request, "metrics", route="metrics")
         return await handler(request)
 
     return guarded

@@ -12,8 +12,8 @@ from imgserver.observability.logs import LogWriter
 from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
 from imgserver.web.bootstrap.sources import Sources
-from imgserver.web.reload import Reloads
-from imgserver.web.uploads.temp_files import Scratch
+from imgserver.web.reload import Reloader
+from imgserver.web.uploads.temp_files import TempFiles
 
 LAG_PROBE_SECONDS = 0.5
 
@@ -36,9 +36,9 @@ def of_trail(trail: Trail) -> Context:
     return context
 
 
-def of_reloads(reloads: Reloads) -> Context:
+def of_reloader(reloader: Reloader) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
-        work = asyncio.create_task(reloads.work())
+        work = asyncio.create_task(reloader.work())
         yield
         work.cancel()
         await asyncio.wait([work])
@@ -55,10 +55,10 @@ def of_sources(sources: Sources) -> Context:
     return context
 
 
-def of_scratch(scratch: Scratch) -> Context:
+def of_temp_files(temp_files: TempFiles) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
-        scratch.close()
+        temp_files.close()
 
     return context
 

@@ -25,7 +25,7 @@ KEYS = ("signing", "admin", "api_keys")
 SECTIONS = (*KEYS, "presets")
 
 
-class Rereading:
+class SettingsReload:
     """`current` are the settings in force."""
 
     def __init__(
@@ -117,7 +117,7 @@ Reload = Callable[[], Awaitable[None]]
 PART_SECONDS = 10.0
 
 
-class Reloads:
+class Reloader:
     def __init__(self, logger: FilteringBoundLogger) -> None:
         self._logger = logger
         self._parts: dict[str, Reload] = {}
@@ -131,7 +131,7 @@ class Reloads:
         self._asked.set()
 
     async def work(self) -> None:
-        """Reloads whenever it is asked to; for ever."""
+        """Reloader whenever it is asked to; for ever."""
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -162,7 +162,7 @@ class Reloads:
 BUILT_IN = "built-in"
 
 
-class Policies:
+class PolicyReload:
     """`install` puts a policy into force; it neither fails nor awaits. Whoever needs a value reads `current` anew."""
 
     def __init__(self, path: Path, *, install: Callable[[Policy], None], metrics: Metrics, audit: Audit) -> None:

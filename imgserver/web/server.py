@@ -15,7 +15,7 @@ from aiohttp import web
 from imgserver.errors import ServerFault
 from imgserver.observability.logs import route_standard_logging
 from imgserver.settings.schema import ServerSettings, Settings
-from imgserver.web.app import AT_ONCE, GUARD, HEALTH, LOGGER, MOUNT, PICTURES, RELOADS, SERVICE, make_app
+from imgserver.web.app import AT_ONCE, GUARD, HEALTH, LOGGER, MOUNT, PICTURES, RELOADER, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
 
 # New objects between two looks of the garbage collector; a few MB at most wait for it.
@@ -66,7 +66,7 @@ async def _serve(
     app = make_app(settings, reread=reread)
     route_standard_logging(app[LOGGER], settings.log)
     stop = _stop_signal()
-    _reload_on_hangup(app[RELOADS].ask, stop)
+    _reload_on_hangup(app[RELOADER].ask, stop)
     runner = web.AppRunner(
         app, handle_signals=False, handler_cancellation=True, shutdown_timeout=settings.server.drain_seconds
     )

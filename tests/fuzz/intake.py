@@ -6,11 +6,11 @@ from pathlib import Path
 
 from imgserver.errors import ImgserverError
 from imgserver.rendering.upload_admission import Uploads, UploadSettings
-from imgserver.web.uploads.multipart import Intake, Kind
-from imgserver.web.uploads.temp_files import Scratch, ScratchFile
+from imgserver.web.uploads.multipart import BodyFormat, ReceivedUpload
+from imgserver.web.uploads.temp_files import TempFile, TempFiles
 
 SETTINGS = UploadSettings(parts=6, body_bytes=64 * 1024)
-KIND = Kind("cut")
+KIND = BodyFormat("cut")
 # What came out of a form: pictures with their names and bytes, and fields; or the error's kind and facts. Of several
 # faults, which one the parser meets first depends on where it is cut.
 Outcome = tuple[object, ...]
@@ -31,12 +31,12 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.uploads = Uploads(SETTINGS)
-        self._scratch = Scratch(folder, self.uploads)
+        self._temp_files = TempFiles(folder, self.uploads)
         self._folder = folder
 
     async def taken(self, pieces: Sequence[bytes]) -> Outcome:
         try:
-            async with Intake(self._scratch, SETTINGS) as intake:
+            async with ReceivedUpload(self._temp_files, SETTINGS) as intake:
                 await intake.take(KIND, Pieces(pieces))  # type: ignore[arg-type]
                 pictures = [(one.name, await read(one.file)) for one in intake.pictures]
                 return pictures, intake.fields
@@ -47,12 +47,12 @@ class Place:
 
     def close(self) -> None:
         """Every file is closed, and has never had a name."""
-        self._scratch._threads.shutdown(wait=True)
+        self._temp_files._threads.shutdown(wait=True)
         assert list(self._folder.iterdir()) == []
         assert not [name for name in descriptors() if str(self._folder) in name]
 
 
-async def read(file: ScratchFile) -> bytes:
+async def read(file: TempFile) -> bytes:
     return Path((await file.original()).path).read_bytes()
 
 

@@ -6,7 +6,7 @@ from aiohttp.test_utils import make_mocked_request
 from imgserver.errors import Forbidden, QuotaExceeded, Unauthorized
 from imgserver.security.api_keys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.web.access import is_from_here
-from imgserver.web.auth import FAILURES, WINDOW_SECONDS, Door, Failures
+from imgserver.web.auth import FAILURES, WINDOW_SECONDS, Authenticator, Failures
 
 KEY = new_key("ci")
 KEYS = ApiKeys({"ci": ApiKeySettings("upload", digest_of(KEY))})
@@ -42,29 +42,29 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def door(heard, clock) -> Door:
-    return Door(KEYS, heard, Failures(clock))
+def authenticator(heard, clock) -> Authenticator:
+    return Authenticator(KEYS, heard, Failures(clock))
 
 
-def fail(door: Door, times: int, address: str = "192.0.2.1") -> None:
+def fail(authenticator: Authenticator, times: int, address: str = "192.0.2.1") -> None:
     for _ in range(times):
         with pytest.raises(Unauthorized):
-            door.require(ask("wrong", address), "upload", route="optimize")
+            authenticator.require(ask("wrong", address), "upload", route="optimize")
 
 
-def test_a_good_key_is_told_by_its_id_and_not_audited(door, heard):
-    assert door.require(ask(KEY), "upload", route="optimize") == "ci"
+def test_a_good_key_is_told_by_its_id_and_not_audited(authenticator, heard):
+    assert authenticator.require(ask(KEY), "upload", route="optimize") == "ci"
     assert heard == []
 
 
-def test_every_refusal_is_audited_with_its_reason_and_never_with_the_key(door, heard):
+def test_every_refusal_is_audited_with_its_reason_and_never_with_the_key(authenticator, heard):
     for request, scope, kind in (
         (ask(None), "upload", Unauthorized),
         (ask("wrong"), "upload", Unauthorized),
         (ask(KEY), "purge", Forbidden),
     ):
         with pytest.raises(kind):
-            door.require(request, scope, route="optimize")
+            authenticator.require(request, scope, route="optimize")
 
     assert [(event, reason) for event, reason, _ in heard] == [
         ("auth_failed", "no_key"),
@@ -75,41 +75,41 @@ def test_every_refusal_is_audited_with_its_reason_and_never_with_the_key(door, h
     assert "wrong" not in str(heard)
 
 
-def test_after_ten_wrong_keys_an_address_is_refused_for_the_rest_of_the_minute(door, clock, heard):
-    fail(door, FAILURES)
+def test_after_ten_wrong_keys_an_address_is_refused_for_the_rest_of_the_minute(authenticator, clock, heard):
+    fail(authenticator, FAILURES)
     clock.now += WINDOW_SECONDS - 1
 
     with pytest.raises(QuotaExceeded) as caught:
-        door.require(ask(KEY), "upload", route="optimize")
+        authenticator.require(ask(KEY), "upload", route="optimize")
 
     assert caught.value.facts["retry_after"] == 1
     assert heard[-1][:2] == ("auth_failed", "too_many")
     clock.now += 1
-    assert door.require(ask(KEY), "upload", route="optimize") == "ci"
+    assert authenticator.require(ask(KEY), "upload", route="optimize") == "ci"
 
 
-def test_others_are_not_refused_for_it(door):
-    fail(door, FAILURES)
+def test_others_are_not_refused_for_it(authenticator):
+    fail(authenticator, FAILURES)
 
-    assert door.require(ask(KEY, "192.0.2.2"), "upload", route="optimize") == "ci"
+    assert authenticator.require(ask(KEY, "192.0.2.2"), "upload", route="optimize") == "ci"
 
 
-def test_one_short_of_ten_is_allowed_and_a_missing_key_is_no_guess(door):
-    fail(door, FAILURES - 1)
+def test_one_short_of_ten_is_allowed_and_a_missing_key_is_no_guess(authenticator):
+    fail(authenticator, FAILURES - 1)
     for _ in range(30):
         with pytest.raises(Unauthorized):
-            door.require(ask(None), "upload", route="optimize")
+            authenticator.require(ask(None), "upload", route="optimize")
 
-    assert door.require(ask(KEY), "upload", route="optimize") == "ci"
+    assert authenticator.require(ask(KEY), "upload", route="optimize") == "ci"
 
 
-def test_an_ipv6_client_is_its_network(door):
+def test_an_ipv6_client_is_its_network(authenticator):
     for number in range(FAILURES):
-        fail(door, 1, f"2001:db8:0:1::{number}")
+        fail(authenticator, 1, f"2001:db8:0:1::{number}")
 
     with pytest.raises(QuotaExceeded):
-        door.require(ask(KEY, "2001:db8:0:1:ffff::1"), "upload", route="optimize")
-    assert door.require(ask(KEY, "2001:db8:0:2::1"), "upload", route="optimize") == "ci"
+        authenticator.require(ask(KEY, "2001:db8:0:1:ffff::1"), "upload", route="optimize")
+    assert authenticator.require(ask(KEY, "2001:db8:0:2::1"), "upload", route="optimize") == "ci"
 
 
 def test_the_table_of_failures_is_bounded(clock):

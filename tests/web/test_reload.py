@@ -18,7 +18,7 @@ from imgserver.security.api_keys import ApiKeySettings, digest_of, new_key
 from imgserver.security.signing import Keyring, SigningSettings, read_key
 from imgserver.settings.loader import BadSettings
 from imgserver.settings.schema import Settings
-from imgserver.web.reload import Rereading
+from imgserver.web.reload import SettingsReload
 from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
@@ -295,8 +295,8 @@ def test_a_setting_that_grows_weak_is_told_again_and_only_then(tmp_path):
     assert reasons == ["admin_key_short"] * 2
 
 
-def rereading(read, **parts: Mock) -> Rereading:
-    return Rereading(Settings(), read, **{"metrics": Metrics(), "audit": Mock(), "logger": Mock(), **parts})
+def settings_reload(read, **parts: Mock) -> SettingsReload:
+    return SettingsReload(Settings(), read, **{"metrics": Metrics(), "audit": Mock(), "logger": Mock(), **parts})
 
 
 async def test_followers_are_told_once_all_is_well_and_only_then():
@@ -310,7 +310,7 @@ async def test_followers_are_told_once_all_is_well_and_only_then():
         assert isinstance(answer, Settings)
         return answer
 
-    its = rereading(read)
+    its = settings_reload(read)
     its.follow(told.append)
     with pytest.raises(BadSettings):
         await its.reload()
@@ -324,7 +324,7 @@ async def test_followers_are_told_once_all_is_well_and_only_then():
 
 async def test_a_fault_that_nobody_expected_shows_in_the_metric_as_well():
     metrics = Metrics()
-    its = rereading(Mock(side_effect=RuntimeError), metrics=metrics)
+    its = settings_reload(Mock(side_effect=RuntimeError), metrics=metrics)
     with pytest.raises(RuntimeError):
         await its.reload()
 
@@ -335,7 +335,7 @@ async def test_names_of_what_changed_are_told_and_no_secret_is():
     logger, audit = Mock(), Mock()
     secret = ApiKeySettings("upload", digest_of("key"))
     new = Settings(signing=SigningSettings(keys=(OLD,)), api_keys={"ci": secret})
-    await rereading(lambda: new, logger=logger, audit=audit).reload()
+    await settings_reload(lambda: new, logger=logger, audit=audit).reload()
 
     assert logger.info.call_args.kwargs["names"] == [
         *("api_keys.ci.digest", "api_keys.ci.old_digest", "api_keys.ci.scopes", "signing.keys"),

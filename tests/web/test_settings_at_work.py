@@ -14,7 +14,7 @@ from imgserver.cli import main
 from imgserver.errors import Unauthorized
 from imgserver.security.api_keys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.settings.schema import ServerSettings
-from imgserver.web.auth import Door
+from imgserver.web.auth import Authenticator
 from imgserver.web.gallery import is_open
 from imgserver.web.health import _from_here_only
 from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
@@ -103,10 +103,10 @@ async def test_private_metrics_are_there_for_this_machine_only(peer, is_shown):
     request = make_mocked_request("GET", "/metrics", transport=transport)
 
     if is_shown:
-        assert (await _from_here_only(page, Door(ApiKeys({}), Mock()))(request)).text == "metrics"
+        assert (await _from_here_only(page, Authenticator(ApiKeys({}), Mock()))(request)).text == "metrics"
     else:
         with pytest.raises(web.HTTPNotFound):
-            await _from_here_only(page, Door(ApiKeys({}), Mock()))(request)
+            await _from_here_only(page, Authenticator(ApiKeys({}), Mock()))(request)
 
 
 async def test_a_key_of_its_scope_opens_private_metrics_from_afar():
@@ -114,16 +114,16 @@ async def test_a_key_of_its_scope_opens_private_metrics_from_afar():
         return web.Response(text="metrics")
 
     key = new_key("scraper")
-    door = Door(ApiKeys({"scraper": ApiKeySettings("metrics", digest_of(key))}), Mock())
+    authenticator = Authenticator(ApiKeys({"scraper": ApiKeySettings("metrics", digest_of(key))}), Mock())
     transport = Mock()
     transport.get_extra_info = lambda name, default=None: ("192.0.2.1", 1) if name == "peername" else default
 
     def ask(token: str) -> web.Request:
         return make_mocked_request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"}, transport=transport)
 
-    assert (await _from_here_only(page, door)(ask(key))).text == "metrics"
+    assert (await _from_here_only(page, authenticator)(ask(key))).text == "metrics"
     with pytest.raises(Unauthorized):
-        await _from_here_only(page, door)(ask("another"))
+        await _from_here_only(page, authenticator)(ask("another"))
 
 
 def test_further_sources_are_reached_by_their_names_and_purged_by_them(tmp_path):

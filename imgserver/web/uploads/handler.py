@@ -17,17 +17,17 @@ from imgserver.settings.schema import Settings
 from imgserver.web import lifecycle
 from imgserver.web.access import is_from_here
 from imgserver.web.access_log import FACTS
-from imgserver.web.auth import Door
+from imgserver.web.auth import Authenticator
 from imgserver.web.middleware import Handler
-from imgserver.web.reload import Rereading
+from imgserver.web.reload import SettingsReload
 from imgserver.web.routes import Routes
 from imgserver.web.uploads import results
 from imgserver.web.uploads.body import Body
-from imgserver.web.uploads.multipart import Intake, Kind, Picture
-from imgserver.web.uploads.parameters import Grammar, Wants, query_pairs
-from imgserver.web.uploads.results import Finding, Tolls
-from imgserver.web.uploads.store import Store
-from imgserver.web.uploads.temp_files import Scratch
+from imgserver.web.uploads.multipart import BodyFormat, Picture, ReceivedUpload
+from imgserver.web.uploads.parameters import ParameterParser, UploadOptions, parse_query
+from imgserver.web.uploads.results import UploadAccounting, UploadResult
+from imgserver.web.uploads.store import UploadStore
+from imgserver.web.uploads.temp_files import TempFiles
 
 PATH = "/api/image/optimize"
 METHODS = (hdrs.METH_POST, hdrs.METH_OPTIONS)
@@ -41,32 +41,32 @@ def setup(
     settings: Settings,
     rendering: Rendering,
     *,
-    door: Door,
+    authenticator: Authenticator,
     uploads: Uploads,
-    tolls: Tolls,
-    store: Store | None,
-    rereading: Rereading,
+    accounting: UploadAccounting,
+    store: UploadStore | None,
+    settings_reload: SettingsReload,
 ) -> None:
     """Raises ServerFault for a folder that is none."""
     own, is_local = settings.uploads, settings.server.is_local
-    scratch, grammar = Scratch(own.path, uploads), Grammar(settings.native, settings.presets)
-    rereading.follow(lambda new: grammar.adopt(new.presets))
+    temp_files, grammar = TempFiles(own.path, uploads), ParameterParser(settings.native, settings.presets)
+    settings_reload.follow(lambda new: grammar.adopt(new.presets))
     handler = UploadHandler(
         rendering,
         grammar,
         access=own.access,
-        door=door,
+        authenticator=authenticator,
         uploads=uploads,
-        scratch=scratch,
-        tolls=tolls,
+        temp_files=temp_files,
+        accounting=accounting,
         store=store,
         local=is_local,
     )
     bounded = routes.around(handler, ROUTE, METHODS if own.allow_origin else (hdrs.METH_POST,))
     routes.put(PATH, allowing(own.allow_origin, bounded) if own.allow_origin else bounded)
     if own.access == "open" and not is_local:
-        door.audit("config_weak", reason="uploads_open")
-    app.cleanup_ctx.append(lifecycle.of_scratch(scratch))
+        authenticator.audit("config_weak", reason="uploads_open")
+    app.cleanup_ctx.append(lifecycle.of_temp_files(temp_files))
 
 
 class UploadHandler:
@@ -75,45 +75,45 @@ class UploadHandler:
     def __init__(
         self,
         rendering: Rendering,
-        grammar: Grammar,
+        grammar: ParameterParser,
         *,
         access: Access,
-        door: Door,
+        authenticator: Authenticator,
         uploads: Uploads,
-        scratch: Scratch,
-        tolls: Tolls,
-        store: Store | None,
+        temp_files: TempFiles,
+        accounting: UploadAccounting,
+        store: UploadStore | None,
         local: bool,
     ) -> None:
         self._rendering = rendering
         self._grammar = grammar
         self._access = access
-        self._door = door
+        self._authenticator = authenticator
         self._uploads = uploads
-        self._scratch = scratch
-        self._tolls = tolls
+        self._temp_files = temp_files
+        self._accounting = accounting
         self._store = store
         self._local = local
 
     async def __call__(self, request: web.Request) -> web.Response:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight()
-        with self._tolls.counted(request):
+        with self._accounting.counted(request):
             key = self._admit(request)
             response, found = await self._answer(request, key, self._uploads.bounded)
-        request[FACTS] = self._tolls.note(request, found, key=key)
+        request[FACTS] = self._accounting.note(request, found, key=key)
         return response
 
     async def _answer(
         self, request: web.Request, key: str, settings: UploadSettings
-    ) -> tuple[web.Response, list[Finding]]:
-        pairs = query_pairs(request.rel_url.raw_query_string)
+    ) -> tuple[web.Response, list[UploadResult]]:
+        pairs = parse_query(request.rel_url.raw_query_string)
         wants = self._grammar.read(pairs)
         self._check_store(wants, request, key)
-        kind, body = Kind.of(request), Body(request, settings)
+        kind, body = BodyFormat.of(request), Body(request, settings)
         body.check()
-        async with self._uploads.place() as waited_seconds, Intake(self._scratch, settings) as intake:
-            self._tolls.waited(waited_seconds)
+        async with self._uploads.place() as waited_seconds, ReceivedUpload(self._temp_files, settings) as intake:
+            self._accounting.waited(waited_seconds)
             await body.invite()
             await intake.take(kind, body)
             if intake.fields:
@@ -139,30 +139,30 @@ class UploadHandler:
         return results.picture(only, only.result), found
 
     def _admit(self, request: web.Request) -> str:
-        """The key's id, "" where none is needed. Raises what `Door.require` raises."""
+        """The key's id, "" where none is needed. Raises what `Authenticator.require` raises."""
         match self._access:
             case "open":
                 return ""
-            case "auto" if self._local and not self._door.keys.grants(SCOPE) and is_from_here(request):
+            case "auto" if self._local and not self._authenticator.keys.grants(SCOPE) and is_from_here(request):
                 return ""
-        return self._door.require(request, SCOPE, route=ROUTE)
+        return self._authenticator.require(request, SCOPE, route=ROUTE)
 
-    def _check_store(self, wants: Wants, request: web.Request, key: str) -> None:
+    def _check_store(self, wants: UploadOptions, request: web.Request, key: str) -> None:
         """Who may have pictures made for nothing may not write for nothing."""
         if wants.store is None:
             return
         if self._store is None:
             raise BadRequest("store: this server keeps no uploads (uploads.store)", argument="store")
         if not key:
-            self._door.require(request, SCOPE, route=ROUTE)
+            self._authenticator.require(request, SCOPE, route=ROUTE)
         self._store.url(wants.store)
 
     async def _optimised(
-        self, pictures: list[Picture], wants: Wants, request: web.Request, *, bodies: bool, data_bytes: int
-    ) -> list[Finding]:
+        self, pictures: list[Picture], wants: UploadOptions, request: web.Request, *, bodies: bool, data_bytes: int
+    ) -> list[UploadResult]:
         """One after the other, each with its own result or error. Without `bodies` only what is told of them stays;
         raises BodyTooLarge where more than `data_bytes` of them were to go into JSON."""
-        found: list[Finding] = []
+        found: list[UploadResult] = []
         for picture in pictures:
             finding = await self._one(picture, wants, request)
             if isinstance(finding.result, RenderResult) and not bodies:
@@ -172,16 +172,16 @@ class UploadHandler:
                 raise BodyTooLarge("data: the results are too large for one answer", limit="body")
         return found
 
-    async def _one(self, picture: Picture, wants: Wants, request: web.Request) -> Finding:
+    async def _one(self, picture: Picture, wants: UploadOptions, request: web.Request) -> UploadResult:
         try:
             original = await picture.file.original()
             result = await self._rendering.optimise(original, wants.plan(request.headers.get(hdrs.ACCEPT)))
             url = await self._stored(result, wants)
         except ImgserverError as error:
-            return Finding(picture.name, picture.file.bytes, error)
-        return Finding(picture.name, picture.file.bytes, result, len(result.body), url)
+            return UploadResult(picture.name, picture.file.bytes, error)
+        return UploadResult(picture.name, picture.file.bytes, result, len(result.body), url)
 
-    async def _stored(self, result: RenderResult, wants: Wants) -> str | None:
+    async def _stored(self, result: RenderResult, wants: UploadOptions) -> str | None:
         if wants.store is None or self._store is None:
             return None
         return await self._store.keep(wants.store, result.body, replace=wants.replace)

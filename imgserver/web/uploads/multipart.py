@@ -10,7 +10,7 @@ from multipart import MultipartError, MultipartSegment, ParserLimitReached, Push
 from imgserver.errors import BadRequest, BodyTooLarge, UnsupportedImage
 from imgserver.rendering.upload_admission import UploadSettings
 from imgserver.web.uploads.body import Body
-from imgserver.web.uploads.temp_files import Scratch, ScratchFile
+from imgserver.web.uploads.temp_files import TempFile, TempFiles
 
 FORM = "multipart/form-data"
 PICTURE_FIELD = "image"
@@ -30,26 +30,26 @@ class Picture:
     """`name` is what the client calls it: a text to show, and nothing else."""
 
     name: str
-    file: ScratchFile
+    file: TempFile
 
 
 @dataclass(slots=True)
-class Intake:
+class ReceivedUpload:
     """`pictures` and `fields` in the order they came; closes its files whatever happens inside the `async with`."""
 
-    scratch: Scratch
+    temp_files: TempFiles
     settings: UploadSettings
     pictures: list[Picture] = field(default_factory=list)
     fields: list[tuple[str, str]] = field(default_factory=list)
 
-    async def __aenter__(self) -> "Intake":
+    async def __aenter__(self) -> "ReceivedUpload":
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for picture in self.pictures:
             picture.file.close()
 
-    async def take(self, kind: "Kind", body: Body) -> None:
+    async def take(self, kind: "BodyFormat", body: Body) -> None:
         """Reads the whole body. Raises what `Body.read` raises; BadRequest, BodyTooLarge, UnsupportedImage; and
         Unavailable when there is no space."""
         if kind.boundary is None:
@@ -102,8 +102,8 @@ class Intake:
         if isinstance(sink, Field):
             self.fields.append((sink.name, sink.text()))
 
-    async def _open(self, name: str) -> ScratchFile:
-        file = await self.scratch.open()
+    async def _open(self, name: str) -> TempFile:
+        file = await self.temp_files.open()
         self.pictures.append(Picture(name, file))
         return file
 
@@ -138,17 +138,17 @@ class Field:
             raise BadRequest(f"{self.name}: the field is not UTF-8") from None
 
 
-Sink = ScratchFile | Field
+Sink = TempFile | Field
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class BodyFormat:
     """How a body is to be read: a form, by its boundary, or a picture."""
 
     boundary: str | None
 
     @classmethod
-    def of(cls, request: web.Request) -> "Kind":
+    def of(cls, request: web.Request) -> "BodyFormat":
         """Raises UnsupportedImage, and BadRequest for a form without a boundary."""
         media_type, options = parse_options_header(request.headers.get(hdrs.CONTENT_TYPE, ""))
         if media_type == FORM:

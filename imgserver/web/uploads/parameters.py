@@ -32,7 +32,7 @@ HINT = "they are key_value, joined by commas, segments by /"
 
 
 @dataclass(frozen=True, slots=True)
-class Wants:
+class UploadOptions:
     """`store` is the path that the result gets in the writable source, or None. `data`: the result inside the JSON."""
 
     request: ImageRequest
@@ -46,7 +46,7 @@ class Wants:
         return replace(plan, output=negotiate(plan.output, offers(accept)))
 
 
-def query_pairs(raw_query: str) -> Pairs:
+def parse_query(raw_query: str) -> Pairs:
     """Decoded once. Raises BadRequest."""
     try:
         return parse_qsl(raw_query, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
@@ -54,7 +54,7 @@ def query_pairs(raw_query: str) -> Pairs:
         raise BadRequest("The query is not UTF-8, or has too many parameters") from error
 
 
-class Grammar:
+class ParameterParser:
     """Reads parameters. `dialect` is one of its own: what is uploaded needs no signature, and has no source."""
 
     def __init__(self, settings: NativeSettings, presets: Mapping[str, str] | None = None) -> None:
@@ -63,7 +63,7 @@ class Grammar:
     def adopt(self, presets: Mapping[str, str]) -> None:
         self._dialect.adopt(presets=presets, keyring=NO_KEYS)
 
-    def read(self, pairs: Pairs) -> Wants:
+    def read(self, pairs: Pairs) -> UploadOptions:
         """Raises BadRequest and its kinds, NotInThisBuild, as for a URL."""
         own: dict[str, str] = {}
         options: list[tuple[str, str]] = []
@@ -76,7 +76,7 @@ class Grammar:
                 raise _unknown(name, twice=name in own)
         if _is_on(own, "async"):
             raise NotInThisBuild("async: uploads are answered when they are done", argument="async")
-        wants = Wants(
+        wants = UploadOptions(
             request=self._parsed(own.get("options", ""), options),
             store=own.get("store"),
             replace=_is_on(own, "replace"),
@@ -109,7 +109,7 @@ def _no_options(text: str, hint: str) -> BadOption:
     return BadOption(f"options: {text[:200]}: {hint}", argument="options", value=text[:200])
 
 
-def _stored(wants: Wants, path: str) -> Wants:
+def _stored(wants: UploadOptions, path: str) -> UploadOptions:
     """With the format that the name tells. The path itself is judged when its URL is built."""
     plan, suffix = wants.request.plan, PurePosixPath(path).suffix.lower()
     name = FORMAT_OF_SUFFIX.get(suffix)

@@ -31,7 +31,7 @@ FIELDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class UploadResult:
     """Of one picture: its result or its error. `url` is where the result was stored.
 
     `result_bytes` is the length of the result, whose body may be gone when nobody will be sent it.
@@ -54,7 +54,7 @@ def format_name(result: RenderResult) -> str:
     return next((row.name for row in FORMATS.values() if row.media_type == result.media_type), "")
 
 
-def picture(finding: Finding, result: RenderResult) -> web.Response:
+def picture(finding: UploadResult, result: RenderResult) -> web.Response:
     values = (
         finding.original_bytes,
         finding.result_bytes,
@@ -74,7 +74,7 @@ def picture(finding: Finding, result: RenderResult) -> web.Response:
     )
 
 
-async def listing(findings: Sequence[Finding], *, several: bool, data: bool) -> web.Response:
+async def listing(findings: Sequence[UploadResult], *, several: bool, data: bool) -> web.Response:
     """One object, or `files` with one each and their sums. `data`: the results themselves as base64."""
     rows = [_facts(finding) for finding in findings]
     if data:
@@ -90,7 +90,7 @@ async def listing(findings: Sequence[Finding], *, several: bool, data: bool) -> 
     )
 
 
-def _facts(finding: Finding) -> dict[str, Any]:
+def _facts(finding: UploadResult) -> dict[str, Any]:
     result = finding.result
     if isinstance(result, ImgserverError):
         return {"name": finding.name, "original_bytes": finding.original_bytes, "error": problem.body_of(result)}
@@ -109,13 +109,13 @@ def _facts(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _sums(findings: Sequence[Finding]) -> dict[str, Any]:
+def _sums(findings: Sequence[UploadResult]) -> dict[str, Any]:
     made = [one for one in findings if isinstance(one.result, RenderResult)]
     before, after = sum(one.original_bytes for one in made), sum(one.result_bytes for one in made)
     return {"original_bytes": before, "result_bytes": after, "ratio": round(after / before, 3) if before else 0.0}
 
 
-def _fill(rows: list[dict[str, Any]], findings: Sequence[Finding]) -> None:
+def _fill(rows: list[dict[str, Any]], findings: Sequence[UploadResult]) -> None:
     for row, finding in zip(rows, findings, strict=True):
         if isinstance(finding.result, RenderResult):
             row["data"] = b64encode(finding.result.body).decode()
@@ -127,7 +127,7 @@ def _fill(rows: list[dict[str, Any]], findings: Sequence[Finding]) -> None:
 AT_THE_DOOR = frozenset({401, 403, 429})
 
 
-class Tolls:
+class UploadAccounting:
     """The audit is told of each upload once: of what was refused here, nobody else tells it."""
 
     def __init__(self, metrics: Metrics, audit: Audit) -> None:
@@ -155,7 +155,7 @@ class Tolls:
     def waited(self, seconds: float) -> None:
         self._metrics.queue_wait.labels("upload").observe(seconds)
 
-    def note(self, request: web.Request, findings: Sequence[Finding], *, key: str) -> dict[str, Any]:
+    def note(self, request: web.Request, findings: Sequence[UploadResult], *, key: str) -> dict[str, Any]:
         """Counts each picture of an answered request; its facts for the log."""
         for finding in findings:
             if isinstance(finding.result, ImgserverError):
@@ -171,7 +171,7 @@ class Tolls:
             "key": key or None,
         }
 
-    def _succeeded(self, finding: Finding) -> None:
+    def _succeeded(self, finding: UploadResult) -> None:
         self._count("ok")
         self._metrics.upload_bytes.labels("in").inc(finding.original_bytes)
         self._metrics.upload_bytes.labels("out").inc(finding.result_bytes)

@@ -11,7 +11,7 @@ from imgserver.web.bootstrap.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class UploadStore:
     """A source that `store=` writes to. `written` is told of each original that is another now."""
 
     source: Writable
@@ -22,7 +22,7 @@ class Store:
     @classmethod
     def of(
         cls, sources: Sources, name: str, dialect: NativeDialect, written: Callable[[SourceRef], None]
-    ) -> "Store | None":
+    ) -> "UploadStore | None":
         """The empty name is none. Raises ServerFault for what cannot be written to."""
         if not name:
             return None

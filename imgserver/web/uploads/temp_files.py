@@ -25,7 +25,7 @@ WRITTEN_AT_ONCE = 256 * 1024
 DIGEST_BYTES = 16
 
 
-class Scratch:
+class TempFiles:
     """Raises ServerFault for a folder that is none."""
 
     def __init__(self, folder: Path, uploads: Uploads) -> None:
@@ -35,9 +35,9 @@ class Scratch:
         self._uploads = uploads
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="uploads")
 
-    async def open(self) -> "ScratchFile":
+    async def open(self) -> "TempFile":
         """Raises Unavailable."""
-        return ScratchFile(await in_thread(self._threads, self._opened), self._threads, self._uploads)
+        return TempFile(await in_thread(self._threads, self._opened), self._threads, self._uploads)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
@@ -46,7 +46,7 @@ class Scratch:
         return tempfile.TemporaryFile(dir=self._folder, buffering=0)
 
 
-class ScratchFile:
+class TempFile:
     """Write all, then ask for the `original`; close in any case."""
 
     def __init__(self, file: IO[bytes], threads: ThreadPoolExecutor, uploads: Uploads) -> None:

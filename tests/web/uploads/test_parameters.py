@@ -2,14 +2,14 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadOption, BadRequest, NotInThisBuild
-from imgserver.web.uploads.parameters import Grammar, query_pairs
+from imgserver.web.uploads.parameters import ParameterParser, parse_query
 
-GRAMMAR = Grammar(NativeSettings())
+GRAMMAR = ParameterParser(NativeSettings())
 DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos")
 
 
 def read(query: str):
-    return GRAMMAR.read(query_pairs(query))
+    return GRAMMAR.read(parse_query(query))
 
 
 @pytest.mark.parametrize(
