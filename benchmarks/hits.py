@@ -59,7 +59,7 @@ def measure_contention() -> list[Row]:
     """Latency of hits alone, and while every worker is busy with misses: at a steady rate, and as fast as wrk can ask
     (then server, load and workers want more than the cores there are)."""
     rows: list[tuple[float, float, float, float]] = []
-    with imgserver(queue_room=64) as server:
+    with imgserver(queue_max_waiting=64) as server:
         urllib.request.urlopen(server.url + TARGET).read()
         for _ in range(TURNS):
             steady_idle, full_idle = _steady(server), _full_speed(server)

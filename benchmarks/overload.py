@@ -17,7 +17,7 @@ JOINERS = 1000
 
 def measure_overload() -> list[Row]:
     """An open loop: NEWCOMERS different cold URLs within two seconds, many times what two workers do."""
-    with imgserver(queue_room=ROOM, queue_deadline_seconds=5) as server:
+    with imgserver(queue_max_waiting=ROOM, queue_deadline_seconds=5) as server:
         answers = asyncio.run(_flood(server))
         refused = [seconds for status, seconds, _ in answers if status == 503]
         bad = [status for status, _, _ in answers if status not in (200, 503)]

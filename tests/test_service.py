@@ -505,7 +505,7 @@ async def waiting_for_far(scene, count: int) -> list[asyncio.Task]:
 
 
 async def test_who_waits_for_a_slow_origin_takes_no_place_in_the_waiting_room():
-    scene = Scene(room=4)
+    scene = Scene(max_waiting=4)
     far = await waiting_for_far(scene, 100)
 
     queue = scene.service.rendering.admission.statistics()

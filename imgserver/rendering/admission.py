@@ -44,7 +44,7 @@ BEARABLE_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class AdmissionSettings:
-    room: Annotated[int, Interval(ge=1, le=100_000)] = 256
+    max_waiting: Annotated[int, Interval(ge=1, le=100_000)] = 256
     """Requests that may wait beside those being rendered."""
     deadline_seconds: Annotated[float, Interval(ge=0.1, le=600)] = 10.0
     """From the ticket to the finished picture; keep it below the CDN's origin time-out."""
@@ -147,7 +147,7 @@ class Admission:
     def __repr__(self) -> str:
         state = " draining" * self._draining + " standing" * self._is_standing(self._clock())
         running = len(self._backlog.running)
-        waiting = f"waiting {len(self._backlog) - running}/{self._settings.room}"
+        waiting = f"waiting {len(self._backlog) - running}/{self._settings.max_waiting}"
         return f"<Admission{state} {waiting}, running {running}/{self._slots}, shed {self._shed.total()}>"
 
     def knock(self, criticality: Criticality = Criticality.NORMAL) -> None:
@@ -200,7 +200,7 @@ class Admission:
             waiting_by_class=MappingProxyType({kind.name.lower(): classes[kind.name.lower()] for kind in Criticality}),
             running=len(self._backlog.running),
             slots=self._slots,
-            limit=self._settings.room,
+            limit=self._settings.max_waiting,
             predicted_wait_seconds=self.predicted_wait(),
             oldest_wait_seconds=max((now - ticket.entered for ticket in waiting), default=0.0),
             decoded_bytes_in_flight=self._bytes_in_flight(),
@@ -273,7 +273,7 @@ class Admission:
         if criticality is Criticality.REFRESH:
             return "full" if len(self._backlog) >= self._slots else None
         share = LOW_SHARE if criticality in (Criticality.LOW, Criticality.BATCH) else 1.0
-        if len(self._backlog) >= self._slots + self._settings.room * share:
+        if len(self._backlog) >= self._slots + self._settings.max_waiting * share:
             return "full"
         share *= STANDING_SHARE if self._is_standing(self._clock()) else 1.0
         wait = self.predicted_wait(criticality)

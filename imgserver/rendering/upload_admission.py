@@ -27,8 +27,8 @@ Access = Literal["auto", "key", "open", "off"]
 class UploadSettings:
     access: Access = "auto"
     """Who may upload. `auto`: whoever has a key once one is configured; without any, this very machine."""
-    at_once: Annotated[int, Ge(1), Le(256)] = 2
-    waiting: Annotated[int, Ge(0), Le(10_000)] = 8
+    max_concurrent: Annotated[int, Ge(1), Le(256)] = 2
+    max_waiting: Annotated[int, Ge(0), Le(10_000)] = 8
     wait_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
     body_bytes: Annotated[int, Ge(1024)] = 25 * MIB
     parts: Annotated[int, Ge(1), Le(1000)] = 10
@@ -63,14 +63,14 @@ class Uploads:
         self._settings = settings
         self._bounded = settings
         self._clock = clock
-        self._places = asyncio.Semaphore(settings.at_once)
+        self._places = asyncio.Semaphore(settings.max_concurrent)
         self._running = 0
         self._waiting: dict[object, float] = {}
         self._space = 0
 
     def __repr__(self) -> str:
-        told = f"running {self._running}/{self._settings.at_once}, waiting {len(self._waiting)}"
-        return f"<Uploads {told}/{self._settings.waiting}, {self._space} bytes>"
+        told = f"running {self._running}/{self._settings.max_concurrent}, waiting {len(self._waiting)}"
+        return f"<Uploads {told}/{self._settings.max_waiting}, {self._space} bytes>"
 
     @property
     def bounded(self) -> UploadSettings:
@@ -99,7 +99,7 @@ class Uploads:
             self._places.release()
 
     async def _take(self) -> None:
-        if self._places.locked() and len(self._waiting) >= self._settings.waiting:
+        if self._places.locked() and len(self._waiting) >= self._settings.max_waiting:
             raise Overloaded("Too many uploads are waiting", reason="full", retry_after=RETRY_AFTER_SECONDS)
         me = object()
         self._waiting[me] = self._clock()
@@ -127,7 +127,7 @@ class Uploads:
         return UploadStatistics(
             running=self._running,
             waiting=len(self._waiting),
-            limit=self._settings.waiting,
+            limit=self._settings.max_waiting,
             oldest_wait_seconds=max((now - since for since in self._waiting.values()), default=0.0),
             space_bytes=self._space,
         )

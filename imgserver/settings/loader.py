@@ -3,7 +3,6 @@
 Precedence: option > `IMGSERVER_<SECTION>_<NAME>` > TOML `[section] name` > `PORT` (for server.port) > default.
 """
 
-import re
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from imgserver.errors import ImgserverError
 from imgserver.settings.describe import allowed, alternatives, parse_size
+from imgserver.settings.renamed import new_name, new_variable, owner_name
 from imgserver.settings.schema import (
     NAME,
     NAME_RULE,
@@ -107,13 +107,31 @@ def _from_file(path: Path, faults: list[str]) -> Iterator[_Given]:
     sections = {section.name for section in fields(Settings)}
     for section, table in _read(path, faults).items():
         if section not in sections:
-            faults.append(f"{path}: no section [{section}]{nearest(section, sections)}")
+            faults.extend(_unknown_section(path, section, table, sections))
         elif not isinstance(table, dict):
             faults.append(f"{path}: {section}: {table!r} is not allowed; a table [{section}] with names and values")
         elif section in named():
             yield from _from_named(path, section, table, faults)
         else:
             yield from _from_table(path, section, table, faults)
+
+
+def _unknown_section(path: Path, section: str, table: object, sections: set[str]) -> Iterator[str]:
+    new = new_name(section)
+    if new is None:
+        yield f"{path}: no section [{section}]{nearest(section, sections)}"
+        return
+    yield f"{path}: [{section}] is now [{new}]"
+    for key in table if isinstance(table, dict) else ():
+        yield _unknown_setting(path, section, key, _settings_of(new))
+
+
+def _unknown_setting(path: Path, table: str, key: str, known: set[str]) -> str:
+    name = f"{table}.{key}"
+    new = new_name(name)
+    return (
+        f"{path}: {name} is now {new}" if new else f"{path}: no setting {name}{nearest(key, known, before=f'{table}.')}"
+    )
 
 
 def _from_named(path: Path, section: str, table: dict[str, Any], faults: list[str]) -> Iterator[_Given]:
@@ -135,16 +153,20 @@ def _frommembers(path: Path, full: str, table: dict[str, Any], faults: list[str]
         if key in known:
             yield _Given(f"{full}.{key}", value, Origin("file", str(path)), f"{path}: {full}.{key}")
         else:
-            faults.append(f"{path}: no setting {full}.{key}{nearest(key, known, before=full + '.')}")
+            faults.append(_unknown_setting(path, full, key, known))
 
 
 def _from_table(path: Path, section: str, table: dict[str, Any], faults: list[str]) -> Iterator[_Given]:
-    known = {name.partition(".")[2] for name in hints() if name.startswith(f"{section}.")}
+    known = _settings_of(section)
     for key, value in table.items():
         if key in known:
             yield _Given(f"{section}.{key}", value, Origin("file", str(path)), f"{path}: {section}.{key}")
         else:
-            faults.append(f"{path}: no setting {section}.{key}{nearest(key, known, before=section + '.')}")
+            faults.append(_unknown_setting(path, section, key, known))
+
+
+def _settings_of(section: str) -> set[str]:
+    return {name.partition(".")[2] for name in hints() if name.startswith(f"{section}.")}
 
 
 def _read(path: Path, faults: list[str]) -> dict[str, Any]:
@@ -163,19 +185,16 @@ def _from_environment(environ: Mapping[str, str], faults: list[str]) -> Iterator
         name = known.get(key) or _named_by(key)
         if name:
             yield _Given(name, environ[key], Origin("env", key), key)
+        elif new := new_variable(key):
+            faults.append(f"{key} is now {new}")
         else:
             faults.append(f"{key}: no such setting{nearest(key, {*known, CONFIG_VARIABLE})}")
 
 
-def _named_by(variable_name: str) -> str | None:
-    """`IMGSERVER_SOURCES_MY_SHOP_ROOT` -> `sources.my-shop.root`; None: no table's."""
-    for pattern in patterns():
-        before, after = (variable(part) for part in pattern.split("*"))
-        found = re.fullmatch(f"{before}([A-Z0-9_]+){after.removeprefix(PREFIX)}", variable_name)
-        name = found[1].lower().replace("_", "-") if found else ""
-        if NAME.fullmatch(name):
-            return pattern.replace("*", name)
-    return None
+def _named_by(key: str) -> str | None:
+    """`IMGSERVER_SOURCES_MY_SHOP_ROOT` -> `sources.my-shop.root`; None if no table of such names matches."""
+    owners = ((pattern, owner_name(key, pattern)) for pattern in patterns())
+    return next((pattern.replace("*", owner) for pattern, owner in owners if owner), None)
 
 
 def _from_options(overrides: Mapping[str, object], faults: list[str]) -> Iterator[_Given]:
@@ -184,6 +203,8 @@ def _from_options(overrides: Mapping[str, object], faults: list[str]) -> Iterato
         if name in known:
             label = OPTIONS.get(name, name)
             yield _Given(name, value, Origin("option", label), label)
+        elif new := new_name(name):
+            faults.append(f"{name} is now {new}")
         else:
             faults.append(f"{name}: no such setting{nearest(name, known)}")
 

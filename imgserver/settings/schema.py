@@ -228,4 +228,4 @@ def _flat(name: str, of: Any) -> dict[str, object]:
 
 def variable(name: str) -> str:
     """`server.port` -> `IMGSERVER_SERVER_PORT`; `sources.*.root` -> `IMGSERVER_SOURCES_<NAME>_ROOT`."""
-    return PREFIX + name.replace(".", "_").upper().replace("*", "<NAME>")
+    return PREFIX + re.sub("[.-]", "_", name).upper().replace("*", "<NAME>")

@@ -22,7 +22,7 @@ class SpoolSettings:
     downloads under way included; a larger original than `item_bytes` is refused.
 
     `fetches` are asked of the origin at once, each for at most `fetch_seconds`; `waiting` requests may wait for them,
-    which belongs below queue.room. An original is fresh for what the origin says, between `least_seconds` and
+    which belongs below queue.max_waiting. An original is fresh for what the origin says, between `least_seconds` and
     `most_seconds`, or for `silent_seconds` when it says nothing; it is used for `renew_seconds` more while it is asked
     for behind, and for `error_seconds` while the origin fails, which is tried again every `pause_seconds`. An absent
     one is not asked for again within `absent_seconds`.

@@ -21,12 +21,12 @@ def run(*arguments: str, **environ: str) -> str:
 
 def test_show_tells_value_and_origin(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
-    file.write_text("[queue]\nroom = 7")
+    file.write_text("[queue]\nmax_waiting = 7")
 
     shown = json.loads(run("show", "--json", "--config", str(file), IMGSERVER_WORKERS_COUNT="3"))
 
     assert [name for name in shown if not name.startswith("policy.")] == list(hints())
-    assert shown["queue.room"] == {"value": 7, "origin": f"file {file}"}
+    assert shown["queue.max_waiting"] == {"value": 7, "origin": f"file {file}"}
     assert shown["workers.count"] == {"value": 3, "origin": "env IMGSERVER_WORKERS_COUNT"}
     assert shown["limits.frames"] == {"value": 200, "origin": "default"}
 
@@ -50,7 +50,7 @@ def test_what_is_not_set_is_empty_and_the_folder_that_is_served_by_default_is_no
 
 def test_check_looks_at_the_file_alone(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
-    file.write_text("[queue]\nroom = 7")
+    file.write_text("[queue]\nmax_waiting = 7")
 
     assert run("check", str(file), IMGSERVER_WRONG="1") == f"{file}: fine, 1 settings\n"
 
@@ -65,13 +65,13 @@ def test_check_takes_secrets_from_where_they_belong(tmp_path: Path) -> None:
 
 def test_check_names_every_fault_and_fails(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
-    file.write_text("[queue]\nroom = -7\nrom = 1")
+    file.write_text("[queue]\nmax_waiting = -7\nmax_wating = 1")
 
     result = CliRunner().invoke(main, ["config", "check", str(file)])
 
     assert result.exit_code == 1
-    assert "no setting queue.rom; nearest: queue.room" in result.stderr
-    assert 'queue.room: "-7" is not allowed' in result.stderr
+    assert "no setting queue.max_wating; nearest: queue.max_waiting" in result.stderr
+    assert 'queue.max_waiting: "-7" is not allowed' in result.stderr
     assert "Traceback" not in result.output
 
 

@@ -20,7 +20,7 @@ VISITORS = 1000
 
 async def test_a_thousand_visitors_of_one_cold_picture_in_an_overload_cost_one_render():
     """The first of them has a place when the overload begins; the others join it, and need none."""
-    with serving(workers_count=1, queue_room=3, queue_deadline_seconds=30, disk_limit_bytes=0) as server:
+    with serving(workers_count=1, queue_max_waiting=3, queue_deadline_seconds=30, disk_limit_bytes=0) as server:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{server.port}", connector=connector) as session:
             busy = asyncio.create_task(ask(session, slow(1)))

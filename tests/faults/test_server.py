@@ -181,7 +181,7 @@ def test_sigterm_finishes_what_was_accepted_and_exits_clean():
 
 
 def test_a_full_room_refuses_at_once_and_health_never_queues():
-    with serving(workers_count=1, queue_room=2, queue_deadline_seconds=20) as server:
+    with serving(workers_count=1, queue_max_waiting=2, queue_deadline_seconds=20) as server:
         with ThreadPoolExecutor(12) as pool:
             asked = [pool.submit(server.ask, slow(100 + number)) for number in range(10)]
             wait_until(lambda: busy(server) == 1, "the worker is busy")

@@ -86,7 +86,7 @@ async def dismiss(*visitors: Visitor) -> None:
 
 
 async def test_the_room_has_a_hard_bound(clock):
-    admission = open_admission(clock, slots=2, room=4)
+    admission = open_admission(clock, slots=2, max_waiting=4)
     tickets = [admission.enter() for _ in range(6)]
 
     with pytest.raises(Overloaded) as refused:
@@ -101,7 +101,7 @@ async def test_the_room_has_a_hard_bound(clock):
 
 
 async def test_a_place_is_free_again_whatever_happens(clock):
-    admission = open_admission(clock, room=1)
+    admission = open_admission(clock, max_waiting=1)
     with contextlib.suppress(ZeroDivisionError), admission.enter():
         raise ZeroDivisionError
 
@@ -109,7 +109,7 @@ async def test_a_place_is_free_again_whatever_happens(clock):
 
 
 async def test_retry_after_is_whole_seconds_with_jitter_and_a_cap(clock):
-    admission = open_admission(clock, slots=1, room=1, deadline_seconds=600)
+    admission = open_admission(clock, slots=1, max_waiting=1, deadline_seconds=600)
     holder = Visitor(admission, cost=Cost(20.0))
     await queue(admission, holder)
     admission.enter()
@@ -190,7 +190,7 @@ async def test_predictions_follow_the_measured_rate(clock):
 
 
 async def test_low_priority_may_use_half_of_the_room(clock):
-    admission = open_admission(clock, slots=1, room=4)
+    admission = open_admission(clock, slots=1, max_waiting=4)
     tickets = [admission.enter(Criticality.LOW) for _ in range(3)]
 
     with pytest.raises(Overloaded):
@@ -209,7 +209,7 @@ async def test_a_refresh_gets_only_what_nobody_else_wants(clock):
 
 
 async def test_a_full_room_puts_out_the_newest_of_the_lowest_class(clock):
-    admission = open_admission(clock, slots=1, room=4)
+    admission = open_admission(clock, slots=1, max_waiting=4)
     holder, first, second = (Visitor(admission, kind=Criticality(kind)) for kind in (1, 2, 2))
     await queue(admission, holder, first, second)
     admission.enter(), admission.enter()
@@ -454,7 +454,7 @@ async def test_waiting_in_vain_for_memory_says_so():
 
 
 async def test_knocking_tells_what_entering_would_and_takes_no_place(clock):
-    admission = open_admission(clock, room=1)
+    admission = open_admission(clock, max_waiting=1)
     for _ in range(5):
         admission.knock()
     assert admission.statistics().admitted == 0

@@ -18,7 +18,7 @@ async def hold(room: Uploads, free: asyncio.Event) -> None:
 
 
 async def test_so_many_at_once_and_the_next_waits_for_its_turn():
-    room, free = uploads(at_once=2), asyncio.Event()
+    room, free = uploads(max_concurrent=2), asyncio.Event()
     tasks = [asyncio.create_task(hold(room, free)) for _ in range(3)]
     await eventually(lambda: room.statistics().running == 2 and room.statistics().waiting == 1)
 
@@ -43,7 +43,7 @@ def test_the_policys_limits_hold_where_it_has_some():
 
 
 async def test_beyond_those_who_may_wait_the_answer_is_no_at_once():
-    room, free = uploads(at_once=1, waiting=1), asyncio.Event()
+    room, free = uploads(max_concurrent=1, max_waiting=1), asyncio.Event()
     tasks = [asyncio.create_task(hold(room, free)) for _ in range(2)]
     await eventually(lambda: room.statistics().waiting == 1)
 
@@ -58,7 +58,7 @@ async def test_beyond_those_who_may_wait_the_answer_is_no_at_once():
 
 
 async def test_nobody_waits_longer_than_agreed():
-    room, free = uploads(at_once=1, wait_seconds=0.05), asyncio.Event()
+    room, free = uploads(max_concurrent=1, wait_seconds=0.05), asyncio.Event()
     task = asyncio.create_task(hold(room, free))
     await eventually(lambda: room.statistics().running == 1)
 
@@ -73,7 +73,7 @@ async def test_nobody_waits_longer_than_agreed():
 
 
 async def test_who_leaves_while_waiting_takes_no_place():
-    room, free = uploads(at_once=1), asyncio.Event()
+    room, free = uploads(max_concurrent=1), asyncio.Event()
     first = asyncio.create_task(hold(room, free))
     await eventually(lambda: room.statistics().running == 1)
     second = asyncio.create_task(hold(room, free))

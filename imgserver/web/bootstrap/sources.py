@@ -135,6 +135,6 @@ def _spool(name: str, origin: Origin, identity: str, settings: Settings, observe
     base = settings.spool.path if settings.spool.path != Path() else own_folder(settings) / "spool"
     folder = base / sha256(identity.encode()).hexdigest()[:16]
     # All who waited for one slow origin may come for a worker at once: they must not fill the room by themselves.
-    waiting = min(settings.spool.waiting, settings.queue.room)
+    waiting = min(settings.spool.waiting, settings.queue.max_waiting)
     terms = replace(settings.spool, path=folder, waiting=waiting)
     return Spool(origin, terms, name=name, identity=identity, observe=observe)

@@ -250,8 +250,8 @@ def locked() -> Iterator[ServerProcess]:
         workers_count=1,
         disk_limit_bytes=0,
         uploads_allow_origin="https://app.example",
-        uploads_at_once=1,
-        uploads_waiting=0,
+        uploads_max_concurrent=1,
+        uploads_max_waiting=0,
         **settings,
     ) as running:
         yield running

@@ -1,0 +1,58 @@
+"""Settings that have a new name. An old name stops the server at its start; the message says the new one.
+
+A row renames one setting (`queue.room`), one setting in every table of a section with names of the owner's choice
+(`sources.*.networks`), or a whole section (`spool`). Below a renamed section, only the settings that changed their own
+name as well need a row.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from imgserver.settings.schema import NAME, PREFIX, hints, pattern_of, patterns, variable
+
+RENAMED: Mapping[str, str] = {
+    "queue.room": "queue.max_waiting",
+    "uploads.at_once": "uploads.max_concurrent",
+    "uploads.waiting": "uploads.max_waiting",
+}
+
+
+def new_name(name: str) -> str | None:
+    """The present name of a setting or section that was renamed; None for any other name."""
+    new = old_names().get(pattern_of(name)) or RENAMED.get(name)
+    return new.replace("*", name.split(".")[1]) if new and "*" in new else new
+
+
+def new_variable(key: str) -> str | None:
+    """The present environment variable of a setting that was renamed; None for any other variable."""
+    for old, new in old_names().items():
+        owner = owner_name(key, old) if "*" in old else ""
+        if owner:
+            return variable(new.replace("*", owner))
+        if variable(old) == key:
+            return variable(new)
+    return None
+
+
+def owner_name(key: str, pattern: str) -> str:
+    """The name that a variable puts at the asterisk: `my-shop` for `IMGSERVER_SOURCES_MY_SHOP_ROOT` and
+    `sources.*.root`; empty if the variable does not match the pattern."""
+    before, after = (variable(part) for part in pattern.split("*"))
+    found = re.fullmatch(f"{before}([A-Z0-9_]+){after.removeprefix(PREFIX)}", key)
+    name = found[1].lower().replace("_", "-") if found else ""
+    return name if NAME.fullmatch(name) else ""
+
+
+@cache
+def old_names() -> Mapping[str, str]:
+    """Every old dotted name or pattern with the new one; a renamed section has a row for each of its settings."""
+    single = {old: new for old, new in RENAMED.items() if "." in old}
+    sections = {old: new for old, new in RENAMED.items() if "." not in old}
+    return single | {old: new for pair in sections.items() for old, new in _moved(*pair) if new not in single.values()}
+
+
+def _moved(old: str, new: str) -> Iterator[tuple[str, str]]:
+    for name in (*hints(), *patterns()):
+        if name.startswith(f"{new}."):
+            yield old + name.removeprefix(new), name
