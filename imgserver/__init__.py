@@ -32,9 +32,10 @@ The floors
        cannot be answered; uploads.py says who may upload now. rules.py and buckets.py hold the policy: what is
        rendered, and how often one client may ask. Below floor 2, for the service and for sources: flights.py (one
        making per key) and behind.py (renewal behind answers).
-    4  HTTP. web/app.py is the composition root, the only place where settings become objects; web/images.py turns
-       requests into orders and renditions into answers, dressed by web/fields.py; web/uploads.py takes pictures in,
-       behind web/door.py; settings.py composes the sections that stand beside their components.
+    4  HTTP. web/app.py is the composition root, the only place where settings become objects;
+       web/images/handler.py turns requests into orders and renditions into answers, dressed by web/fields.py;
+       web/uploads.py takes pictures in, behind web/door.py; settings.py composes the sections that stand beside their
+       components.
     5  cli/: the commands.
     testing.py ships the contracts that every source and cache keeps, for those who write another.
 
@@ -44,8 +45,8 @@ The life of a request
        (web/shortcut.py): steps 2 to 4 have an `at_once` that awaits nothing. All else takes the framework's way.
     2. web/middleware.py: request id, methods, the policy's gate (web/gate.py) where it asks something; at the end
        errors into problem+json, one log event, one outcome.
-    3. web/images.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O), and
-       a link may be over; Accept decides what `auto` means (and client hints, where a URL asks for them), and plan and
+    3. web/images/handler.py: the dialect checks a signature over the raw target, then parses it (4xx before any I/O),
+       and a link may be over; Accept decides what `auto` means (and client hints, where a URL asks for them); plan and
        source path give the key. Parsed targets are remembered (web/wishes.py), so a hit does not parse.
     4. service.get_fresh: a kept picture whose original was looked at within the last second is answered without
        awaiting anything, with 304 if the client has it already. Otherwise service.get asks disk and Redis and looks

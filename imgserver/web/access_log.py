@@ -10,7 +10,7 @@ from imgserver.observability.logs import RequestLog, cut
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.observability.request_counters import Tallies
 from imgserver.web import problem
-from imgserver.web.responses import Spelled, Told
+from imgserver.web.images.responses import Spelled, Told
 
 # Probes and scrapes come every few seconds for ever; they are counted, and logged only when something is wrong.
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})

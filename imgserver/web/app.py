@@ -31,7 +31,7 @@ from imgserver.security.rate_limit import ClientBuckets, Quota
 from imgserver.security.remote_url import REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import Settings
-from imgserver.web import admin, gallery, health, images, instrumentation, lifecycle, security_events
+from imgserver.web import admin, gallery, health, instrumentation, lifecycle, security_events
 from imgserver.web.access import AccessPolicy
 from imgserver.web.access_log import Ledger
 from imgserver.web.auth import Authenticator
@@ -40,7 +40,7 @@ from imgserver.web.bootstrap.dialects import Dialects
 from imgserver.web.bootstrap.sources import Sources, make_sources
 from imgserver.web.connections import Guard
 from imgserver.web.health import Health
-from imgserver.web.images import ImageHandler
+from imgserver.web.images.handler import METHODS, ImageHandler
 from imgserver.web.middleware import AtOnce, Boundary, Handler
 from imgserver.web.reload import PolicyReload, Reloader, SettingsReload
 from imgserver.web.routes import ANYTHING, Routes
@@ -189,7 +189,7 @@ def _route(app: web.Application, settings: Settings, sources: Sources, boundary:
     dialects = Dialects.of(settings)
     routes = Routes(app.router, boundary)
     pictures = _pictures(app, settings, sources, dialects)
-    app[PICTURES] = routes.add(MOUNT + ANYTHING, pictures, IMAGE_ROUTE, images.METHODS)
+    app[PICTURES] = routes.add(MOUNT + ANYTHING, pictures, IMAGE_ROUTE, METHODS)
     app[AT_ONCE] = boundary.at_once(pictures.at_once, IMAGE_ROUTE)
     health.setup(routes, app[HEALTH], app[AUTHENTICATOR], app[METRICS], public=settings.http.metrics_public)
     admin.setup(routes, app[SERVICE], dialects.owners, app[AUTHENTICATOR], sources)

@@ -22,8 +22,8 @@ from imgserver.observability.audit import ASKED
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.web import problem
 from imgserver.web.access_log import Ledger
+from imgserver.web.images.responses import Picture, Ready, Spelled
 from imgserver.web.request_target import ASTERISK
-from imgserver.web.responses import Picture, Ready, Spelled
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Headers = MultiMapping[str]

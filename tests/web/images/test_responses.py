@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from imgserver.web.responses import spell
+from imgserver.web.images.responses import spell
 from tests.running_server import Answer, ServerProcess, serving
 
 PICTURE = "/img/w_60,f_auto/cat.png"

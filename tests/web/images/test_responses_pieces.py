@@ -2,7 +2,7 @@
 
 import pytest
 
-from imgserver.web.responses import PIECE_BYTES
+from imgserver.web.images.responses import PIECE_BYTES
 from tests.running_server import ServerProcess
 
 LARGE = "/img/w_900,f_png/creek.jpg"

@@ -19,10 +19,17 @@ from imgserver.rendering.variants import Order, Served
 from imgserver.security.remote_url import OURS, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import HttpSettings
+from imgserver.web.images.request_cache import Choice, Wish, Wishes
+from imgserver.web.images.response_headers import (
+    CACHE_STATUS,
+    CDN_CACHE_CONTROL,
+    MADE,
+    Wardrobe,
+    hit_status,
+    stale_status,
+)
+from imgserver.web.images.responses import PIECE_BYTES, Picture, Ready, Spelled, body_of, date_line, is_plain, spell
 from imgserver.web.middleware import VARY, is_preflight
-from imgserver.web.request_cache import Choice, Wish, Wishes
-from imgserver.web.response_headers import CACHE_STATUS, CDN_CACHE_CONTROL, MADE, Wardrobe, hit_status, stale_status
-from imgserver.web.responses import PIECE_BYTES, Picture, Ready, Spelled, body_of, date_line, is_plain, spell
 
 METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 ALLOW = ", ".join(METHODS)

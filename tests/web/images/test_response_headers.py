@@ -23,9 +23,9 @@ from imgserver.rendering.variants import Edition, Order
 from imgserver.settings.schema import HttpSettings
 from imgserver.testing import make_rendition
 from imgserver.web import problem
-from imgserver.web.images import ImageHandler
-from imgserver.web.request_cache import REMEMBERED_CHOICES
-from imgserver.web.response_headers import Wardrobe
+from imgserver.web.images.handler import ImageHandler
+from imgserver.web.images.request_cache import REMEMBERED_CHOICES
+from imgserver.web.images.response_headers import Wardrobe
 from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
 KEY = "a key of sixteen characters"
