@@ -17,7 +17,7 @@ from imgserver.rendering.degradation import Degradation, cheaper
 from imgserver.rendering.renderer import Rendering
 from imgserver.rendering.variants import Edition, Kept, Made, Order, Served
 from imgserver.runtime.background import Behind
-from imgserver.runtime.single_flight import Flights
+from imgserver.runtime.single_flight import SingleFlight
 from imgserver.security.rate_limit import Quota
 
 # How long a finished picture waits to be in Redis before the other servers are told to look there.
@@ -33,7 +33,7 @@ class ImageService:
     """
 
     cache: TieredCache
-    flights: Flights[Made]
+    flights: SingleFlight[Made]
     rendering: Rendering
     behind: Behind
     edition: Edition
@@ -95,7 +95,7 @@ class ImageService:
 
     async def _made_or_cheaper(self, order: Order, criticality: Criticality) -> Served:
         """While many wait, a cheaper picture in its place, unless the one asked for is being made already."""
-        if self.flights.is_aloft(self._flight(order)):
+        if self.flights.is_in_flight(self._flight(order)):
             return await self._made(order, criticality)
         rung = self.degradation.at(self.rendering.admission.pressure(criticality))
         other = self.edition.instead(order, cheaper(order.plan, rung))
@@ -140,11 +140,11 @@ class ImageService:
 
     async def _fly(self, order: Order, criticality: Criticality) -> tuple[Made, bool]:
         flight = self._flight(order)
-        if not order.metered or criticality is Criticality.REFRESH or self.flights.is_aloft(flight):
-            return await self.flights.join(flight, lambda: self._make_once(order, criticality))
+        if not order.metered or criticality is Criticality.REFRESH or self.flights.is_in_flight(flight):
+            return await self.flights.run(flight, lambda: self._make_once(order, criticality))
         self.quota.take(order.ref)
         try:
-            return await self.flights.join(flight, lambda: self._make_once(order, criticality))
+            return await self.flights.run(flight, lambda: self._make_once(order, criticality))
         except (NotFound, Overloaded):
             self.quota.give_back(order.ref)
             raise

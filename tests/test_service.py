@@ -34,7 +34,7 @@ from imgserver.rendering.degradation import Degradation
 from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Rendering
 from imgserver.rendering.variants import Edition, Order
 from imgserver.runtime.background import Behind
-from imgserver.runtime.single_flight import Flights
+from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.rate_limit import Quota, QuotaSettings
 from imgserver.service import ImageService
@@ -127,7 +127,7 @@ class Scene:
         )
         self.service = ImageService(
             cache=assemble(MemorySettings()),
-            flights=Flights(),
+            flights=SingleFlight(),
             rendering=renderer,
             behind=Behind(),
             edition=Edition.of(Quality()),

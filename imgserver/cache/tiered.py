@@ -24,7 +24,7 @@ from imgserver.cache.redis.tier import RedisStatistics, RedisTier
 from imgserver.cache.sweeper import Sweeper, SweepResult
 from imgserver.cache.write_behind import Wish, WriteBehind
 from imgserver.plan.rendition import GroupGenerations, Rendition
-from imgserver.runtime.single_flight import LookUps
+from imgserver.runtime.single_flight import SingleFlight
 
 MIB = 1 << 20
 MARKS_FILE = "marks.json"
@@ -126,7 +126,7 @@ class TieredCache:
         tiers: list[DiskTier | RedisTier | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
         self._tiers = [tier for tier in tiers if tier is not None]
         self._writes = WriteBehind(self._carry_out, limit_bytes=settings.write_bytes)
-        self._look_ups = LookUps[Found | None]()
+        self._look_ups = SingleFlight[Found | None]()
         self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=CLOSE_SECONDS)
         self._sweeps: dict[str, Sweeper] = {}
         if disk is not None:
@@ -194,7 +194,7 @@ class TieredCache:
             return None
         # Each for itself, a crowd would have one record fetched a thousand times. That takes longer than the time-out,
         # and would be taken for a fault of Redis.
-        found = await self._look_ups.join(key, lambda: self.find_below_memory(key, groups))
+        found = await self._look_ups.run_inline(key, lambda: self.find_below_memory(key, groups))
         # Who joined may have asked after a purge that the look-up did not know of.
         return found if found is not None and self._is_usable(found[0]) else None
 

@@ -122,8 +122,9 @@ class _StandardHandler(logging.Handler):
         self._logger.log(record.levelno, record.getMessage(), **fields)
 
 
-# `message` and `asctime` are set by formatters; the rest is what every record has, so what remains came by `extra`.
-_RECORD_ATTRIBUTES = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
+# Attributes of every record, two that formatters set, and the three names that an event has already: the other
+# attributes came by `extra`.
+_RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "event", "level", "timestamp"}
 
 
 def _processors(settings: LogSettings) -> list[Processor]:

@@ -1,9 +1,9 @@
-"""Single flight: one making per key, shared by all who ask while it is aloft."""
+"""Single flight: concurrent calls with the same key share one execution and its result."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import aiojobs
 
@@ -11,45 +11,52 @@ from imgserver.errors import Unavailable
 
 T = TypeVar("T")
 
-# How long close() waits for cancelled flights: each may still be watching its worker die.
+# How long close() waits for cancelled flights: each may still wait for its worker process to die.
 CLOSE_SECONDS = 5.0
+
+# The result of an inline flight whose caller was cancelled or failed: a follower takes over.
+_ABANDONED: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
-class FlightStatistics:
-    aloft: int
-    """Flights now in the air: one per key being made."""
+class SingleFlightStatistics:
+    in_flight: int
+    """Keys that are being worked on now."""
     waiting: int
-    """Requests now waiting for a flight, leaders included."""
+    """Callers of `run` that wait now, the first of each key included."""
     coalesced: int
-    """Requests that ever joined another's flight instead of starting their own."""
+    """Callers since the start that shared the flight of another caller instead of starting one."""
 
 
 @dataclass(slots=True, eq=False)
-class _Flight(Generic[T]):
-    landed: "asyncio.Future[T]"
+class _Flight:
+    result: "asyncio.Future[Any]"
     waiters: int = 0
     task: "asyncio.Task[object] | None" = None
 
 
-class Flights(Generic[T]):
-    """Flights by key. A flight belongs to nobody who waits for it: it runs in its own task and outlives its leader.
+class SingleFlight(Generic[T]):
+    """Flights by key. Results and failures are not cached: a call after the end of a flight starts another one.
 
-    It is cancelled when the last waiter has left, and forgotten the moment it lands or is cancelled: neither results
-    nor failures are remembered, and who comes later starts anew. Use from one event loop.
+    `run` is for expensive work: it runs in a task that no caller owns, and everybody shares its failure. `run_inline`
+    is for cheap work, where a task would cost more than the work. One instance uses one of the two, not both. Use from
+    one event loop.
     """
 
     def __init__(self) -> None:
-        self._aloft: dict[Hashable, _Flight[T]] = {}
+        self._in_flight: dict[Hashable, _Flight] = {}
         self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=CLOSE_SECONDS)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._coalesced = 0
 
-    async def join(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
-        """The result of the key's flight, and whether it was another's: True for followers, who never call `make`.
+    async def run(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """The result of the key's flight, and whether another caller started it: True for followers, whose `make` is
+        never called.
 
-        What `make` raises is raised here, in every waiter. Unavailable: the flights are closed or closing.
+        The flight outlives its first caller and is cancelled when its last waiting caller is cancelled. Every waiting
+        caller raises what `make` raises. Unavailable: `close` was called.
         """
-        flight = self._aloft.get(key)
+        flight = self._in_flight.get(key)
         joined = flight is not None
         if flight is None:
             flight = self._register(key)
@@ -59,34 +66,56 @@ class Flights(Generic[T]):
         try:
             if not joined:
                 await self._scheduler.spawn(self._fly(key, flight, make), name=f"flight {key!s:.32}")
-            return await asyncio.shield(flight.landed), joined
+            return await asyncio.shield(flight.result), joined
         finally:
             flight.waiters -= 1
             if not flight.waiters:
                 self._abandon(key, flight)
 
-    def is_aloft(self, key: Hashable) -> bool:
-        """Whether who joins now is a follower."""
-        return key in self._aloft
+    async def run_inline(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
+        """The result of the key's flight, which the first caller executes in its own task.
 
-    def statistics(self) -> FlightStatistics:
-        waiting = sum(flight.waiters for flight in self._aloft.values())
-        return FlightStatistics(aloft=len(self._aloft), waiting=waiting, coalesced=self._coalesced)
+        When that caller is cancelled or `make` raises, the next waiting caller executes its own `make`. So a caller
+        raises only what its own `make` raises. Unavailable: `close` was called.
+        """
+        while (flight := self._in_flight.get(key)) is not None:
+            shared: T = await asyncio.shield(flight.result)
+            if shared is not _ABANDONED:
+                self._coalesced += 1
+                return shared
+        flight = self._register(key)
+        result: object = _ABANDONED
+        try:
+            result = made = await make()
+            return made
+        finally:
+            del self._in_flight[key]
+            flight.result.set_result(result)
+
+    def is_in_flight(self, key: Hashable) -> bool:
+        """Whether a caller would now share a flight instead of starting one."""
+        return key in self._in_flight
+
+    def statistics(self) -> SingleFlightStatistics:
+        waiting = sum(flight.waiters for flight in self._in_flight.values())
+        return SingleFlightStatistics(in_flight=len(self._in_flight), waiting=waiting, coalesced=self._coalesced)
 
     async def close(self) -> None:
-        """Cancels what is aloft and waits until it has ended; waiters get Unavailable."""
+        """Cancels the flights of `run` and waits until they have ended; their callers raise Unavailable."""
         await self._scheduler.close()
 
-    def _register(self, key: Hashable) -> _Flight[T]:
+    def _register(self, key: Hashable) -> _Flight:
         if self._scheduler.closed:
             raise _closing()
-        flight = self._aloft[key] = _Flight[T](asyncio.get_running_loop().create_future())
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        flight = self._in_flight[key] = _Flight(self._loop.create_future())
         return flight
 
-    async def _fly(self, key: Hashable, flight: _Flight[T], make: Callable[[], Awaitable[T]]) -> None:
+    async def _fly(self, key: Hashable, flight: _Flight, make: Callable[[], Awaitable[T]]) -> None:
         flight.task = asyncio.current_task()
         try:
-            _land(flight, await make())
+            _succeed(flight, await make())
         except asyncio.CancelledError:
             _fail(flight, _closing())
             raise
@@ -95,62 +124,32 @@ class Flights(Generic[T]):
         finally:
             self._forget(key, flight)
 
-    def _abandon(self, key: Hashable, flight: _Flight[T]) -> None:
-        if flight.landed.done():
+    def _abandon(self, key: Hashable, flight: _Flight) -> None:
+        if flight.result.done():
             return
-        # Forgotten before it has ended: who asks now must not join a flight that is being called off.
+        # Forgotten before its task has ended: a new caller must not join a flight that is being cancelled.
         self._forget(key, flight)
-        flight.landed.cancel()
+        flight.result.cancel()
         if flight.task is not None:
             flight.task.cancel()
 
-    def _forget(self, key: Hashable, flight: _Flight[T]) -> None:
-        if self._aloft.get(key) is flight:
-            del self._aloft[key]
+    def _forget(self, key: Hashable, flight: _Flight) -> None:
+        if self._in_flight.get(key) is flight:
+            del self._in_flight[key]
 
 
-def _land(flight: _Flight[T], result: T) -> None:
-    if not flight.landed.done():
-        flight.landed.set_result(result)
+def _succeed(flight: _Flight, result: object) -> None:
+    if not flight.result.done():
+        flight.result.set_result(result)
 
 
-def _fail(flight: _Flight[T], error: Exception) -> None:
-    if not flight.landed.done():
-        flight.landed.set_exception(error)
-        # Read once here, or a failure whose waiters all left in the same tick is reported as never retrieved.
-        flight.landed.exception()
+def _fail(flight: _Flight, error: Exception) -> None:
+    if not flight.result.done():
+        flight.result.set_exception(error)
+        # asyncio logs an exception that nobody has read. All callers may have been cancelled in this very tick, so it
+        # is read here once.
+        flight.result.exception()
 
 
 def _closing() -> Unavailable:
     return Unavailable("The server is closing", reason="drain", retry_after=1)
-
-
-# Look-ups: concurrent requests for one key share what the first of them finds.
-
-_LEFT: Final = object()
-
-
-class LookUps(Generic[T]):
-    """One look-up per key at a time, by the first who asks, in its own task: a flight of its own would cost more than
-    the look-up. When the first leaves or fails, the next one looks for itself."""
-
-    def __init__(self) -> None:
-        self._under_way: dict[Hashable, asyncio.Future[T | object]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def join(self, key: Hashable, look: Callable[[], Awaitable[T]]) -> T:
-        """Raises what `look` raises, to whom it belongs alone."""
-        while (first := self._under_way.get(key)) is not None:
-            found = await asyncio.shield(first)
-            if found is not _LEFT:
-                return found  # type: ignore[return-value]
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        told = self._under_way[key] = self._loop.create_future()
-        result: T | object = _LEFT
-        try:
-            result = found = await look()
-            return found
-        finally:
-            del self._under_way[key]
-            told.set_result(result)

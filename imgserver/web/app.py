@@ -23,7 +23,7 @@ from imgserver.rendering.upload_admission import Uploads
 from imgserver.rendering.variants import Edition, Made
 from imgserver.rendering.worker_pool import Workers
 from imgserver.runtime.background import Behind
-from imgserver.runtime.single_flight import Flights
+from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.api_keys import ApiKeys
 from imgserver.security.policy import Policy
@@ -173,7 +173,7 @@ def _service(
     )
     return ImageService(
         cache=make_cache(settings, metrics, sources.forget),
-        flights=Flights[Made](),
+        flights=SingleFlight[Made](),
         rendering=rendering,
         behind=Behind(),
         edition=Edition.of(settings.quality, Tags.of(settings.tags)),

@@ -11,7 +11,7 @@ import pytest
 from imgserver.errors import DeadlineExceeded
 from imgserver.rendering.admission import Admission, AdmissionSettings
 from imgserver.rendering.cost import Cost
-from imgserver.runtime.single_flight import Flights
+from imgserver.runtime.single_flight import SingleFlight
 from tests.faults import actions
 from tests.faults.conftest import is_alive, running, until
 
@@ -21,7 +21,7 @@ class Way:
 
     def __init__(self, workers, **settings) -> None:
         self.workers = workers
-        self.flights = Flights[str]()
+        self.flights = SingleFlight[str]()
         self.admission = Admission(AdmissionSettings(**settings), slots=workers.count)
 
     def ask(self, deed: str, argument: object = "", *, key: str = "", decoded_bytes: int = 0) -> "asyncio.Task[str]":
@@ -33,7 +33,7 @@ class Way:
                     return result.body.decode()
 
         async def visit() -> str:
-            result, _ = await self.flights.join(key or f"{deed} {argument}", make)
+            result, _ = await self.flights.run(key or f"{deed} {argument}", make)
             return result
 
         return asyncio.ensure_future(visit())
@@ -105,7 +105,7 @@ async def test_work_all_have_left_while_queued_never_starts(way, tmp_path):
 
     assert not mark.exists()
     assert way.workers.statistics().renders == 2
-    assert way.flights.statistics().aloft == 0
+    assert way.flights.statistics().in_flight == 0
 
 
 async def test_a_hang_costs_its_own_flight_only():

@@ -16,7 +16,7 @@ from imgserver.engine.sandbox import ChildSettings
 from imgserver.errors import Quarantined, WorkerLost
 from imgserver.rendering.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
 from imgserver.rendering.worker_process import Worker
-from imgserver.runtime.single_flight import Flights
+from imgserver.runtime.single_flight import SingleFlight
 from tests.faults import actions
 from tests.faults.conftest import do, running, until, whole_again
 
@@ -159,8 +159,8 @@ async def test_descriptors_are_back_at_baseline_after_many_deaths(workers):
 async def test_a_poison_key_kills_two_workers_then_is_set_aside():
     events = []
     async with running(on_event=events.append) as workers:
-        flights = Flights[str]()
-        asked = (flights.join("poison", lambda: do(workers, "die", key="poison")) for _ in range(50))
+        flights = SingleFlight[str]()
+        asked = (flights.run("poison", lambda: do(workers, "die", key="poison")) for _ in range(50))
         results = await asyncio.gather(*asked, return_exceptions=True)
         await workers.until_whole()
         with pytest.raises(Quarantined):

@@ -30,7 +30,7 @@ from imgserver.errors import (
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.runtime.background import Behind
 from imgserver.runtime.files import head_of, worker_path
-from imgserver.runtime.single_flight import Flights
+from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.threads import Threads
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Listed, Writable
@@ -92,7 +92,7 @@ class Spool:
         self._stock = Stock(settings.path, limit_bytes=settings.limit_bytes)
         self._threads = Threads(THREADS, "spool")
         self._walker = Threads(1, "spool-walk")
-        self._flights = Flights[Facts]()
+        self._flights = SingleFlight[Facts]()
         self._behind = Behind()
         self._questions = Questions(
             name,
@@ -278,7 +278,7 @@ class Spool:
     async def _join(self, question: Question, path: str) -> Facts:
         """One question about one original at a time; who asks after a purge never joins one from before it."""
         make = self._fetch if question == "fetch" else self._look
-        facts, _ = await self._flights.join((question, path, self._forgotten), lambda: make(path))
+        facts, _ = await self._flights.run((question, path, self._forgotten), lambda: make(path))
         return facts
 
     async def _fetch(self, path: str) -> Facts:
