@@ -165,7 +165,7 @@ class DiskTier:
         try:
             removed, unread = await asyncio.wrap_future(self._walker.submit(self._shelf.sweep, keeps))
         except (OSError, RuntimeError):
-            return SweepResult(left="failed")
+            return SweepResult(incomplete="failed")
         # The walker has ended its scan, or could not.
         return SweepResult(removed, "failed" if unread or not self._shelf.scanned else "")
 

@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """`left` is why the tier was not searched to its end: it still is ("going", and what was removed is not known yet),
-    or it could not be ("failed")."""
+    """`incomplete` is why the tier was not searched completely: the sweep is still "running" and its count is not known
+    yet, or it has "failed"; empty if it was."""
 
     removed: int = 0
-    left: Literal["", "going", "failed"] = ""
+    incomplete: Literal["", "running", "failed"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Sweeper:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(done)
         except TimeoutError:
-            return SweepResult(left="going")
+            return SweepResult(incomplete="running")
 
     async def work(self) -> None:
         """For ever. Who still waits when it is cancelled hears that the sweep failed."""
@@ -56,10 +56,10 @@ class Sweeper:
                 await self._carry_out(one)
         finally:
             if self._next is not None:
-                self._next.done.set_result(SweepResult(left="failed"))
+                self._next.done.set_result(SweepResult(incomplete="failed"))
 
     async def _carry_out(self, one: _Round) -> None:
-        found = SweepResult(left="failed")
+        found = SweepResult(incomplete="failed")
         try:
             found = await self._sweep(frozenset(one.groups))
         except Exception:

@@ -77,21 +77,22 @@ class CacheStatistics:
 
 @dataclass(frozen=True, slots=True)
 class PurgeResult:
-    """Records removed here and from Redis. `told`: the other replicas know; else they will when Redis is back.
+    """Counts of the removed records by tier, and how far the purge got.
 
-    `left` names the tiers that were not searched to their end, and why (see `SweepResult`). What is left there is
-    void, too.
+    `propagated` is whether Redis has the new generations, so that all replicas see the purge; otherwise they are sent
+    when Redis is back. `incomplete` names the tiers that were not searched completely, with the reason (see
+    `SweepResult.incomplete`); the remaining records of such a tier are invalidated and never served.
     """
 
     memory: int
     disk: int
     redis: int
-    told: bool
-    left: Mapping[str, str]
+    propagated: bool
+    incomplete: Mapping[str, str]
 
     @property
-    def swept(self) -> bool:
-        return not self.left
+    def complete(self) -> bool:
+        return not self.incomplete
 
 
 class TieredCache:
@@ -254,24 +255,24 @@ class TieredCache:
         A render that noted its generations before is neither stored nor served to who asks after it.
         """
         self._purges += 1
-        told = await self.generations.bump(groups)
+        propagated = await self.generations.bump(groups)
         memory = self.memory.sweep(lambda rendition: self.generations.are_current(rendition.generations))
-        return await self._swept(memory, groups, told=told, seconds=PURGE_SECONDS)
+        return await self._swept(memory, groups, propagated=propagated, seconds=PURGE_SECONDS)
 
     async def sweep(self, *, seconds: float) -> PurgeResult:
         """Removes what is over or void anyway, for the room it takes. Waits so long for the end of it."""
         memory = self.memory.sweep(self._is_usable)
-        return await self._swept(memory, (), told=True, seconds=seconds)
+        return await self._swept(memory, (), propagated=True, seconds=seconds)
 
-    async def _swept(self, memory: int, groups: Sequence[str], *, told: bool, seconds: float) -> PurgeResult:
+    async def _swept(self, memory: int, groups: Sequence[str], *, propagated: bool, seconds: float) -> PurgeResult:
         found = await asyncio.gather(*(sweeps.ask(groups, seconds=seconds) for sweeps in self._sweeps.values()))
         by_tier = dict(zip(self._sweeps, found, strict=True))
         return PurgeResult(
             memory=memory,
             disk=by_tier.get("disk", SweepResult()).removed,
             redis=by_tier.get("redis", SweepResult()).removed,
-            told=told,
-            left={name: swept.left for name, swept in by_tier.items() if swept.left},
+            propagated=propagated,
+            incomplete={name: swept.incomplete for name, swept in by_tier.items() if swept.incomplete},
         )
 
     def statistics(self) -> CacheStatistics:
@@ -313,7 +314,7 @@ class TieredCache:
             return SweepResult(await redis.sweep(self._keeper(tokens), tuple(groups)))
         except (RedisError, OSError) as error:
             log.warning("The sweep of Redis did not come to its end: %s", error)
-            return SweepResult(left="failed")
+            return SweepResult(incomplete="failed")
 
     def _keeper(self, tokens: Mapping[str, str]) -> Callable[[float | None, GroupGenerations], bool]:
         """Judges by these tokens alone: of other groups this process may not know the generations."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from imgserver.cli.client import ask, credentials, key_option, left, refused, removed, server_options
+from imgserver.cli.client import ask, credentials, incomplete, key_option, refused, removed, server_options
 from imgserver.cli.errors import fail
 
 PATH = "/api/image/health"
@@ -82,8 +82,8 @@ def sweep(*, server: str, timeout: float, key: str | None, as_json: bool) -> Non
 
         click.echo(json.dumps(answer, indent=2))
     else:
-        click.echo("\n".join([f"swept: {removed(answer)}", *left(answer)]))
-    if "failed" in answer["left"].values():
+        click.echo("\n".join([f"swept: {removed(answer)}", *incomplete(answer)]))
+    if "failed" in answer["incomplete"].values():
         raise SystemExit(1)
 
 

@@ -84,9 +84,9 @@ def _read(data: bytes) -> Any:
 # What the commands share that ask a running server for its admin API: the key, refusals, and how a sweep ended.
 
 TIERS = (("memory", "memory"), ("disk", "disk"), ("redis", "Redis"))
-LEFT = {
-    "going": "{tier} is still being searched; what it gave back is not counted yet",
-    "failed": "{tier} could not be searched to its end; what is left there is never answered",
+INCOMPLETE = {
+    "running": "{tier} is still being searched; its removed records are not counted yet",
+    "failed": "{tier} could not be searched completely; its remaining records are never served",
 }
 
 
@@ -121,7 +121,7 @@ def removed(answer: dict[str, Any]) -> str:
     return "removed " + ", ".join(f"{answer['removed'][tier]} from {name}" for tier, name in TIERS)
 
 
-def left(answer: dict[str, Any]) -> list[str]:
-    """A sentence per tier that was not searched to its end."""
-    names = {**dict(TIERS), "originals": "the folder of far originals"}
-    return [LEFT[why].format(tier=names[tier]) for tier, why in answer["left"].items()]
+def incomplete(answer: dict[str, Any]) -> list[str]:
+    """A sentence per tier that was not searched completely."""
+    names = {**dict(TIERS), "originals": "the cache of originals"}
+    return [INCOMPLETE[why].format(tier=names[tier]) for tier, why in answer["incomplete"].items()]

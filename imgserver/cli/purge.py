@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from imgserver.cli.client import ask, credentials, key_option, left, refused, removed, server_options
+from imgserver.cli.client import ask, credentials, incomplete, key_option, refused, removed, server_options
 
 PATH = "/api/admin/purge"
 
@@ -86,6 +86,6 @@ def _sentence(wish: dict[str, object], answer: dict[str, Any]) -> str:
     (kind, value), *_ = wish.items()
     what = "everything" if kind == "all" else f"{kind} {value}".rstrip()
     lines = [f"purged {what}: {removed(answer)}"]
-    if not answer["told"]:
-        lines.append("Redis is away: the other servers are told as soon as it is back")
-    return "\n".join(lines + left(answer))
+    if not answer["propagated"]:
+        lines.append("Redis is unavailable: the purge reaches the other servers when Redis is back")
+    return "\n".join(lines + incomplete(answer))

@@ -43,8 +43,10 @@ class SweepHandler:
         key = self._authenticator.require(request, "purge", route="sweep")
         counts = await self._cache.sweep(seconds=SWEEP_SECONDS)
         removed = {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}
-        self._authenticator.audit("admin_action", reason="sweep", key=key, **asked(), **removed, left=dict(counts.left))
-        body = orjson.dumps({"removed": removed, "swept": counts.swept, "left": counts.left})
+        self._authenticator.audit(
+            "admin_action", reason="sweep", key=key, **asked(), **removed, incomplete=dict(counts.incomplete)
+        )
+        body = orjson.dumps({"removed": removed, "complete": counts.complete, "incomplete": counts.incomplete})
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -101,8 +103,10 @@ class PurgeHandler:
         told = {"wish": next(iter(wish)), "key": key, "memory": counts.memory}
         self._authenticator.audit("admin_action", reason="purge", **told, **asked())
         facts = {"groups": groups, "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}}
-        left = counts.left if swept else {**counts.left, "originals": "going"}
-        body = orjson.dumps({**facts, "told": counts.told, "swept": not left, "left": left})
+        incomplete = counts.incomplete if swept else {**counts.incomplete, "originals": "running"}
+        body = orjson.dumps(
+            {**facts, "propagated": counts.propagated, "complete": not incomplete, "incomplete": incomplete}
+        )
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
     async def _forget_originals(self, wish: Mapping[str, Any], groups: tuple[str, ...]) -> bool:

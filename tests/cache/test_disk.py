@@ -392,7 +392,7 @@ async def test_a_closed_cache_misses(tmp_path):
 
     assert await cache.get("a") is None
     assert not await cache.put("a", make_rendition(BODY))
-    assert await cache.sweep(lambda expires, generations: True) == SweepResult(left="failed")
+    assert await cache.sweep(lambda expires, generations: True) == SweepResult(incomplete="failed")
 
 
 def _file_of(cache: DiskTier, path: Path, key: str) -> Path:

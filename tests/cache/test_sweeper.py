@@ -46,7 +46,7 @@ async def test_a_sweep_is_told_to_who_waits_for_it(tier, sweeps):
 
 
 async def test_who_does_not_wait_so_long_hears_that_it_is_going_on(tier, sweeps):
-    assert await sweeps.ask({"a"}, seconds=0.01) == SweepResult(left="going")
+    assert await sweeps.ask({"a"}, seconds=0.01) == SweepResult(incomplete="running")
     tier.let.release()
     tier.let.release()
     assert await sweeps.ask({"b"}, seconds=5) == SweepResult(1)
@@ -79,7 +79,7 @@ async def test_everything_is_searched_when_asked_for_or_of_too_many_groups(tier,
 async def test_a_sweep_that_breaks_is_told_and_ends_nothing(tier, sweeps, caplog):
     tier.fault = RuntimeError("broken")
     tier.let.release()
-    assert await sweeps.ask({"a"}, seconds=5) == SweepResult(left="failed")
+    assert await sweeps.ask({"a"}, seconds=5) == SweepResult(incomplete="failed")
     tier.fault = None
     tier.let.release()
     assert await sweeps.ask({"a"}, seconds=5) == SweepResult(1)
@@ -95,4 +95,4 @@ async def test_who_waits_at_the_end_hears_that_it_failed(tier):
     await asyncio.sleep(0)
     work.cancel()
 
-    assert await asyncio.wait_for(asyncio.gather(asked, next_one), 5) == [SweepResult(left="failed")] * 2
+    assert await asyncio.wait_for(asyncio.gather(asked, next_one), 5) == [SweepResult(incomplete="failed")] * 2

@@ -162,7 +162,7 @@ async def test_a_purge_takes_its_group_from_every_tier_and_no_other(opened, tier
     other = canonical.key(OTHER, Plan((), Output(format="webp")))
 
     both = 2 if group == ALL else 1
-    assert (counts.told, counts.swept, counts.memory) == (True, True, both)
+    assert (counts.propagated, counts.complete, counts.memory) == (True, True, both)
     assert (counts.disk, counts.redis) == (both * ("disk" in tiers), both * ("redis" in tiers))
     assert await tiered.get(KEY) is None
     assert (await tiered.get(other) is None) == (group == ALL)
@@ -270,7 +270,7 @@ async def test_a_purge_while_redis_is_away_holds_here_and_is_told_when_it_is_bac
     redis_server.kill()
     counts = await here.purge([source_group(REF)])
 
-    assert (counts.told, counts.swept) == (False, False)
+    assert (counts.propagated, counts.complete) == (False, False)
     assert here.get_fresh(KEY) is None
     assert await here.get(KEY) is None
     await asyncio.to_thread(redis_server.start)
@@ -356,11 +356,11 @@ async def test_a_purge_does_not_wait_for_the_sweep_of_a_large_disk(opened, tmp_p
     monkeypatch.setattr(tiered.disk._shelf, "sweep", lambda keeps: gate.wait(10) and sweep(keeps))
     counts = await tiered.purge([source_group(REF)])
 
-    assert (counts.told, counts.swept, counts.left) == (True, False, {"disk": "going"})
+    assert (counts.propagated, counts.complete, counts.incomplete) == (True, False, {"disk": "running"})
     assert await tiered.get(KEY) is None
     assert await rendered(tiered)
     gate.set()
-    assert (await tiered.sweep(seconds=10)).swept
+    assert (await tiered.sweep(seconds=10)).complete
     assert (await tiered.get(KEY)).body == BODY
 
 
@@ -374,7 +374,7 @@ async def test_a_tier_that_cannot_be_searched_is_named(opened, redis_server, tmp
     counts = await tiered.sweep(seconds=10)
     await tiered.close()
 
-    assert counts.left == {"disk": "failed", "redis": "failed"}
+    assert counts.incomplete == {"disk": "failed", "redis": "failed"}
 
 
 async def test_every_look_up_has_one_result_in_each_tier_it_reaches(opened, redis_server, tmp_path):

@@ -134,10 +134,10 @@ def test_a_sweep_tells_which_tier_could_not_be_searched(tmp_path):
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         "swept: removed 0 from memory, 0 from disk, 0 from Redis",
-        "disk could not be searched to its end; what is left there is never answered",
-        "Redis could not be searched to its end; what is left there is never answered",
+        "disk could not be searched completely; its remaining records are never served",
+        "Redis could not be searched completely; its remaining records are never served",
     ]
-    assert (answer["swept"], answer["left"]) == (False, {"disk": "failed", "redis": "failed"})
+    assert (answer["complete"], answer["incomplete"]) == (False, {"disk": "failed", "redis": "failed"})
 
 
 def test_a_sweep_without_the_key_is_refused_and_logged():

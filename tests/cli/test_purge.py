@@ -65,7 +65,7 @@ def test_the_servers_own_answer_can_be_printed(guarded):
 
     answer = json.loads(run(guarded, "--source", "cat.png", "--json").stdout)
 
-    assert (answer["told"], answer["swept"]) == (True, True)
+    assert (answer["propagated"], answer["complete"]) == (True, True)
     assert answer["removed"]["memory"] >= 1
 
 
@@ -103,8 +103,8 @@ def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():
     first, *others = result.stdout.splitlines()
     assert (result.exit_code, first) == (0, "purged everything: removed 1 from memory, 0 from disk, 0 from Redis")
     assert others == [
-        "Redis is away: the other servers are told as soon as it is back",
-        "Redis could not be searched to its end; what is left there is never answered",
+        "Redis is unavailable: the purge reaches the other servers when Redis is back",
+        "Redis could not be searched completely; its remaining records are never served",
     ]
     assert left == []
 
