@@ -55,7 +55,7 @@ def serve(
     from imgserver.web.server import serve as run
 
     banner = Banner.of(loaded.settings, gallery=gallery.is_open(loaded.settings.server), open_browser=open_browser)
-    run(loaded.settings, banner, reread=lambda: read().settings)
+    run(loaded.settings, banner, read_settings=lambda: read().settings)
 
 
 def _refuse_missing_folder(loaded: "Loaded") -> None:

@@ -22,15 +22,17 @@ from imgserver.web.connections import GuardedSite
 GARBAGE_LOOKS = 20_000
 
 
-def serve(settings: Settings, on_ready: Callable[[str], None], *, reread: Callable[[], Settings] | None = None) -> None:
+def serve(
+    settings: Settings, on_ready: Callable[[str], None], *, read_settings: Callable[[], Settings] | None = None
+) -> None:
     """Serves until SIGTERM or SIGINT, then drains. `on_ready` is told the base URL once pictures can be asked for;
-    `reread` reads the settings again, for SIGHUP.
+    `read_settings` reads the settings again, for SIGHUP.
 
     Raises ServerFault when the port is taken or the folder is none: before any worker is started.
     """
     require_c_parser()
     with contextlib.closing(_listen(settings.server)) as listener:
-        uvloop.run(_serve(settings, listener, on_ready, reread))
+        uvloop.run(_serve(settings, listener, on_ready, read_settings))
 
 
 def require_c_parser() -> None:
@@ -61,9 +63,9 @@ async def _serve(
     settings: Settings,
     listener: socket.socket,
     on_ready: Callable[[str], None],
-    reread: Callable[[], Settings] | None,
+    read_settings: Callable[[], Settings] | None,
 ) -> None:
-    app = make_app(settings, reread=reread)
+    app = make_app(settings, read_settings=read_settings)
     route_standard_logging(app[LOGGER], settings.log)
     stop = _stop_signal()
     _reload_on_hangup(app[RELOADER].ask, stop)

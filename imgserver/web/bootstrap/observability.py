@@ -1,0 +1,38 @@
+"""The metrics, the logs and the audit of one server."""
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from structlog.typing import FilteringBoundLogger
+
+from imgserver.observability.audit import Trail, label_sets
+from imgserver.observability.logs import LogSettings, LogWriter, make_logger, make_request_log
+from imgserver.observability.metrics import Metrics
+from imgserver.web.access_log import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Observability:
+    """The log writer has a thread, which `LogWriter.close` ends."""
+
+    metrics: Metrics
+    logger: FilteringBoundLogger
+    log_writer: LogWriter
+    access_log: Ledger
+    audit: Trail
+
+
+def make_observability(settings: LogSettings, stream: BinaryIO | None = None) -> Observability:
+    """`stream` receives the log lines; standard error by default."""
+    metrics = Metrics()
+    logger, writer = make_logger(settings, stream)
+    access_log = Ledger(make_request_log(settings, logger, writer))
+    metrics.registry.register(access_log.tallies)
+    return Observability(metrics, logger, writer, access_log, _make_audit(metrics, logger))
+
+
+def _make_audit(metrics: Metrics, logger: FilteringBoundLogger) -> Trail:
+    # Known label sets exist from the start: a missing series would hide an alert.
+    for labels in label_sets():
+        metrics.security.labels(*labels)
+    return Trail(logger, lambda event, reason: metrics.security.labels(event, reason).inc())

@@ -1,0 +1,59 @@
+"""The image service of a configuration, and the renderer below it."""
+
+from functools import partial
+
+from imgserver.cache.cache_tags import Tags
+from imgserver.cache.negative import NegativeCache
+from imgserver.cache.tiered import TieredCache
+from imgserver.engine import sandbox
+from imgserver.rendering.admission import Admission
+from imgserver.rendering.cost import CostModel
+from imgserver.rendering.degradation import Degradation
+from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Rendering
+from imgserver.rendering.variants import Edition, Made
+from imgserver.rendering.worker_pool import Workers
+from imgserver.runtime.background import Behind
+from imgserver.runtime.single_flight import SingleFlight
+from imgserver.runtime.ttl_map import TtlMap
+from imgserver.security.rate_limit import Quota
+from imgserver.service import ImageService
+from imgserver.settings.schema import Settings
+from imgserver.web import instrumentation
+from imgserver.web.bootstrap.observability import Observability
+from imgserver.web.bootstrap.sources import Sources
+
+
+def make_rendering(settings: Settings, sources: Sources, observability: Observability) -> Rendering:
+    """The worker pool is not started. Call this in the main thread: a worker dies with the thread that created it."""
+    metrics = observability.metrics
+    workers = Workers(
+        settings.workers,
+        opener=partial(sandbox.open_engine, svg=settings.limits.svg),
+        on_event=instrumentation.of_workers(metrics, observability.logger, observability.audit),
+    )
+    return Rendering(
+        sources=sources.by_name,
+        fingerprints=TtlMap(FINGERPRINT_TTL_SECONDS),
+        admission=Admission(settings.queue, slots=workers.count),
+        workers=workers,
+        costs=CostModel(),
+        limits=settings.limits,
+        quality=settings.quality,
+        observe=instrumentation.of_renders(metrics),
+        observe_failure=instrumentation.of_failures(metrics),
+    )
+
+
+def make_service(settings: Settings, cache: TieredCache, rendering: Rendering) -> ImageService:
+    """The service above the cache and the renderer, neither of which has to be started yet."""
+    return ImageService(
+        cache=cache,
+        flights=SingleFlight[Made](),
+        rendering=rendering,
+        behind=Behind(),
+        edition=Edition.of(settings.quality, Tags.of(settings.tags)),
+        quota=Quota(settings.quota),
+        negative_cache=NegativeCache(),
+        degradation=Degradation(),
+        fresh_seconds=settings.cache.fresh_seconds,
+    )
