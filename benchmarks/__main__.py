@@ -15,6 +15,7 @@ from benchmarks.misses import measure_misses
 from benchmarks.overload import measure_overload, measure_start
 from benchmarks.redis_clients import measure_redis_clients
 from benchmarks.rivals import measure_rivals
+from benchmarks.scheduler import measure_scheduler
 from benchmarks.signatures import measure_signatures
 from benchmarks.soak import measure_soak
 from benchmarks.sources import measure_sources
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "redis_clients": short(measure_redis_clients),
     "contention": short(measure_contention),
     "overload": short(measure_overload),
+    "scheduler": short(measure_scheduler),
     "signatures": short(measure_signatures),
     "uploads": short(measure_uploads),
     "sources": short(measure_sources),

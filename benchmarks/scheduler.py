@@ -1,0 +1,129 @@
+"""What scheduling costs the event loop: a refusal, an admission and a dispatch while many requests wait.
+
+In process and without workers, so that nothing but the scheduler is measured. No tasks either: each request is a
+suspended coroutine, because the switch between two tasks would be most of the figure.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+
+from benchmarks.harness import Row
+from imgserver.errors import Overloaded
+from imgserver.rendering.admission import Admission, AdmissionSettings, Ticket
+from imgserver.rendering.cost import Cost
+
+LENGTHS = (10, 100, 256, 2_000)
+WORKERS = 2
+CALLS = 400
+BUDGET_MICROSECONDS = 20.0
+# Six sizes of picture, from thumbnails of a photograph to a progressive JPEG of 24 megapixels.
+COSTS = tuple(Cost(0.01, decoded_bytes=200_000 * 4**power) for power in range(6))
+
+
+@dataclass(slots=True)
+class Request:
+    """A ticket that is in the queue or has a slot, and the coroutine that waits for the slot."""
+
+    ticket: Ticket
+    entering: Coroutine[object, object, object]
+
+    def queue(self) -> None:
+        """Runs until the request waits or has its slot."""
+        with suppress(StopIteration):
+            self.entering.send(None)
+
+
+def measure_scheduler() -> list[Row]:
+    """Medians in microseconds, by the number of requests that wait."""
+    measures: dict[str, Callable[[int], float]] = {
+        "a refusal": _refusal,
+        "an admission": _admission,
+        "a dispatch": _dispatch,
+    }
+    return [_row(what, measure) for what, measure in measures.items()]
+
+
+def _row(what: str, measure: Callable[[int], float]) -> Row:
+    microseconds = {length: asyncio.run(_in_loop(measure, length)) for length in LENGTHS}
+    shown = ", ".join(f"{micros:.1f} ({length:,})" for length, micros in microseconds.items())
+    kept = max(microseconds.values()) < BUDGET_MICROSECONDS
+    budget = f"< {BUDGET_MICROSECONDS:.0f} µs at any length"
+    return Row(f"{what} (requests waiting)", f"{shown} µs", budget, kept, {"microseconds": microseconds})
+
+
+async def _in_loop(measure: Callable[[int], float], length: int) -> float:
+    return measure(length)
+
+
+def _refusal(length: int) -> float:
+    """Of a newcomer who finds every place taken, and nobody of a lower class to give way."""
+    admission, _, _ = _filled(length, max_waiting=length)
+
+    def refuse() -> None:
+        try:
+            admission.enter()
+        except Overloaded:
+            return
+        raise AssertionError("not full")
+
+    return _median_microseconds(refuse, lambda: None)
+
+
+def _admission(length: int) -> float:
+    """A place, and then a place in the queue for a slot."""
+    admission, _, _ = _filled(length, max_waiting=length + 1)
+    admitted: list[Request] = []
+
+    def admit() -> None:
+        admitted.append(_enter(admission, COSTS[0]))
+        admitted[-1].queue()
+
+    return _median_microseconds(admit, lambda: admission.leave(admitted.pop().ticket))
+
+
+def _dispatch(length: int) -> float:
+    """A render ends, and the next in turn gets its slot."""
+    admission, running, waiting = _filled(length, max_waiting=length + 1)
+
+    def end() -> None:
+        admission.end(running[0].ticket)
+
+    def refill() -> None:
+        running.pop(0)
+        started = next(request for request in waiting if request.ticket.started is not None)
+        waiting.remove(started)
+        running.append(started)
+        waiting.append(_enter(admission, COSTS[len(waiting) % len(COSTS)]))
+        waiting[-1].queue()
+
+    return _median_microseconds(end, refill)
+
+
+def _filled(length: int, *, max_waiting: int) -> tuple[Admission, list[Request], list[Request]]:
+    """All slots taken and `length` requests waiting: the admission, those that run, those that wait."""
+    settings = AdmissionSettings(room=max_waiting, deadline_seconds=600, decoded_bytes=1 << 40)
+    admission = Admission(settings, slots=WORKERS)
+    requests = [_enter(admission, COSTS[number % len(COSTS)]) for number in range(WORKERS + length)]
+    for request in requests:
+        request.queue()
+    return admission, requests[:WORKERS], requests[WORKERS:]
+
+
+def _enter(admission: Admission, cost: Cost) -> Request:
+    ticket = admission.enter()
+    return Request(ticket, admission.turn(ticket, cost))
+
+
+def _median_microseconds(call: Callable[[], None], after: Callable[[], None]) -> float:
+    """Of `call` alone; `after` restores the length of the queue."""
+    times = []
+    for _ in range(CALLS):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+        after()
+    return statistics.median(times) * 1e6
