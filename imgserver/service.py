@@ -13,9 +13,15 @@ from imgserver.headers import caching
 from imgserver.plan.plan import SourceRef
 from imgserver.plan.rendition import Fingerprint, GroupGenerations, Rendition
 from imgserver.rendering.admission import Criticality
-from imgserver.rendering.degradation import Degradation, cheaper
-from imgserver.rendering.renderer import Rendering
-from imgserver.rendering.variants import Edition, Kept, Made, Order, Served
+from imgserver.rendering.degradation import Degradation, degrade
+from imgserver.rendering.renderer import Renderer
+from imgserver.rendering.variants import (
+    CachedRendition,
+    PipelineVersion,
+    RenderedResult,
+    RenderRequest,
+    ServedRendition,
+)
 from imgserver.runtime.background import Behind
 from imgserver.runtime.single_flight import SingleFlight
 from imgserver.security.rate_limit import Quota
@@ -33,19 +39,19 @@ class ImageService:
     """
 
     cache: TieredCache
-    flights: SingleFlight[Made]
-    rendering: Rendering
+    flights: SingleFlight[RenderedResult]
+    renderer: Renderer
     behind: Behind
-    edition: Edition
+    pipeline_version: PipelineVersion
     quota: Quota
     negative_cache: NegativeCache
     degradation: Degradation
     fresh_seconds: float
     due: set[str] = field(default_factory=set)
 
-    def get_fresh(self, order: Order) -> Rendition | None:
+    def get_fresh(self, order: RenderRequest) -> Rendition | None:
         """A picture that can be answered at once: kept, fresh, and its original was looked at a moment ago."""
-        seen = self.rendering.fingerprints.get(order.ref)
+        seen = self.renderer.fingerprints.get(order.ref)
         if seen is None:
             return None
         rendition = self.cache.get_fresh(order.key)
@@ -67,10 +73,10 @@ class ImageService:
 
     def written(self, ref: SourceRef) -> None:
         """The original is another now: nobody is answered by what was seen of it a moment ago."""
-        self.rendering.fingerprints.pop(ref)
+        self.renderer.fingerprints.pop(ref)
         self.negative_cache.forget(ref)
 
-    async def get(self, order: Order, criticality: Criticality = Criticality.NORMAL) -> Served:
+    async def get(self, order: RenderRequest, criticality: Criticality = Criticality.NORMAL) -> ServedRendition:
         """Raises what the source, the waiting room and the engine raise; see `errors.py`."""
         was_due = order.key in self.due
         self.due.discard(order.key)
@@ -80,9 +86,11 @@ class ImageService:
             return await self._fresh(order, criticality, former=kept)
         if was_due or _is_due(kept.rendition):
             await self.behind.start(order.key, lambda: self._fly(order, Criticality.REFRESH))
-        return Served(kept.rendition, "stale" if _is_stale(kept.rendition) else "hit", kept.tier)
+        return ServedRendition(kept.rendition, "stale" if _is_stale(kept.rendition) else "hit", kept.tier)
 
-    async def _fresh(self, order: Order, criticality: Criticality, *, former: Kept | None) -> Served:
+    async def _fresh(
+        self, order: RenderRequest, criticality: Criticality, *, former: CachedRendition | None
+    ) -> ServedRendition:
         """A picture made now. Where that cannot be, or not again so soon, the one of before is better than none."""
         try:
             return await self._made_or_cheaper(order, criticality)
@@ -91,27 +99,27 @@ class ImageService:
             passing = _will_pass(error) or isinstance(error, QuotaExceeded)
             if not passing or former is None or not self.cache.generations.are_current(former.rendition.generations):
                 raise
-            return Served(former.rendition, "stale", former.tier)
+            return ServedRendition(former.rendition, "stale", former.tier)
 
-    async def _made_or_cheaper(self, order: Order, criticality: Criticality) -> Served:
+    async def _made_or_cheaper(self, order: RenderRequest, criticality: Criticality) -> ServedRendition:
         """While many wait, a cheaper picture in its place, unless the one asked for is being made already."""
         if self.flights.is_in_flight(self._flight(order)):
             return await self._made(order, criticality)
-        rung = self.degradation.at(self.rendering.admission.pressure(criticality))
-        other = self.edition.instead(order, cheaper(order.plan, rung))
+        level = self.degradation.at(self.renderer.admission.pressure(criticality))
+        other = self.pipeline_version.degraded_request(order, degrade(order.plan, level))
         if other.key == order.key:
             return await self._made(order, criticality)
-        self.degradation.counts[rung] += 1
+        self.degradation.counts[level] += 1
         kept = await self._kept(other)
         if kept is not None and kept.current:
-            return Served(kept.rendition, "hit", kept.tier, rung)
-        return replace(await self._made(other, criticality), rung=rung)
+            return ServedRendition(kept.rendition, "hit", kept.tier, level)
+        return replace(await self._made(other, criticality), level=level)
 
-    async def _made(self, order: Order, criticality: Criticality) -> Served:
+    async def _made(self, order: RenderRequest, criticality: Criticality) -> ServedRendition:
         made, joined = await self._fly(order, criticality)
-        return Served(made.rendition, "joined" if joined or made.elsewhere else "rendered")
+        return ServedRendition(made.rendition, "joined" if joined or made.elsewhere else "rendered")
 
-    async def _refuse_again(self, order: Order) -> None:
+    async def _refuse_again(self, order: RenderRequest) -> None:
         """Raises what this was refused with a moment ago, as long as its original is what it was.
 
         A flood of one bad URL costs one look per second and a render now and then.
@@ -129,16 +137,16 @@ class ImageService:
             raise self.negative_cache.repeat(refusal)
         self.negative_cache.forget(order.key)
 
-    async def _is_as_it_was(self, order: Order, state: Fingerprint | None) -> bool:
+    async def _is_as_it_was(self, order: RenderRequest, state: Fingerprint | None) -> bool:
         """Whether the original is in that state. While its source is away, it counts as being so."""
         try:
-            return (self.rendering.fingerprints.get(order.ref) or await self._look(order)) == state
+            return (self.renderer.fingerprints.get(order.ref) or await self._look(order)) == state
         except ImgserverError as error:
             if not _will_pass(error):
                 raise
             return True
 
-    async def _fly(self, order: Order, criticality: Criticality) -> tuple[Made, bool]:
+    async def _fly(self, order: RenderRequest, criticality: Criticality) -> tuple[RenderedResult, bool]:
         flight = self._flight(order)
         if not order.metered or criticality is Criticality.REFRESH or self.flights.is_in_flight(flight):
             return await self.flights.run(flight, lambda: self._make_once(order, criticality))
@@ -149,14 +157,14 @@ class ImageService:
             self.quota.give_back(order.ref)
             raise
 
-    def _flight(self, order: Order) -> tuple[str, GroupGenerations]:
+    def _flight(self, order: RenderRequest) -> tuple[str, GroupGenerations]:
         """With the purge generations: who asks after a purge never joins a flight from before it."""
         return order.key, self.cache.generations.known(order.groups)
 
-    async def _kept(self, order: Order) -> Kept | None:
+    async def _kept(self, order: RenderRequest) -> CachedRendition | None:
         return await self._judged(order, await self.cache.find(order.key, order.groups))
 
-    async def _judged(self, order: Order, found: Found | None) -> Kept | None:
+    async def _judged(self, order: RenderRequest, found: Found | None) -> CachedRendition | None:
         """The cached picture. While its source is away, it counts as current."""
         if found is None:
             return None
@@ -164,37 +172,37 @@ class ImageService:
         if not _covers(rendition.generations, order.groups):
             self.cache.drop(order.key)
             return None
-        if self.rendering.fingerprints.get(order.ref) == rendition.fingerprint:
-            return Kept(rendition, tier, current=True)
+        if self.renderer.fingerprints.get(order.ref) == rendition.fingerprint:
+            return CachedRendition(rendition, tier, current=True)
         try:
-            return Kept(rendition, tier, current=await self._look(order) == rendition.fingerprint)
+            return CachedRendition(rendition, tier, current=await self._look(order) == rendition.fingerprint)
         except ImgserverError as error:
             if not _will_pass(error):
                 raise
-            return Kept(rendition, tier, current=True)
+            return CachedRendition(rendition, tier, current=True)
 
-    async def _look(self, order: Order) -> Fingerprint:
+    async def _look(self, order: RenderRequest) -> Fingerprint:
         with self._noting_absence(order):
-            return await self.rendering.look(order.ref)
+            return await self.renderer.look(order.ref)
 
-    async def _make_once(self, order: Order, criticality: Criticality) -> Made:
+    async def _make_once(self, order: RenderRequest, criticality: Criticality) -> RenderedResult:
         """Once among all servers that share a Redis, as long as it answers; else once in this one."""
-        lock, seconds = self.cache.render_lock, self.rendering.admission.deadline_seconds
+        lock, seconds = self.cache.render_lock, self.renderer.admission.deadline_seconds
         if lock is None:
-            return Made(await self._make(order, criticality))
+            return RenderedResult(await self._make(order, criticality))
         turn = await lock.take(order.key, seconds=seconds)
         if not turn.ours and await lock.wait(order.key, seconds=seconds):
             kept = await self._judged(order, await self.cache.find_below_memory(order.key, order.groups))
             if kept is not None and kept.current:
-                return Made(kept.rendition, elsewhere=True)
+                return RenderedResult(kept.rendition, elsewhere=True)
         try:
             rendition = await self._make(order, criticality)
             await self.cache.written(order.key, seconds=WRITTEN_SECONDS)
-            return Made(rendition)
+            return RenderedResult(rendition)
         finally:
             await lock.release(order.key, turn)
 
-    async def _make(self, order: Order, criticality: Criticality) -> Rendition:
+    async def _make(self, order: RenderRequest, criticality: Criticality) -> Rendition:
         generations = await self.cache.generations.fetch(order.groups)
 
         def on_refusal(error: ImgserverError, state: Fingerprint) -> None:
@@ -203,14 +211,14 @@ class ImageService:
                 self.negative_cache.note(order.key, error, state=state, generations=generations)
 
         with self._noting_absence(order):
-            made = await self.rendering.picture(order, criticality, on_refusal=on_refusal)
+            made = await self.renderer.picture(order, criticality, on_refusal=on_refusal)
         rendition = self._aged(made, generations)
         self.negative_cache.forget(order.key)
         self.cache.put(order.key, rendition)
         return rendition
 
     @contextmanager
-    def _noting_absence(self, order: Order) -> Iterator[None]:
+    def _noting_absence(self, order: RenderRequest) -> Iterator[None]:
         try:
             yield
         except NotFound as error:
@@ -221,7 +229,7 @@ class ImageService:
             )
             raise
 
-    def _generations_of_original(self, order: Order) -> GroupGenerations:
+    def _generations_of_original(self, order: RenderRequest) -> GroupGenerations:
         """Without that of this one picture, of which no other rendition knows."""
         return self.cache.generations.known(group for group in order.groups if not group.startswith("k"))
 

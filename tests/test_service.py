@@ -31,8 +31,8 @@ from imgserver.rendering import renderer
 from imgserver.rendering.admission import Admission, AdmissionSettings
 from imgserver.rendering.cost import CostModel
 from imgserver.rendering.degradation import Degradation
-from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Rendering
-from imgserver.rendering.variants import Edition, Order
+from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Renderer
+from imgserver.rendering.variants import PipelineVersion, RenderRequest
 from imgserver.runtime.background import Behind
 from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.ttl_map import TtlMap
@@ -43,7 +43,7 @@ from imgserver.sources.origin_cache.origin_cache import Spool
 from imgserver.testing import FakeOrigin, make_rendition
 from tests.polling import eventually
 
-ORDER = Order("key", SourceRef("photos", "cat.png"), Plan())
+ORDER = RenderRequest("key", SourceRef("photos", "cat.png"), Plan())
 
 
 class Shelf:
@@ -114,7 +114,7 @@ class Scene:
     def __init__(self, per_minute: int = 0, burst: int = 40, **queue) -> None:
         self.now = 0.0
         self.shelf, self.far, self.hands, self.seen, self.failed = Shelf(), Shelf(), Hands(), [], []
-        renderer = Rendering(
+        renderer = Renderer(
             sources={"photos": self.shelf, "far": self.far},
             fingerprints=TtlMap(FINGERPRINT_TTL_SECONDS, clock=lambda: self.now),
             admission=Admission(AdmissionSettings(**queue), slots=2),
@@ -128,20 +128,20 @@ class Scene:
         self.service = ImageService(
             cache=assemble(MemorySettings()),
             flights=SingleFlight(),
-            rendering=renderer,
+            renderer=renderer,
             behind=Behind(),
-            edition=Edition.of(Quality()),
+            pipeline_version=PipelineVersion.of(Quality()),
             quota=Quota(QuotaSettings(per_minute, burst), lambda: self.now),
             negative_cache=NegativeCache(lambda: self.now),
             degradation=Degradation(),
             fresh_seconds=3600.0,
         )
 
-    async def get(self, order: Order = ORDER) -> tuple[str, bytes]:
+    async def get(self, order: RenderRequest = ORDER) -> tuple[str, bytes]:
         served = await self.service.get(order)
         return served.outcome, served.rendition.body
 
-    async def refused(self, order: Order = ORDER) -> ImgserverError:
+    async def refused(self, order: RenderRequest = ORDER) -> ImgserverError:
         with pytest.raises(ImgserverError) as caught:
             await self.service.get(order)
         return caught.value
@@ -208,7 +208,7 @@ async def test_a_failure_of_ours_is_not_remembered_and_gives_back_place_and_slot
     scene.hands.fault = None
 
     assert await scene.get() == ("rendered", b"2")
-    queue = scene.service.rendering.admission.statistics()
+    queue = scene.service.renderer.admission.statistics()
     assert (queue.waiting, queue.running, queue.admitted) == (0, 0, 2)
 
 
@@ -218,7 +218,7 @@ async def test_a_source_that_hangs_ends_at_the_deadline():
 
     with pytest.raises(DeadlineExceeded):
         await scene.get()
-    assert scene.service.rendering.admission.statistics().waiting == 0
+    assert scene.service.renderer.admission.statistics().waiting == 0
     await scene.service.flights.close()
 
 
@@ -262,7 +262,7 @@ async def test_a_kept_picture_that_is_looked_up_twice_for_one_answer_is_counted_
 
 
 async def test_a_purge_during_a_render_wins(scene):
-    order = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
+    order = RenderRequest(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
     scene.hands.held = asyncio.Event()
     making = asyncio.create_task(scene.service.get(order))
     await asyncio.wait_for(scene.hands.begun.wait(), 5)
@@ -302,8 +302,8 @@ async def test_a_request_draws_once_whether_it_is_the_one_to_renew(scene, monkey
 async def test_a_key_tells_how_pictures_are_made():
     plan, ref = Plan(), SourceRef("photos", "cat.png")
 
-    assert Edition.of(Quality()).key(ref, plan) == Edition.of(Quality()).key(ref, plan)
-    assert Edition.of(Quality()).key(ref, plan) != Edition.of(Quality(linear=True)).key(ref, plan)
+    assert PipelineVersion.of(Quality()).key(ref, plan) == PipelineVersion.of(Quality()).key(ref, plan)
+    assert PipelineVersion.of(Quality()).key(ref, plan) != PipelineVersion.of(Quality(linear=True)).key(ref, plan)
 
 
 async def test_a_flood_of_a_broken_picture_costs_one_render(scene):
@@ -320,7 +320,7 @@ async def test_a_flood_of_an_absent_original_costs_one_look_whatever_is_asked_of
     scene.shelf.state = None
 
     for number in range(50):
-        assert isinstance(await scene.refused(Order(f"key {number}", ORDER.ref, ORDER.plan)), NotFound)
+        assert isinstance(await scene.refused(RenderRequest(f"key {number}", ORDER.ref, ORDER.plan)), NotFound)
 
     assert scene.shelf.opened + scene.shelf.looked == 1
 
@@ -379,7 +379,7 @@ async def test_our_own_faults_are_never_remembered(scene, fault):
 
 @pytest.mark.parametrize("state", [1, None])
 async def test_a_purge_makes_a_refusal_void(scene, state):
-    order = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
+    order = RenderRequest(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
     scene.hands.fault, scene.shelf.state = BrokenImage(), state
     await scene.refused(order)
     scene.hands.fault, scene.shelf.state = None, 1
@@ -410,7 +410,7 @@ async def test_a_stale_picture_is_answered_while_nothing_can_be_rendered(scene, 
 
 async def test_a_stale_picture_is_answered_while_the_waiting_room_is_closed(scene):
     await scene.put_stale()
-    scene.service.rendering.admission.drain()
+    scene.service.renderer.admission.drain()
 
     assert await scene.get() == ("stale", b"old")
 
@@ -447,7 +447,7 @@ async def test_other_faults_of_a_changed_original_are_told(scene, fault):
 
 
 async def test_a_purged_picture_is_not_answered_though_nothing_can_be_rendered(scene):
-    order = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
+    order = RenderRequest(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
     await scene.get(order)
     scene.shelf.state, scene.hands.fault, scene.hands.held = 2, WorkerLost(), asyncio.Event()
     scene.hands.begun.clear()
@@ -473,8 +473,8 @@ async def test_a_stale_picture_that_cannot_be_renewed_is_not_tried_at_each_reque
 
 
 async def test_a_record_from_before_a_tags_rule_is_made_anew(scene):
-    untagged = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
-    tagged = Order(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key, tags=["summer"]))
+    untagged = RenderRequest(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key))
+    tagged = RenderRequest(ORDER.key, ORDER.ref, ORDER.plan, groups_of(ORDER.ref, key=ORDER.key, tags=["summer"]))
     await scene.get(untagged)
     scene.let_looks_grow_old()
 
@@ -493,8 +493,8 @@ async def test_who_waited_for_a_picture_is_told_its_stages_and_who_hits_its_tier
 # Far originals
 
 
-def far_order(number: int) -> Order:
-    return Order(f"far {number}", SourceRef("far", f"{number}.png"), Plan())
+def far_order(number: int) -> RenderRequest:
+    return RenderRequest(f"far {number}", SourceRef("far", f"{number}.png"), Plan())
 
 
 async def waiting_for_far(scene, count: int) -> list[asyncio.Task]:
@@ -508,7 +508,7 @@ async def test_who_waits_for_a_slow_origin_takes_no_place_in_the_waiting_room():
     scene = Scene(max_waiting=4)
     far = await waiting_for_far(scene, 100)
 
-    queue = scene.service.rendering.admission.statistics()
+    queue = scene.service.renderer.admission.statistics()
     assert (queue.waiting, queue.running, queue.predicted_wait_seconds) == (0, 0, 0.0)
     assert await asyncio.wait_for(scene.get(), 1) == ("rendered", b"1")
     assert await asyncio.wait_for(scene.get(), 1) == ("hit", b"1")
@@ -519,7 +519,7 @@ async def test_who_waits_for_a_slow_origin_takes_no_place_in_the_waiting_room():
 
 
 async def test_who_would_be_refused_does_not_have_an_original_brought(scene):
-    scene.service.rendering.admission.drain()
+    scene.service.renderer.admission.drain()
 
     with pytest.raises(Overloaded):
         await scene.service.get(far_order(1))
@@ -554,12 +554,12 @@ async def test_twelve_sizes_of_a_cold_original_are_one_download_and_the_workers_
     origin.held = asyncio.Event()
     spool = Spool(origin, SpoolSettings(path=tmp_path))
     await spool.start()
-    scene.service.rendering.sources["far"] = spool
-    sizes = [Order(f"size {number}", SourceRef("far", "cat.png"), Plan()) for number in range(12)]
+    scene.service.renderer.sources["far"] = spool
+    sizes = [RenderRequest(f"size {number}", SourceRef("far", "cat.png"), Plan()) for number in range(12)]
     tasks = [asyncio.create_task(scene.service.get(order)) for order in sizes]
     await eventually(lambda: spool.statistics().waiting == 12)
 
-    queue = scene.service.rendering.admission.statistics()
+    queue = scene.service.renderer.admission.statistics()
     assert (queue.waiting, queue.running, scene.hands.renders) == (0, 0, 0)
     origin.held.set()
     served = await asyncio.gather(*tasks)

@@ -7,7 +7,7 @@ import pytest
 from imgserver.plan.plan import ImageRequest, Output, Plan, SourceRef
 from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality
 from imgserver.rendering.cost import Cost
-from imgserver.rendering.degradation import Rung
+from imgserver.rendering.degradation import DegradationLevel
 from tests.test_service import Scene
 
 WISH = ImageRequest(SourceRef("photos", "cat.png"), Plan(output=Output("auto")))
@@ -21,31 +21,34 @@ async def scene():
 
 
 def order_of(scene: Scene, *offers: str):
-    return scene.service.edition.order(WISH, offers)
+    return scene.service.pipeline_version.order(WISH, offers)
 
 
 def press(scene: Scene, pressure: float) -> None:
-    scene.service.rendering.admission.pressure = lambda _: pressure
+    scene.service.renderer.admission.pressure = lambda _: pressure
 
 
 async def test_without_pressure_nothing_is_left_out(scene):
-    assert (await scene.service.get(order_of(scene, "avif", "webp"))).rung is Rung.WHOLE
+    assert (await scene.service.get(order_of(scene, "avif", "webp"))).level is DegradationLevel.NONE
 
 
-@pytest.mark.parametrize(("pressure", "rung"), [(0.6, Rung.EFFORT), (1.2, Rung.FORMAT), (2.0, Rung.PLAIN)])
-async def test_under_pressure_another_picture_is_made_and_the_one_asked_for_afterwards(scene, pressure, rung):
+@pytest.mark.parametrize(
+    ("pressure", "level"),
+    [(0.6, DegradationLevel.EFFORT), (1.2, DegradationLevel.FORMAT), (2.0, DegradationLevel.PLAIN)],
+)
+async def test_under_pressure_another_picture_is_made_and_the_one_asked_for_afterwards(scene, pressure, level):
     order = order_of(scene, "avif", "webp")
     press(scene, pressure)
     first, again = await scene.service.get(order), await scene.service.get(order)
     press(scene, 0.0)
     after = await scene.service.get(order)
 
-    assert (first.rung, first.outcome) == (rung, "rendered")
+    assert (first.level, first.outcome) == (level, "rendered")
     # Kept under its own key: the flood renders it once.
-    assert (again.rung, again.outcome, again.rendition) == (rung, "hit", first.rendition)
-    assert (after.rung, after.outcome) == (Rung.WHOLE, "rendered")
+    assert (again.level, again.outcome, again.rendition) == (level, "hit", first.rendition)
+    assert (after.level, after.outcome) == (DegradationLevel.NONE, "rendered")
     assert after.rendition.body != first.rendition.body
-    assert scene.service.degradation.counts[rung] == 2
+    assert scene.service.degradation.counts[level] == 2
 
 
 async def test_a_kept_picture_is_answered_as_it_is_under_any_pressure(scene):
@@ -67,7 +70,7 @@ async def test_who_comes_under_pressure_joins_the_whole_picture_when_it_is_being
     scene.hands.held.set()
     await asyncio.gather(leader, follower)
 
-    assert follower.result().rung is Rung.WHOLE
+    assert follower.result().level is DegradationLevel.NONE
     assert (follower.result().outcome, scene.hands.renders) == ("joined", 1)
 
 
@@ -76,7 +79,7 @@ async def test_the_cheaper_picture_is_the_one_of_clients_with_fewer_formats(scen
     press(scene, 1.2)
     served = await scene.service.get(order_of(scene, "avif", "webp"))
 
-    assert (served.rung, served.outcome, served.rendition) == (Rung.FORMAT, "hit", webp.rendition)
+    assert (served.level, served.outcome, served.rendition) == (DegradationLevel.FORMAT, "hit", webp.rendition)
 
 
 @pytest.mark.parametrize(("degrade", "expected"), [(True, 2.0), (False, 0.0)])

@@ -9,7 +9,7 @@ import pytest
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BrokenImage, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers.negotiation import offers
-from imgserver.rendering.variants import Order
+from imgserver.rendering.variants import RenderRequest
 from imgserver.security.signing import Key, Keyring
 from tests.test_service import Scene
 
@@ -21,8 +21,8 @@ def dialect_of(**settings) -> NativeDialect:
     return NativeDialect(NativeSettings(**settings), {"photos"}, "photos", keyring=Keyring((Key(bytes(32)),)))
 
 
-def order_of(scene: Scene, target: str, dialect: NativeDialect | None = None) -> Order:
-    return scene.service.edition.order((dialect or dialect_of()).parse(target), offers(None))
+def order_of(scene: Scene, target: str, dialect: NativeDialect | None = None) -> RenderRequest:
+    return scene.service.pipeline_version.order((dialect or dialect_of()).parse(target), offers(None))
 
 
 async def outcomes(scene: Scene, targets: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BadRequest, ImgserverError
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, FORMATS
 from imgserver.plan.plan import Plan
-from imgserver.rendering.worker_pool import Workers
+from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.runtime.files import replace_file
 from imgserver.settings.schema import Settings
 
@@ -42,7 +42,7 @@ class Done:
 
 async def run(tasks: Sequence[Task], plan: Plan, settings: Settings, tell: Callable[[Done], None]) -> list[Done]:
     """In the order of the tasks; `tell` hears of each as it ends. What fails is a Done with an error."""
-    workers = Workers(settings.workers, opener=partial(sandbox.open_engine, svg=settings.limits.svg))
+    workers = WorkerPool(settings.workers, opener=partial(sandbox.open_engine, svg=settings.limits.svg))
     await workers.start()
     try:
         slots = asyncio.Semaphore(workers.count)
@@ -58,7 +58,7 @@ async def run(tasks: Sequence[Task], plan: Plan, settings: Settings, tell: Calla
         await workers.close(grace_seconds=0)
 
 
-async def _one(task: Task, plan: Plan, settings: Settings, workers: Workers) -> Done:
+async def _one(task: Task, plan: Plan, settings: Settings, workers: WorkerPool) -> Done:
     job = Job(str(task.file.resolve()), plan, settings.limits, settings.quality, goal="optimise")
     deadline = time.monotonic() + max(LEAST_DEADLINE_SECONDS, settings.queue.deadline_seconds)
     try:

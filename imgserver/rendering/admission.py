@@ -150,7 +150,7 @@ class Admission:
         waiting = f"waiting {len(self._backlog) - running}/{self._settings.max_waiting}"
         return f"<Admission{state} {waiting}, running {running}/{self._slots}, shed {self._shed.total()}>"
 
-    def knock(self, criticality: Criticality = Criticality.NORMAL) -> None:
+    def check_capacity(self, criticality: Criticality = Criticality.NORMAL) -> None:
         """Raises what `enter` would raise now, and takes no place: before work that would be done for nothing."""
         reason = self._reason_to_refuse(criticality)
         if reason == "full" and self._lower_than(criticality) is not None:

@@ -51,7 +51,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     """What the parent knows of a render before it starts. Sizes in pixels of one frame.
 
     `whole`: the decoder must hold the whole frame, whatever the format (interlaced, progressive, a quarter turn).
@@ -79,11 +79,11 @@ class CostModel:
     def __init__(self) -> None:
         self._corrections: dict[tuple[str, str, int | None], float] = {}
 
-    def estimate(self, work: Work) -> Cost:
+    def estimate(self, work: Workload) -> Cost:
         seconds = _table_seconds(work) * self._corrections.get(work.kind, 1.0)
         return Cost(seconds=seconds, decoded_bytes=decoded_bytes(work))
 
-    def observe(self, work: Work, *, cpu_seconds: float) -> None:
+    def observe(self, work: Workload, *, cpu_seconds: float) -> None:
         """Tells the model what a render of this work really took."""
         ratio = cpu_seconds / _table_seconds(work)
         ratio = min(max(ratio, 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
@@ -122,7 +122,7 @@ class Pace:
         self._rate += WEIGHT * (rate - self._rate)
 
 
-def decoded_bytes(work: Work) -> int:
+def decoded_bytes(work: Workload) -> int:
     """Bytes of pixels held at once: the whole picture where decoding cannot stream, else a band of rows."""
     if work.whole or work.source_format in WHOLE_FRAME:
         pixels = work.source_width * work.source_height * work.frames
@@ -130,7 +130,7 @@ def decoded_bytes(work: Work) -> int:
     return work.source_width * min(work.source_height, SEQUENTIAL_ROWS) * BYTES_PER_PIXEL
 
 
-def _table_seconds(work: Work) -> float:
+def _table_seconds(work: Workload) -> float:
     source = work.source_width * work.source_height * work.frames / MEGA
     output = work.output_width * work.output_height * work.frames / MEGA
     decode = DECODE.get(work.source_format, DECODE["png"])
@@ -152,13 +152,13 @@ PIXELS_PER_BYTE = 4
 FRAMES_GUESSED = 20
 
 
-def foresee(head: bytes, source_bytes: int, plan: Plan, *, quality: Quality, limits: Limits) -> Work:
+def estimate_workload(head: bytes, source_bytes: int, plan: Plan, *, quality: Quality, limits: Limits) -> Workload:
     """Never raises: what it cannot tell it guesses, and what the worker will refuse costs next to nothing."""
     seen = sniff(head)
     width, height = _size(seen, source_bytes, limits)
     output = _output_format(seen, plan)
     after = _output_size(plan, Dims(width, height))
-    return Work(
+    return Workload(
         source_format=seen.format,
         source_width=width,
         source_height=height,

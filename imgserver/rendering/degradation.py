@@ -14,17 +14,17 @@ from enum import IntEnum
 from imgserver.plan.plan import Anchor, Crop, Fit, Kernel, Output, Plan, Step
 
 
-class Rung(IntEnum):
+class DegradationLevel(IntEnum):
     """How far down; each includes those before it."""
 
-    WHOLE = 0
+    NONE = 0
     EFFORT = 1
     FORMAT = 2
     PLAIN = 3
 
 
 # Shares of the bearable wait from which each rung holds; it is left again below RELIEF of that.
-THRESHOLDS = {Rung.EFFORT: 0.5, Rung.FORMAT: 1.0, Rung.PLAIN: 1.5}
+THRESHOLDS = {DegradationLevel.EFFORT: 0.5, DegradationLevel.FORMAT: 1.0, DegradationLevel.PLAIN: 1.5}
 RELIEF = 0.7
 
 
@@ -32,30 +32,35 @@ class Degradation:
     """Remembers the rung, so that a wait around a threshold makes no answers flicker; counts what was cheapened."""
 
     def __init__(self) -> None:
-        self.rung = Rung.WHOLE
+        self.level = DegradationLevel.NONE
         self.counts = dict.fromkeys(THRESHOLDS, 0)
 
-    def at(self, pressure: float) -> Rung:
+    def at(self, pressure: float) -> DegradationLevel:
         """The rung for a newcomer. `pressure`: its predicted wait as a share of the bearable one."""
-        up = max((rung for rung, threshold in THRESHOLDS.items() if pressure > threshold), default=Rung.WHOLE)
-        held = max(
-            (rung for rung, threshold in THRESHOLDS.items() if pressure > RELIEF * threshold), default=Rung.WHOLE
+        up = max(
+            (level for level, threshold in THRESHOLDS.items() if pressure > threshold), default=DegradationLevel.NONE
         )
-        self.rung = max(up, min(self.rung, held))
-        return self.rung
+        held = max(
+            (level for level, threshold in THRESHOLDS.items() if pressure > RELIEF * threshold),
+            default=DegradationLevel.NONE,
+        )
+        self.level = max(up, min(self.level, held))
+        return self.level
 
 
-def cheaper(plan: Plan, rung: Rung) -> Plan:
+def degrade(plan: Plan, level: DegradationLevel) -> Plan:
     """A negotiated plan with what the rung leaves out; the same plan where there is nothing to leave out."""
-    if rung is Rung.WHOLE or plan.terminal.kind != "image":
+    if level is DegradationLevel.NONE or plan.terminal.kind != "image":
         return plan
-    steps = _plain(plan.steps) if rung >= Rung.PLAIN else plan.steps
-    return replace(plan, steps=steps, output=_written(plan.output, rung))
+    steps = _plain(plan.steps) if level >= DegradationLevel.PLAIN else plan.steps
+    return replace(plan, steps=steps, output=_written(plan.output, level))
 
 
-def _written(output: Output, rung: Rung) -> Output:
-    if output.format == "auto" and rung >= Rung.FORMAT:
-        return replace(output, offers=tuple(name for name in output.offers if name == "webp" and rung < Rung.PLAIN))
+def _written(output: Output, level: DegradationLevel) -> Output:
+    if output.format == "auto" and level >= DegradationLevel.FORMAT:
+        return replace(
+            output, offers=tuple(name for name in output.offers if name == "webp" and level < DegradationLevel.PLAIN)
+        )
     if "avif" in (output.format, *output.offers) and output.effort is None and not output.lossless:
         return replace(output, effort=0)
     return output

@@ -12,7 +12,7 @@ from imgserver.plan.sniffing import format_of
 from imgserver.security.policy import FormatLists, PixelLimits
 
 
-class Rules:
+class FormatPolicy:
     """`pixels` and `formats` may be replaced at any time: the next render goes by the new ones."""
 
     def __init__(self) -> None:

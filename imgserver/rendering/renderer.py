@@ -11,10 +11,10 @@ from imgserver.errors import DeadlineExceeded, ImgserverError
 from imgserver.plan.plan import Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original, Rendition, Stages
 from imgserver.rendering.admission import Admission, Criticality, Ticket
-from imgserver.rendering.cost import CostModel, Work, foresee
-from imgserver.rendering.format_policy import Rules
-from imgserver.rendering.variants import Order
-from imgserver.rendering.worker_pool import Workers
+from imgserver.rendering.cost import CostModel, Workload, estimate_workload
+from imgserver.rendering.format_policy import FormatPolicy
+from imgserver.rendering.variants import RenderRequest
+from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Source
 
@@ -25,7 +25,7 @@ FINGERPRINT_TTL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
+class FinishedRender:
     """One finished render, for whoever observes; `queue_seconds` is its wait for a slot."""
 
     result: RenderResult
@@ -34,7 +34,7 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
-class Rendering:
+class Renderer:
     """Knows nothing of what is kept. One source per name. `observe` is told of each render that ended well,
     `observe_failure` of the others.
 
@@ -44,19 +44,23 @@ class Rendering:
     sources: Mapping[str, Source]
     fingerprints: TtlMap[SourceRef, Fingerprint]
     admission: Admission
-    workers: Workers
+    workers: WorkerPool
     costs: CostModel
     limits: Limits
     quality: Quality
-    observe: Callable[[Rendered], None]
-    observe_failure: Callable[[Work, ImgserverError], None]
-    rules: Rules = field(default_factory=Rules)
+    observe: Callable[[FinishedRender], None]
+    observe_failure: Callable[[Workload, ImgserverError], None]
+    format_policy: FormatPolicy = field(default_factory=FormatPolicy)
 
     async def picture(
-        self, order: Order, criticality: Criticality, *, on_refusal: Callable[[ImgserverError, Fingerprint], None]
+        self,
+        order: RenderRequest,
+        criticality: Criticality,
+        *,
+        on_refusal: Callable[[ImgserverError, Fingerprint], None],
     ) -> Rendition:
         """`on_refusal` is told what an original in this state was refused with, before it is raised."""
-        self.rules.allow(order.plan)
+        self.format_policy.allow(order.plan)
         began = time.monotonic()
         await self._bring(order, criticality)
         bring_seconds = time.monotonic() - began
@@ -86,15 +90,15 @@ class Rendering:
         self.fingerprints.put(ref, fingerprint)
         return fingerprint
 
-    async def _bring(self, order: Order, criticality: Criticality) -> None:
+    async def _bring(self, order: RenderRequest, criticality: Criticality) -> None:
         """A far original is waited for outside the waiting room, or a slow origin would fill it and those who need only
         a worker were refused. The source bounds who waits here. For whom the room has no place, nothing is fetched."""
-        self.admission.knock(criticality)
+        self.admission.check_capacity(criticality)
         async with _at_most(self.admission.deadline_seconds):
             await self.sources[order.ref.source].bring(order.ref.path)
 
     @asynccontextmanager
-    async def _opened(self, order: Order, ticket: Ticket) -> AsyncIterator[Original]:
+    async def _opened(self, order: RenderRequest, ticket: Ticket) -> AsyncIterator[Original]:
         """Within the ticket's deadline, which the worker's kill timer then keeps."""
         async with AsyncExitStack() as held:
             async with _at_most(ticket.deadline - time.monotonic()):
@@ -102,8 +106,10 @@ class Rendering:
             self.fingerprints.put(order.ref, original.fingerprint)
             yield original
 
-    async def _render(self, order: Order, original: Original, ticket: Ticket, fetch_seconds: float) -> Rendition:
-        plan, limits = self.rules.permitted(order.plan, original.head), self.rules.limits(self.limits)
+    async def _render(
+        self, order: RenderRequest, original: Original, ticket: Ticket, fetch_seconds: float
+    ) -> Rendition:
+        plan, limits = self.format_policy.permitted(order.plan, original.head), self.format_policy.limits(self.limits)
         job = Job(original.path, plan, limits, self.quality)
         rendered = await self._work(job, original, ticket, key=_suspect(order, original))
         timings = rendered.result.timings
@@ -111,9 +117,9 @@ class Rendering:
         stages = Stages(rendered.queue_seconds, fetch_seconds, *spent)
         return replace(_rendition(rendered.result, original, rendered.render_seconds), stages=stages)
 
-    async def _work(self, job: Job, original: Original, ticket: Ticket, *, key: str) -> Rendered:
+    async def _work(self, job: Job, original: Original, ticket: Ticket, *, key: str) -> FinishedRender:
         """One job in a slot, observed; `key` is what is set aside when it kills workers."""
-        work = foresee(original.head, original.size_bytes, job.plan, quality=self.quality, limits=job.limits)
+        work = estimate_workload(original.head, original.size_bytes, job.plan, quality=self.quality, limits=job.limits)
         async with ticket.slot(self.costs.estimate(work)):
             begun = time.monotonic()
             try:
@@ -122,12 +128,12 @@ class Rendering:
                 self.observe_failure(work, error)
                 raise
         self.costs.observe(work, cpu_seconds=result.timings.cpu_seconds)
-        rendered = Rendered(result, ticket.waited_seconds, time.monotonic() - begun)
+        rendered = FinishedRender(result, ticket.waited_seconds, time.monotonic() - begun)
         self.observe(rendered)
         return rendered
 
 
-def _suspect(order: Order, original: Original) -> str:
+def _suspect(order: RenderRequest, original: Original) -> str:
     """What is set aside when it kills workers: this state of the original, whatever is asked of it. By the rendition's
     key, a hostile file would take two workers for each option that can be put before it."""
     return f"{order.ref.source}/{order.ref.path} {original.fingerprint}"

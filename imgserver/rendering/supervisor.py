@@ -14,7 +14,7 @@ from typing import Any
 from imgserver.engine import sandbox
 from imgserver.engine.job import Codecs
 from imgserver.engine.sandbox import ChildSettings, Warmth
-from imgserver.rendering.worker_process import State, Worker, WorkerEvent, WorkerSettings
+from imgserver.rendering.worker_process import State, WorkerEvent, WorkerProcess, WorkerSettings
 from imgserver.runtime import resources
 
 START_SECONDS = 30.0
@@ -25,7 +25,7 @@ BACKOFF_SPREAD = 1.25
 BARREN_DEATHS = 20
 
 
-class Crew:
+class Supervisor:
     """Workers by number. `on_change` is called after every birth, death and failed start; the loop is `open`'s."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Crew:
         on_event: Callable[[WorkerEvent], None],
         on_change: Callable[[], None],
     ) -> None:
-        self.workers: dict[int, Worker] = {}
+        self.workers: dict[int, WorkerProcess] = {}
         self.codecs = Codecs()
         self.restarts: Counter[str] = Counter()
         self.start_seconds = 0.0
@@ -69,7 +69,7 @@ class Crew:
     def busy(self) -> int:
         return sum(worker.state is State.BUSY for worker in self.workers.values())
 
-    def idle(self) -> Worker | None:
+    def idle(self) -> WorkerProcess | None:
         return next((worker for worker in self.workers.values() if worker.state is State.IDLE), None)
 
     def open(self) -> None:
@@ -80,7 +80,7 @@ class Crew:
         """A render was finished: whatever kills workers, it is not the start."""
         self._barren = 0
 
-    def replace(self, worker: Worker, reason: str) -> None:
+    def replace(self, worker: WorkerProcess, reason: str) -> None:
         """Kills the worker, takes it out at once and starts another. The dead, for whom nothing is left to do, too."""
         worker.kill(reason)
         self._bury(worker)
@@ -116,7 +116,7 @@ class Crew:
         number = next(number for number in range(self._size) if number not in self.workers)
         settings = ChildSettings(os.getpid(), self._settings.memory_bytes, self._settings.nice)
         try:
-            worker = Worker(number, settings=settings, opener=self._opener, work=self._work)
+            worker = WorkerProcess(number, settings=settings, opener=self._opener, work=self._work)
         except OSError as error:  # no descriptors left, or no room for its directory
             self._delay_starts(str(error))
             self._on_change()
@@ -134,7 +134,7 @@ class Crew:
         # Handed in, not captured: a cycle would keep a dead worker's descriptors until the next garbage collection.
         warmth.add_done_callback(lambda warmth: self.tell_loop(self._warmed, worker, warmth, timer))
 
-    def _warmed(self, worker: Worker, warmth: "Future[Warmth]", timer: asyncio.TimerHandle) -> None:
+    def _warmed(self, worker: WorkerProcess, warmth: "Future[Warmth]", timer: asyncio.TimerHandle) -> None:
         timer.cancel()
         if self.workers.get(worker.number) is not worker:
             return
@@ -153,7 +153,7 @@ class Crew:
 
     # Death
 
-    def _bury(self, worker: Worker, *, detail: str = "") -> None:
+    def _bury(self, worker: WorkerProcess, *, detail: str = "") -> None:
         """Takes a dead or dying worker out, and starts another. The first call counts."""
         if self.workers.get(worker.number) is not worker:
             return
@@ -167,13 +167,13 @@ class Crew:
             self._mourn(worker, worker.killed_for, detail)
         self._on_change()
 
-    def _reason(self, worker: Worker) -> str:
+    def _reason(self, worker: WorkerProcess) -> str:
         if worker.state is State.STARTING:
             return "start"
         reason = worker.cause_of_death()
         return "oom" if reason == "crash" and self._was_oom() else reason
 
-    def _mourn(self, worker: Worker, reason: str, detail: str) -> None:
+    def _mourn(self, worker: WorkerProcess, reason: str, detail: str) -> None:
         self.restarts[reason] += 1
         lived = time.monotonic() - worker.born
         self._on_event(WorkerEvent("lost", worker.number, worker.pid, reason=reason, seconds=lived, detail=detail))

@@ -11,11 +11,11 @@ from imgserver.headers import negotiation
 from imgserver.plan import canonical
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.plan.rendition import Rendition
-from imgserver.rendering.degradation import Rung
+from imgserver.rendering.degradation import DegradationLevel
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RenderRequest:
     """A wish after negotiation: nothing in it depends on a header any more. `groups` are what it is purged with.
 
     `metered`: by a URL that anybody can make up, so that what it has made anew counts against the original's quota.
@@ -29,7 +29,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Edition:
+class PipelineVersion:
     """How this server makes pictures, as a part of every key: what another setting made is not a hit of ours.
 
     `tags` are no part of it: they only tell what is purged together.
@@ -39,21 +39,21 @@ class Edition:
     tags: Tags = NO_TAGS
 
     @classmethod
-    def of(cls, quality: Quality, tags: Tags = NO_TAGS) -> "Edition":
+    def of(cls, quality: Quality, tags: Tags = NO_TAGS) -> "PipelineVersion":
         return cls(sha256(repr(quality).encode()).hexdigest()[: canonical.EDITION_DIGITS], tags)
 
     def key(self, ref: SourceRef, plan: Plan) -> str:
         return canonical.key(ref, plan, edition=self.name)
 
-    def order(self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False) -> Order:
+    def order(self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False) -> RenderRequest:
         """What a request asks for, once a client's offers and hints are known."""
         output = negotiation.negotiate(request.plan.output, offers, save_data=save_data)
         plan = canonical.normalise(replace(request.plan, output=output))
         key = self.key(request.ref, plan)
         groups = groups_of(request.ref, key=key, tags=self.tags.of_path(request.ref.path))
-        return Order(key, request.ref, plan, groups, metered=not request.signed)
+        return RenderRequest(key, request.ref, plan, groups, metered=not request.signed)
 
-    def instead(self, order: Order, plan: Plan) -> Order:
+    def degraded_request(self, order: RenderRequest, plan: Plan) -> RenderRequest:
         """An order of the same original for another plan; the same order for the same plan."""
         if plan is order.plan:
             return order
@@ -64,17 +64,17 @@ class Edition:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedRendition:
     """`tier` had it; "" when it was made for this request. `rung`: how much was left out of it."""
 
     rendition: Rendition
     outcome: Literal["hit", "stale", "joined", "rendered"]
     tier: TierName | Literal[""] = ""
-    rung: Rung = Rung.WHOLE
+    level: DegradationLevel = DegradationLevel.NONE
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class RenderedResult:
     """What a flight brings. `elsewhere`: another server on the same Redis rendered it, and this one waited."""
 
     rendition: Rendition
@@ -82,7 +82,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedRendition:
     """A record found. `current`: of its original as it is now, as far as anybody can tell."""
 
     rendition: Rendition

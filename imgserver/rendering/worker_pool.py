@@ -22,8 +22,8 @@ from imgserver.engine import sandbox
 from imgserver.engine.job import Codecs, Job, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError, Quarantined, ServerFault, Unavailable, WorkerLost
 from imgserver.rendering.quarantine import OTHERS_SHARE, Quarantine
-from imgserver.rendering.supervisor import Crew
-from imgserver.rendering.worker_process import State, Worker
+from imgserver.rendering.supervisor import Supervisor
+from imgserver.rendering.worker_process import State, WorkerProcess
 from imgserver.rendering.worker_process import WorkerEvent as WorkerEvent
 from imgserver.rendering.worker_process import WorkerSettings as WorkerSettings
 from imgserver.runtime import resources
@@ -76,7 +76,7 @@ def _ignore(_: WorkerEvent) -> None:
     pass
 
 
-class Workers:
+class WorkerPool:
     """Slots and a spare. Everything happens in the event loop of `start`, whose thread must live as long as they do:
     the kernel kills a worker when the thread that made it ends."""
 
@@ -92,7 +92,7 @@ class Workers:
         self.count = settings.count or resources.cpus()
         self._settings = settings
         self._on_event = on_event
-        self._crew = Crew(
+        self._crew = Supervisor(
             self.count + 1,
             settings=settings,
             work=work,
@@ -100,7 +100,7 @@ class Workers:
             on_event=on_event,
             on_change=self._changed,
         )
-        self._waiting: deque[asyncio.Future[Worker]] = deque()
+        self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
         self._stirred = asyncio.Event()
         self._closing = False
         self._quarantine = Quarantine(time.monotonic)
@@ -200,7 +200,7 @@ class Workers:
                 continue
             return await self._await_end(worker, future, deadline)
 
-    async def _take(self, deadline: float) -> Worker:
+    async def _take(self, deadline: float) -> WorkerProcess:
         """A warm worker, now busy. First come, first served."""
         if self._closing:
             raise _unavailable("drain")
@@ -208,7 +208,7 @@ class Workers:
             raise _unavailable("no worker")
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("No time was left to begin")
-        turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         self._hand_out()
         try:
@@ -220,7 +220,7 @@ class Workers:
                 raise DeadlineExceeded("No worker was free in time") from None
             raise
 
-    async def _await_end(self, worker: Worker, future: "Future[RenderResult]", deadline: float) -> RenderResult:
+    async def _await_end(self, worker: WorkerProcess, future: "Future[RenderResult]", deadline: float) -> RenderResult:
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[bool] = loop.create_future()
         # Handed in, not captured: a cycle would keep a dead worker's descriptors until the next garbage collection.
@@ -237,7 +237,7 @@ class Workers:
             timer.cancel()
         return _outcome(worker, future, begun=ended.result())
 
-    def _end(self, worker: Worker, future: "Future[RenderResult]", ended: "asyncio.Future[bool]") -> None:
+    def _end(self, worker: WorkerProcess, future: "Future[RenderResult]", ended: "asyncio.Future[bool]") -> None:
         """The worker has answered or is dead: frees the slot, and tells whether it had begun."""
         ended.set_result(worker.has_begun())
         self._busy_seconds += worker.busy_seconds()
@@ -282,14 +282,14 @@ class Workers:
                 worker.state, worker.busy_since = State.BUSY, time.monotonic()
                 turn.set_result(worker)
 
-    def _give_back(self, turn: "asyncio.Future[Worker]") -> None:
+    def _give_back(self, turn: "asyncio.Future[WorkerProcess]") -> None:
         """The one who waited has gone: also when its turn came in the same tick."""
         if turn in self._waiting:
             self._waiting.remove(turn)
         elif not turn.cancelled() and turn.exception() is None:
             self._rest(turn.result())
 
-    def _rest(self, worker: Worker) -> None:
+    def _rest(self, worker: WorkerProcess) -> None:
         """Between two tasks: back to the idle, or replaced when it has had its time."""
         worker.busy_since = None
         if worker.killed_for is not None:
@@ -315,7 +315,7 @@ class Workers:
             await self._stirred.wait()
 
 
-def _expire(worker: Worker, future: "Future[RenderResult]") -> None:
+def _expire(worker: WorkerProcess, future: "Future[RenderResult]") -> None:
     # After a blocked loop the timer may come before the news that the worker had long finished.
     if not future.done():
         worker.kill("timeout")
@@ -328,7 +328,7 @@ async def _outlast(ended: "asyncio.Future[bool]") -> None:
             await asyncio.shield(ended)
 
 
-def _outcome(worker: Worker, future: "Future[RenderResult]", *, begun: bool) -> RenderResult:
+def _outcome(worker: WorkerProcess, future: "Future[RenderResult]", *, begun: bool) -> RenderResult:
     error = future.exception()
     if error is None:
         return future.result()

@@ -71,7 +71,7 @@ class State(Enum):
     BUSY = "busy"
 
 
-class Worker:
+class WorkerProcess:
     """`number` is its place among the workers, reused after its death. Use from the thread of the event loop only:
     the kernel ties the death signal of a child to the thread that made it, not to the process."""
 

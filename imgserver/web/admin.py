@@ -88,7 +88,7 @@ class PurgeHandler:
         self, service: ImageService, dialect: NativeDialect, authenticator: Authenticator, originals: Originals
     ) -> None:
         self._cache = service.cache
-        self._edition = service.edition
+        self._pipeline_version = service.pipeline_version
         self._dialect = dialect
         self._authenticator = authenticator
         self._originals = originals
@@ -141,7 +141,7 @@ class PurgeHandler:
 
     def _tag_group(self, tag: str) -> str:
         """A misspelt tag would purge nothing, and say so with success."""
-        if tag not in self._edition.tags.names:
+        if tag not in self._pipeline_version.tags.names:
             raise BadRequest(f"purge: there is no tag {tag}", value=tag)
         return tag_group(tag)
 
@@ -150,7 +150,7 @@ class PurgeHandler:
         for hints in negotiation.variants(asked):
             request = self._dialect.parse(target, hints)
             for offers in OFFERS:
-                yield key_group(self._edition.order(request, offers, save_data=hints.save_data).key)
+                yield key_group(self._pipeline_version.order(request, offers, save_data=hints.save_data).key)
 
     def _prefix_group(self, prefix: str) -> str:
         """Of a directory, or of a whole source when its name is all there is."""

@@ -118,7 +118,7 @@ def _add_routes(
             app,
             routes,
             settings,
-            service.rendering,
+            service.renderer,
             authenticator=authenticator,
             uploads=uploads,
             accounting=UploadAccounting(observability.metrics, observability.audit),

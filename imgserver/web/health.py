@@ -44,7 +44,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        return self._service.rendering.workers.ready and not self.draining
+        return self._service.renderer.workers.ready and not self.draining
 
     def status(self) -> str:
         if self.draining:
@@ -75,10 +75,10 @@ class Health:
 
     def _image_facts(self) -> dict[str, Any]:
         service = self._service
-        codecs = service.rendering.workers.codecs
+        codecs = service.renderer.workers.codecs
         return {
-            "workers": _facts(service.rendering.workers.statistics()),
-            "queue": _facts(service.rendering.admission.statistics()),
+            "workers": _facts(service.renderer.workers.statistics()),
+            "queue": _facts(service.renderer.admission.statistics()),
             "flights": _facts(service.flights.statistics()),
             "cache": _facts(service.cache.statistics()),
             "spools": {name: _facts(spool.statistics()) for name, spool in self._spools.items()},

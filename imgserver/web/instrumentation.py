@@ -17,8 +17,8 @@ from imgserver.observability.logs import cut
 from imgserver.observability.metrics import Metrics, State
 from imgserver.plan.formats import FORMATS
 from imgserver.rendering.admission import SHED_REASONS
-from imgserver.rendering.cost import Work
-from imgserver.rendering.renderer import Rendered
+from imgserver.rendering.cost import Workload
+from imgserver.rendering.renderer import FinishedRender
 from imgserver.rendering.upload_admission import Uploads, UploadStatistics
 from imgserver.rendering.worker_pool import WorkerEvent
 from imgserver.service import ImageService
@@ -52,7 +52,7 @@ def read(
         "log_lines_dropped_total": dropped_lines,
         "refusals_remembered": service.negative_cache.statistics().remembered,
         "refusals_repeated_total": service.negative_cache.statistics().repeated,
-        "degraded_total": {rung.name.lower(): count for rung, count in service.degradation.counts.items()},
+        "degraded_total": {level.name.lower(): count for level, count in service.degradation.counts.items()},
         "coalesced_total": service.flights.statistics().coalesced,
         **_queue(service, uploads.statistics()),
         **_workers(service),
@@ -62,7 +62,7 @@ def read(
 
 
 def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
-    queue = service.rendering.admission.statistics()
+    queue = service.renderer.admission.statistics()
     return {
         "queue_jobs": {
             ("render", "ready"): queue.waiting,
@@ -81,7 +81,7 @@ def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
 
 
 def _workers(service: ImageService) -> dict[str, Any]:
-    workers = service.rendering.workers.statistics()
+    workers = service.renderer.workers.statistics()
     return {
         "workers": {
             "busy": workers.busy,
@@ -163,10 +163,10 @@ def _redis(link: RedisClientStatistics | None) -> dict[str, Any]:
 # Hooks between the components' events and the instruments: observation subscribes, it is not sprinkled.
 
 
-def of_renders(metrics: Metrics) -> Callable[[Rendered], None]:
+def of_renders(metrics: Metrics) -> Callable[[FinishedRender], None]:
     """Counts what a worker reports of a finished render."""
 
-    def observe(rendered: Rendered) -> None:
+    def observe(rendered: FinishedRender) -> None:
         result, timings = rendered.result, rendered.result.timings
         source, output = result.source_format, _short(result.media_type)
         metrics.images.labels(source, output, "ok").inc()
@@ -190,10 +190,10 @@ def _short(media_type: str) -> str:
     return next((row.name for row in FORMATS.values() if row.media_type == media_type), "info")
 
 
-def of_failures(metrics: Metrics) -> Callable[[Work, ImgserverError], None]:
+def of_failures(metrics: Metrics) -> Callable[[Workload, ImgserverError], None]:
     """Refused: the picture's fault. Error: ours; the alerts look at these."""
 
-    def observe(work: Work, error: ImgserverError) -> None:
+    def observe(work: Workload, error: ImgserverError) -> None:
         result = "error" if error.status >= 500 and error.status != 501 else "refused"
         metrics.images.labels(work.source_format or "unknown", work.output_format, result).inc()
 

@@ -74,13 +74,13 @@ def of_cache(service: ImageService) -> Context:
 
 def of_workers(service: ImageService, metrics: Metrics, *, drain_seconds: float) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
-        await service.rendering.workers.start()
-        metrics.build.labels(__version__, service.rendering.workers.codecs.version or "unknown").set(1)
+        await service.renderer.workers.start()
+        metrics.build.labels(__version__, service.renderer.workers.codecs.version or "unknown").set(1)
         yield
-        service.rendering.admission.drain()
+        service.renderer.admission.drain()
         await service.behind.close()
         await service.flights.close()
-        await service.rendering.workers.close(grace_seconds=drain_seconds)
+        await service.renderer.workers.close(grace_seconds=drain_seconds)
 
     return context
 

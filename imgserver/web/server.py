@@ -77,7 +77,7 @@ async def _serve(
         site = GuardedSite(runner, listener, app[GUARD], mount=MOUNT, pictures=app[PICTURES], at_once=app[AT_ONCE])
         await site.start()
         _settle_memory()
-        app[LOGGER].info("server.ready", url=site.name, workers=app[SERVICE].rendering.workers.count)
+        app[LOGGER].info("server.ready", url=site.name, workers=app[SERVICE].renderer.workers.count)
         on_ready(site.name)
         await stop.wait()
         app[LOGGER].info("server.draining", seconds=settings.server.drain_seconds)
@@ -119,4 +119,4 @@ def _reload_on_hangup(reload: Callable[[], None], stop: asyncio.Event) -> None:
 def _drain(app: web.Application) -> None:
     """Not ready any more, and no new render; what was accepted is finished by the runner's clean-up."""
     app[HEALTH].draining = True
-    app[SERVICE].rendering.admission.drain()
+    app[SERVICE].renderer.admission.drain()

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from imgserver.rendering.worker_pool import Workers, WorkerSettings
+from imgserver.rendering.worker_pool import WorkerPool, WorkerSettings
 from tests.faults import actions
 
 
@@ -31,7 +31,7 @@ def is_alive(pid: int) -> bool:
 
 @asynccontextmanager
 async def running(work=actions.perform, opener=actions.opener, on_event=lambda event: None, **settings):
-    workers = Workers(WorkerSettings(**{"count": 2, **settings}), work=work, opener=opener, on_event=on_event)
+    workers = WorkerPool(WorkerSettings(**{"count": 2, **settings}), work=work, opener=opener, on_event=on_event)
     await workers.start()
     try:
         yield workers
@@ -46,14 +46,14 @@ async def workers():
         yield workers
 
 
-async def do(workers: Workers, deed: str, argument: object = "", *, seconds: float = 10.0, key: str = "") -> str:
+async def do(workers: WorkerPool, deed: str, argument: object = "", *, seconds: float = 10.0, key: str = "") -> str:
     """What the worker says to a deed."""
     job = actions.job(deed, argument)
     result = await workers.render(job, deadline=time.monotonic() + seconds, key=key or job.path)
     return result.body.decode()
 
 
-async def whole_again(workers: Workers, *, without: int) -> float:
+async def whole_again(workers: WorkerPool, *, without: int) -> float:
     """Waits until the worker with this pid is gone and the pool is whole; the seconds it took."""
     began = time.monotonic()
     await until(lambda: without not in workers.pids)

@@ -5,12 +5,12 @@ import sys
 import time
 from pathlib import Path
 
-from imgserver.rendering.worker_pool import Workers, WorkerSettings
+from imgserver.rendering.worker_pool import WorkerPool, WorkerSettings
 from tests.faults import actions
 
 
 async def serve(folder: Path) -> None:
-    workers = Workers(WorkerSettings(count=2), work=actions.perform, opener=actions.opener)
+    workers = WorkerPool(WorkerSettings(count=2), work=actions.perform, opener=actions.opener)
     await workers.start()
     await workers.until_whole()
     deadline = time.monotonic() + 600

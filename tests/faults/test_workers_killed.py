@@ -15,7 +15,7 @@ from imgserver.engine.job import MIB
 from imgserver.engine.sandbox import ChildSettings
 from imgserver.errors import Quarantined, WorkerLost
 from imgserver.rendering.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
-from imgserver.rendering.worker_process import Worker
+from imgserver.rendering.worker_process import WorkerProcess
 from imgserver.runtime.single_flight import SingleFlight
 from tests.faults import actions
 from tests.faults.conftest import do, running, until, whole_again
@@ -115,7 +115,7 @@ async def test_an_idle_worker_killed_is_noticed_and_replaced(workers):
 def test_a_task_handed_to_a_worker_that_is_being_buried_breaks():
     """Cancelled instead, it would be answered as a fault of ours."""
     for _ in range(5):
-        worker = Worker(
+        worker = WorkerProcess(
             0, settings=ChildSettings(os.getpid(), 1024 * MIB, 0), opener=actions.opener, work=actions.perform
         )
         worker.start().result(timeout=30)

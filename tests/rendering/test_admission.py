@@ -456,16 +456,16 @@ async def test_waiting_in_vain_for_memory_says_so():
 async def test_knocking_tells_what_entering_would_and_takes_no_place(clock):
     admission = open_admission(clock, max_waiting=1)
     for _ in range(5):
-        admission.knock()
+        admission.check_capacity()
     assert admission.statistics().admitted == 0
     inside = Visitor(admission, kind=Criticality.NORMAL)
     waiting = Visitor(admission, kind=Criticality.NORMAL)
     await queue(admission, inside, waiting)
 
     with pytest.raises(Overloaded) as refused:
-        admission.knock()
+        admission.check_capacity()
     assert refused.value.facts["reason"] == "full"
-    admission.knock(Criticality.URGENT)
+    admission.check_capacity(Criticality.URGENT)
     assert admission.statistics().waiting == 1
     await dismiss(inside, waiting)
 

@@ -1,12 +1,12 @@
 import pytest
 
-from imgserver.rendering.cost import Cost, CostModel, Pace, Work
+from imgserver.rendering.cost import Cost, CostModel, Pace, Workload
 
 BITS = {"source_width": 3000, "source_height": 2000, "output_width": 800, "output_height": 533}
 
 
-def work(source: str = "jpg", output: str = "jpg", **more) -> Work:
-    return Work(source_format=source, output_format=output, **{**BITS, **more})
+def work(source: str = "jpg", output: str = "jpg", **more) -> Workload:
+    return Workload(source_format=source, output_format=output, **{**BITS, **more})
 
 
 def test_a_slow_avif_costs_many_times_a_jpeg():

@@ -3,13 +3,13 @@ import pytest
 from imgserver.engine.job import Limits, Quality
 from imgserver.plan.plan import Fit, Output, Plan, Px, Terminal
 from imgserver.plan.sniffing import HEAD_BYTES
-from imgserver.rendering.cost import foresee
+from imgserver.rendering.cost import estimate_workload
 from tests import decompression_bombs
 from tests.running_server import SAMPLES
 
 
 def foreseen(data: bytes, plan: Plan):
-    return foresee(data[:HEAD_BYTES], len(data), plan, quality=Quality(), limits=Limits())
+    return estimate_workload(data[:HEAD_BYTES], len(data), plan, quality=Quality(), limits=Limits())
 
 
 def photo(name: str) -> bytes:

@@ -5,15 +5,15 @@ import pytest
 from imgserver.engine.job import Limits
 from imgserver.errors import BadOption, UnsupportedImage
 from imgserver.plan.plan import Output, Plan, Terminal
-from imgserver.rendering.format_policy import Rules
+from imgserver.rendering.format_policy import FormatPolicy
 from imgserver.security.policy import FormatLists, PixelLimits
 
 PNG, WEBP = b"\x89PNG\r\n\x1a\n" + bytes(64), b"RIFF\0\0\0\0WEBPVP8 " + bytes(64)
 PLAIN = FormatLists(write=("jpg", "png", "gif"))
 
 
-def rules(**parts) -> Rules:
-    made = Rules()
+def format_policy(**parts) -> FormatPolicy:
+    made = FormatPolicy()
     for name, value in parts.items():
         setattr(made, name, value)
     return made
@@ -26,41 +26,41 @@ def plan(**output) -> Plan:
 def test_without_a_policy_nothing_is_changed() -> None:
     one = Plan(output=Output(format="auto", offers=("avif", "webp")))
 
-    assert Rules().permitted(one, WEBP) is one
-    assert Rules().limits(Limits()) == Limits()
-    Rules().allow(plan(format="tiff"))
+    assert FormatPolicy().permitted(one, WEBP) is one
+    assert FormatPolicy().limits(Limits()) == Limits()
+    FormatPolicy().allow(plan(format="tiff"))
 
 
 def test_pixels_stand_instead_of_the_settings_own() -> None:
     limits = Limits(source_pixels=5, output_pixels=6)
 
-    assert rules(pixels=PixelLimits(source=9)).limits(limits) == replace(limits, source_pixels=9)
-    assert rules(pixels=PixelLimits(output=2)).limits(limits) == replace(limits, output_pixels=2)
+    assert format_policy(pixels=PixelLimits(source=9)).limits(limits) == replace(limits, source_pixels=9)
+    assert format_policy(pixels=PixelLimits(output=2)).limits(limits) == replace(limits, output_pixels=2)
 
 
 def test_a_format_that_is_not_written_cannot_be_asked_for() -> None:
     with pytest.raises(BadOption) as caught:
-        rules(formats=PLAIN).allow(plan(format="webp"))
+        format_policy(formats=PLAIN).allow(plan(format="webp"))
     assert caught.value.facts == {"argument": "f", "value": "webp", "allowed": "jpg, png, gif"}
     for name in ("auto", "source", "jpg"):
-        rules(formats=PLAIN).allow(plan(format=name))
-    rules(formats=PLAIN).allow(Plan(output=Output(format="webp"), terminal=Terminal("info")))
+        format_policy(formats=PLAIN).allow(plan(format=name))
+    format_policy(formats=PLAIN).allow(Plan(output=Output(format="webp"), terminal=Terminal("info")))
 
 
 def test_negotiation_offers_only_what_is_written() -> None:
-    permitted = rules(formats=PLAIN).permitted(plan(format="auto", offers=("avif", "webp")), PNG)
+    permitted = format_policy(formats=PLAIN).permitted(plan(format="auto", offers=("avif", "webp")), PNG)
 
     assert permitted.output.offers == ()
 
 
 def test_the_sources_own_format_is_kept_only_where_it_is_written() -> None:
-    assert rules(formats=PLAIN).permitted(plan(format="source"), WEBP).output.format == "auto"
-    assert rules(formats=PLAIN).permitted(plan(format="source"), PNG).output.format == "source"
+    assert format_policy(formats=PLAIN).permitted(plan(format="source"), WEBP).output.format == "auto"
+    assert format_policy(formats=PLAIN).permitted(plan(format="source"), PNG).output.format == "source"
 
 
 def test_an_original_of_another_format_is_refused_by_its_first_bytes() -> None:
     with pytest.raises(UnsupportedImage) as caught:
-        rules(formats=FormatLists(read=("jpg",))).permitted(plan(), PNG)
+        format_policy(formats=FormatLists(read=("jpg",))).permitted(plan(), PNG)
     assert caught.value.facts == {"format": "png"}
     # What nobody knows is the worker's to refuse.
-    rules(formats=FormatLists(read=("jpg",))).permitted(plan(), b"nothing")
+    format_policy(formats=FormatLists(read=("jpg",))).permitted(plan(), b"nothing")

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from imgserver.errors import BrokenImage, DeadlineExceeded, Unavailable
-from imgserver.rendering.worker_pool import Workers, WorkerSettings
+from imgserver.rendering.worker_pool import WorkerPool, WorkerSettings
 from tests.faults import actions
 from tests.faults.conftest import do, is_alive, running, until, whole_again, workers
 
@@ -229,5 +229,5 @@ def test_the_other_event_loop_works_as_well():
 
 
 def test_an_explicit_count_wins_over_the_cpus():
-    assert Workers(WorkerSettings(count=7)).count == 7
-    assert Workers(WorkerSettings()).count >= 1
+    assert WorkerPool(WorkerSettings(count=7)).count == 7
+    assert WorkerPool(WorkerSettings()).count >= 1

@@ -15,20 +15,20 @@ from PIL import Image
 from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BrokenImage, UnsupportedImage
 from imgserver.plan.plan import Fit, Orient, Output, Plan, Px
-from imgserver.rendering.worker_pool import Workers, WorkerSettings
+from imgserver.rendering.worker_pool import WorkerPool, WorkerSettings
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 @pytest.fixture
 async def engine():
-    workers = Workers(WorkerSettings(count=2))
+    workers = WorkerPool(WorkerSettings(count=2))
     await workers.start()
     yield workers
     await workers.close(grace_seconds=5)
 
 
-async def render(workers: Workers, path: Path, *, width: int = 400, format: str = "jpg") -> RenderResult:
+async def render(workers: WorkerPool, path: Path, *, width: int = 400, format: str = "jpg") -> RenderResult:
     plan = Plan(steps=(Orient(), Fit(width=Px(width))), output=Output(format=format))
     return await workers.render(
         Job(str(path), plan), deadline=time.monotonic() + 20, key=f"{path.name} {width} {format}"

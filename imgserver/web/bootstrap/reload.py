@@ -36,7 +36,7 @@ def make_policy_reload(
 
     def install(policy: Policy) -> None:
         boundary.install(AccessPolicy(policy, buckets))
-        service.rendering.rules.pixels, service.rendering.rules.formats = policy.pixels, policy.formats
+        service.renderer.format_policy.pixels, service.renderer.format_policy.formats = policy.pixels, policy.formats
         service.negative_cache.clear()
         uploads.limit(policy.uploads)
 

@@ -9,9 +9,9 @@ from imgserver.engine import sandbox
 from imgserver.rendering.admission import Admission
 from imgserver.rendering.cost import CostModel
 from imgserver.rendering.degradation import Degradation
-from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Rendering
-from imgserver.rendering.variants import Edition, Made
-from imgserver.rendering.worker_pool import Workers
+from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Renderer
+from imgserver.rendering.variants import PipelineVersion, RenderedResult
+from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.runtime.background import Behind
 from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.ttl_map import TtlMap
@@ -23,15 +23,15 @@ from imgserver.web.bootstrap.observability import Observability
 from imgserver.web.bootstrap.sources import Sources
 
 
-def make_rendering(settings: Settings, sources: Sources, observability: Observability) -> Rendering:
+def make_rendering(settings: Settings, sources: Sources, observability: Observability) -> Renderer:
     """The worker pool is not started. Call this in the main thread: a worker dies with the thread that created it."""
     metrics = observability.metrics
-    workers = Workers(
+    workers = WorkerPool(
         settings.workers,
         opener=partial(sandbox.open_engine, svg=settings.limits.svg),
         on_event=instrumentation.of_workers(metrics, observability.logger, observability.audit),
     )
-    return Rendering(
+    return Renderer(
         sources=sources.by_name,
         fingerprints=TtlMap(FINGERPRINT_TTL_SECONDS),
         admission=Admission(settings.queue, slots=workers.count),
@@ -44,14 +44,14 @@ def make_rendering(settings: Settings, sources: Sources, observability: Observab
     )
 
 
-def make_service(settings: Settings, cache: TieredCache, rendering: Rendering) -> ImageService:
+def make_service(settings: Settings, cache: TieredCache, rendering: Renderer) -> ImageService:
     """The service above the cache and the renderer, neither of which has to be started yet."""
     return ImageService(
         cache=cache,
-        flights=SingleFlight[Made](),
-        rendering=rendering,
+        flights=SingleFlight[RenderedResult](),
+        renderer=rendering,
         behind=Behind(),
-        edition=Edition.of(settings.quality, Tags.of(settings.tags)),
+        pipeline_version=PipelineVersion.of(settings.quality, Tags.of(settings.tags)),
         quota=Quota(settings.quota),
         negative_cache=NegativeCache(),
         degradation=Degradation(),

@@ -15,7 +15,7 @@ from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
 from imgserver.rendering.admission import Criticality
-from imgserver.rendering.variants import Order, Served
+from imgserver.rendering.variants import RenderRequest, ServedRendition
 from imgserver.security.remote_url import OURS, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import HttpSettings
@@ -73,7 +73,7 @@ class ImageHandler:
             served = await self._get(wish, choice.order, request)
             rendition = served.rendition
         now = int(time.time())
-        if served is not None and served.rung:
+        if served is not None and served.level:
             headers = self._wardrobe.dress_degraded(wish.request, choice.order, served, now)
             return self._finished(request, headers, served, left=left, begun=begun)
         self._dress(choice, wish, rendition, now)
@@ -83,7 +83,9 @@ class ImageHandler:
         headers = choice.fields.copy()
         if served is not None and not is_hit:
             self._tell(headers, served, now)
-        return self._finished(request, headers, served or Served(rendition, "hit", "memory"), left=left, begun=begun)
+        return self._finished(
+            request, headers, served or ServedRendition(rendition, "hit", "memory"), left=left, begun=begun
+        )
 
     def at_once(self, message: RawRequestMessage) -> Spelled | None:
         """What memory has for a target that was answered before; None: the handler has to be asked."""
@@ -101,7 +103,13 @@ class ImageHandler:
         return _spelled(message.headers, choice, rendition)
 
     def _finished(
-        self, request: web.Request, headers: CIMultiDict[str], served: Served, *, left: int | None, begun: float
+        self,
+        request: web.Request,
+        headers: CIMultiDict[str],
+        served: ServedRendition,
+        *,
+        left: int | None,
+        begun: float,
     ) -> Picture:
         if self._timed:
             self._wardrobe.time(headers, served, seconds=time.perf_counter() - begun)
@@ -134,7 +142,7 @@ class ImageHandler:
         choice.passing = f"{CACHE_STATUS}: {status}\r\n".encode() + date_line(now)
         choice.of, choice.second = of, now
 
-    def _tell(self, headers: CIMultiDict[str], served: Served, now: int) -> None:
+    def _tell(self, headers: CIMultiDict[str], served: ServedRendition, now: int) -> None:
         """Of what is no plain hit."""
         if served.outcome == "stale":
             headers[CACHE_STATUS] = stale_status(served.rendition, now)
@@ -148,12 +156,12 @@ class ImageHandler:
         offers, hints = wish.told(request.headers)
         return wish.chosen(offers, hints) or wish.choose(offers, hints, self._order(wish, offers, hints))
 
-    def _order(self, wish: Wish, offers: tuple[str, ...], hints: Hints) -> Order:
+    def _order(self, wish: Wish, offers: tuple[str, ...], hints: Hints) -> RenderRequest:
         """Read again with the hints, where a number of the plan stands for them."""
         asked = wish.request if hints == NO_HINTS else self._dialect.parse(wish.target, hints)
-        return self._service.edition.order(asked, offers, save_data=hints.save_data)
+        return self._service.pipeline_version.order(asked, offers, save_data=hints.save_data)
 
-    async def _get(self, wish: Wish, order: Order, request: web.Request) -> Served:
+    async def _get(self, wish: Wish, order: RenderRequest, request: web.Request) -> ServedRendition:
         try:
             return await self._service.get(order, criticality_of(request))
         except NotFound as error:

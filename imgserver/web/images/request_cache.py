@@ -13,7 +13,7 @@ from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Terms
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
-from imgserver.rendering.variants import Order
+from imgserver.rendering.variants import RenderRequest
 from imgserver.security.remote_url import REMOTE
 
 # Parsed targets are kept, at most so many, and none longer than this.
@@ -31,7 +31,7 @@ class Choice:
     fields of the second of the epoch that is in `second`.
     """
 
-    order: Order
+    order: RenderRequest
     of: tuple[str, int | None, float | None] | None = None
     fields: CIMultiDict[str] = field(default_factory=CIMultiDict)
     head: bytes = b""
@@ -67,7 +67,7 @@ class Wish:
         """What was made of these before."""
         return self.choices.get(_key(offers, hints))
 
-    def choose(self, offers: tuple[str, ...], hints: Hints, order: Order) -> Choice:
+    def choose(self, offers: tuple[str, ...], hints: Hints, order: RenderRequest) -> Choice:
         if len(self.choices) >= REMEMBERED_CHOICES:
             self.choices.clear()
         choice = self.choices[_key(offers, hints)] = Choice(order)

@@ -14,7 +14,7 @@ from imgserver.headers.caching import Terms
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
-from imgserver.rendering.variants import Order, Served
+from imgserver.rendering.variants import RenderRequest, ServedRendition
 from imgserver.settings.schema import HttpSettings
 from imgserver.web.middleware import EMBEDDING, SECURITY
 
@@ -35,7 +35,9 @@ class Wardrobe:
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
 
-    def dress(self, request: ImageRequest, order: Order, rendition: Rendition, terms: Terms) -> CIMultiDict[str]:
+    def dress(
+        self, request: ImageRequest, order: RenderRequest, rendition: Rendition, terms: Terms
+    ) -> CIMultiDict[str]:
         """All fields of a hit but Cache-Status, which changes with time."""
         headers = CIMultiDict({**SECURITY, **EMBEDDING})
         headers[hdrs.CONTENT_TYPE] = rendition.media_type
@@ -59,15 +61,17 @@ class Wardrobe:
         useful = caching.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
         self._limit(headers, Terms(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
 
-    def dress_degraded(self, request: ImageRequest, order: Order, served: Served, now: int) -> CIMultiDict[str]:
+    def dress_degraded(
+        self, request: ImageRequest, order: RenderRequest, served: ServedRendition, now: int
+    ) -> CIMultiDict[str]:
         """Of a picture that is not the one asked for: nobody is to keep it in that one's place for long."""
         rendition = served.rendition
         headers = self.dress(request, order, rendition, Terms(useful_seconds=DEGRADED_SECONDS))
         known = hit_status(rendition, now) if served.outcome == "hit" else MADE[served.outcome].removesuffix("; stored")
-        headers[CACHE_STATUS] = f"{known}; detail=degraded/{served.rung.name.lower()}"
+        headers[CACHE_STATUS] = f"{known}; detail=degraded/{served.level.name.lower()}"
         return headers
 
-    def time(self, headers: CIMultiDict[str], served: Served, *, seconds: float) -> None:
+    def time(self, headers: CIMultiDict[str], served: ServedRendition, *, seconds: float) -> None:
         """The tier and the stages, for whoever looks for the slow one (Server-Timing)."""
         if tier := served.tier:
             known = headers[CACHE_STATUS].partition("; detail=")
@@ -102,7 +106,7 @@ def stale_status(rendition: Rendition, now: int) -> str:
     return f"imgserver; hit; ttl={past}; detail=stale"
 
 
-def _stages(served: Served) -> list[str]:
+def _stages(served: ServedRendition) -> list[str]:
     """Of what was made for this request; who joined another's render waited for the same stages."""
     stages = served.rendition.stages if not served.tier else None
     if stages is None:

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from imgserver.engine.job import RenderResult
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
-from imgserver.rendering.renderer import Rendering
+from imgserver.rendering.renderer import Renderer
 from imgserver.rendering.upload_admission import Access, Uploads, UploadSettings
 from imgserver.settings.schema import Settings
 from imgserver.web import lifecycle
@@ -39,7 +39,7 @@ def setup(
     app: web.Application,
     routes: Routes,
     settings: Settings,
-    rendering: Rendering,
+    renderer: Renderer,
     *,
     authenticator: Authenticator,
     uploads: Uploads,
@@ -52,7 +52,7 @@ def setup(
     temp_files, grammar = TempFiles(own.path, uploads), ParameterParser(settings.native, settings.presets)
     settings_reload.follow(lambda new: grammar.adopt(new.presets))
     handler = UploadHandler(
-        rendering,
+        renderer,
         grammar,
         access=own.access,
         authenticator=authenticator,
@@ -74,7 +74,7 @@ class UploadHandler:
 
     def __init__(
         self,
-        rendering: Rendering,
+        rendering: Renderer,
         grammar: ParameterParser,
         *,
         access: Access,

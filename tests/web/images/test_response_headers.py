@@ -19,7 +19,7 @@ from imgserver.errors import ImgserverError
 from imgserver.headers.caching import Terms, error_cache_control
 from imgserver.headers.negotiation import WIDTHS
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
-from imgserver.rendering.variants import Edition, Order
+from imgserver.rendering.variants import PipelineVersion, RenderRequest
 from imgserver.settings.schema import HttpSettings
 from imgserver.testing import make_rendition
 from imgserver.web import problem
@@ -408,7 +408,7 @@ def test_what_the_source_says_of_its_own_age_lowers_ours(max_age_seconds, versio
     request = ImageRequest(SourceRef("photos", "a.jpg"), Plan())
     rendition = make_rendition(max_age_seconds=max_age_seconds)
     wardrobe = Wardrobe(HttpSettings(cdn_max_age_seconds=7200))
-    headers = wardrobe.dress(request, Order("key", request.ref, Plan()), rendition, Terms(versioned=versioned))
+    headers = wardrobe.dress(request, RenderRequest("key", request.ref, Plan()), rendition, Terms(versioned=versioned))
 
     assert headers["Cache-Control"] == f"max-age={expected}, {GRACES}"
     if max_age_seconds is not None:
@@ -419,7 +419,9 @@ def test_what_the_source_says_of_its_own_age_lowers_ours(max_age_seconds, versio
 
 async def test_what_is_remembered_of_a_url_is_bounded_whatever_clients_hint_at():
     dialect = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=True)
-    service = SimpleNamespace(edition=Edition.of(Quality()), get_fresh=lambda order: make_rendition(order.key.encode()))
+    service = SimpleNamespace(
+        pipeline_version=PipelineVersion.of(Quality()), get_fresh=lambda order: make_rendition(order.key.encode())
+    )
     handler = ImageHandler(dialect, service, HttpSettings(client_hints=True))
     bodies = set()
     for width in WIDTHS:
