@@ -18,8 +18,8 @@ install: $(VENV)/installed ## .venv with imgserver in it
 serve: $(VENV)/installed ## serve DIR=samples on PORT=8080 and print URLs to click
 	@$(BIN)/imgserver serve $(DIR) --port $(PORT)
 
-test: $(VENV)/tested ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/tested ## all tests, one process per core (ARGS="-x -k purge" for some, ARGS="-n 0 --pdb" to debug)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/tested ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -4,9 +4,7 @@ import asyncio
 import importlib.util
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.retry import Retry
 
+from tests.polling import wait_until
+from tests.ports import free_port
+
 
 def binary() -> str | None:
     """`redis-server`, or None where there is none."""
@@ -26,12 +27,6 @@ def binary() -> str | None:
         path = Path(wheel.submodule_search_locations[0]) / "bin" / "redis-server"
         found = str(path) if path.is_file() else None
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class RedisServer:
@@ -51,10 +46,7 @@ class RedisServer:
         command = [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
         command += ["--dir", str(self.folder), "--save", "", "--appendonly", "no", *self._options, *options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while not self._answers():
-            assert time.monotonic() < deadline, "redis-server does not start"
-            time.sleep(0.005)
+        wait_until(self._answers, "redis-server answers")
 
     def kill(self) -> None:
         if self._process is not None:

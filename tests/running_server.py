@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from tests.polling import wait_until
+from tests.ports import free_port
 from tests.request_accounting import balance
 from tests.secret_leaks import refuse_leaks
 
@@ -198,12 +200,6 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("IMGSERVER_") and name != "PORT"}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _is_up(server: ServerProcess) -> bool:
     if server.process.poll() is not None:
         raise AssertionError(f"the server ended with {server.process.returncode}: {server.log.read_text()}")
@@ -211,12 +207,3 @@ def _is_up(server: ServerProcess) -> bool:
         return server.ask("/readyz").status in (200, 503)
     except OSError:
         return False
-
-
-def wait_until(reached: Callable[[], bool], what: str, *, seconds: float = 10) -> None:
-    """Looks again and again until `reached`; the only place of the suite where time is passed."""
-    limit = time.monotonic() + seconds
-    while not reached():
-        if time.monotonic() > limit:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.01)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from tests.redis_server import free_port
+from tests.ports import free_port
 
 KEY, SECRET = "THEACCESSKEY", "the-secret-of-the-test"
 BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate</Message></Error>"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import trustme
 
-from tests.redis_server import RedisServer, binary, free_port, running
+from tests.ports import free_port
+from tests.redis_server import RedisServer, binary, running
 
 
 def can_tls() -> bool:

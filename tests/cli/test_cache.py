@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgserver.cli import main
+from tests.ports import free_port
 from tests.redis_server import running
-from tests.running_server import ServerProcess, free_port, serving, wait_until
+from tests.running_server import ServerProcess, serving, wait_until
 
 
 @pytest.fixture(scope="module")

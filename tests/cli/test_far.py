@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgserver.cli import main
-from tests.running_server import SAMPLES, free_port
+from tests.ports import free_port
+from tests.running_server import SAMPLES
 from tests.s3_server import KEY, SECRET, running
 from tests.sources.origin_server import OriginServer, body, stalled, status
 from tests.threaded_origin import far_origin, photo

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from imgserver.cache.cache_tags import tag_group
 from imgserver.cli import main
-from tests.running_server import ServerProcess, free_port, serving
+from tests.ports import free_port
+from tests.running_server import ServerProcess, serving
 
 KEY = "a key of sixteen characters, ü too"
 PICTURES = ("/img/w_40/cat.png", "/img/w_41/cat.png", "/img/w_40/coffee.png")

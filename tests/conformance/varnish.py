@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.examples import example, fitted
-from tests.running_server import Answer, Peer, free_port, wait_until
+from tests.ports import free_port
+from tests.running_server import Answer, Peer, wait_until
 
 VCL = example("vcl", "vcl_recv")
 

@@ -3,7 +3,11 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.running_server import Answer, ServerProcess, serving, wait_until
+
+pytestmark = pytest.mark.alone
 
 BROWSER = {"Accept": "image/avif,image/webp,*/*"}
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from statistics import median
 
 import aiohttp
+import pytest
 
 from tests.faults.test_server import slow
 from tests.polling import eventually
 from tests.running_server import ServerProcess, serving
+
+pytestmark = pytest.mark.alone
 
 OVERLOAD_SECONDS = 4.0
 DEADLINE_SECONDS = 3

@@ -23,6 +23,8 @@ from tests.polling import eventually
 from tests.redis_server import RedisServer, running
 from tests.running_server import Answer, ServerProcess, serving
 
+pytestmark = pytest.mark.alone
+
 TARGETS = [f"/img/w_{width}/cat.png" for width in range(100, 110)]  # 10 kB and more
 TIMEOUT_SECONDS = RedisSettings().timeout_seconds
 # What a busy machine may add to one request.

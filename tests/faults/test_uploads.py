@@ -326,6 +326,7 @@ def test_nothing_is_left_of_a_server_that_was_killed(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.alone
 def test_what_kills_workers_is_set_aside_by_its_bytes(server):
     """Two deaths under one picture; after that no worker is asked, whatever is asked of it."""
     data = (SAMPLES / "creek.jpg").read_bytes()

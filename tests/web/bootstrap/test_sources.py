@@ -91,6 +91,7 @@ def test_the_header_of_the_source_goes_to_its_origin_alone_and_into_no_log(shop,
     assert origin.asked[-1].fields["authorization"] == "Bearer the-secret-of-the-shop"
 
 
+@pytest.mark.alone
 def test_an_origin_of_one_byte_a_second_delays_nobody_else(origin):
     """Neither kept nor local pictures; and who is one too many is told so at once. Two such sources, so that together
     they would fill the waiting room."""
