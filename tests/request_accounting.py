@@ -14,7 +14,7 @@ GROUPS: Mapping[tuple[str, ...], re.Pattern[str]] = {
     ("refused",): re.compile("4(?!99)..|501"),
     ("shed",): re.compile("503"),
     ("failed",): re.compile("5(?!01|03).."),
-    ("left",): re.compile("499"),
+    ("client_disconnected",): re.compile("499"),
 }
 
 _REQUESTS = re.compile(r'^imgserver_http_requests_total\{method="[^"]*",route="image",status="(\d+)"\} (\S+)$', re.M)

@@ -11,7 +11,7 @@ imgserver_lookups_total{outcome="hit"} 4.0
 imgserver_lookups_total{outcome="rendered"} 2.0
 imgserver_lookups_total{outcome="refused"} 1.0
 imgserver_lookups_total{outcome="shed"} 2.0
-imgserver_lookups_total{outcome="left"} 1.0
+imgserver_lookups_total{outcome="client_disconnected"} 1.0
 """
 
 

@@ -26,9 +26,20 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0)
 
 IMAGE_ROUTE = "image"
-UPLOAD_RESULTS = ("ok", "refused", "shed", "failed", "left")
+UPLOAD_RESULTS = ("ok", "refused", "shed", "failed", "client_disconnected")
 # What became of a request for a picture; each is counted in exactly one.
-OUTCOMES = ("hit", "stale", "joined", "rendered", "not_modified", "refused", "shed", "failed", "left", "preflight")
+OUTCOMES = (
+    "hit",
+    "stale",
+    "joined",
+    "rendered",
+    "not_modified",
+    "refused",
+    "shed",
+    "failed",
+    "client_disconnected",
+    "preflight",
+)
 
 
 class Metrics:

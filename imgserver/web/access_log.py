@@ -21,7 +21,7 @@ KEY = re.compile(r"([?&][^=&]*(?:key|token|secret|password|auth|signature)[^=&]*
 # Set on a request by a handler that has more to tell: a mapping of facts for its event.
 FACTS: web.RequestKey[Mapping[str, Any]] = web.RequestKey("facts", Mapping[str, Any])
 # What the trade calls the status of an answer that nobody waited for.
-CLIENT_LEFT = 499
+CLIENT_DISCONNECTED = 499
 
 # Method, target and client's address of a request.
 Asked = tuple[str, str, str | None]
@@ -54,9 +54,9 @@ class Ledger:
 
     def left(self, request: web.Request, *, route: str, request_id: str, seconds: float) -> None:
         self.disconnects += 1
-        outcome = "left" if route == IMAGE_ROUTE else ""
+        outcome = "client_disconnected" if route == IMAGE_ROUTE else ""
         asked = request.method, request.raw_path, request.remote
-        self._enter(asked, route, CLIENT_LEFT, outcome, request_id, seconds, 0, None, {})
+        self._enter(asked, route, CLIENT_DISCONNECTED, outcome, request_id, seconds, 0, None, {})
 
     def _enter(  # positional: it is entered for every hit
         self,

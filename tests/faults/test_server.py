@@ -209,7 +209,7 @@ def test_a_picture_nobody_waits_for_any_more_is_not_made(own):
     wait_until(lambda: own.image_health()["queue"]["waiting"] == 0, "its place is free again", seconds=2)
     for thread in threads:
         thread.join()
-    assert own.metric("imgserver_lookups_total", outcome="left") == 1
+    assert own.metric("imgserver_lookups_total", outcome="client_disconnected") == 1
     assert own.image_health()["workers"]["renders"] == 2
 
 

@@ -258,7 +258,7 @@ def test_broken_chunks_never_become_a_picture(server, scratch):
 @pytest.mark.parametrize("form", [False, True])
 def test_who_leaves_in_the_middle_leaves_nothing(server, scratch, form):
     data = (SAMPLES / "dogs.jpg").read_bytes()
-    before, left = rss(server), server.metric("imgserver_uploads_total", result="left")
+    before, left = rss(server), server.metric("imgserver_uploads_total", result="client_disconnected")
     for _ in range(10):
         fields = (f"Content-Type: {FORM if form else 'image/jpeg'}", f"Content-Length: {len(data) + 1000}")
         upload = Upload(server, *fields)
@@ -268,7 +268,7 @@ def test_who_leaves_in_the_middle_leaves_nothing(server, scratch, form):
         wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
 
     assert peak(server) - before < RSS_BYTES
-    assert server.metric("imgserver_uploads_total", result="left") - left == 10
+    assert server.metric("imgserver_uploads_total", result="client_disconnected") - left == 10
 
 
 def test_who_leaves_while_it_is_rendered_leaves_nothing(server, scratch):

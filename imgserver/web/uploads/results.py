@@ -140,7 +140,7 @@ class UploadAccounting:
         try:
             yield
         except asyncio.CancelledError:
-            self._count("left")
+            self._count("client_disconnected")
             raise
         except ImgserverError as error:
             self._failed(request, error)
