@@ -20,7 +20,7 @@ EXPECTED_STATUS = (200, 304, 400, 404, 422, 503, 504)
 
 
 @dataclass(slots=True)
-class RouteTally:
+class RouteCounters:
     """Of one route: body bytes, seconds in all, and answers per bucket of SECONDS (the last: slower than all)."""
 
     bytes: int = 0
@@ -28,22 +28,22 @@ class RouteTally:
     buckets: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
 
 
-class Tallies(Collector):
+class RequestCounters(Collector):
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str, int]] = Counter()
-        self.routes: dict[str, RouteTally] = {IMAGE_ROUTE: RouteTally()}
+        self.routes: dict[str, RouteCounters] = {IMAGE_ROUTE: RouteCounters()}
         self.outcomes: Counter[str] = Counter()
         for status in EXPECTED_STATUS:
             self.requests[IMAGE_ROUTE, "GET", status] = 0
 
     def count(self, route: str, method: str, status: int, *, length: int, seconds: float) -> None:
         self.requests[route, method, status] += 1
-        tally = self.routes.get(route)
-        if tally is None:
-            tally = self.routes[route] = RouteTally()
-        tally.bytes += length
-        tally.seconds += seconds
-        tally.buckets[bisect_left(SECONDS, seconds)] += 1
+        counters = self.routes.get(route)
+        if counters is None:
+            counters = self.routes[route] = RouteCounters()
+        counters.bytes += length
+        counters.seconds += seconds
+        counters.buckets[bisect_left(SECONDS, seconds)] += 1
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -63,8 +63,8 @@ class Tallies(Collector):
         seconds = HistogramMetricFamily(
             PREFIX + "http_request_duration_seconds", "From the handler's start to its answer", labels=("route",)
         )
-        for route, tally in self.routes.items():
-            length.add_metric((route,), tally.bytes)
+        for route, counters in self.routes.items():
+            length.add_metric((route,), counters.bytes)
             bounds = (*map(str, SECONDS), "+Inf")
-            seconds.add_metric((route,), list(zip(bounds, accumulate(tally.buckets), strict=True)), tally.seconds)
+            seconds.add_metric((route,), list(zip(bounds, accumulate(counters.buckets), strict=True)), counters.seconds)
         return requests, outcomes, length, seconds

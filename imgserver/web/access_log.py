@@ -8,7 +8,7 @@ from aiohttp import web
 
 from imgserver.observability.logs import RequestLog, cut
 from imgserver.observability.metrics import IMAGE_ROUTE
-from imgserver.observability.request_counters import Tallies
+from imgserver.observability.request_counters import RequestCounters
 from imgserver.web import problem
 from imgserver.web.images.responses import Spelled, Told
 
@@ -27,11 +27,11 @@ CLIENT_DISCONNECTED = 499
 Asked = tuple[str, str, str | None]
 
 
-class Ledger:
+class AccessLog:
     """One entry per request: `answered`, or `left` when the client went before its answer."""
 
     def __init__(self, log: RequestLog) -> None:
-        self.tallies = Tallies()
+        self.counters = RequestCounters()
         self.in_progress = 0
         self.disconnects = 0
         self._log = log
@@ -71,9 +71,9 @@ class Ledger:
         more: Mapping[str, Any],
     ) -> None:
         method, target, remote = asked
-        self.tallies.count(route, method if method in METHODS else "other", status, length=length, seconds=seconds)
+        self.counters.count(route, method if method in METHODS else "other", status, length=length, seconds=seconds)
         if outcome:
-            self.tallies.outcomes[outcome] += 1
+            self.counters.outcomes[outcome] += 1
         if route in QUIET_ROUTES and status < 500:
             return
         facts = {

@@ -25,7 +25,7 @@ from imgserver.web.bootstrap.sources import Sources, make_sources
 from imgserver.web.connections import Guard
 from imgserver.web.health import Health
 from imgserver.web.images.handler import METHODS, ImageHandler
-from imgserver.web.middleware import AtOnce, Boundary, Handler
+from imgserver.web.middleware import Boundary, FastPath, Handler
 from imgserver.web.reload import Reloader, SettingsReload
 from imgserver.web.routes import ANYTHING, Routes
 from imgserver.web.uploads import handler as uploads_handler
@@ -39,7 +39,7 @@ RELOADER = web.AppKey("reloader", Reloader)
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
-AT_ONCE: web.AppKey[AtOnce] = web.AppKey("at_once")
+FAST_PATH: web.AppKey[FastPath] = web.AppKey("fast_path")
 
 MOUNT = "/img/"
 
@@ -108,9 +108,9 @@ def _add_routes(
     settings_reload.follow(dialects.adopt)
 
     pictures = ImageHandler(dialects.public, service, settings.http, admit=_remote_admission(sources))
-    settings_reload.follow(lambda _: pictures.wishes.forget())
+    settings_reload.follow(lambda _: pictures.request_cache.forget())
     app[PICTURES] = routes.add(MOUNT + ANYTHING, pictures, IMAGE_ROUTE, METHODS)
-    app[AT_ONCE] = boundary.at_once(pictures.at_once, IMAGE_ROUTE)
+    app[FAST_PATH] = boundary.at_once(pictures.at_once, IMAGE_ROUTE)
     health.setup(routes, app[HEALTH], authenticator, observability.metrics, public=settings.http.metrics_public)
     admin.setup(routes, service, dialects.owners, authenticator, sources)
     if settings.uploads.access != "off":

@@ -22,7 +22,7 @@ from imgserver.errors import MalformedRequest
 from imgserver.settings.schema import ServerSettings
 from imgserver.web import problem
 from imgserver.web.fast_path import HEADER_END, Shortcut
-from imgserver.web.middleware import SECURITY, AtOnce, Handler
+from imgserver.web.middleware import SECURITY, FastPath, Handler
 from imgserver.web.request_target import in_origin_form
 
 # What the framework calls with a request, whichever factory made it.
@@ -53,7 +53,7 @@ class GuardedHandler(RequestHandler):
 
     __slots__ = ("_at_once", "_guard", "_header_timer", "_peer", "_wire", "_write_timer")
 
-    def __init__(self, server: web.Server, guard: Guard, loop: asyncio.AbstractEventLoop, at_once: AtOnce) -> None:
+    def __init__(self, server: web.Server, guard: Guard, loop: asyncio.AbstractEventLoop, at_once: FastPath) -> None:
         settings = guard.settings
         super().__init__(
             server,
@@ -234,7 +234,7 @@ class GuardedSite(web.SockSite):
         *,
         mount: str,
         pictures: Handler,
-        at_once: AtOnce,
+        at_once: FastPath,
     ) -> None:
         super().__init__(runner, listener, backlog=guard.settings.backlog)
         self._guard = guard

@@ -24,7 +24,7 @@ from imgserver.rendering.worker_pool import WorkerEvent
 from imgserver.service import ImageService
 from imgserver.sources.origin_cache.fetch_queue import Asked
 from imgserver.sources.origin_cache.origin_cache import Spool
-from imgserver.web.access_log import Ledger
+from imgserver.web.access_log import AccessLog
 from imgserver.web.connections import Guard
 
 # By tier. Known label sets exist from the start: a series that is missing hides an alert.
@@ -36,7 +36,7 @@ def read(
     service: ImageService,
     spools: Mapping[str, Spool],
     guard: Guard,
-    ledger: Ledger,
+    access_log: AccessLog,
     uploads: Uploads,
     *,
     ready: bool,
@@ -45,8 +45,8 @@ def read(
     return {
         "ready": float(ready),
         "http_connections": guard.open,
-        "http_requests_in_progress": ledger.in_progress,
-        "client_disconnects_total": ledger.disconnects,
+        "http_requests_in_progress": access_log.in_progress,
+        "client_disconnects_total": access_log.disconnects,
         "http_malformed_total": guard.malformed,
         "http_overdue_total": guard.overdue,
         "log_lines_dropped_total": dropped_lines,

@@ -1,4 +1,4 @@
-"""Around every handler: request id, methods, errors into answers, security headers, and the entry in the ledger.
+"""Around every handler: request id, methods, errors into answers, security headers, and the entry in the access log.
 
 It wraps the handlers where they are registered. As a middleware of the application it would cost every hit 2 µs more,
 for partial functions and wrappers made anew per request.
@@ -21,14 +21,14 @@ from imgserver.errors import ImgserverError, ServerFault
 from imgserver.observability.audit import ASKED
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.web import problem
-from imgserver.web.access_log import Ledger
+from imgserver.web.access_log import AccessLog
 from imgserver.web.images.responses import Picture, Ready, Spelled
 from imgserver.web.request_target import ASTERISK
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Headers = MultiMapping[str]
 # The whole answer to a message from that address, or None: it has to go the long way.
-AtOnce = Callable[[RawRequestMessage, str], bytes | None]
+FastPath = Callable[[RawRequestMessage, str], bytes | None]
 # Whose request it is, by the peer's address and its fields; None: that cannot be said at once, or it is refused.
 Admit = Callable[[str, Headers], str | None]
 
@@ -85,8 +85,8 @@ Watch = Callable[[web.Request, ImgserverError, str], None]
 
 
 class Boundary:
-    def __init__(self, ledger: Ledger, logger: FilteringBoundLogger, watch: Watch) -> None:
-        self._ledger = ledger
+    def __init__(self, access_log: AccessLog, logger: FilteringBoundLogger, watch: Watch) -> None:
+        self._access_log = access_log
         self._logger = logger
         self._watch = watch
         self._ids = RequestIds()
@@ -101,7 +101,7 @@ class Boundary:
 
     def around(self, handler: Handler, route: str, methods: tuple[str, ...] = READING) -> Handler:
         """The handler with everything that holds for all. `route` is its name in metrics and events."""
-        ledger, ids = self._ledger, self._ids
+        access_log, ids = self._access_log, self._ids
         bare, identify = handler, None
 
         # A gate is put between by rebinding these names: where none is wanted, a hit pays for none.
@@ -116,18 +116,18 @@ class Boundary:
                 request = identify(request)
             request_id = ids.of(request.headers)
             ASKED.set((request_id, request.remote))
-            ledger.in_progress += 1
+            access_log.in_progress += 1
             try:
                 if request.method not in methods:
                     raise web.HTTPMethodNotAllowed(request.method, methods)
                 response = await handler(request)
             except asyncio.CancelledError:
-                ledger.left(request, route=route, request_id=request_id, seconds=time.perf_counter() - begun)
+                access_log.left(request, route=route, request_id=request_id, seconds=time.perf_counter() - begun)
                 raise
             except Exception as error:
                 response = self._answer(request, error, request_id)
             finally:
-                ledger.in_progress -= 1
+                access_log.in_progress -= 1
             if isinstance(response, Ready):
                 response.request_id = request_id
             else:
@@ -135,15 +135,15 @@ class Boundary:
                 if not isinstance(response, Picture):
                     _dress(request, response, route)
             seconds = time.perf_counter() - begun
-            ledger.answered(request, response, route=route, request_id=request_id, seconds=seconds)
+            access_log.answered(request, response, route=route, request_id=request_id, seconds=seconds)
             return response
 
         self._watch_gate(door)
         return bounded
 
-    def at_once(self, find: Callable[[RawRequestMessage], Spelled | None], route: str) -> AtOnce:
+    def at_once(self, find: Callable[[RawRequestMessage], Spelled | None], route: str) -> FastPath:
         """The same around what is answered without the framework, as far as the gate need not be waited for."""
-        ledger, ids = self._ledger, self._ids
+        access_log, ids = self._access_log, self._ids
         admit: Admit = anybody
 
         def door(gate: Gate) -> None:
@@ -163,7 +163,7 @@ class Boundary:
             request_id = ids.of(message.headers)
             asked = message.method, message.path, client
             seconds = time.perf_counter() - begun
-            ledger.answered_at_once(asked, spelled, route=route, request_id=request_id, seconds=seconds)
+            access_log.answered_at_once(asked, spelled, route=route, request_id=request_id, seconds=seconds)
             return spelled.whole(request_id)
 
         self._watch_gate(door)

@@ -13,7 +13,7 @@ from aiohttp import web
 from imgserver.security.signing import Key, Keyring, SigningSettings
 from imgserver.settings.schema import DefaultSource, HttpSettings, SecuritySettings, ServerSettings, Settings
 from imgserver.web import app as composition
-from imgserver.web.app import AT_ONCE, GUARD, MOUNT, PICTURES, SERVICE, make_app
+from imgserver.web.app import FAST_PATH, GUARD, MOUNT, PICTURES, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
 from tests.polling import eventually
 from tests.running_server import SAMPLES, serving, wait_until
@@ -33,7 +33,7 @@ class Scene:
         self.taken = []
 
     def at_once(self, message, remote):
-        answer = self.app[AT_ONCE](message, remote) if self.open else None
+        answer = self.app[FAST_PATH](message, remote) if self.open else None
         self.taken.append(answer is not None)
         return answer
 

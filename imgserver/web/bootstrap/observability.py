@@ -8,7 +8,7 @@ from structlog.typing import FilteringBoundLogger
 from imgserver.observability.audit import Trail, label_sets
 from imgserver.observability.logs import LogSettings, LogWriter, make_logger, make_request_log
 from imgserver.observability.metrics import Metrics
-from imgserver.web.access_log import Ledger
+from imgserver.web.access_log import AccessLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Observability:
     metrics: Metrics
     logger: FilteringBoundLogger
     log_writer: LogWriter
-    access_log: Ledger
+    access_log: AccessLog
     audit: Trail
 
 
@@ -26,8 +26,8 @@ def make_observability(settings: LogSettings, stream: BinaryIO | None = None) ->
     """`stream` receives the log lines; standard error by default."""
     metrics = Metrics()
     logger, writer = make_logger(settings, stream)
-    access_log = Ledger(make_request_log(settings, logger, writer))
-    metrics.registry.register(access_log.tallies)
+    access_log = AccessLog(make_request_log(settings, logger, writer))
+    metrics.registry.register(access_log.counters)
     return Observability(metrics, logger, writer, access_log, _make_audit(metrics, logger))
 
 

@@ -19,12 +19,12 @@ from imgserver.rendering.variants import RenderRequest, ServedRendition
 from imgserver.security.remote_url import OURS, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import HttpSettings
-from imgserver.web.images.request_cache import Choice, Wish, Wishes
+from imgserver.web.images.request_cache import ParsedRequest, PreparedResponse, RequestCache
 from imgserver.web.images.response_headers import (
     CACHE_STATUS,
     CDN_CACHE_CONTROL,
     MADE,
-    Wardrobe,
+    ResponseHeaders,
     hit_status,
     stale_status,
 )
@@ -57,30 +57,30 @@ class ImageHandler:
         self._dialect = dialect
         self._service = service
         self._admit = admit
-        self._wardrobe = Wardrobe(settings)
+        self._headers = ResponseHeaders(settings)
         self._timed = settings.server_timing
-        self.wishes = Wishes(dialect, settings.version_parameter)
+        self.request_cache = RequestCache(dialect, settings.version_parameter)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})
         begun = time.perf_counter() if self._timed else 0.0
-        wish = self.wishes.of(request.raw_path)
-        left = self._guard(wish.request, request) if wish.guarded else None
-        choice = self._choice(wish, request)
-        rendition, served = self._service.get_fresh(choice.order), None
+        parsed = self.request_cache.of(request.raw_path)
+        left = self._guard(parsed.request, request) if parsed.guarded else None
+        prepared = self._choice(parsed, request)
+        rendition, served = self._service.get_fresh(prepared.order), None
         if rendition is None:
-            served = await self._get(wish, choice.order, request)
+            served = await self._get(parsed, prepared.order, request)
             rendition = served.rendition
         now = int(time.time())
         if served is not None and served.level:
-            headers = self._wardrobe.dress_degraded(wish.request, choice.order, served, now)
+            headers = self._headers.build_degraded(parsed.request, prepared.order, served, now)
             return self._finished(request, headers, served, left=left, begun=begun)
-        self._dress(choice, wish, rendition, now)
+        self._dress(prepared, parsed, rendition, now)
         is_hit = served is None or served.outcome == "hit"
         if is_hit and left is None and not self._timed and is_plain(request) and request.keep_alive:
-            return Ready(_spelled(request.headers, choice, rendition))
-        headers = choice.fields.copy()
+            return Ready(_spelled(request.headers, prepared, rendition))
+        headers = prepared.fields.copy()
         if served is not None and not is_hit:
             self._tell(headers, served, now)
         return self._finished(
@@ -89,18 +89,18 @@ class ImageHandler:
 
     def at_once(self, message: RawRequestMessage) -> Spelled | None:
         """What memory has for a target that was answered before; None: the handler has to be asked."""
-        known = self.wishes.recall(message.path, message.headers)
+        known = self.request_cache.recall(message.path, message.headers)
         if known is None or self._timed or not is_plain(message):
             return None
-        wish, choice = known
-        rendition = self._service.get_fresh(choice.order)
+        parsed, prepared = known
+        rendition = self._service.get_fresh(prepared.order)
         if rendition is None:
             return None
         if len(rendition.body) > PIECE_BYTES:
             self._service.cache.undo_hit()
             return None
-        self._dress(choice, wish, rendition, int(time.time()))
-        return _spelled(message.headers, choice, rendition)
+        self._dress(prepared, parsed, rendition, int(time.time()))
+        return _spelled(message.headers, prepared, rendition)
 
     def _finished(
         self,
@@ -112,7 +112,7 @@ class ImageHandler:
         begun: float,
     ) -> Picture:
         if self._timed:
-            self._wardrobe.time(headers, served, seconds=time.perf_counter() - begun)
+            self._headers.time(headers, served, seconds=time.perf_counter() - begun)
         if left is not None:
             _end(headers, left)
         return _answer(request, served.rendition, headers, served.outcome)
@@ -127,53 +127,53 @@ class ImageHandler:
         self._admit(asked)
         return None if asked.expires is None else caching.seconds_left(asked.expires, now=time.time())
 
-    def _dress(self, choice: Choice, wish: Wish, rendition: Rendition, now: int) -> None:
+    def _dress(self, prepared: PreparedResponse, parsed: ParsedRequest, rendition: Rendition, now: int) -> None:
         of = rendition.etag, rendition.modified, rendition.fresh_until
-        if choice.second == now and choice.of == of:
+        if prepared.second == now and prepared.of == of:
             return
-        if choice.of != of:
-            fields = self._wardrobe.dress(wish.request, choice.order, rendition, wish.terms)
-            choice.head = spell(200, [*fields.items(), (hdrs.CONTENT_LENGTH, str(len(rendition.body)))])
-            choice.unmodified = spell(
+        if prepared.of != of:
+            fields = self._headers.build(parsed.request, prepared.order, rendition, parsed.terms)
+            prepared.head = spell(200, [*fields.items(), (hdrs.CONTENT_LENGTH, str(len(rendition.body)))])
+            prepared.unmodified = spell(
                 304, ((name, value) for name, value in fields.items() if name != hdrs.CONTENT_TYPE)
             )
-            choice.fields = fields
-        status = choice.fields[CACHE_STATUS] = hit_status(rendition, now)
-        choice.passing = f"{CACHE_STATUS}: {status}\r\n".encode() + date_line(now)
-        choice.of, choice.second = of, now
+            prepared.fields = fields
+        status = prepared.fields[CACHE_STATUS] = hit_status(rendition, now)
+        prepared.passing = f"{CACHE_STATUS}: {status}\r\n".encode() + date_line(now)
+        prepared.of, prepared.second = of, now
 
     def _tell(self, headers: CIMultiDict[str], served: ServedRendition, now: int) -> None:
         """Of what is no plain hit."""
         if served.outcome == "stale":
             headers[CACHE_STATUS] = stale_status(served.rendition, now)
-            self._wardrobe.outdate(headers, served.rendition, now=now)
+            self._headers.outdate(headers, served.rendition, now=now)
         else:
             headers[CACHE_STATUS] = MADE[served.outcome]
 
-    def _choice(self, wish: Wish, request: web.Request) -> Choice:
-        if wish.vary:
-            request[VARY] = wish.vary
-        offers, hints = wish.told(request.headers)
-        return wish.chosen(offers, hints) or wish.choose(offers, hints, self._order(wish, offers, hints))
+    def _choice(self, parsed: ParsedRequest, request: web.Request) -> PreparedResponse:
+        if parsed.vary:
+            request[VARY] = parsed.vary
+        offers, hints = parsed.told(request.headers)
+        return parsed.chosen(offers, hints) or parsed.choose(offers, hints, self._order(parsed, offers, hints))
 
-    def _order(self, wish: Wish, offers: tuple[str, ...], hints: Hints) -> RenderRequest:
+    def _order(self, parsed: ParsedRequest, offers: tuple[str, ...], hints: Hints) -> RenderRequest:
         """Read again with the hints, where a number of the plan stands for them."""
-        asked = wish.request if hints == NO_HINTS else self._dialect.parse(wish.target, hints)
+        asked = parsed.request if hints == NO_HINTS else self._dialect.parse(parsed.target, hints)
         return self._service.pipeline_version.order(asked, offers, save_data=hints.save_data)
 
-    async def _get(self, wish: Wish, order: RenderRequest, request: web.Request) -> ServedRendition:
+    async def _get(self, parsed: ParsedRequest, order: RenderRequest, request: web.Request) -> ServedRendition:
         try:
             return await self._service.get(order, criticality_of(request))
         except NotFound as error:
-            if wish.request.mistaken is None:
+            if parsed.request.mistaken is None:
                 raise
-            raise NotFound(f"{error.detail}; {wish.request.mistaken}") from error
+            raise NotFound(f"{error.detail}; {parsed.request.mistaken}") from error
 
 
-def _spelled(asked: Mapping[str, str], choice: Choice, rendition: Rendition) -> Spelled:
+def _spelled(asked: Mapping[str, str], prepared: PreparedResponse, rendition: Rendition) -> Spelled:
     if _is_not_modified(asked, rendition):
-        return Spelled("not_modified", 304, choice.unmodified, choice.passing, b"")
-    return Spelled("hit", 200, choice.head, choice.passing, rendition.body)
+        return Spelled("not_modified", 304, prepared.unmodified, prepared.passing, b"")
+    return Spelled("hit", 200, prepared.head, prepared.passing, rendition.body)
 
 
 def _end(headers: CIMultiDict[str], seconds: int) -> None:

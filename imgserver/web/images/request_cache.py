@@ -1,4 +1,4 @@
-"""Wishes: targets that were parsed, remembered with what they came to, so that a hit does not parse."""
+"""Targets that were parsed, remembered with what they came to, so that a hit does not parse."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
@@ -19,13 +19,13 @@ from imgserver.security.remote_url import REMOTE
 # Parsed targets are kept, at most so many, and none longer than this.
 REMEMBERED_TARGETS: Final = 8192
 REMEMBERED_LENGTH: Final = 512
-# A URL that leaves all to the client has 72 choices; real visitors bring a handful.
+# A URL that leaves all to the client has 72 variants; real visitors bring a handful.
 REMEMBERED_CHOICES: Final = 8
 
 
 @dataclass(slots=True)
-class Choice:
-    """One concrete order of a wish, with the header fields of the rendition it last gave and what these depend on.
+class PreparedResponse:
+    """One concrete order of a parsed request, with the headers of its last rendition and what these depend on.
 
     `head` and `unmodified` are the fields spelled for 200 and 304, but for Cache-Status: that is in `passing`, the
     fields of the second of the epoch that is in `second`.
@@ -41,8 +41,8 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """A parsed target, with a choice per offer and hints (just one where nothing varies).
+class ParsedRequest:
+    """A parsed target, with a prepared response per offer and hints (just one where nothing varies).
 
     `guarded`: whether it may be answered is asked each time; neither a remembered target nor a kept picture knows.
     """
@@ -53,7 +53,7 @@ class Wish:
     negotiated: bool
     vary: str
     terms: Terms
-    choices: dict[Hashable, Choice]
+    prepared: dict[Hashable, PreparedResponse]
 
     def told(self, headers: Mapping[str, str]) -> tuple[tuple[str, ...], Hints]:
         """What of a request's fields the answer depends on: its offers and hints."""
@@ -63,60 +63,60 @@ class Wish:
         hints = negotiation.read_hints(headers, self.request.hints) if self.request.hints else NO_HINTS
         return offers, hints
 
-    def chosen(self, offers: tuple[str, ...], hints: Hints) -> Choice | None:
+    def chosen(self, offers: tuple[str, ...], hints: Hints) -> PreparedResponse | None:
         """What was made of these before."""
-        return self.choices.get(_key(offers, hints))
+        return self.prepared.get(_key(offers, hints))
 
-    def choose(self, offers: tuple[str, ...], hints: Hints, order: RenderRequest) -> Choice:
-        if len(self.choices) >= REMEMBERED_CHOICES:
-            self.choices.clear()
-        choice = self.choices[_key(offers, hints)] = Choice(order)
-        return choice
+    def choose(self, offers: tuple[str, ...], hints: Hints, order: RenderRequest) -> PreparedResponse:
+        if len(self.prepared) >= REMEMBERED_CHOICES:
+            self.prepared.clear()
+        prepared = self.prepared[_key(offers, hints)] = PreparedResponse(order)
+        return prepared
 
 
-class Wishes:
+class RequestCache:
     """The most recent ones, by target."""
 
     def __init__(self, dialect: Dialect, version_parameter: str) -> None:
         self._dialect = dialect
         self._version_parameter = version_parameter
-        self._known: OrderedDict[str, Wish] = OrderedDict()
+        self._known: OrderedDict[str, ParsedRequest] = OrderedDict()
 
-    def recall(self, target: str, headers: Mapping[str, str]) -> tuple[Wish, Choice] | None:
+    def recall(self, target: str, headers: Mapping[str, str]) -> tuple[ParsedRequest, PreparedResponse] | None:
         """Of what was answered before, as long as nobody has to be asked whether it may be answered again."""
-        wish = self._known.get(target)
-        if wish is None or wish.guarded:
+        parsed = self._known.get(target)
+        if parsed is None or parsed.guarded:
             return None
-        choice = wish.chosen(*wish.told(headers)) if wish.vary else wish.choices.get(())
-        return (wish, choice) if choice is not None and choice.of is not None else None
+        prepared = parsed.chosen(*parsed.told(headers)) if parsed.vary else parsed.prepared.get(())
+        return (parsed, prepared) if prepared is not None and prepared.of is not None else None
 
-    def of(self, target: str) -> Wish:
+    def of(self, target: str) -> ParsedRequest:
         """Raises what the dialect raises for a target that it does not read."""
-        wish = self._known.get(target)
-        if wish is None:
-            wish = self._parse(target)
+        parsed = self._known.get(target)
+        if parsed is None:
+            parsed = self._parse(target)
             if len(target) <= REMEMBERED_LENGTH:
-                self._remember(wish)
-        return wish
+                self._remember(parsed)
+        return parsed
 
     def forget(self) -> None:
         """Once the dialect reads targets otherwise: a URL that it refuses by now must not be answered."""
         self._known.clear()
 
-    def _parse(self, target: str) -> Wish:
+    def _parse(self, target: str) -> ParsedRequest:
         request = self._dialect.parse(target)
-        return Wish(
+        return ParsedRequest(
             target,
             request,
             guarded=request.expires is not None or request.ref.source == REMOTE,
             negotiated=negotiation.is_negotiated(request.plan),
             vary=negotiation.vary(request),
             terms=Terms(versioned=caching.is_versioned(target, self._version_parameter)),
-            choices={},
+            prepared={},
         )
 
-    def _remember(self, wish: Wish) -> None:
-        self._known[wish.target] = wish
+    def _remember(self, parsed: ParsedRequest) -> None:
+        self._known[parsed.target] = parsed
         if len(self._known) > REMEMBERED_TARGETS:
             self._known.popitem(last=False)
 

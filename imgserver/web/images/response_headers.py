@@ -29,13 +29,13 @@ MADE = {
 }
 
 
-class Wardrobe:
+class ResponseHeaders:
     """Dresses answers. What is the same for every hit of a rendition is dressed once, and copied per answer."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
 
-    def dress(
+    def build(
         self, request: ImageRequest, order: RenderRequest, rendition: Rendition, terms: Terms
     ) -> CIMultiDict[str]:
         """All fields of a hit but Cache-Status, which changes with time."""
@@ -61,12 +61,12 @@ class Wardrobe:
         useful = caching.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
         self._limit(headers, Terms(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
 
-    def dress_degraded(
+    def build_degraded(
         self, request: ImageRequest, order: RenderRequest, served: ServedRendition, now: int
     ) -> CIMultiDict[str]:
         """Of a picture that is not the one asked for: nobody is to keep it in that one's place for long."""
         rendition = served.rendition
-        headers = self.dress(request, order, rendition, Terms(useful_seconds=DEGRADED_SECONDS))
+        headers = self.build(request, order, rendition, Terms(useful_seconds=DEGRADED_SECONDS))
         known = hit_status(rendition, now) if served.outcome == "hit" else MADE[served.outcome].removesuffix("; stored")
         headers[CACHE_STATUS] = f"{known}; detail=degraded/{served.level.name.lower()}"
         return headers

@@ -25,7 +25,7 @@ from imgserver.testing import make_rendition
 from imgserver.web import problem
 from imgserver.web.images.handler import ImageHandler
 from imgserver.web.images.request_cache import REMEMBERED_CHOICES
-from imgserver.web.images.response_headers import Wardrobe
+from imgserver.web.images.response_headers import ResponseHeaders
 from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
 KEY = "a key of sixteen characters"
@@ -407,13 +407,15 @@ def test_a_repaired_file_is_seen_within_two_seconds(dressed, tmp_path_factory):
 def test_what_the_source_says_of_its_own_age_lowers_ours(max_age_seconds, versioned, expected):
     request = ImageRequest(SourceRef("photos", "a.jpg"), Plan())
     rendition = make_rendition(max_age_seconds=max_age_seconds)
-    wardrobe = Wardrobe(HttpSettings(cdn_max_age_seconds=7200))
-    headers = wardrobe.dress(request, RenderRequest("key", request.ref, Plan()), rendition, Terms(versioned=versioned))
+    response_headers = ResponseHeaders(HttpSettings(cdn_max_age_seconds=7200))
+    headers = response_headers.build(
+        request, RenderRequest("key", request.ref, Plan()), rendition, Terms(versioned=versioned)
+    )
 
     assert headers["Cache-Control"] == f"max-age={expected}, {GRACES}"
     if max_age_seconds is not None:
         assert headers["CDN-Cache-Control"] == f"max-age={min(7200, max_age_seconds)}, {GRACES}"
-    wardrobe.outdate(headers, rendition, now=0)
+    response_headers.outdate(headers, rendition, now=0)
     assert headers["Cache-Control"].startswith(f"max-age={min(10, expected)}")
 
 
@@ -430,6 +432,6 @@ async def test_what_is_remembered_of_a_url_is_bounded_whatever_clients_hint_at()
             answer = await handler(make_mocked_request("GET", "/img/w_auto,q_auto/cat.png", headers=asked))
             bodies.add(answer.spelled.body)
 
-    wish = handler.wishes.of("/img/w_auto,q_auto/cat.png")
+    parsed = handler.request_cache.of("/img/w_auto,q_auto/cat.png")
     assert len(bodies) == 2 * len(WIDTHS)
-    assert len(wish.choices) <= REMEMBERED_CHOICES
+    assert len(parsed.prepared) <= REMEMBERED_CHOICES
