@@ -7,7 +7,7 @@ from typing import BinaryIO
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.observability.metrics import IMAGE_ROUTE, State
+from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.plan.plan import ImageRequest
 from imgserver.rendering.upload_admission import Uploads
 from imgserver.security.api_keys import ApiKeys
@@ -20,17 +20,20 @@ from imgserver.web.bootstrap.cache import make_cache
 from imgserver.web.bootstrap.dialects import Dialects
 from imgserver.web.bootstrap.observability import Observability, make_observability
 from imgserver.web.bootstrap.reload import make_policy_reload, make_settings_reload
-from imgserver.web.bootstrap.service import make_rendering, make_service
+from imgserver.web.bootstrap.service import make_renderer, make_service
 from imgserver.web.bootstrap.sources import Sources, make_sources
 from imgserver.web.connections import Guard
 from imgserver.web.health import Health
 from imgserver.web.images.handler import METHODS, ImageHandler
 from imgserver.web.middleware import Boundary, FastPath, Handler
-from imgserver.web.reload import Reloader, SettingsReload
+from imgserver.web.reload import Reloader
+from imgserver.web.reload_settings import SettingsReload
 from imgserver.web.routes import ANYTHING, Routes
+from imgserver.web.state_metrics import read_state
 from imgserver.web.uploads import handler as uploads_handler
-from imgserver.web.uploads.results import UploadAccounting
+from imgserver.web.uploads.accounting import UploadAccounting
 from imgserver.web.uploads.store import UploadStore
+from imgserver.web.weak_settings import WeakSettingsAudit
 
 SERVICE = web.AppKey("service", ImageService)
 HEALTH = web.AppKey("health", Health)
@@ -55,10 +58,10 @@ def make_app(
     """
     observability = make_observability(settings.log, log_stream)
     metrics, audit = observability.metrics, observability.audit
-    sources = make_sources(settings, audit, instrumentation.of_origins(metrics))
+    sources = make_sources(settings, audit, instrumentation.origin_observer(metrics))
     cache = make_cache(settings, metrics, sources.forget)
-    rendering = make_rendering(settings, sources, observability)
-    service = make_service(settings, cache, rendering)
+    renderer = make_renderer(settings, sources, observability)
+    service = make_service(settings, cache, renderer)
 
     app = web.Application()
     app[SERVICE], app[LOGGER] = service, observability.logger
@@ -66,17 +69,28 @@ def make_app(
     uploads = Uploads(settings.uploads)
     settings_reload = make_settings_reload(settings, read_settings, observability)
 
-    boundary = Boundary(observability.access_log, observability.logger, security_events.of_errors(audit))
+    boundary = Boundary(observability.access_log, observability.logger, security_events.error_observer(audit))
     _add_routes(app, settings, boundary, sources, uploads, settings_reload, observability)
     policy_reload = make_policy_reload(settings, boundary, service, uploads, observability)
-    report_weak_settings = security_events.of(audit, lambda: policy_reload.current)
-    report_weak_settings(settings)
-    settings_reload.follow(report_weak_settings)
+    weak_settings = WeakSettingsAudit(audit, lambda: policy_reload.current)
+    weak_settings.report(settings)
+    settings_reload.follow(weak_settings.report)
     app[RELOADER] = Reloader(observability.logger)
     app[RELOADER].add("settings", settings_reload.reload)
     app[RELOADER].add("policy", policy_reload.reload)
 
-    metrics.watch(partial(_read_state, app, sources, uploads, observability))
+    metrics.watch(
+        partial(
+            read_state,
+            service=service,
+            health=app[HEALTH],
+            spools=sources.spools,
+            uploads=uploads,
+            guard=app[GUARD],
+            access_log=observability.access_log,
+            log_writer=observability.log_writer,
+        )
+    )
     app.cleanup_ctx.extend(
         (
             lifecycle.of_log(observability.log_writer),
@@ -143,16 +157,3 @@ def _remote_admission(sources: Sources) -> Callable[[ImageRequest], None]:
             sources.remote.admit(request.ref.path, signed=request.signed)
 
     return admit
-
-
-def _read_state(app: web.Application, sources: Sources, uploads: Uploads, observability: Observability) -> State:
-    """The state of all components for one scrape."""
-    return instrumentation.read(
-        app[SERVICE],
-        sources.spools,
-        app[GUARD],
-        observability.access_log,
-        uploads,
-        ready=app[HEALTH].ready,
-        dropped_lines=observability.log_writer.dropped_lines,
-    )

@@ -38,7 +38,7 @@ def of_trail(trail: Trail) -> Context:
 
 def of_reloader(reloader: Reloader) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
-        work = asyncio.create_task(reloader.work())
+        work = asyncio.create_task(reloader.run_forever())
         yield
         work.cancel()
         await asyncio.wait([work])

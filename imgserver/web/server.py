@@ -68,7 +68,7 @@ async def _serve(
     app = make_app(settings, read_settings=read_settings)
     route_standard_logging(app[LOGGER], settings.log)
     stop = _stop_signal()
-    _reload_on_hangup(app[RELOADER].ask, stop)
+    _reload_on_hangup(app[RELOADER].request, stop)
     runner = web.AppRunner(
         app, handle_signals=False, handler_cancellation=True, shutdown_timeout=settings.server.drain_seconds
     )

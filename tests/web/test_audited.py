@@ -11,13 +11,14 @@ from imgserver.security.rate_limit import QuotaSettings
 from imgserver.security.signing import SigningSettings
 from imgserver.settings.schema import HttpSettings, ServerSettings, Settings
 from imgserver.web import security_events
+from imgserver.web.weak_settings import find_weaknesses
 
 PUBLIC = ServerSettings(host="0.0.0.0")
 
 
 def events_of(error: ImgserverError) -> list[dict[str, object]]:
     heard: list[dict[str, object]] = []
-    watch = security_events.of_errors(lambda event, **facts: heard.append({"event": event, **facts}))
+    watch = security_events.error_observer(lambda event, **facts: heard.append({"event": event, **facts}))
     watch(make_mocked_request("GET", "/img/secret.jpg"), error, "id-1")
     return heard
 
@@ -86,4 +87,4 @@ def test_who_names_no_reason_has_told_the_audit_already():
     ],
 )
 def test_weak_settings_are_told_at_the_start(settings, reasons):
-    assert [reason for reason, _ in security_events.find(settings, Policy())] == reasons
+    assert [reason for reason, _ in find_weaknesses(settings, Policy())] == reasons

@@ -18,7 +18,7 @@ from imgserver.security.api_keys import ApiKeySettings, digest_of, new_key
 from imgserver.security.signing import Keyring, SigningSettings, read_key
 from imgserver.settings.loader import BadSettings
 from imgserver.settings.schema import Settings
-from imgserver.web.reload import SettingsReload
+from imgserver.web.reload_settings import SettingsReload
 from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 OLD, NEW = secrets.token_hex(32), secrets.token_hex(32)
@@ -201,7 +201,7 @@ def test_a_key_for_a_source_that_waits_for_a_restart_is_refused(tmp_path):
 
     assert status == 200
     assert "key 2 is tied to shop, which is no source" in error["detail"]
-    assert "waits for a restart" in error["detail"]
+    assert "wait for a restart" in error["detail"]
 
 
 def test_what_needs_a_restart_is_named_and_not_done(tmp_path):

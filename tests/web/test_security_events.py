@@ -19,8 +19,8 @@ from imgserver.rendering.worker_pool import WorkerEvent
 from imgserver.security.policy import Policy, Proxies
 from imgserver.settings.schema import AdminSettings, HttpSettings, ServerSettings, Settings
 from imgserver.sources.config import Addresses
-from imgserver.web import security_events
-from imgserver.web.instrumentation import of_workers
+from imgserver.web.instrumentation import worker_observer
+from imgserver.web.weak_settings import find_weaknesses
 from tests import decompression_bombs
 from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
@@ -182,7 +182,7 @@ def test_a_render_killed_at_its_deadline_is_an_event():
 )
 def test_deaths_of_workers_are_events_where_they_were_violent(event, expected):
     audited = []
-    observe = of_workers(Mock(), Mock(), lambda name, *, reason, **facts: audited.append((name, reason)))
+    observe = worker_observer(Mock(), Mock(), lambda name, *, reason, **facts: audited.append((name, reason)))
     observe(event)
 
     assert audited == expected
@@ -274,7 +274,7 @@ HOPS = Policy(proxies=Proxies(hops=1))
     ],
 )
 def test_what_is_weak_is_found(settings, policy, reasons):
-    assert [reason for reason, _ in security_events.find(settings, policy)] == reasons
+    assert [reason for reason, _ in find_weaknesses(settings, policy)] == reasons
 
 
 def test_a_weak_configuration_is_told_at_the_start():

@@ -11,7 +11,8 @@ from imgserver.settings.schema import Settings
 from imgserver.web.access import AccessPolicy
 from imgserver.web.bootstrap.observability import Observability
 from imgserver.web.middleware import Boundary
-from imgserver.web.reload import PolicyReload, SettingsReload
+from imgserver.web.reload_policy import PolicyReload
+from imgserver.web.reload_settings import SettingsReload
 
 
 def make_settings_reload(

@@ -23,13 +23,13 @@ from imgserver.web.bootstrap.observability import Observability
 from imgserver.web.bootstrap.sources import Sources
 
 
-def make_rendering(settings: Settings, sources: Sources, observability: Observability) -> Renderer:
+def make_renderer(settings: Settings, sources: Sources, observability: Observability) -> Renderer:
     """The worker pool is not started. Call this in the main thread: a worker dies with the thread that created it."""
     metrics = observability.metrics
     workers = WorkerPool(
         settings.workers,
         opener=partial(sandbox.open_engine, svg=settings.limits.svg),
-        on_event=instrumentation.of_workers(metrics, observability.logger, observability.audit),
+        on_event=instrumentation.worker_observer(metrics, observability.logger, observability.audit),
     )
     return Renderer(
         sources=sources.by_name,
@@ -39,17 +39,17 @@ def make_rendering(settings: Settings, sources: Sources, observability: Observab
         costs=CostModel(),
         limits=settings.limits,
         quality=settings.quality,
-        observe=instrumentation.of_renders(metrics),
-        observe_failure=instrumentation.of_failures(metrics),
+        observe=instrumentation.render_observer(metrics),
+        observe_failure=instrumentation.render_failure_observer(metrics),
     )
 
 
-def make_service(settings: Settings, cache: TieredCache, rendering: Renderer) -> ImageService:
+def make_service(settings: Settings, cache: TieredCache, renderer: Renderer) -> ImageService:
     """The service above the cache and the renderer, neither of which has to be started yet."""
     return ImageService(
         cache=cache,
         flights=SingleFlight[RenderedResult](),
-        renderer=rendering,
+        renderer=renderer,
         behind=Behind(),
         pipeline_version=PipelineVersion.of(settings.quality, Tags.of(settings.tags)),
         quota=Quota(settings.quota),

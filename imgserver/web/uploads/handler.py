@@ -19,13 +19,14 @@ from imgserver.web.access import is_from_here
 from imgserver.web.access_log import FACTS
 from imgserver.web.auth import Authenticator
 from imgserver.web.middleware import Handler
-from imgserver.web.reload import SettingsReload
+from imgserver.web.reload_settings import SettingsReload
 from imgserver.web.routes import Routes
 from imgserver.web.uploads import results
+from imgserver.web.uploads.accounting import UploadAccounting
 from imgserver.web.uploads.body import Body
 from imgserver.web.uploads.multipart import BodyFormat, Picture, ReceivedUpload
 from imgserver.web.uploads.parameters import ParameterParser, UploadOptions, parse_query
-from imgserver.web.uploads.results import UploadAccounting, UploadResult
+from imgserver.web.uploads.results import UploadResult
 from imgserver.web.uploads.store import UploadStore
 from imgserver.web.uploads.temp_files import TempFiles
 

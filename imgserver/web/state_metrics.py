@@ -1,0 +1,162 @@
+"""The state series of one scrape: read from the components' statistics, not counted as events happen."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from imgserver.cache import disk, record
+from imgserver.cache.disk import DiskStatistics
+from imgserver.cache.memory import MemoryStatistics
+from imgserver.cache.redis import tier
+from imgserver.cache.redis.client import RedisClientStatistics
+from imgserver.cache.redis.tier import RedisStatistics
+from imgserver.observability.logs import LogWriter
+from imgserver.observability.metrics import State
+from imgserver.rendering.admission import SHED_REASONS
+from imgserver.rendering.upload_admission import Uploads, UploadStatistics
+from imgserver.service import ImageService
+from imgserver.sources.origin_cache.origin_cache import Spool
+from imgserver.web.access_log import AccessLog
+from imgserver.web.connections import Guard
+from imgserver.web.health import Health
+
+# The reasons by tier. Known label sets exist from the start: a missing series would hide an alert.
+CORRUPTION_REASONS = {"disk": record.REASONS, "redis": tier.CORRUPTIONS}
+DROP_REASONS = {"disk": disk.DROPS, "redis": tier.DROPS}
+
+
+def read_state(
+    *,
+    service: ImageService,
+    health: Health,
+    spools: Mapping[str, Spool],
+    uploads: Uploads,
+    guard: Guard,
+    access_log: AccessLog,
+    log_writer: LogWriter,
+) -> State:
+    """The value of every series in `metrics.STATE`."""
+    negative_cache = service.negative_cache.statistics()
+    return {
+        "ready": float(health.ready),
+        "http_connections": guard.open,
+        "http_requests_in_progress": access_log.in_progress,
+        "client_disconnects_total": access_log.disconnects,
+        "http_malformed_total": guard.malformed,
+        "http_overdue_total": guard.overdue,
+        "log_lines_dropped_total": log_writer.dropped_lines,
+        "refusals_remembered": negative_cache.remembered,
+        "refusals_repeated_total": negative_cache.repeated,
+        "degraded_total": {level.name.lower(): count for level, count in service.degradation.counts.items()},
+        "coalesced_total": service.flights.statistics().coalesced,
+        **_queue(service, uploads.statistics()),
+        **_workers(service),
+        **_cache(service),
+        **_spools(spools),
+    }
+
+
+def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
+    queue = service.renderer.admission.statistics()
+    return {
+        "queue_jobs": {
+            ("render", "ready"): queue.waiting,
+            ("render", "running"): queue.running,
+            ("upload", "ready"): uploads.waiting,
+            ("upload", "running"): uploads.running,
+        },
+        "queue_limit": {"render": queue.limit, "upload": uploads.limit},
+        "queue_oldest_job_age_seconds": {"render": queue.oldest_wait_seconds, "upload": uploads.oldest_wait_seconds},
+        "upload_space_bytes": uploads.space_bytes,
+        "waiting_tickets": queue.waiting_by_class,
+        "predicted_wait_seconds": queue.predicted_wait_seconds,
+        "decoded_bytes_in_flight": queue.decoded_bytes_in_flight,
+        "shed_total": {**dict.fromkeys(SHED_REASONS, 0), **queue.shed},
+    }
+
+
+def _workers(service: ImageService) -> dict[str, Any]:
+    workers = service.renderer.workers.statistics()
+    return {
+        "workers": {
+            "busy": workers.busy,
+            "idle": workers.idle,
+            "starting": workers.starting,
+            "spare": workers.spare,
+        },
+        "worker_busy_seconds_total": workers.busy_seconds,
+        "worker_restarts_total": workers.restarts,
+        "worker_rss_bytes": {str(number): size for number, size in workers.rss_bytes.items()},
+        "quarantined_keys": workers.quarantined,
+    }
+
+
+def _cache(service: ImageService) -> dict[str, Any]:
+    cache = service.cache.statistics()
+    bounded: dict[str, MemoryStatistics | DiskStatistics] = {"memory": cache.memory}
+    slow: dict[str, DiskStatistics | RedisStatistics] = {}
+    if cache.disk is not None:
+        bounded["disk"] = slow["disk"] = cache.disk
+    if cache.redis is not None:
+        slow["redis"] = cache.redis
+    tiers: dict[str, MemoryStatistics | DiskStatistics | RedisStatistics] = {**bounded, **slow}
+    return {
+        "cache_requests_total": {
+            **{(name, "hit"): tier.hits for name, tier in tiers.items()},
+            **{(name, "miss"): tier.misses for name, tier in tiers.items()},
+            **{(name, "stale"): tier.stale for name, tier in tiers.items()},
+            **{(name, "error"): tier.errors for name, tier in slow.items()},
+            **{(name, "bypass"): tier.bypassed for name, tier in slow.items()},
+        },
+        "cache_evictions_total": {name: tier.evictions for name, tier in bounded.items()},
+        "cache_entries": {name: tier.entries for name, tier in bounded.items()},
+        "cache_size_bytes": {name: tier.bytes for name, tier in bounded.items()},
+        "cache_limit_bytes": {name: tier.limit_bytes for name, tier in bounded.items()},
+        "cache_corrupt_total": {
+            (name, reason): tier.corrupt.get(reason, 0)
+            for name, tier in slow.items()
+            for reason in CORRUPTION_REASONS[name]
+        },
+        "cache_dropped_writes_total": {
+            **{
+                (name, reason): tier.dropped_writes.get(reason, 0)
+                for name, tier in slow.items()
+                for reason in DROP_REASONS[name]
+            },
+            **{("all", reason): count for reason, count in cache.dropped_writes.items()},
+        },
+        "cache_purges_total": cache.purges,
+        **_disk_space(cache.disk),
+        **_redis(cache.link),
+    }
+
+
+def _disk_space(disk: DiskStatistics | None) -> dict[str, Any]:
+    if disk is None or disk.free_bytes is None or disk.size_bytes is None:
+        return {"cache_disk_free_bytes": {}, "cache_disk_size_bytes": {}}
+    return {"cache_disk_free_bytes": disk.free_bytes, "cache_disk_size_bytes": disk.size_bytes}
+
+
+def _spools(spools: Mapping[str, Spool]) -> dict[str, Any]:
+    statistics = {name: spool.statistics() for name, spool in spools.items()}
+    results = ("hits", "fetches", "revalidations", "looks", "joined", "failures", "refused")
+    return {
+        "spool_entries": {name: one.entries for name, one in statistics.items()},
+        "spool_size_bytes": {name: one.bytes for name, one in statistics.items()},
+        "spool_limit_bytes": {name: one.limit_bytes for name, one in statistics.items()},
+        "spool_waiting": {name: one.waiting for name, one in statistics.items()},
+        "spool_requests_total": {
+            (name, result): getattr(one, result) for name, one in statistics.items() for result in results
+        },
+        "spool_evictions_total": {name: one.evictions for name, one in statistics.items()},
+    }
+
+
+def _redis(client: RedisClientStatistics | None) -> dict[str, Any]:
+    if client is None:
+        return {"redis_up": {}, "redis_breaker_state": {}, "redis_pool_connections": {}}
+    sides = {"read": client.read_breaker, "write": client.write_breaker}
+    return {
+        "redis_up": float(client.connected),
+        "redis_breaker_state": {side: float(state == "open") for side, state in sides.items()},
+        "redis_pool_connections": client.connections,
+    }
