@@ -13,7 +13,7 @@ from imgserver.errors import ImageOverLimit, NotFound
 from imgserver.plan.plan import Dims
 from imgserver.plan.rendition import Fingerprint, Rendition
 from imgserver.sources import Source
-from imgserver.sources.origin import Origin, Told, Validators
+from imgserver.sources.origin import Origin, OriginResponse, Validators
 
 
 def make_rendition(body: bytes = b"picture", **changes: Any) -> Rendition:
@@ -150,7 +150,7 @@ class SourceContract:
             assert original.fingerprint == await source.fingerprint(self.present)
 
     async def test_what_was_brought_can_be_opened(self, source: Source) -> None:
-        await source.bring(self.present)
+        await source.fetch(self.present)
         async with source.open(self.present) as original:
             assert original.head == self.PICTURE
 
@@ -182,10 +182,10 @@ class OriginContract:
     async def test_a_look_tells_what_a_fetch_tells(self, origin: Origin) -> None:
         told, _ = await fetched(origin, self.present)
 
-        assert await origin.look(self.present) == told
+        assert await origin.stat(self.present) == told
 
     async def test_what_is_unchanged_is_not_written(self, origin: Origin) -> None:
-        known = (await origin.look(self.present)).validators
+        known = (await origin.stat(self.present)).validators
 
         assert await fetched(origin, self.present, known=known) == (None, b"")
 
@@ -199,7 +199,7 @@ class OriginContract:
     async def test_what_is_absent_is_not_found(self, origin: Origin) -> None:
         for path in (self.absent, self.present + "/below"):
             with pytest.raises(NotFound):
-                await origin.look(path)
+                await origin.stat(path)
             with pytest.raises(NotFound):
                 await fetched(origin, path)
 
@@ -211,7 +211,7 @@ class OriginContract:
             await origin.fetch(self.present, sink)
 
 
-async def fetched(origin: Origin, path: str, *, known: Validators | None = None) -> tuple[Told | None, bytes]:
+async def fetched(origin: Origin, path: str, *, known: Validators | None = None) -> tuple[OriginResponse | None, bytes]:
     """What an origin tells, and what it wrote."""
     body = bytearray()
 
@@ -232,11 +232,11 @@ class FakeOrigin:
         self.fault: Exception | None = None
         self.held: asyncio.Event | None = None
         self.fetches: list[str] = []
-        self.looks: list[str] = []
+        self.stats: list[str] = []
         self.asking = self.most_asking = 0
         self.closed = False
 
-    async def fetch(self, path: str, sink: Any, *, known: Validators | None = None) -> Told | None:
+    async def fetch(self, path: str, sink: Any, *, known: Validators | None = None) -> OriginResponse | None:
         self.fetches.append(path)
         self.asking += 1
         self.most_asking = max(self.most_asking, self.asking)
@@ -253,8 +253,8 @@ class FakeOrigin:
         finally:
             self.asking -= 1
 
-    async def look(self, path: str) -> Told:
-        self.looks.append(path)
+    async def stat(self, path: str) -> OriginResponse:
+        self.stats.append(path)
         await self._wait()
         return self._told(path)
 
@@ -267,7 +267,7 @@ class FakeOrigin:
         if self.fault is not None:
             raise self.fault
 
-    def _told(self, path: str) -> Told:
+    def _told(self, path: str) -> OriginResponse:
         if self.fault is not None:
             raise self.fault
         if path not in self.files:
@@ -275,4 +275,4 @@ class FakeOrigin:
         body = self.files[path]
         etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         told = Validators(etag, 1_700_000_000, len(body)) if self.telling else Validators()
-        return Told(told, self.max_age_seconds)
+        return OriginResponse(told, self.max_age_seconds)

@@ -38,8 +38,8 @@ from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.rate_limit import Quota, QuotaSettings
 from imgserver.service import ImageService
-from imgserver.sources.config import SpoolSettings
-from imgserver.sources.origin_cache.origin_cache import Spool
+from imgserver.sources.config import OriginCacheSettings
+from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.testing import FakeOrigin, make_rendition
 from tests.polling import eventually
 
@@ -56,7 +56,7 @@ class Shelf:
         self.away: asyncio.Event | None = None
         self.opened = self.looked = self.brought = 0
 
-    async def bring(self, path: str) -> None:
+    async def fetch(self, path: str) -> None:
         self.brought += 1
         if self.away is not None:
             await self.away.wait()
@@ -552,7 +552,7 @@ async def test_a_kept_picture_is_answered_while_its_source_fails(scene, fault):
 async def test_twelve_sizes_of_a_cold_original_are_one_download_and_the_workers_idle_while_it_comes(tmp_path):
     scene, origin = Scene(), FakeOrigin({"cat.png": b"a cat"})
     origin.held = asyncio.Event()
-    spool = Spool(origin, SpoolSettings(path=tmp_path))
+    spool = OriginCache(origin, OriginCacheSettings(path=tmp_path))
     await spool.start()
     scene.service.renderer.sources["far"] = spool
     sizes = [RenderRequest(f"size {number}", SourceRef("far", "cat.png"), Plan()) for number in range(12)]

@@ -25,7 +25,7 @@ from imgserver.plan.plan import Fit, Output, Plan, Px
 from imgserver.runtime import resources
 from imgserver.settings.describe import spell_size
 from imgserver.settings.schema import Settings
-from imgserver.sources.config import Place
+from imgserver.sources.config import SourceConfig
 
 # One finding of `imgserver doctor`.
 
@@ -58,13 +58,13 @@ def check_sources(settings: Settings) -> Iterator[Check]:
             yield _far(title, name, place, settings)
 
 
-def _folder(title: str, place: Place, *, setting: str) -> Check:
+def _folder(title: str, place: SourceConfig, *, setting: str) -> Check:
     ok = place.root.is_dir() and os.access(place.root, os.R_OK | os.X_OK)
     fix = "" if ok else f"set {setting} to a folder this user may read"
     return Check(f"{title} folder", ok, str(place.root), fix)
 
 
-def _far(title: str, name: str, place: Place, settings: Settings) -> Check:
+def _far(title: str, name: str, place: SourceConfig, settings: Settings) -> Check:
     """One question, within the time that one original may take."""
     found = asyncio.run(_fault(name, place, settings))
     fix = "see what it answers, its url and its keys; the server answers 502 for what is not kept"
@@ -79,7 +79,7 @@ async def _leave(_: bytes) -> None:
     raise _AnsweredError
 
 
-async def _fault(name: str, place: Place, settings: Settings) -> str:
+async def _fault(name: str, place: SourceConfig, settings: Settings) -> str:
     """Empty: it answers."""
     from imgserver.web.bootstrap.sources import make_origin
 

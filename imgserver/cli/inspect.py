@@ -88,13 +88,13 @@ async def _download(address: str, copy: Path, settings: "Settings") -> None:
     from imgserver.observability.audit import unheard
     from imgserver.security.remote_url import parse
     from imgserver.sources import http
-    from imgserver.sources.config import Addresses
-    from imgserver.sources.url_mapping import Remote
+    from imgserver.sources.config import RemoteSettings
+    from imgserver.sources.url_mapping import RemoteUrlMapping
 
     path = str(parse(address))
-    terms = Addresses(enabled=True, allowed=settings.remote.allowed, networks=settings.remote.networks)
+    terms = RemoteSettings(enabled=True, allowed=settings.remote.allowed, networks=settings.remote.networks)
     site = terms.site(settings.fetch, settings.spool)
-    remote = Remote(site, audit=unheard)
+    remote = RemoteUrlMapping(site, audit=unheard)
     # Whoever asks is the owner. A port of its own needs an entry on the list nevertheless.
     remote.admit(path, signed=True)
     origin = http.remote(site, remote, audit=unheard)

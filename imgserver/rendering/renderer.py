@@ -95,7 +95,7 @@ class Renderer:
         a worker were refused. The source bounds who waits here. For whom the room has no place, nothing is fetched."""
         self.admission.check_capacity(criticality)
         async with _at_most(self.admission.deadline_seconds):
-            await self.sources[order.ref.source].bring(order.ref.path)
+            await self.sources[order.ref.source].fetch(order.ref.path)
 
     @asynccontextmanager
     async def _opened(self, order: RenderRequest, ticket: Ticket) -> AsyncIterator[Original]:

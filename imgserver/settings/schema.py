@@ -30,7 +30,7 @@ from imgserver.rendering.worker_pool import WorkerSettings
 from imgserver.security.api_keys import ApiKeySettings
 from imgserver.security.rate_limit import QuotaSettings
 from imgserver.security.signing import SigningSettings, read_key
-from imgserver.sources.config import Addresses, Fetching, Place, SpoolSettings
+from imgserver.sources.config import FetchSettings, OriginCacheSettings, RemoteSettings, SourceConfig
 
 PREFIX = "IMGSERVER_"
 KEY_CHARACTERS = 16
@@ -65,14 +65,14 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class DefaultSource(Place):
+class DefaultSource(SourceConfig):
     """Serves what names no source. Its own name leads to a folder that shares another source's name."""
 
     name: str = "photos"
 
 
 @dataclass(frozen=True, slots=True)
-class NamedSource(Place):
+class NamedSource(SourceConfig):
     """A further source; a URL's first folder names it."""
 
 
@@ -126,9 +126,9 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     source: DefaultSource = field(default_factory=DefaultSource)
     sources: Mapping[str, NamedSource] = field(default_factory=dict)
-    remote: Addresses = field(default_factory=Addresses)
-    fetch: Fetching = field(default_factory=Fetching)
-    spool: SpoolSettings = field(default_factory=SpoolSettings)
+    remote: RemoteSettings = field(default_factory=RemoteSettings)
+    fetch: FetchSettings = field(default_factory=FetchSettings)
+    spool: OriginCacheSettings = field(default_factory=OriginCacheSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     queue: AdmissionSettings = field(default_factory=AdmissionSettings)
     limits: Limits = field(default_factory=Limits)

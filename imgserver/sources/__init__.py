@@ -4,7 +4,7 @@ To write another: a class with the methods of `Source`, errors of `imgserver.err
 its tests. A source gives local paths, never open connections: a worker must be able to read the original by itself,
 and no worker is held while it is fetched.
 
-What is far away is an `Origin` (origin.py), which only answers; a `Spool` (spool.py) in front makes it a source. To
+What is far away is an `Origin` (origin.py), which only answers; an `OriginCache` in front makes it a source. To
 write an origin: three methods, and the contract of origins.
 """
 
@@ -17,7 +17,7 @@ from imgserver.plan.rendition import Fingerprint, Original
 class Source(Protocol):
     """`open` yields the original and keeps it readable inside the `async with`; `fingerprint` only looks.
 
-    `bring` is called before `open`, by whoever holds nothing that others need: it returns when the original is on this
+    `fetch` is called before `open`, by whoever holds nothing that others need: it returns when the original is on this
     machine, so that `open` need not wait for anything far away. What is here already is brought at once. A source
     bounds how many wait in it, and refuses the others with Unavailable.
 
@@ -30,7 +30,7 @@ class Source(Protocol):
 
     async def fingerprint(self, path: str) -> Fingerprint: ...
 
-    async def bring(self, path: str) -> None: ...
+    async def fetch(self, path: str) -> None: ...
 
 
 @runtime_checkable

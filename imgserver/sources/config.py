@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from imgserver.sources.object_store import ObjectSettings, refuse_malformed
+from imgserver.sources.object_store import ObjectStoreSettings, refuse_malformed
 from imgserver.sources.origin_cache.metadata import Lifetimes
 from imgserver.sources.url_mapping import HttpSourceSettings
 
@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolSettings:
+class OriginCacheSettings:
     """`path` is the spool's own folder, of one origin. `limit_bytes` bounds its files in whole blocks,
     downloads under way included; a larger original than `item_bytes` is refused.
 
@@ -60,7 +60,7 @@ class SpoolSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolStatistics:
+class OriginCacheStatistics:
     """Totals count since the start."""
 
     entries: int
@@ -73,18 +73,18 @@ class SpoolStatistics:
     """Originals downloaded."""
     revalidations: int
     """Originals that the origin said to be unchanged."""
-    looks: int
+    stat_requests: int
     """Looks at the origin where nothing was kept."""
-    joined: int
+    coalesced: int
     """Requests that waited for what another had asked for."""
     failures: int
-    """Questions to the origin that ended in an error; an absent original is none."""
+    """FetchQueue to the origin that ended in an error; an absent original is none."""
     refused: int
     """Requests refused because too many were waiting."""
     waiting: int
     """Requests that wait for the origin now."""
-    asking: int
-    """Questions that the origin is answering now."""
+    fetching: int
+    """FetchQueue that the origin is answering now."""
     evictions: int
     corrupt: int
     """Kept originals that were not what had been written."""
@@ -94,7 +94,7 @@ Kind = Literal["folder", "http", "objects"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceConfig:
     """A folder (`root`), or what an address (`url`) is in front of: http and https for a web server, s3, gs and az for
     an object store.
 
@@ -125,7 +125,7 @@ class Place:
         if self.kind == "http":
             if self.writable:
                 raise ValueError("writable: a web server is only read")
-            self.site(Fetching(), SpoolSettings())
+            self.site(FetchSettings(), OriginCacheSettings())
         if self.kind == "objects":
             refuse_malformed(self.url, self.endpoint)
 
@@ -151,15 +151,15 @@ class Place:
         """Tells it from every other place: what is kept of one must not be taken for another's."""
         return f"{self.url} {self.endpoint}" if self.url else str(self.root.resolve())
 
-    def site(self, fetching: "Fetching", spool: SpoolSettings) -> HttpSourceSettings:
+    def site(self, fetching: "FetchSettings", spool: OriginCacheSettings) -> HttpSourceSettings:
         """Of a web server. Raises ValueError."""
         return fetching.of_site(
             base=self.url, allowed=self.redirects_to, networks=self.networks, headers=self.headers, spool=spool
         )
 
-    def store(self, fetching: "Fetching") -> ObjectSettings:
+    def store(self, fetching: "FetchSettings") -> ObjectStoreSettings:
         """Of an object store."""
-        return ObjectSettings(
+        return ObjectStoreSettings(
             url=self.url,
             endpoint=self.endpoint,
             region=self.region,
@@ -172,7 +172,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetching:
+class FetchSettings:
     """How long any far source may take. `total_seconds` is for all attempts and redirects of one download together."""
 
     connect_seconds: Annotated[float, Gt(0), Le(60)] = 2
@@ -188,7 +188,7 @@ class Fetching:
         allowed: tuple[str, ...],
         networks: tuple[str, ...],
         headers: tuple[str, ...],
-        spool: SpoolSettings,
+        spool: OriginCacheSettings,
     ) -> HttpSourceSettings:
         """Raises ValueError."""
         return HttpSourceSettings(
@@ -207,7 +207,7 @@ class Fetching:
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
+class RemoteSettings:
     """Whole addresses in URLs. Those on the list `allowed` are served to everybody, all others to signed URLs only;
     `enabled` serves signed ones without any list. `networks`: CIDRs that may be dialled though they are not public."""
 
@@ -217,11 +217,11 @@ class Addresses:
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        self.site(Fetching(), SpoolSettings())
+        self.site(FetchSettings(), OriginCacheSettings())
 
     @property
     def are_served(self) -> bool:
         return self.enabled or bool(self.allowed)
 
-    def site(self, fetching: Fetching, spool: SpoolSettings) -> HttpSourceSettings:
+    def site(self, fetching: FetchSettings, spool: OriginCacheSettings) -> HttpSourceSettings:
         return fetching.of_site(base="", allowed=self.allowed, networks=self.networks, headers=(), spool=spool)

@@ -61,7 +61,7 @@ class Folder:
     async def fingerprint(self, path: str) -> Fingerprint:
         return await self._in_thread(lambda: _fingerprint(self._resolved(path).stat()))
 
-    async def bring(self, path: str) -> None:
+    async def fetch(self, path: str) -> None:
         """It is here."""
 
     async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:

@@ -34,9 +34,17 @@ from imgserver.errors import (
 from imgserver.observability.audit import Audit, asked
 from imgserver.security.remote_url import OURS, REMOTE, Address, parse
 from imgserver.security.ssrf import Networks
-from imgserver.sources.http_response import REDIRECTS, MayPass, check, conditions, content_length, refuses_head, told
-from imgserver.sources.origin import Sink, Told, Validators
-from imgserver.sources.url_mapping import HttpSourceSettings, Named, Remote, Site
+from imgserver.sources.http_response import (
+    REDIRECTS,
+    TransientError,
+    check,
+    conditions,
+    content_length,
+    refuses_head,
+    told,
+)
+from imgserver.sources.origin import BodySink, OriginResponse, Validators
+from imgserver.sources.url_mapping import BaseUrlMapping, HttpSourceSettings, RemoteUrlMapping, UrlMapping
 
 # A sink that takes only so much, whatever the sender has said.
 
@@ -44,7 +52,7 @@ from imgserver.sources.url_mapping import HttpSourceSettings, Named, Remote, Sit
 class Capped:
     """Counts before it hands on: `sink` never gets more than `max_bytes`."""
 
-    def __init__(self, sink: Sink, max_bytes: int) -> None:
+    def __init__(self, sink: BodySink, max_bytes: int) -> None:
         self.taken_bytes = 0
         self._sink = sink
         self._max_bytes = max_bytes
@@ -123,7 +131,7 @@ class HttpOrigin:
         self,
         name: str,
         settings: HttpSourceSettings,
-        site: Site,
+        site: UrlMapping,
         *,
         audit: Audit,
         tls: ssl.SSLContext | None = None,
@@ -138,11 +146,11 @@ class HttpOrigin:
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, path: str, sink: Sink, *, known: Validators | None = None) -> Told | None:
+    async def fetch(self, path: str, sink: BodySink, *, known: Validators | None = None) -> OriginResponse | None:
         body = Capped(sink, self.settings.max_bytes)
         fields = conditions(known)
 
-        async def attempt() -> Told | None:
+        async def attempt() -> OriginResponse | None:
             async with self._answer("GET", path, fields) as answer:
                 if answer.status == 304 and fields:
                     return None
@@ -152,8 +160,8 @@ class HttpOrigin:
 
         return await self._bounded(attempt, may_repeat=lambda: body.taken_bytes == 0)
 
-    async def look(self, path: str) -> Told:
-        async def attempt() -> Told:
+    async def stat(self, path: str) -> OriginResponse:
+        async def attempt() -> OriginResponse:
             async with self._answer("HEAD", path) as answer:
                 if not refuses_head(answer.status):
                     check(answer.status, answer.headers)
@@ -170,7 +178,7 @@ class HttpOrigin:
 
     async def _bounded(self, attempt: Callable[[], Awaitable[T]], *, may_repeat: Callable[[], bool]) -> T:
         attempts = stamina.retry_context(
-            on=lambda error: isinstance(error, MayPass) and may_repeat(),
+            on=lambda error: isinstance(error, TransientError) and may_repeat(),
             attempts=self.settings.attempts,
             timeout=self.settings.total_seconds,
             wait_initial=WAIT_SECONDS,
@@ -181,7 +189,7 @@ class HttpOrigin:
                 async for one in attempts:
                     with one:
                         return await attempt()
-        except MayPass as failure:
+        except TransientError as failure:
             raise failure.error from failure.__cause__
         except TimeoutError as error:
             if not deadline.expired():  # the sink's own
@@ -280,26 +288,26 @@ class HttpOrigin:
 
 
 def named(name: str, settings: HttpSourceSettings, *, audit: Audit) -> HttpOrigin:
-    return HttpOrigin(name, settings, Named(settings), audit=audit)
+    return HttpOrigin(name, settings, BaseUrlMapping(settings), audit=audit)
 
 
-def remote(settings: HttpSourceSettings, site: Remote, *, audit: Audit) -> HttpOrigin:
+def remote(settings: HttpSourceSettings, site: RemoteUrlMapping, *, audit: Audit) -> HttpOrigin:
     """`site` is the one whose `admit` is called with each request."""
     return HttpOrigin(REMOTE, settings, site, audit=audit)
 
 
-def _translate(error: Exception) -> ImgserverError | MayPass:
+def _translate(error: Exception) -> ImgserverError | TransientError:
     cause = getattr(error, "os_error", error)
     if isinstance(cause, _Blocked) or (isinstance(cause, socket.gaierror) and cause.errno in NO_SUCH_NAME):
         return NotFound()  # one answer for both: whether a name exists inside is nobody's business
     if isinstance(cause, OSError) and cause.errno in NO_SOCKETS_LEFT:
         return Unavailable("The server has too many files open", reason="memory", retry_after=1)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return MayPass(DeadlineExceeded("the original's server cannot be reached in time"))
+        return TransientError(DeadlineExceeded("the original's server cannot be reached in time"))
     if isinstance(error, TimeoutError):
         return DeadlineExceeded("the original's server took too long")
     if isinstance(error, aiohttp.ClientSSLError):
         return SourceFailed("the original's server has no valid certificate")
     if isinstance(error, aiohttp.ClientResponseError):
         return SourceFailed("the original's server does not speak HTTP as it should")
-    return MayPass(SourceFailed("the original's server cannot be reached, or broke off"))
+    return TransientError(SourceFailed("the original's server cannot be reached, or broke off"))

@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 from imgserver.errors import ImgserverError, NotFound, SourceFailed
 from imgserver.headers.caching import http_date
-from imgserver.sources.origin import Told, Validators
+from imgserver.sources.origin import OriginResponse, Validators
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # 403: what a bucket answers for a name it does not have, to those who may not list it. 401 stays a failure: our
@@ -23,7 +23,7 @@ _DIRECTIVE = re.compile(r'([A-Za-z-]+)(?:\s*=\s*(?:"([^"]*)"|([^\s,;"]+)))?')
 _SECONDS = re.compile(r"[0-9]{1,10}")
 
 
-class MayPass(Exception):
+class TransientError(Exception):
     """A failure that another attempt may not meet; `error` is what to raise when none is left."""
 
     def __init__(self, error: ImgserverError) -> None:
@@ -32,12 +32,12 @@ class MayPass(Exception):
 
 
 def check(status: int, headers: Mapping[str, str]) -> None:
-    """Raises unless the answer is a whole body as it was written: NotFound, SourceFailed, MayPass."""
+    """Raises unless the answer is a whole body as it was written: NotFound, SourceFailed, TransientError."""
     if status in ABSENT:
         raise NotFound()
     if status != 200:
         failure = SourceFailed(f"the original's server answered {status}")
-        raise MayPass(failure) if status in MAY_PASS else failure
+        raise TransientError(failure) if status in MAY_PASS else failure
     if headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
         # Small on the way, boundless when it is unpacked; and it was not asked for.
         raise SourceFailed("the original's server compressed its answer unasked")
@@ -48,9 +48,9 @@ def refuses_head(status: int) -> bool:
     return status == 501 or (400 <= status < 500 and status not in (404, 410, 429))
 
 
-def told(headers: Mapping[str, str]) -> Told:
+def told(headers: Mapping[str, str]) -> OriginResponse:
     """Names in `headers` are found in any case. What is malformed counts as absent."""
-    return Told(
+    return OriginResponse(
         Validators(
             etag=_etag(headers.get("ETag", "").strip()),
             modified=_epoch(headers.get("Last-Modified")),

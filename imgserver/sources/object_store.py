@@ -22,7 +22,7 @@ from imgserver.plan.formats import FORMATS
 from imgserver.plan.sniffing import format_of
 from imgserver.sources.http_response import max_age_seconds
 from imgserver.sources.listing import LOOKED_AT, is_picture
-from imgserver.sources.origin import Sink, Told, Validators
+from imgserver.sources.origin import BodySink, OriginResponse, Validators
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectSettings:
+class ObjectStoreSettings:
     """`url` is s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; `endpoint` and `region` are for what is
     not Amazon's own.
 
@@ -81,23 +81,23 @@ class ObjectSettings:
     retries: Annotated[int, Ge(0), Le(10)] = 2
 
 
-class ObjectOrigin:
+class ObjectStoreOrigin:
     """One bucket, or what is below a prefix in it. An `Origin`, and `Writable`.
 
     Throttling (429, 503), 5xx and broken connections are tried again by the client, and a body that broke off is gone
     on with where it was, as long as the object is the same.
     """
 
-    def __init__(self, settings: ObjectSettings, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, settings: ObjectStoreSettings, environ: Mapping[str, str] = os.environ) -> None:
         """ServerFault: obstore is not installed, or the settings make no store."""
         self._settings = settings
         self._store = _made(settings, environ)
         self._warned: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<ObjectOrigin {self._settings.url}>"
+        return f"<ObjectStoreOrigin {self._settings.url}>"
 
-    async def fetch(self, path: str, sink: Sink, *, known: Validators | None = None) -> Told | None:
+    async def fetch(self, path: str, sink: BodySink, *, known: Validators | None = None) -> OriginResponse | None:
         from obstore.exceptions import NotModifiedError
 
         async with self._in_time():
@@ -111,7 +111,7 @@ class ObjectOrigin:
                 await sink(chunk)
             return _told(result)
 
-    async def look(self, path: str) -> Told:
+    async def stat(self, path: str) -> OriginResponse:
         async with self._in_time():
             return _told(await self._get(path, {"head": True}))
 
@@ -146,7 +146,7 @@ class ObjectOrigin:
 
     async def _has(self, path: str) -> bool:
         try:
-            await self.look(path)
+            await self.stat(path)
         except NotFound:
             return False
         return True
@@ -226,7 +226,7 @@ def refuse_malformed(url: str, endpoint: str) -> None:
         raise ValueError("endpoint: an address such as https://fra1.digitaloceanspaces.com, without user or query")
 
 
-def _made(settings: ObjectSettings, environ: Mapping[str, str]) -> "ObjectStore":
+def _made(settings: ObjectStoreSettings, environ: Mapping[str, str]) -> "ObjectStore":
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
@@ -243,7 +243,7 @@ def _made(settings: ObjectSettings, environ: Mapping[str, str]) -> "ObjectStore"
         raise ServerFault(f"{settings.url} cannot be used: {said}") from None
 
 
-def _config(settings: ObjectSettings, environ: Mapping[str, str]) -> Any:
+def _config(settings: ObjectStoreSettings, environ: Mapping[str, str]) -> Any:
     """For one kind of store or another: obstore refuses the names that are none of its own."""
     prefix = settings.variables
     config = {name.removeprefix(prefix).lower(): value for name, value in environ.items() if name.startswith(prefix)}
@@ -257,7 +257,7 @@ def _config(settings: ObjectSettings, environ: Mapping[str, str]) -> Any:
     return config
 
 
-def _client(settings: ObjectSettings) -> dict[str, Any]:
+def _client(settings: ObjectStoreSettings) -> dict[str, Any]:
     pauses = {
         "init_backoff": timedelta(seconds=FIRST_PAUSE_SECONDS),
         "max_backoff": timedelta(seconds=LONGEST_PAUSE_SECONDS),
@@ -288,12 +288,12 @@ def _conditions(known: Validators | None) -> "GetOptions":
     return {}
 
 
-def _told(result: "GetResult") -> Told:
+def _told(result: "GetResult") -> OriginResponse:
     meta = result.meta
     # A store that tells no time gets the beginning of the epoch from the client.
     modified = int(meta["last_modified"].timestamp()) or None
     validators = Validators(etag=meta["e_tag"], modified=modified, size_bytes=meta["size"])
-    return Told(validators, max_age_seconds(result.attributes))
+    return OriginResponse(validators, max_age_seconds(result.attributes))
 
 
 def _first(pattern: "re.Pattern[str]", text: str) -> str:

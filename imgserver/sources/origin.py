@@ -1,11 +1,11 @@
-"""Origins: where originals are downloaded from. A `Spool` (spool.py) in front makes one a `Source`."""
+"""Origins: where originals are downloaded from. An `OriginCache` in front makes one a `Source`."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 # Takes the body in order, chunk by chunk. What it raises (a byte cap) ends the download and passes through.
-Sink = Callable[[bytes], Awaitable[None]]
+BodySink = Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Validators:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class OriginResponse:
     """What came with an answer. `max_age_seconds`: how long the origin says it may be kept; None: it does not say."""
 
     validators: Validators
@@ -33,14 +33,14 @@ class Origin(Protocol):
     Transient failures are tried again inside, a bounded number of times. Paths arrive as in `Source`.
     """
 
-    async def fetch(self, path: str, sink: Sink, *, known: Validators | None = None) -> Told | None:
+    async def fetch(self, path: str, sink: BodySink, *, known: Validators | None = None) -> OriginResponse | None:
         """The whole body into `sink`. None: unchanged since `known`, and nothing was written.
 
         A new attempt after a failure in the middle never writes twice: it fails instead, or goes on where it was.
         """
         ...
 
-    async def look(self, path: str) -> Told:
+    async def stat(self, path: str) -> OriginResponse:
         """What `fetch` would tell, without the body; validators may all be None where an origin tells none."""
         ...
 

@@ -70,7 +70,7 @@ class HttpSourceSettings:
             raise ValueError("headers belong to a source with a base; to whom else might they be sent?")
 
 
-class Site(Protocol):
+class UrlMapping(Protocol):
     """Knows addresses, not connections."""
 
     def address(self, path: str) -> Address:
@@ -86,7 +86,7 @@ class Site(Protocol):
         ...
 
 
-class Named:
+class BaseUrlMapping:
     """Everything below `base`, which the owner has chosen; redirects may lead to `allowed` as well."""
 
     def __init__(self, settings: HttpSourceSettings) -> None:
@@ -109,7 +109,7 @@ class Named:
         return self._fields if self._below.permits(address) else {}
 
 
-class Remote:
+class RemoteUrlMapping:
     """Addresses on the list, and others only after a signed URL has vouched for them."""
 
     def __init__(self, settings: HttpSourceSettings, *, audit: Audit) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from imgserver import __version__
 from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
-from imgserver.sources.origin_cache.origin_cache import Spool
+from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.web.access import is_from_here
 from imgserver.web.auth import Authenticator
 from imgserver.web.middleware import Handler
@@ -34,7 +34,7 @@ def setup(routes: Routes, health: "Health", authenticator: Authenticator, metric
 class Health:
     """`ready` is what load balancers ask: workers up, and not draining."""
 
-    def __init__(self, service: ImageService, spools: Mapping[str, Spool]) -> None:
+    def __init__(self, service: ImageService, spools: Mapping[str, OriginCache]) -> None:
         self._service = service
         self._spools = spools
         self._begun = time.monotonic()

@@ -15,7 +15,7 @@ from imgserver.plan.formats import FORMATS
 from imgserver.rendering.cost import Workload
 from imgserver.rendering.renderer import FinishedRender
 from imgserver.rendering.worker_pool import WorkerEvent
-from imgserver.sources.origin_cache.fetch_queue import Asked
+from imgserver.sources.origin_cache.fetch_queue import FetchEvent
 
 # A worker that ends for one of these reasons is replaced in normal operation: the log line is no warning.
 ORDINARY_REASONS = frozenset({"recycle", "rss", "abandoned"})
@@ -60,10 +60,10 @@ def render_failure_observer(metrics: Metrics) -> Callable[[Workload, ImgserverEr
     return observe
 
 
-def origin_observer(metrics: Metrics) -> Callable[[Asked], None]:
+def origin_observer(metrics: Metrics) -> Callable[[FetchEvent], None]:
     """Counts a request to a remote origin. "Not found" is a valid response, not a failure."""
 
-    def observe(request: Asked) -> None:
+    def observe(request: FetchEvent) -> None:
         if request.reason in ("", NotFound.code):
             metrics.source_fetch.labels(request.source).observe(request.seconds)
         else:

@@ -14,7 +14,7 @@ from imgserver.observability.metrics import State
 from imgserver.rendering.admission import SHED_REASONS
 from imgserver.rendering.upload_admission import Uploads, UploadStatistics
 from imgserver.service import ImageService
-from imgserver.sources.origin_cache.origin_cache import Spool
+from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.web.access_log import AccessLog
 from imgserver.web.connections import Guard
 from imgserver.web.health import Health
@@ -28,7 +28,7 @@ def read_state(
     *,
     service: ImageService,
     health: Health,
-    spools: Mapping[str, Spool],
+    spools: Mapping[str, OriginCache],
     uploads: Uploads,
     guard: Guard,
     access_log: AccessLog,
@@ -136,9 +136,9 @@ def _disk_space(disk: DiskStatistics | None) -> dict[str, Any]:
     return {"cache_disk_free_bytes": disk.free_bytes, "cache_disk_size_bytes": disk.size_bytes}
 
 
-def _spools(spools: Mapping[str, Spool]) -> dict[str, Any]:
+def _spools(spools: Mapping[str, OriginCache]) -> dict[str, Any]:
     statistics = {name: spool.statistics() for name, spool in spools.items()}
-    results = ("hits", "fetches", "revalidations", "looks", "joined", "failures", "refused")
+    results = ("hits", "fetches", "revalidations", "stat_requests", "coalesced", "failures", "refused")
     return {
         "spool_entries": {name: one.entries for name, one in statistics.items()},
         "spool_size_bytes": {name: one.bytes for name, one in statistics.items()},

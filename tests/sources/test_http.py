@@ -23,8 +23,8 @@ from imgserver.errors import (
 )
 from imgserver.sources import http
 from imgserver.sources.http import HttpOrigin
-from imgserver.sources.origin import Told, Validators
-from imgserver.sources.url_mapping import HttpSourceSettings, Named
+from imgserver.sources.origin import OriginResponse, Validators
+from imgserver.sources.url_mapping import BaseUrlMapping, HttpSourceSettings
 from tests.polling import eventually
 from tests.sources.origin_server import (
     BODY,
@@ -48,7 +48,7 @@ PATH = "a.jpg"
 TARGET = "/assets/a.jpg"
 
 
-class Sink:
+class BodySink:
     """Keeps what it is given."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ async def origin_of(
 ) -> AsyncIterator[HttpOrigin]:
     plain = {"base": f"{scheme}://{host}:{server.port}/assets/", "networks": LOOPBACK}
     settings = HttpSourceSettings(**plain | changes)
-    origin = HttpOrigin("shop", settings, Named(settings), audit=audit, tls=tls, resolver=resolver)
+    origin = HttpOrigin("shop", settings, BaseUrlMapping(settings), audit=audit, tls=tls, resolver=resolver)
     try:
         yield origin
     finally:
@@ -93,15 +93,15 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "JITTER_SECONDS", 0.001)
 
 
-async def fetched(origin: HttpOrigin, known: Validators | None = None) -> tuple[Told | None, bytes]:
-    sink = Sink()
+async def fetched(origin: HttpOrigin, known: Validators | None = None) -> tuple[OriginResponse | None, bytes]:
+    sink = BodySink()
     said = await origin.fetch(PATH, sink, known=known)
     return said, bytes(sink.data)
 
 
-async def failure(origin: HttpOrigin, sink: Sink | None = None) -> ImgserverError:
+async def failure(origin: HttpOrigin, sink: BodySink | None = None) -> ImgserverError:
     with pytest.raises(ImgserverError) as caught:
-        await origin.fetch(PATH, sink or Sink())
+        await origin.fetch(PATH, sink or BodySink())
     return caught.value
 
 
@@ -110,17 +110,17 @@ async def failure(origin: HttpOrigin, sink: Sink | None = None) -> ImgserverErro
 
 async def test_a_body_comes_whole_with_what_the_server_tells_of_it(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = body(ETag='"one"', Last_Modified=DATE, Cache_Control="max-age=60", Age=10)
-    told = Told(Validators('"one"', 1_795_500_000, len(BODY)), 50)
+    told = OriginResponse(Validators('"one"', 1_795_500_000, len(BODY)), 50)
 
     assert await fetched(origin) == (told, BODY)
-    assert await origin.look(PATH) == told
+    assert await origin.stat(PATH) == told
     assert [asked.method for asked in server.asked] == ["GET", "HEAD"]
 
 
 async def test_a_server_that_tells_nothing_is_believed(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = cut(BODY)
 
-    assert await fetched(origin) == (Told(Validators()), BODY)
+    assert await fetched(origin) == (OriginResponse(Validators()), BODY)
 
 
 async def test_a_body_in_chunks_comes_whole(server: OriginServer, origin: HttpOrigin) -> None:
@@ -133,12 +133,12 @@ async def test_a_body_in_chunks_comes_whole(server: OriginServer, origin: HttpOr
 async def test_an_empty_body_is_a_body(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = body(b"")
 
-    assert await fetched(origin) == (Told(Validators(size_bytes=0)), b"")
+    assert await fetched(origin) == (OriginResponse(Validators(size_bytes=0)), b"")
 
 
 async def test_the_sink_sees_a_body_before_it_is_over(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = stalled(head(200, Content_Length=100) + b"begun")
-    sink = Sink()
+    sink = BodySink()
 
     fetching = asyncio.create_task(origin.fetch(PATH, sink))
     await eventually(lambda: sink.data == b"begun")
@@ -171,7 +171,7 @@ async def test_connections_are_kept(server: OriginServer, origin: HttpOrigin) ->
 
 async def test_a_name_is_percent_encoded_once(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers["/assets/a%20b%3F%25/%C3%A4.jpg"] = body(b"found")
-    sink = Sink()
+    sink = BodySink()
 
     await origin.fetch("a b?%/ä.jpg", sink)
     assert sink.data == b"found"
@@ -191,7 +191,7 @@ async def test_what_is_unchanged_is_not_sent_again(server: OriginServer, origin:
 async def test_what_is_changed_is_sent(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = body(b"new", ETag='"two"')
 
-    assert await fetched(origin, Validators('"one"')) == (Told(Validators('"two"', None, 3)), b"new")
+    assert await fetched(origin, Validators('"one"')) == (OriginResponse(Validators('"two"', None, 3)), b"new")
 
 
 @pytest.mark.parametrize("known", [None, Validators(size_bytes=5)])
@@ -218,13 +218,13 @@ async def test_a_status_that_brings_no_body(
 ) -> None:
     server.answers[TARGET] = body(b"some text", code)
 
-    sink = Sink()
+    sink = BodySink()
     assert type(await failure(origin, sink)) is kind
     assert sink.data == b""
     assert len(server.asked) == attempts
     server.asked.clear()
     with pytest.raises(kind):
-        await origin.look(PATH)
+        await origin.stat(PATH)
     asked_again = (400 <= code < 500 and code not in (404, 410, 429)) or code == 501
     assert server.asked[-1].method == ("GET" if asked_again else "HEAD")
 
@@ -250,7 +250,7 @@ async def test_a_failure_that_passes_is_not_noticed(server: OriginServer, origin
 async def test_a_look_is_repeated_too(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = in_turn(status(502), body())
 
-    assert await origin.look(PATH) == Told(Validators(size_bytes=len(BODY)))
+    assert await origin.stat(PATH) == OriginResponse(Validators(size_bytes=len(BODY)))
 
 
 async def test_attempts_are_counted(server: OriginServer) -> None:
@@ -268,7 +268,7 @@ def test_attempts_are_nobody_elses_log() -> None:
 
 async def test_nothing_is_sent_twice_once_the_sink_has_a_byte(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = reset(head(200, Content_Length=100) + b"begun")
-    sink = Sink()
+    sink = BodySink()
 
     assert type(await failure(origin, sink)) is SourceFailed
     assert (sink.data, len(server.asked)) == (b"begun", 1)
@@ -313,7 +313,7 @@ async def test_a_body_that_ends_early_is_a_failure(server: OriginServer, origin:
 
 async def test_nothing_behind_the_promised_length_is_taken(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = cut(b"wholeand more", Content_Length=5)
-    sink = Sink()
+    sink = BodySink()
 
     # The parser sees it in the same packet, and no longer trusts the connection.
     assert type(await failure(origin, sink)) is SourceFailed
@@ -323,7 +323,7 @@ async def test_nothing_behind_the_promised_length_is_taken(server: OriginServer,
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate", "identity, gzip", "zstd"])
 async def test_a_compressed_body_is_refused_unread(server: OriginServer, origin: HttpOrigin, encoding: str) -> None:
     server.answers[TARGET] = body(Content_Encoding=encoding)
-    sink = Sink()
+    sink = BodySink()
 
     assert "compressed" in (await failure(origin, sink)).detail
     assert (sink.data, len(server.asked)) == (b"", 1)
@@ -353,7 +353,7 @@ async def test_what_is_no_http_is_a_failure(server: OriginServer, origin: HttpOr
 
 async def test_a_body_promised_over_the_limit_is_not_read(server: OriginServer) -> None:
     server.answers[TARGET] = stalled(head(200, Content_Length=10_001))
-    sink = Sink()
+    sink = BodySink()
     async with origin_of(server, max_bytes=10_000) as origin:
         error = await failure(origin, sink)
         await eventually(lambda: not server.open)
@@ -365,7 +365,7 @@ async def test_a_body_promised_over_the_limit_is_not_read(server: OriginServer) 
 @pytest.mark.parametrize("promise", [{}, {"Transfer_Encoding": "chunked"}])
 async def test_an_endless_body_is_cut_at_the_limit(server: OriginServer, promise: dict[str, object]) -> None:
     server.answers[TARGET] = endless(b"ff\r\n" + bytes(255) + b"\r\n" if promise else bytes(4096), **promise)
-    sink = Sink()
+    sink = BodySink()
     async with origin_of(server, max_bytes=1 << 20) as origin:
         assert type(await failure(origin, sink)) is ImageOverLimit
         await eventually(lambda: not server.open)
@@ -428,7 +428,7 @@ async def test_a_silent_handshake_ends_with_the_time_to_connect(server: OriginSe
 async def test_connections_have_a_bound_and_waiting_for_one_has_the_time_to_connect(server: OriginServer) -> None:
     server.answers[TARGET] = stalled()
     async with origin_of(server, connections=2, connect_seconds=0.1, attempts=1, idle_seconds=0.5) as origin:
-        begun = [asyncio.create_task(origin.fetch(PATH, Sink())) for _ in range(2)]
+        begun = [asyncio.create_task(origin.fetch(PATH, BodySink())) for _ in range(2)]
         await eventually(lambda: len(server.asked) == 2)
         assert type(await failure(origin)) is DeadlineExceeded
         assert not any(task.done() for task in begun)
@@ -440,7 +440,7 @@ async def test_connections_have_a_bound_and_waiting_for_one_has_the_time_to_conn
 
 async def test_who_leaves_closes_the_connection(server: OriginServer, origin: HttpOrigin) -> None:
     server.answers[TARGET] = stalled()
-    fetching = asyncio.create_task(origin.fetch(PATH, Sink()))
+    fetching = asyncio.create_task(origin.fetch(PATH, BodySink()))
     await eventually(lambda: server.asked)
     fetching.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -487,7 +487,7 @@ async def test_where_head_is_refused_a_get_is_looked_at_but_not_read(
 
     server.answers[TARGET] = answer
 
-    assert await origin.look(PATH) == Told(Validators('"one"'))
+    assert await origin.stat(PATH) == OriginResponse(Validators('"one"'))
     await eventually(lambda: not server.open)
 
 
@@ -501,7 +501,7 @@ async def test_redirects_are_followed_by_hand(server: OriginServer, origin: Http
     server.answers["/assets/d%20e.jpg"] = body(ETag='"one"')
 
     assert (await fetched(origin))[1] == BODY
-    assert (await origin.look(PATH)).validators.etag == '"one"'
+    assert (await origin.stat(PATH)).validators.etag == '"one"'
     assert [asked.method for asked in server.asked] == ["GET"] * 4 + ["HEAD"] * 4
     assert not any("referer" in asked.fields for asked in server.asked)
 

@@ -16,7 +16,7 @@ from imgserver.errors import ImgserverError, NotFound, SourceDenied, SourceFaile
 from imgserver.security.remote_url import parse
 from imgserver.sources import http
 from imgserver.sources.http import HttpOrigin
-from imgserver.sources.url_mapping import HttpSourceSettings, Named, Remote
+from imgserver.sources.url_mapping import BaseUrlMapping, HttpSourceSettings, RemoteUrlMapping
 from tests.security.test_ssrf import REFUSED_4, REFUSED_6, WRAPPINGS, samples
 from tests.sources.origin_server import Names, OriginServer, body, origin_server, redirect
 
@@ -63,7 +63,7 @@ async def remote(events: Events, *addresses: str, resolver=None, **changes) -> A
     """A remote source on whose list all the addresses are, so that the networks alone can refuse."""
     allowed = tuple({f"{one.scheme}://{host(one.host)}:{one.port}/" for one in map(parse, addresses)})
     settings = HttpSourceSettings(**{"allowed": allowed, **changes})
-    origin = HttpOrigin("remote:", settings, Remote(settings, audit=events), audit=events, resolver=resolver)
+    origin = HttpOrigin("remote:", settings, RemoteUrlMapping(settings, audit=events), audit=events, resolver=resolver)
     try:
         yield origin
     finally:
@@ -81,7 +81,7 @@ async def refusal(origin: HttpOrigin, address: str) -> ImgserverError:
     with pytest.raises(ImgserverError) as caught:
         await origin.fetch(address, sink)
     with pytest.raises(type(caught.value)):
-        await origin.look(address)
+        await origin.stat(address)
     return caught.value
 
 
@@ -285,7 +285,7 @@ async def test_what_is_not_listed_is_not_even_resolved(listener: OriginServer, e
 
 async def test_a_named_source_is_judged_like_any_other(listener: OriginServer, events: Events) -> None:
     settings = HttpSourceSettings(base=f"http://localhost:{listener.port}/")
-    origin = HttpOrigin("shop", settings, Named(settings), audit=events)
+    origin = HttpOrigin("shop", settings, BaseUrlMapping(settings), audit=events)
     assert type(await refusal_once(origin, "a.jpg")) is NotFound
     await origin.close()
 

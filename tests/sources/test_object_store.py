@@ -17,10 +17,10 @@ from imgserver.errors import (
     SourceFailed,
 )
 from imgserver.sources import Writable
-from imgserver.sources.config import SpoolSettings
-from imgserver.sources.object_store import ObjectOrigin, ObjectSettings
+from imgserver.sources.config import OriginCacheSettings
+from imgserver.sources.object_store import ObjectStoreOrigin, ObjectStoreSettings
 from imgserver.sources.origin import Validators
-from imgserver.sources.origin_cache.origin_cache import Spool
+from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.testing import FakeOrigin, OriginContract, SourceContract, fetched
 from tests.fault_proxy import proxied
 from tests.s3_server import BUSY, KEY, SECRET, S3Server, answer, running, scripted
@@ -32,9 +32,9 @@ OK = ('ETag: "one"', "Last-Modified: Mon, 23 Nov 2026 06:00:00 GMT")
 
 def origin_at(
     endpoint: str, *, environ=ENVIRONMENT, url: str = "s3://bucket/photos/of shop", **changes
-) -> ObjectOrigin:
+) -> ObjectStoreOrigin:
     settings = {"region": "us-east-1", "variables": "TEST_", **changes}
-    return ObjectOrigin(ObjectSettings(url=url, endpoint=endpoint, **settings), environ)
+    return ObjectStoreOrigin(ObjectStoreSettings(url=url, endpoint=endpoint, **settings), environ)
 
 
 @pytest.fixture
@@ -46,13 +46,13 @@ async def server(tmp_path):
 
 
 @pytest.fixture
-def origin(server: S3Server) -> ObjectOrigin:
+def origin(server: S3Server) -> ObjectStoreOrigin:
     return origin_at(server.endpoint)
 
 
 class TestContract(OriginContract):
     @pytest.fixture
-    async def origin(self, origin: ObjectOrigin):
+    async def origin(self, origin: ObjectStoreOrigin):
         await origin.store(self.present, self.PICTURE)
         return origin
 
@@ -67,7 +67,7 @@ class TestSpooled(SourceContract):
     @pytest.fixture
     async def source(self, origin, tmp_path):
         await origin.store(self.present, self.PICTURE)
-        spool = Spool(origin, SpoolSettings(path=tmp_path / "spool"))
+        spool = OriginCache(origin, OriginCacheSettings(path=tmp_path / "spool"))
         await spool.start()
         yield spool
         await spool.close()
@@ -91,7 +91,7 @@ async def test_the_lifetime_is_what_the_object_says():
         ("X-Other: max-age=5", None),
     ):
         async with scripted(answer("200 OK", PNG, *OK, said)) as script:
-            assert (await origin_at(script.endpoint).look("a")).max_age_seconds == lifetime
+            assert (await origin_at(script.endpoint).stat("a")).max_age_seconds == lifetime
             assert (await fetched(origin_at(script.endpoint), "a"))[0].max_age_seconds == lifetime
 
 
@@ -105,7 +105,7 @@ async def test_a_store_that_tells_nothing_is_told_as_that():
 @pytest.mark.parametrize("path", ["", "a//b", "../a", "a/../../b", "./a", "a\0b", "\udcff", "x" * 5000])
 async def test_what_no_object_can_be_named_is_not_found(origin, path):
     with pytest.raises(NotFound):
-        await origin.look(path)
+        await origin.stat(path)
     with pytest.raises(NotFound):
         await fetched(origin, path)
 
@@ -169,7 +169,7 @@ async def test_nobody_there_has_failed(server):
     server.kill()
 
     with pytest.raises(SourceFailed):
-        await origin.look("a")
+        await origin.stat("a")
 
 
 async def test_a_store_that_stalls_is_given_up_in_time(server):
@@ -197,7 +197,7 @@ async def test_an_attempt_without_a_byte_ends_before_the_whole_time(server):
         proxy.faults.stalled = True
         begun = time.monotonic()
         with pytest.raises(DeadlineExceeded):
-            await origin.look("a")
+            await origin.stat("a")
         assert time.monotonic() - begun < 5
 
 
@@ -238,10 +238,12 @@ async def test_bad_credentials_are_told_in_the_log_and_no_secret_is(server, capl
 async def test_signed_addresses_reach_neither_log_nor_error(caplog):
     environ = {"AZ_AZURE_STORAGE_SAS_KEY": "sv=2024&sig=THESIGNATURE"}
     async with scripted(answer("403 Forbidden", b"<Error><Code>AuthenticationFailed</Code></Error>")) as script:
-        settings = ObjectSettings(url="az://container/photos", endpoint=f"{script.endpoint}/account", variables="AZ_")
+        settings = ObjectStoreSettings(
+            url="az://container/photos", endpoint=f"{script.endpoint}/account", variables="AZ_"
+        )
         environ["AZ_AZURE_STORAGE_ACCOUNT_NAME"] = "account"
         with pytest.raises(SourceFailed) as failed:
-            await fetched(ObjectOrigin(settings, environ), "a")
+            await fetched(ObjectStoreOrigin(settings, environ), "a")
         assert b"THESIGNATURE" in script.requests[0]
 
     assert "AuthenticationFailed: the account's key is wrong" in caplog.text
@@ -285,7 +287,7 @@ def test_only_addresses_of_object_stores_are_taken(url):
 
 def test_a_store_that_cannot_be_made_is_told_without_the_clients_words():
     with pytest.raises(ServerFault, match="az://container cannot be used: MissingAccount"):
-        ObjectOrigin(ObjectSettings(url="az://container"), {})
+        ObjectStoreOrigin(ObjectStoreSettings(url="az://container"), {})
     with pytest.raises(ServerFault, match="UnknownConfigurationKeyError") as refused:
         origin_at("", environ={"TEST_NONSENSE": "the-secret"})
     assert "the-secret" not in refused.value.detail
@@ -337,7 +339,7 @@ async def test_what_cannot_be_written_is_told(server):
 
 
 async def test_what_is_stored_through_a_spool_is_read_through_it(origin, tmp_path):
-    spool = Spool(origin, SpoolSettings(path=tmp_path / "spool", absent_seconds=60))
+    spool = OriginCache(origin, OriginCacheSettings(path=tmp_path / "spool", absent_seconds=60))
     await spool.start()
     with pytest.raises(NotFound):
         await spool.fingerprint("cat.png")
@@ -351,7 +353,7 @@ async def test_what_is_stored_through_a_spool_is_read_through_it(origin, tmp_pat
 
 
 async def test_a_spool_of_what_is_only_read_is_not_written(tmp_path):
-    spool = Spool(FakeOrigin(), SpoolSettings(path=tmp_path))
+    spool = OriginCache(FakeOrigin(), OriginCacheSettings(path=tmp_path))
     await spool.start()
     with pytest.raises(SourceDenied):
         await spool.store("cat.png", PNG)

@@ -5,9 +5,9 @@ import pytest
 from imgserver.errors import NotFound, SourceDenied
 from imgserver.security.remote_url import parse
 from imgserver.sources import url_mapping
-from imgserver.sources.url_mapping import HttpSourceSettings, Named, Remote
+from imgserver.sources.url_mapping import BaseUrlMapping, HttpSourceSettings, RemoteUrlMapping
 
-SHOP = Named(
+SHOP = BaseUrlMapping(
     HttpSourceSettings(
         base="https://cdn.example.com/assets",
         allowed=("https://files.example.com/",),
@@ -18,7 +18,7 @@ LISTED = "https://listed.example/public/a.jpg"
 UNLISTED = "https://other.example/a.jpg"
 
 
-class Told:
+class OriginResponse:
     """An audit that remembers."""
 
     def __init__(self) -> None:
@@ -29,13 +29,13 @@ class Told:
 
 
 @pytest.fixture
-def audit() -> Told:
-    return Told()
+def audit() -> OriginResponse:
+    return OriginResponse()
 
 
 @pytest.fixture
-def remote(audit: Told) -> Remote:
-    return Remote(HttpSourceSettings(allowed=("https://listed.example/public/",)), audit=audit)
+def remote(audit: OriginResponse) -> RemoteUrlMapping:
+    return RemoteUrlMapping(HttpSourceSettings(allowed=("https://listed.example/public/",)), audit=audit)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_fixed_fields_are_for_the_base_alone() -> None:
     assert SHOP.fields(parse("https://cdn.example.com/other/a.jpg")) == {}
 
 
-def test_what_is_listed_is_served_signed_or_not(remote: Remote) -> None:
+def test_what_is_listed_is_served_signed_or_not(remote: RemoteUrlMapping) -> None:
     remote.admit(LISTED, signed=False)
     remote.admit(LISTED, signed=True)
 
     assert str(remote.address(LISTED)) == LISTED
 
 
-def test_what_is_not_listed_is_denied_and_told(remote: Remote, audit: Told) -> None:
+def test_what_is_not_listed_is_denied_and_told(remote: RemoteUrlMapping, audit: OriginResponse) -> None:
     with pytest.raises(SourceDenied):
         remote.admit(UNLISTED, signed=False)
     with pytest.raises(SourceDenied):
@@ -98,7 +98,7 @@ def test_what_is_not_listed_is_denied_and_told(remote: Remote, audit: Told) -> N
     assert audit.events == [("source_denied", "not_listed", "other.example")] * 2
 
 
-def test_a_signed_url_vouches_for_its_address_alone(remote: Remote) -> None:
+def test_a_signed_url_vouches_for_its_address_alone(remote: RemoteUrlMapping) -> None:
     remote.admit(UNLISTED, signed=True)
 
     assert str(remote.address(UNLISTED)) == UNLISTED
@@ -106,14 +106,14 @@ def test_a_signed_url_vouches_for_its_address_alone(remote: Remote) -> None:
         remote.address(UNLISTED + "?id=5")
 
 
-def test_an_unsigned_url_is_denied_also_after_a_signed_one(remote: Remote) -> None:
+def test_an_unsigned_url_is_denied_also_after_a_signed_one(remote: RemoteUrlMapping) -> None:
     remote.admit(UNLISTED, signed=True)
 
     with pytest.raises(SourceDenied):
         remote.admit(UNLISTED, signed=False)
 
 
-def test_a_signature_does_not_open_other_ports(remote: Remote, audit: Told) -> None:
+def test_a_signature_does_not_open_other_ports(remote: RemoteUrlMapping, audit: OriginResponse) -> None:
     remote.admit("http://other.example/", signed=True)
     remote.admit("https://other.example/", signed=True)
     with pytest.raises(SourceDenied):
@@ -122,7 +122,7 @@ def test_a_signature_does_not_open_other_ports(remote: Remote, audit: Told) -> N
     assert audit.events == [("source_denied", "port", "other.example")]
 
 
-def test_so_many_addresses_are_vouched_for_at_a_time(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_addresses_are_vouched_for_at_a_time(remote: RemoteUrlMapping, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(url_mapping, "VOUCHED", 2)
     for number in (1, 2, 1, 3):
         remote.admit(f"{UNLISTED}?{number}", signed=True)
@@ -133,7 +133,7 @@ def test_so_many_addresses_are_vouched_for_at_a_time(remote: Remote, monkeypatch
         remote.address(f"{UNLISTED}?2")
 
 
-def test_what_is_no_address_is_not_found(remote: Remote) -> None:
+def test_what_is_no_address_is_not_found(remote: RemoteUrlMapping) -> None:
     with pytest.raises(NotFound):
         remote.admit("a.jpg", signed=True)
     with pytest.raises(NotFound):
@@ -155,7 +155,7 @@ def test_what_is_no_address_is_not_found(remote: Remote) -> None:
     ],
 )
 def test_redirects_lead_to_the_list_or_stay_where_the_signature_was(
-    remote: Remote, start: str, target: str, expected: bool
+    remote: RemoteUrlMapping, start: str, target: str, expected: bool
 ) -> None:
     assert remote.may_lead(parse(start), parse(target)) is expected
 

@@ -18,7 +18,7 @@ from imgserver.observability.audit import label_sets
 from imgserver.rendering.worker_pool import WorkerEvent
 from imgserver.security.policy import Policy, Proxies
 from imgserver.settings.schema import AdminSettings, HttpSettings, ServerSettings, Settings
-from imgserver.sources.config import Addresses
+from imgserver.sources.config import RemoteSettings
 from imgserver.web.instrumentation import worker_observer
 from imgserver.web.weak_settings import find_weaknesses
 from tests import decompression_bombs
@@ -268,7 +268,7 @@ HOPS = Policy(proxies=Proxies(hops=1))
         (Settings(limits=Limits(svg=True)), Policy(), ["svg_on"]),
         (Settings(admin=AdminSettings("0123456789abcdef")), Policy(), ["admin_key_short"]),
         (Settings(admin=AdminSettings(KEY)), Policy(), []),
-        (Settings(remote=Addresses(networks=("10.0.0.0/8",))), Policy(), ["private_networks"]),
+        (Settings(remote=RemoteSettings(networks=("10.0.0.0/8",))), Policy(), ["private_networks"]),
         (Settings(server=OPEN), HOPS, ["unsigned_public", "metrics_public", "proxies_unknown"]),
         (Settings(server=OPEN, http=HttpSettings(metrics_public=False)), Policy(), ["unsigned_public"]),
     ],

@@ -8,15 +8,15 @@ from threading import Lock
 from typing import BinaryIO
 
 from imgserver.runtime import files
-from imgserver.sources.origin_cache.metadata import Body, Facts
-from imgserver.sources.origin_cache.store import Stock
+from imgserver.sources.origin_cache.metadata import OriginMetadata, StoredBody
+from imgserver.sources.origin_cache.store import OriginStore
 
 
-class Draft:
+class PartialDownload:
     """Becomes an original by `keep`, or nothing by `abandon`. Each may come while another thread still writes a chunk
     for a fetch that was called off: what comes after the end does nothing."""
 
-    def __init__(self, stock: Stock) -> None:
+    def __init__(self, stock: OriginStore) -> None:
         self._stock = stock
         self._path = stock.coming()
         self._lock = Lock()
@@ -38,11 +38,11 @@ class Draft:
             self._hasher.update(chunk)
             self.length += len(chunk)
 
-    def keep(self, facts: Facts) -> Facts:
+    def keep(self, facts: OriginMetadata) -> OriginMetadata:
         """The facts with their body. OSError, Unavailable: as `write`; then it must still be abandoned."""
         with self._lock:
             file = self._opened()
-            whole = replace(facts, body=Body(self._hasher.hexdigest(), self.length))
+            whole = replace(facts, body=StoredBody(self._hasher.hexdigest(), self.length))
             self._stock.take(self._path, whole, os.fstat(file.fileno()))
             self._end()
             return whole

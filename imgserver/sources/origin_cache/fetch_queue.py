@@ -18,27 +18,27 @@ RETRY_JITTER = 0.2
 # How much the latest answer weighs in the typical one.
 LATEST = 0.2
 
-Question = Literal["fetch", "look"]
+FetchKind = Literal["fetch", "stat"]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class FetchEvent:
     """One question and what became of it. `reason` is the error's code, "not-found" included, or empty; `unchanged`
     tells of a conditional download that brought nothing."""
 
     source: str
-    question: Question
+    question: FetchKind
     seconds: float
     reason: str = ""
     unchanged: bool = False
 
 
-class Questions:
+class FetchQueue:
     """`at_once` are put to the origin, each for at most `seconds` with the wait for its turn; `room` may wait."""
 
     def __init__(
-        self, source: str, *, at_once: int, room: int, seconds: float, observe: Callable[[Asked], None]
+        self, source: str, *, at_once: int, room: int, seconds: float, observe: Callable[[FetchEvent], None]
     ) -> None:
         self._source = source
         self._at_once = at_once
@@ -47,15 +47,15 @@ class Questions:
         self._observe = observe
         self._turns = asyncio.Semaphore(at_once)
         self._typical_seconds = 1.0
-        self.waiting = self.asking = self.refused = self.failures = 0
+        self.waiting = self.fetching = self.refused = self.failures = 0
 
     def __repr__(self) -> str:
-        return f"<Questions asking {self.asking}/{self._at_once}, waiting {self.waiting}/{self._room}>"
+        return f"<FetchQueue fetching {self.fetching}/{self._at_once}, waiting {self.waiting}/{self._room}>"
 
     @contextmanager
-    def place(self, question: Question) -> Iterator[None]:
+    def place(self, question: FetchKind) -> Iterator[None]:
         """For one who waits. Unavailable at once when too many do."""
-        if self.waiting >= self._room * (LOOK_SHARE if question == "look" else 1.0):
+        if self.waiting >= self._room * (LOOK_SHARE if question == "stat" else 1.0):
             self.refused += 1
             raise Unavailable("Too many wait for this source", reason="origin", retry_after=self._retry_after())
         self.waiting += 1
@@ -64,7 +64,7 @@ class Questions:
         finally:
             self.waiting -= 1
 
-    async def ask(self, question: Question, work: Callable[[], Awaitable[T]]) -> T:
+    async def ask(self, question: FetchKind, work: Callable[[], Awaitable[T]]) -> T:
         """What `work` answers or raises; DeadlineExceeded when it took too long."""
         begun = time.monotonic()
         try:
@@ -74,20 +74,20 @@ class Questions:
                     answer = await work()
         except ImgserverError as error:
             self.failures += not isinstance(error, NotFound)
-            self._observe(Asked(self._source, question, time.monotonic() - begun, reason=error.code))
+            self._observe(FetchEvent(self._source, question, time.monotonic() - begun, reason=error.code))
             raise
         seconds = time.monotonic() - begun
         self._typical_seconds += LATEST * (seconds - self._typical_seconds)
-        self._observe(Asked(self._source, question, seconds, unchanged=answer is None))
+        self._observe(FetchEvent(self._source, question, seconds, unchanged=answer is None))
         return answer
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        self.asking += 1
+        self.fetching += 1
         try:
             yield
         finally:
-            self.asking -= 1
+            self.fetching -= 1
 
     def _retry_after(self) -> int:
         """When those who wait now will have been served."""

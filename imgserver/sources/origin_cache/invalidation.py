@@ -8,30 +8,30 @@ LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class PendingPurge:
     """On whatever of these paths was last asked for before `at`, in seconds of the epoch."""
 
     at: float
     matches: Callable[[str], bool]
 
 
-class Condemned:
+class PendingPurges:
     """Sentences that are not carried out yet. For the event loop; threads are given a copy by `sentences`."""
 
     def __init__(self) -> None:
-        self._sentences: list[Sentence] = []
+        self._sentences: list[PendingPurge] = []
 
     @property
-    def sentences(self) -> tuple[Sentence, ...]:
+    def sentences(self) -> tuple[PendingPurge, ...]:
         return tuple(self._sentences)
 
-    def add(self, sentence: Sentence) -> None:
+    def add(self, sentence: PendingPurge) -> None:
         if len(self._sentences) >= LIMIT:
-            self._sentences = [Sentence(sentence.at, _everything)]
+            self._sentences = [PendingPurge(sentence.at, _everything)]
         else:
             self._sentences.append(sentence)
 
-    def drop(self, sentences: tuple[Sentence, ...]) -> None:
+    def drop(self, sentences: tuple[PendingPurge, ...]) -> None:
         """They are carried out."""
         self._sentences = [one for one in self._sentences if one not in sentences]
 
@@ -39,7 +39,7 @@ class Condemned:
         return holds(self._sentences, path, checked)
 
 
-def holds(sentences: "tuple[Sentence, ...] | list[Sentence]", path: str, checked: float) -> bool:
+def holds(sentences: "tuple[PendingPurge, ...] | list[PendingPurge]", path: str, checked: float) -> bool:
     return any(checked < one.at and one.matches(path) for one in sentences)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from imgserver.plan.rendition import Fingerprint
-from imgserver.sources.origin import Told, Validators
+from imgserver.sources.origin import OriginResponse, Validators
 
 SCHEMA = 1
 LIMIT_BYTES = 65_536
@@ -17,7 +17,7 @@ _CHECKSUM = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class StoredBody:
     """The bytes as they were counted while they came. `digest` is their SHA-256 in hexadecimal."""
 
     digest: str
@@ -25,14 +25,14 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class OriginMetadata:
     """`checked`: when the origin was asked last, in seconds of the epoch; `body` is None where it was only asked."""
 
     key: str
     validators: Validators
     max_age_seconds: int | None
     checked: float
-    body: Body | None = None
+    body: StoredBody | None = None
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -60,7 +60,7 @@ class Lifetimes:
     error: float
 
 
-class Age(Enum):
+class Freshness(Enum):
     FRESH = "fresh"
     USABLE = "usable"
     """To be used at once, and renewed behind that."""
@@ -78,23 +78,23 @@ def state_of(validators: Validators) -> str | None:
     return None
 
 
-def age_of(facts: Facts, *, now: float, lifetimes: Lifetimes) -> Age:
+def age_of(facts: OriginMetadata, *, now: float, lifetimes: Lifetimes) -> Freshness:
     told = lifetimes.silent if facts.max_age_seconds is None else facts.max_age_seconds
     lifetime = min(max(told, lifetimes.least), lifetimes.most)
     # Checked in the future: the clock was set back, and nobody knows how old this is.
     past = now - facts.checked - lifetime if now >= facts.checked else 0.0
     if past < 0:
-        return Age.FRESH
+        return Freshness.FRESH
     if past < lifetimes.renew:
-        return Age.USABLE
-    return Age.OLD if past < lifetimes.error else Age.OVER
+        return Freshness.USABLE
+    return Freshness.OLD if past < lifetimes.error else Freshness.OVER
 
 
-def learnt(key: str, told: Told, *, checked: float, body: Body | None = None) -> Facts:
-    return Facts(key, told.validators, told.max_age_seconds, checked, body)
+def learnt(key: str, told: OriginResponse, *, checked: float, body: StoredBody | None = None) -> OriginMetadata:
+    return OriginMetadata(key, told.validators, told.max_age_seconds, checked, body)
 
 
-def encode(facts: Facts) -> bytes:
+def encode(facts: OriginMetadata) -> bytes:
     """ValueError: they are too long to be kept."""
     assert facts.body is not None
     validators, body = facts.validators, facts.body
@@ -116,7 +116,7 @@ def encode(facts: Facts) -> bytes:
     return _checksum(text) + text
 
 
-def decode(data: bytes) -> Facts | None:
+def decode(data: bytes) -> OriginMetadata | None:
     """None for whatever is not one whole text of `encode`."""
     text = data[_CHECKSUM:]
     if _checksum(text) != data[:_CHECKSUM]:
@@ -125,7 +125,7 @@ def decode(data: bytes) -> Facts | None:
     if schema != SCHEMA:
         return None
     key, etag, modified, size, max_age, checked, digest, length = fields
-    return Facts(key, Validators(etag, modified, size), max_age, checked, Body(digest, length))
+    return OriginMetadata(key, Validators(etag, modified, size), max_age, checked, StoredBody(digest, length))
 
 
 def _digest(text: str) -> str:

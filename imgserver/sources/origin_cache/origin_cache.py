@@ -34,13 +34,13 @@ from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.threads import Threads
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Listed, Writable
-from imgserver.sources.config import SpoolSettings, SpoolStatistics
-from imgserver.sources.origin import Origin, Sink
-from imgserver.sources.origin_cache.download import Draft
-from imgserver.sources.origin_cache.fetch_queue import Asked, Question, Questions
-from imgserver.sources.origin_cache.invalidation import Condemned, Sentence, holds
-from imgserver.sources.origin_cache.metadata import Age, Facts, age_of, learnt, state_of
-from imgserver.sources.origin_cache.store import Stock
+from imgserver.sources.config import OriginCacheSettings, OriginCacheStatistics
+from imgserver.sources.origin import BodySink, Origin
+from imgserver.sources.origin_cache.download import PartialDownload
+from imgserver.sources.origin_cache.fetch_queue import FetchEvent, FetchKind, FetchQueue
+from imgserver.sources.origin_cache.invalidation import PendingPurge, PendingPurges, holds
+from imgserver.sources.origin_cache.metadata import Freshness, OriginMetadata, age_of, learnt, state_of
+from imgserver.sources.origin_cache.store import OriginStore
 
 THREADS = 4
 # An original may be put out or replaced between the look at its facts and the opening of its bytes.
@@ -61,11 +61,11 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def unobserved(_: Asked) -> None:
+def unobserved(_: FetchEvent) -> None:
     """For a spool that nobody watches."""
 
 
-class Spool:
+class OriginCache:
     """A `Source` in front of one `Origin`, which it closes with itself. Use from one event loop.
 
     `identity` tells the origin from another that may have used the same folder before, and is part of every key;
@@ -75,11 +75,11 @@ class Spool:
     def __init__(
         self,
         origin: Origin,
-        settings: SpoolSettings,
+        settings: OriginCacheSettings,
         *,
         name: str = "",
         identity: str = "",
-        observe: Callable[[Asked], None] = unobserved,
+        observe: Callable[[FetchEvent], None] = unobserved,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._origin = origin
@@ -89,12 +89,12 @@ class Spool:
         self._pause_seconds = max(1, round(settings.pause_seconds))
         self._prefix = f"{identity or name}\n"
         self._clock = clock
-        self._stock = Stock(settings.path, limit_bytes=settings.limit_bytes)
+        self._stock = OriginStore(settings.path, limit_bytes=settings.limit_bytes)
         self._threads = Threads(THREADS, "spool")
         self._walker = Threads(1, "spool-walk")
-        self._flights = SingleFlight[Facts]()
+        self._flights = SingleFlight[OriginMetadata]()
         self._behind = Behind()
-        self._questions = Questions(
+        self._queue = FetchQueue(
             name,
             at_once=settings.fetches,
             room=settings.waiting,
@@ -103,15 +103,15 @@ class Spool:
         )
         self._absent = TtlMap[str, bool](settings.absent_seconds)
         self._troubled = TtlMap[str, bool](settings.pause_seconds)
-        self._looked = TtlMap[str, Facts](math.inf)
-        self._condemned = Condemned()
+        self._looked = TtlMap[str, OriginMetadata](math.inf)
+        self._condemned = PendingPurges()
         self._forgotten = 0
-        self._hits = self._fetches = self._revalidations = self._looks = 0
+        self._hits = self._fetches = self._revalidations = self._stats = 0
         self._warned = -math.inf
 
     def __repr__(self) -> str:
         kept = f"{self._stock.entries} kept, {self._stock.size_bytes}/{self._settings.limit_bytes} bytes"
-        return f"<Spool {self._name or 'unnamed'}: {kept}, {self._questions}>"
+        return f"<OriginCache {self._name or 'unnamed'}: {kept}, {self._queue}>"
 
     async def start(self) -> None:
         """Clears what was coming when the last server ended, and begins to count what is kept. Errors are logged: a
@@ -149,9 +149,9 @@ class Spool:
         kept = await self._kept(path)
         if kept is not None:
             return (await self._current(path, kept, "fetch")).fingerprint
-        return (await self._current(path, self._looked.get(path), "look")).fingerprint
+        return (await self._current(path, self._looked.get(path), "stat")).fingerprint
 
-    async def bring(self, path: str) -> None:
+    async def fetch(self, path: str) -> None:
         """Returns when `open` need not wait for the origin."""
         await self._current(path, await self._kept(path), "fetch")
 
@@ -179,39 +179,39 @@ class Spool:
         self._forgotten += 1
         self._looked.clear()
         self._absent.clear()
-        self._condemned.add(Sentence(self._clock(), matches))
+        self._condemned.add(PendingPurge(self._clock(), matches))
 
     async def sweep(self) -> None:
         """Removes what is condemned; reads the facts of all that is kept."""
         sentences, prefix = self._condemned.sentences, self._prefix
 
-        def is_condemned(facts: Facts) -> bool:
+        def is_condemned(facts: OriginMetadata) -> bool:
             return facts.key.startswith(prefix) and holds(sentences, facts.key.removeprefix(prefix), facts.checked)
 
         await self._walker.run(lambda: self._stock.sweep(is_condemned))
         self._condemned.drop(sentences)
 
-    def statistics(self) -> SpoolStatistics:
-        return SpoolStatistics(
+    def statistics(self) -> OriginCacheStatistics:
+        return OriginCacheStatistics(
             entries=self._stock.entries,
             bytes=self._stock.size_bytes,
             limit_bytes=self._settings.limit_bytes,
             hits=self._hits,
             fetches=self._fetches,
             revalidations=self._revalidations,
-            looks=self._looks,
-            joined=self._flights.statistics().coalesced,
-            failures=self._questions.failures,
-            refused=self._questions.refused,
-            waiting=self._questions.waiting,
-            asking=self._questions.asking,
+            stat_requests=self._stats,
+            coalesced=self._flights.statistics().coalesced,
+            failures=self._queue.failures,
+            refused=self._queue.refused,
+            waiting=self._queue.waiting,
+            fetching=self._queue.fetching,
             evictions=self._stock.evictions,
             corrupt=self._stock.corrupt,
         )
 
     # What is known, and whether it will do
 
-    async def _opened(self, path: str) -> tuple[Facts, int, bytes]:
+    async def _opened(self, path: str) -> tuple[OriginMetadata, int, bytes]:
         for attempt in range(ATTEMPTS):
             kept = await self._kept(path)
             facts = await self._current(path, kept, "fetch")
@@ -221,30 +221,30 @@ class Spool:
                 return facts, *opened
         raise Unavailable("The spool lost the original", reason="spool", retry_after=1)
 
-    async def _current(self, path: str, known: Facts | None, question: Question) -> Facts:
+    async def _current(self, path: str, known: OriginMetadata | None, question: FetchKind) -> OriginMetadata:
         """What is known, if it may be used, or else what the origin says now."""
         if known is None and self._absent.get(path):
             raise NotFound()
-        age = Age.OVER if known is None else self._age(known)
+        age = Freshness.OVER if known is None else self._age(known)
         troubled = self._troubled.get(path) is not None
-        if age is not Age.FRESH and not troubled and (known is not None or question == "look"):
+        if age is not Freshness.FRESH and not troubled and (known is not None or question == "stat"):
             # Not by this request alone: an origin too slow for a hit's patience would never be heard to the end.
             await self._behind.start(f"{question} {path}", lambda: self._join(question, path))
-        if known is not None and (age in (Age.FRESH, Age.USABLE) or (age is Age.OLD and troubled)):
+        if known is not None and (age in (Freshness.FRESH, Freshness.USABLE) or (age is Freshness.OLD and troubled)):
             return known
-        if question == "look" and troubled:
+        if question == "stat" and troubled:
             raise Unavailable("The source has just failed", reason="origin", retry_after=self._pause_seconds)
         try:
             return await self._wait(question, path)
         except _TROUBLE:
-            if known is None or age is not Age.OLD:
+            if known is None or age is not Freshness.OLD:
                 raise
             return known
 
-    def _age(self, facts: Facts) -> Age:
+    def _age(self, facts: OriginMetadata) -> Freshness:
         return age_of(facts, now=self._clock(), lifetimes=self._lifetimes)
 
-    async def _kept(self, path: str) -> Facts | None:
+    async def _kept(self, path: str) -> OriginMetadata | None:
         """What cannot be read is as good as not kept."""
         key = self._key(path)
         try:
@@ -254,11 +254,11 @@ class Spool:
             return None
         return None if facts is None or self._condemned.holds(path, facts.checked) else facts
 
-    def _open(self, facts: Facts) -> tuple[int, bytes] | None:
+    def _open(self, facts: OriginMetadata) -> tuple[int, bytes] | None:
         descriptor = self._stock.open(facts)
         return None if descriptor is None else (descriptor, head_of(descriptor))
 
-    def _original(self, facts: Facts, descriptor: int, head: bytes) -> Original:
+    def _original(self, facts: OriginMetadata, descriptor: int, head: bytes) -> Original:
         assert facts.body is not None
         return Original(
             path=worker_path(descriptor, self._stock.path(facts)),
@@ -271,28 +271,28 @@ class Spool:
 
     # Asking the origin
 
-    async def _wait(self, question: Question, path: str) -> Facts:
-        with self._questions.place(question):
+    async def _wait(self, question: FetchKind, path: str) -> OriginMetadata:
+        with self._queue.place(question):
             return await self._join(question, path)
 
-    async def _join(self, question: Question, path: str) -> Facts:
+    async def _join(self, question: FetchKind, path: str) -> OriginMetadata:
         """One question about one original at a time; who asks after a purge never joins one from before it."""
-        make = self._fetch if question == "fetch" else self._look
+        make = self._fetch if question == "fetch" else self._stat
         facts, _ = await self._flights.run((question, path, self._forgotten), lambda: make(path))
         return facts
 
-    async def _fetch(self, path: str) -> Facts:
+    async def _fetch(self, path: str) -> OriginMetadata:
         kept = await self._kept(path)
         # Somebody has just asked, and this one had looked for the original before that.
-        if kept is not None and self._age(kept) is Age.FRESH:
+        if kept is not None and self._age(kept) is Freshness.FRESH:
             return kept
-        draft = Draft(self._stock)
+        draft = PartialDownload(self._stock)
         try:
             return await self._fetched(path, kept, draft)
         finally:
             await self._threads.see_through(draft.abandon)
 
-    async def _fetched(self, path: str, kept: Facts | None, draft: Draft) -> Facts:
+    async def _fetched(self, path: str, kept: OriginMetadata | None, draft: PartialDownload) -> OriginMetadata:
         forgotten, checked = self._forgotten, self._clock()
         known = kept.validators if kept is not None else None
         told = await self._ask("fetch", path, lambda: self._origin.fetch(path, self._sink(draft), known=known))
@@ -310,7 +310,7 @@ class Spool:
         self._revalidations += 1
         return renewed
 
-    def _sink(self, draft: Draft) -> Sink:
+    def _sink(self, draft: PartialDownload) -> BodySink:
         async def sink(chunk: bytes) -> None:
             if draft.length + len(chunk) > self._settings.item_bytes:
                 limit = self._settings.item_bytes
@@ -319,19 +319,19 @@ class Spool:
 
         return sink
 
-    async def _look(self, path: str) -> Facts:
+    async def _stat(self, path: str) -> OriginMetadata:
         checked = self._clock()
-        told = await self._ask("look", path, lambda: self._origin.look(path))
+        told = await self._ask("stat", path, lambda: self._origin.stat(path))
         if state_of(told.validators) is None:
             return await self._join("fetch", path)
         facts = learnt(self._key(path), told, checked=checked)
-        self._looks += 1
+        self._stats += 1
         self._looked.put(path, facts)
         return facts
 
-    async def _ask(self, question: Question, path: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, question: FetchKind, path: str, work: Callable[[], Awaitable[T]]) -> T:
         try:
-            answer = await self._questions.ask(question, work)
+            answer = await self._queue.ask(question, work)
         except NotFound:
             self._absent.put(path, True)
             self._looked.pop(path)

@@ -33,7 +33,7 @@ from imgserver.errors import Unavailable
 from imgserver.runtime import files
 from imgserver.runtime.files import open_regular
 from imgserver.sources.origin_cache import metadata as texts
-from imgserver.sources.origin_cache.metadata import Body, Facts
+from imgserver.sources.origin_cache.metadata import OriginMetadata, StoredBody
 
 COMING = "coming.spool"
 FACTS = ".facts"
@@ -53,7 +53,7 @@ class _Entry:
     seen: tuple[int, int, int] | None = None
 
 
-class Stock:
+class OriginStore:
     """Least recently used out first, but nothing that is pinned. `pin` is for the event loop, all else for threads."""
 
     def __init__(self, root: Path, *, limit_bytes: int) -> None:
@@ -95,7 +95,7 @@ class Stock:
             if not self._pins[name]:
                 del self._pins[name]
 
-    def facts(self, key: str) -> Facts | None:
+    def facts(self, key: str) -> OriginMetadata | None:
         """None: nothing is kept of it. OSError: it cannot be read."""
         name = files.name_of(key)
         try:
@@ -107,7 +107,7 @@ class Stock:
             return None
         return facts
 
-    def open(self, facts: Facts) -> int | None:
+    def open(self, facts: OriginMetadata) -> int | None:
         """A descriptor of the bytes. None: they are not there any more, or not what they were, and then they go."""
         assert facts.body is not None
         name, mark = files.name_of(facts.key), _mark(facts.body)
@@ -123,7 +123,7 @@ class Stock:
         self._discard_corrupt(name)
         return None
 
-    def renew(self, facts: Facts) -> None:
+    def renew(self, facts: OriginMetadata) -> None:
         """New facts of the bytes that are kept already. OSError: they cannot be written."""
         assert facts.body is not None
         name = files.name_of(facts.key)
@@ -137,7 +137,7 @@ class Stock:
     def remove(self, key: str) -> None:
         self._discard(files.name_of(key), None)
 
-    def sweep(self, matches: Callable[[Facts], bool]) -> None:
+    def sweep(self, matches: Callable[[OriginMetadata], bool]) -> None:
         """Removes whatever is kept and matches."""
         with self._lock:
             names = list(self._index)
@@ -147,7 +147,7 @@ class Stock:
                 if facts is None or matches(facts):
                     self._discard(name, None)
 
-    def path(self, facts: Facts) -> Path:
+    def path(self, facts: OriginMetadata) -> Path:
         assert facts.body is not None
         return self._body_path(files.name_of(facts.key), _mark(facts.body))
 
@@ -224,7 +224,7 @@ class Stock:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.evict():
                     raise
 
-    def take(self, temporary: Path, facts: Facts, status: os.stat_result) -> None:
+    def take(self, temporary: Path, facts: OriginMetadata, status: os.stat_result) -> None:
         """Gives a finished download its name. Its bytes are counted already; OSError: it could not be kept."""
         assert facts.body is not None
         name, mark, text = files.name_of(facts.key), _mark(facts.body), texts.encode(facts)
@@ -252,7 +252,7 @@ class Stock:
             _unlink(written)
             raise
 
-    def _read(self, name: str) -> Facts | None:
+    def _read(self, name: str) -> OriginMetadata | None:
         return texts.decode(files.read(self._facts_path(name), texts.LIMIT_BYTES))
 
     def _write_facts(self, text: bytes) -> Path:
@@ -270,7 +270,7 @@ class Stock:
         # What the scan has not come to is there, but not counted yet.
         return entry.mark == mark if entry is not None else not self.scanned and self._body_path(name, mark).exists()
 
-    def _is_whole(self, name: str, body: Body, descriptor: int, status: os.stat_result) -> bool:
+    def _is_whole(self, name: str, body: StoredBody, descriptor: int, status: os.stat_result) -> bool:
         entry = self._index.get(name)
         if entry is not None and entry.mark == _mark(body) and entry.seen == _seen(status):
             return True
@@ -356,7 +356,7 @@ def _remove_unless_held(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _mark(body: Body) -> str:
+def _mark(body: StoredBody) -> str:
     return body.digest[:MARK_LENGTH]
 
 

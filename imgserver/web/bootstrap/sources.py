@@ -13,13 +13,13 @@ from imgserver.plan.plan import SourceRef
 from imgserver.security.remote_url import REMOTE
 from imgserver.settings.schema import Settings
 from imgserver.sources import Source, http
-from imgserver.sources.config import Place
+from imgserver.sources.config import SourceConfig
 from imgserver.sources.folder import Folder
-from imgserver.sources.object_store import ObjectOrigin
+from imgserver.sources.object_store import ObjectStoreOrigin
 from imgserver.sources.origin import Origin
-from imgserver.sources.origin_cache.fetch_queue import Asked
-from imgserver.sources.origin_cache.origin_cache import Spool
-from imgserver.sources.url_mapping import Remote
+from imgserver.sources.origin_cache.fetch_queue import FetchEvent
+from imgserver.sources.origin_cache.origin_cache import OriginCache
+from imgserver.sources.url_mapping import RemoteUrlMapping
 from imgserver.web.bootstrap.cache import own_folder
 
 REMOTE_IDENTITY = "addresses"
@@ -29,7 +29,7 @@ class Sources:
     """`remote` admits whole addresses; None: none are served. Use between `start` and `close`."""
 
     def __init__(
-        self, by_name: Mapping[str, Source], *, writable: Collection[str], remote: Remote | None, tags: Tags
+        self, by_name: Mapping[str, Source], *, writable: Collection[str], remote: RemoteUrlMapping | None, tags: Tags
     ) -> None:
         self.by_name = by_name
         self.writable = writable
@@ -54,8 +54,8 @@ class Sources:
         await asyncio.gather(*(spool.close() for spool in self.spools.values()))
 
     @property
-    def spools(self) -> Mapping[str, Spool]:
-        return {name: source for name, source in self.by_name.items() if isinstance(source, Spool)}
+    def spools(self) -> Mapping[str, OriginCache]:
+        return {name: source for name, source in self.by_name.items() if isinstance(source, OriginCache)}
 
     def forget(self, groups: Collection[str]) -> None:
         """For a purge, here or at another server: from now on originals of these groups are downloaded again, whatever
@@ -97,31 +97,33 @@ class Sources:
         return (*groups_of(ref, tags=self._tags.of_path(ref.path)), original_group(ref))
 
 
-def make_sources(settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Sources:
+def make_sources(settings: Settings, audit: Audit, observe: Callable[[FetchEvent], None]) -> Sources:
     """Raises ServerFault where a folder is none, or a store cannot be made. `observe` is told of each question to a
     far source."""
-    places: dict[str, Place] = {settings.source.name: settings.source, **settings.sources}
+    places: dict[str, SourceConfig] = {settings.source.name: settings.source, **settings.sources}
     made = {name: _source(name, place, settings, audit, observe) for name, place in places.items()}
     remote = None
     if settings.remote.are_served:
         site = settings.remote.site(settings.fetch, settings.spool)
-        remote = Remote(site, audit=audit)
+        remote = RemoteUrlMapping(site, audit=audit)
         made[REMOTE] = _spool(REMOTE, http.remote(site, remote, audit=audit), REMOTE_IDENTITY, settings, observe)
     writable = frozenset(name for name, place in places.items() if place.writable)
     return Sources(made, writable=writable, remote=remote, tags=Tags.of(settings.tags))
 
 
-def make_origin(name: str, place: Place, settings: Settings, audit: Audit) -> Origin:
+def make_origin(name: str, place: SourceConfig, settings: Settings, audit: Audit) -> Origin:
     """Of a place that is no folder. Raises ServerFault."""
     try:
         if place.kind == "http":
             return http.named(name, place.site(settings.fetch, settings.spool), audit=audit)
-        return ObjectOrigin(place.store(settings.fetch))
+        return ObjectStoreOrigin(place.store(settings.fetch))
     except (ServerFault, ValueError) as error:
         raise ServerFault(f"source {name}: {error}") from error
 
 
-def _source(name: str, place: Place, settings: Settings, audit: Audit, observe: Callable[[Asked], None]) -> Source:
+def _source(
+    name: str, place: SourceConfig, settings: Settings, audit: Audit, observe: Callable[[FetchEvent], None]
+) -> Source:
     if place.kind != "folder":
         return _spool(name, make_origin(name, place, settings, audit), place.identity, settings, observe)
     try:
@@ -130,11 +132,13 @@ def _source(name: str, place: Place, settings: Settings, audit: Audit, observe: 
         raise ServerFault(f"source {name}: {error}") from error
 
 
-def _spool(name: str, origin: Origin, identity: str, settings: Settings, observe: Callable[[Asked], None]) -> Spool:
+def _spool(
+    name: str, origin: Origin, identity: str, settings: Settings, observe: Callable[[FetchEvent], None]
+) -> OriginCache:
     """In a folder of this origin alone: what another has left there would never be found, and take room."""
     base = settings.spool.path if settings.spool.path != Path() else own_folder(settings) / "spool"
     folder = base / sha256(identity.encode()).hexdigest()[:16]
     # All who waited for one slow origin may come for a worker at once: they must not fill the room by themselves.
     waiting = min(settings.spool.waiting, settings.queue.max_waiting)
     terms = replace(settings.spool, path=folder, waiting=waiting)
-    return Spool(origin, terms, name=name, identity=identity, observe=observe)
+    return OriginCache(origin, terms, name=name, identity=identity, observe=observe)

@@ -4,23 +4,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.sources.origin import Validators
-from imgserver.sources.origin_cache.metadata import Body, Facts, decode, encode
+from imgserver.sources.origin_cache.metadata import OriginMetadata, StoredBody, decode, encode
 
 TEXT = st.text(max_size=40)
 LENGTHS = st.none() | st.integers(0, 2**50)
 FACTS = st.builds(
-    Facts,
+    OriginMetadata,
     key=TEXT,
     validators=st.builds(Validators, etag=st.none() | TEXT, modified=LENGTHS, size_bytes=LENGTHS),
     max_age_seconds=st.none() | st.integers(0, 2**31),
     checked=st.floats(0, 2**40),
-    body=st.builds(Body, digest=st.text("0123456789abcdef", min_size=64, max_size=64), length=st.integers(0, 2**50)),
+    body=st.builds(
+        StoredBody, digest=st.text("0123456789abcdef", min_size=64, max_size=64), length=st.integers(0, 2**50)
+    ),
 )
-WRITTEN = encode(Facts("a/b.jpg", Validators('"x"', 12, 34), 60, 1000.5, Body("0" * 64, 34)))
+WRITTEN = encode(OriginMetadata("a/b.jpg", Validators('"x"', 12, 34), 60, 1000.5, StoredBody("0" * 64, 34)))
 
 
 @given(FACTS)
-def test_what_was_encoded_is_decoded(facts: Facts) -> None:
+def test_what_was_encoded_is_decoded(facts: OriginMetadata) -> None:
     assert decode(encode(facts)) == facts
 
 

@@ -20,12 +20,12 @@ from imgserver.errors import (
     Unavailable,
 )
 from imgserver.runtime.files import BLOCK_BYTES
-from imgserver.sources.config import SpoolSettings
-from imgserver.sources.origin import Told, Validators
+from imgserver.sources.config import OriginCacheSettings
+from imgserver.sources.origin import OriginResponse, Validators
 from imgserver.sources.origin_cache import store
-from imgserver.sources.origin_cache.fetch_queue import Asked
+from imgserver.sources.origin_cache.fetch_queue import FetchEvent
 from imgserver.sources.origin_cache.invalidation import LIMIT
-from imgserver.sources.origin_cache.origin_cache import THREADS, Spool
+from imgserver.sources.origin_cache.origin_cache import THREADS, OriginCache
 from imgserver.testing import FakeOrigin, SourceContract
 from tests.polling import eventually
 
@@ -42,12 +42,12 @@ class Scene:
         self.now = 1_000_000.0
         self.folder = folder / "spool"
         self.origin = FakeOrigin({PATH: CAT})
-        self.asked: list[Asked] = []
-        self.settings = SpoolSettings(path=self.folder, **{"silent_seconds": 300, **settings})
+        self.asked: list[FetchEvent] = []
+        self.settings = OriginCacheSettings(path=self.folder, **{"silent_seconds": 300, **settings})
         self.spool = self._spool()
 
-    def _spool(self, identity: str = "") -> Spool:
-        return Spool(
+    def _spool(self, identity: str = "") -> OriginCache:
+        return OriginCache(
             self.origin,
             self.settings,
             name="shop",
@@ -131,7 +131,7 @@ async def test_all_sizes_asked_for_at_once_come_from_one_download(scene):
 
     assert await asyncio.gather(*readers) == [CAT] * 12
     assert scene.origin.fetches == [PATH]
-    assert scene.spool.statistics().joined == 11
+    assert scene.spool.statistics().coalesced == 11
 
 
 async def test_who_looked_just_before_it_came_does_not_download_it_again(scene, monkeypatch):
@@ -234,7 +234,7 @@ async def test_a_slow_origin_is_asked_so_much_at_once_and_no_more(make):
     scene.origin.files = {str(number): CAT for number in range(10)}
     scene.origin.held = asyncio.Event()
     readers = [asyncio.create_task(scene.read(path)) for path in scene.origin.files]
-    await eventually(lambda: scene.spool.statistics().asking == 3)
+    await eventually(lambda: scene.spool.statistics().fetching == 3)
     scene.origin.held.set()
 
     assert await asyncio.gather(*readers) == [CAT] * 10
@@ -408,7 +408,7 @@ async def test_what_is_absent_is_not_asked_for_again_at_once(make):
         with pytest.raises(NotFound):
             await scene.spool.fingerprint("absent")
 
-    assert (scene.origin.fetches, scene.origin.looks) == (["absent"], [])
+    assert (scene.origin.fetches, scene.origin.stats) == (["absent"], [])
 
 
 async def test_absence_is_forgotten_and_failures_are_never_remembered(make):
@@ -431,18 +431,18 @@ async def test_a_look_tells_the_fingerprint_of_the_download(scene):
 
     async with scene.spool.open(PATH) as original:
         assert original.fingerprint == looked
-    assert (scene.origin.looks, scene.origin.fetches) == ([PATH], [PATH])
+    assert (scene.origin.stats, scene.origin.fetches) == ([PATH], [PATH])
 
 
 async def test_a_body_of_untold_length_has_the_fingerprint_of_a_look_that_tells_it(scene, monkeypatch):
-    async def look(path):
-        return Told(Validators(modified=5, size_bytes=len(CAT)))
+    async def stat(path):
+        return OriginResponse(Validators(modified=5, size_bytes=len(CAT)))
 
     async def fetch(path, sink, *, known=None):
         await sink(CAT)
-        return Told(Validators(modified=5))
+        return OriginResponse(Validators(modified=5))
 
-    monkeypatch.setattr(scene.origin, "look", look)
+    monkeypatch.setattr(scene.origin, "stat", stat)
     monkeypatch.setattr(scene.origin, "fetch", fetch)
     looked = await scene.spool.fingerprint(PATH)
 
@@ -453,12 +453,12 @@ async def test_a_body_of_untold_length_has_the_fingerprint_of_a_look_that_tells_
 async def test_a_look_is_good_for_as_long_as_a_download(scene):
     for _ in range(3):
         await scene.spool.fingerprint(PATH)
-    assert len(scene.origin.looks) == 1
+    assert len(scene.origin.stats) == 1
     scene.now += 301
     scene.origin.held = asyncio.Event()
 
     await asyncio.wait_for(scene.spool.fingerprint(PATH), 1)
-    await eventually(lambda: len(scene.origin.looks) == 2)
+    await eventually(lambda: len(scene.origin.stats) == 2)
 
 
 async def test_many_looks_at_once_are_one(scene):
@@ -468,7 +468,7 @@ async def test_many_looks_at_once_are_one(scene):
     scene.origin.held.set()
 
     assert len(set(await asyncio.gather(*looks))) == 1
-    assert len(scene.origin.looks) == 1
+    assert len(scene.origin.stats) == 1
 
 
 async def test_where_the_origin_tells_nothing_the_bytes_are_the_fingerprint(scene):
@@ -515,7 +515,7 @@ async def test_a_look_at_a_failing_origin_is_not_repeated_by_every_hit(scene):
         with pytest.raises(Unavailable):
             await scene.spool.fingerprint(PATH)
 
-    assert len(scene.origin.looks) == 1
+    assert len(scene.origin.stats) == 1
     with pytest.raises(SourceFailed):
         await scene.read()
 
@@ -526,9 +526,9 @@ async def test_a_slow_look_is_heard_to_the_end_though_the_hit_has_gone_on(scene)
         await asyncio.wait_for(scene.spool.fingerprint(PATH), 0.05)
     scene.origin.held.set()
 
-    await eventually(lambda: scene.spool.statistics().looks == 1)
+    await eventually(lambda: scene.spool.statistics().stat_requests == 1)
     await scene.spool.fingerprint(PATH)
-    assert len(scene.origin.looks) == 1
+    assert len(scene.origin.stats) == 1
 
 
 async def test_an_original_that_changes_all_the_time_is_never_given_under_anothers_fingerprint(make):
@@ -940,7 +940,7 @@ async def test_every_question_is_told(scene):
 
     told = [(asked.source, asked.question, asked.reason, asked.unchanged) for asked in scene.asked]
     assert told == [
-        ("shop", "look", "", False),
+        ("shop", "stat", "", False),
         ("shop", "fetch", "", False),
         ("shop", "fetch", "", True),
         ("shop", "fetch", "source-failed", False),
@@ -951,15 +951,15 @@ async def test_every_question_is_told(scene):
 async def test_its_state_can_be_read(scene):
     await scene.read()
 
-    shown = "<Spool shop: 1 kept, 16384/2147483648 bytes, <Questions asking 0/32, waiting 0/128>>"
+    shown = "<OriginCache shop: 1 kept, 16384/2147483648 bytes, <FetchQueue fetching 0/32, waiting 0/128>>"
     assert repr(scene.spool) == shown
 
 
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="item_bytes"):
-        SpoolSettings(limit_bytes=KIB)
+        OriginCacheSettings(limit_bytes=KIB)
     with pytest.raises(ValueError, match="most_seconds"):
-        SpoolSettings(least_seconds=10, most_seconds=5)
+        OriginCacheSettings(least_seconds=10, most_seconds=5)
 
 
 async def test_a_download_called_off_twice_leaves_nothing(scene):
