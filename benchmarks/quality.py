@@ -91,8 +91,8 @@ VARIANTS: dict[str, Variant] = {
     "libvips thumbnail, our save options": thumbnail(**OURS),
     "decoder shrink 4, no headroom": shrunk(4),
     "ours": ours(),
-    "ours, headroom 1": ours(headroom=1),
-    "ours, linear light": ours(linear=True),
+    "ours, headroom 1": ours(shrink_headroom=1),
+    "ours, linear light": ours(linear_light=True),
     "full decode in linear light": lambda path, w, h: bytes(reference(path, w, h).jpegsave_buffer(**PLAIN)),
 }
 

@@ -303,7 +303,7 @@ async def test_a_key_tells_how_pictures_are_made():
     plan, ref = Plan(), SourceRef("photos", "cat.png")
 
     assert PipelineVersion.of(Quality()).key(ref, plan) == PipelineVersion.of(Quality()).key(ref, plan)
-    assert PipelineVersion.of(Quality()).key(ref, plan) != PipelineVersion.of(Quality(linear=True)).key(ref, plan)
+    assert PipelineVersion.of(Quality()).key(ref, plan) != PipelineVersion.of(Quality(linear_light=True)).key(ref, plan)
 
 
 async def test_a_flood_of_a_broken_picture_costs_one_render(scene):

@@ -127,7 +127,7 @@ def _jpg(pixels: int, output: Output, quality: Quality) -> dict[str, Any]:
     return {
         "Q": quality_of(output, "jpg"),
         "quant_table": 3,
-        "optimize_coding": quality.jpeg_optimise,
+        "optimize_coding": quality.jpeg_optimize,
         "interlace": progressive,
         "trellis_quant": slow,
         "overshoot_deringing": slow,

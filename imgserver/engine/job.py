@@ -28,21 +28,21 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How pictures are made, server-wide. `headroom`: how many times larger than needed the decoder's reduction stays.
+    """How pictures are scaled and encoded, for the whole server.
 
-    `linear`: scale in linear light. AVIF efforts by output size: up to `avif_effort_pixels` the first, above it 0.
+    `shrink_headroom`: how many times larger than needed the decoder's reduction (shrink-on-load) stays.
     """
 
-    headroom: Annotated[int, Ge(1), Le(8)] = 2
-    linear: bool = False
+    shrink_headroom: Annotated[int, Ge(1), Le(8)] = 2
+    linear_light: bool = False
     avif_effort: Annotated[int, Ge(0), Le(9)] = 2
-    avif_effort_pixels: Annotated[int, Ge(0)] = 4 * MEGA
+    avif_effort_max_pixels: Annotated[int, Ge(0)] = 4 * MEGA
     webp_effort: Annotated[int, Ge(0), Le(6)] = 4
-    jpeg_optimise: bool = True
+    jpeg_optimize: bool = True
 
     def avif_effort_for(self, pixels: int) -> int:
         """What a live AVIF of this size may cost."""
-        return self.avif_effort if pixels <= self.avif_effort_pixels else 0
+        return self.avif_effort if pixels <= self.avif_effort_max_pixels else 0
 
 
 @dataclass(frozen=True, slots=True)

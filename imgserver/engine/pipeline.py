@@ -22,12 +22,12 @@ from imgserver.plan.plan import Crop, Dims, Fit, Orient
 def develop(header: Header, bounds: BoundPlan, job: Job, *, frames: int) -> Picture:
     """The picture with all steps done, still lazy where it can be. Raises what `bind`, `check` and `apply` raise."""
     front = prefix(bounds.bounds)
-    scale = reduction(header, share_needed(bounds.bounds), job.quality.headroom)
+    scale = reduction(header, share_needed(bounds.bounds), job.quality.shrink_headroom)
     picture = load(header, frames=frames, scale=scale)
     convert = _converter(keep_profile=job.plan.output.profile == "keep")
-    picture = _prefixed(picture, front, convert, linear=job.quality.linear) if front else convert(picture)
+    picture = _prefixed(picture, front, convert, linear=job.quality.linear_light) if front else convert(picture)
     for bound in bounds.bounds[len(front) :]:
-        picture = steps.apply(picture, bound, linear=job.quality.linear)
+        picture = steps.apply(picture, bound, linear=job.quality.linear_light)
     return _rest(picture, bounds, job) if bounds.is_open else picture
 
 
@@ -42,7 +42,7 @@ def _rest(picture: Picture, bounds: BoundPlan, job: Job) -> Picture:
         bounds = bind_plan(bounds.rest, dims)
         check(bounds, side=job.limits.output_side, pixels=job.limits.output_pixels)
         for bound in bounds.bounds:
-            picture = steps.apply(picture, bound, linear=job.quality.linear)
+            picture = steps.apply(picture, bound, linear=job.quality.linear_light)
         if not bounds.is_open:
             return picture
 

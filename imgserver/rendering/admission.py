@@ -48,7 +48,7 @@ class AdmissionSettings:
     """Requests that may wait beside those being rendered."""
     deadline_seconds: Annotated[float, Interval(ge=0.1, le=600)] = 10.0
     """From the ticket to the finished picture; keep it below the CDN's origin time-out."""
-    decoded_bytes: Annotated[int, Interval(ge=0)] = 0
+    max_decoded_bytes: Annotated[int, Interval(ge=0)] = 0
     """Pixels held by all renders at once, in bytes; 0 is a quarter of the memory granted."""
     degrade: bool = True
     """Whether new pictures are made cheaper while many wait (see `rendering/degradation.py`)."""
@@ -134,7 +134,7 @@ class Admission:
         self._settings = settings
         self._slots = slots
         self._clock = clock
-        self._budget = settings.decoded_bytes or resources.memory_bytes() // 4
+        self._budget = settings.max_decoded_bytes or resources.memory_bytes() // 4
         self._backlog = Backlog[Ticket]()
         self._shed: Counter[str] = Counter()
         self._admitted = 0

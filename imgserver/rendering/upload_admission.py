@@ -29,13 +29,13 @@ class UploadSettings:
     """Who may upload. `auto`: whoever has a key once one is configured; without any, this very machine."""
     max_concurrent: Annotated[int, Ge(1), Le(256)] = 2
     max_waiting: Annotated[int, Ge(0), Le(10_000)] = 8
-    wait_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
-    body_bytes: Annotated[int, Ge(1024)] = 25 * MIB
-    parts: Annotated[int, Ge(1), Le(1000)] = 10
-    idle_seconds: Annotated[float, Gt(0), Le(600)] = 15.0
-    body_seconds: Annotated[float, Gt(0), Le(3600)] = 60.0
-    space_bytes: Annotated[int, Ge(MIB)] = 512 * MIB
-    path: Path = Path()
+    max_wait_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
+    max_body_bytes: Annotated[int, Ge(1024)] = 25 * MIB
+    max_parts: Annotated[int, Ge(1), Le(1000)] = 10
+    idle_timeout_seconds: Annotated[float, Gt(0), Le(600)] = 15.0
+    body_timeout_seconds: Annotated[float, Gt(0), Le(3600)] = 60.0
+    max_temp_bytes: Annotated[int, Ge(MIB)] = 512 * MIB
+    temp_path: Path = Path()
     """Where the files of running uploads lie; empty is the system's folder for temporary files."""
     store: str = ""
     """The source that `store=` writes to."""
@@ -82,8 +82,8 @@ class Uploads:
         body_bytes, parts = limits.body_bytes, limits.parts
         self._bounded = replace(
             self._settings,
-            body_bytes=self._settings.body_bytes if body_bytes is None else body_bytes,
-            parts=self._settings.parts if parts is None else parts,
+            max_body_bytes=self._settings.max_body_bytes if body_bytes is None else body_bytes,
+            max_parts=self._settings.max_parts if parts is None else parts,
         )
 
     @asynccontextmanager
@@ -104,7 +104,7 @@ class Uploads:
         me = object()
         self._waiting[me] = self._clock()
         try:
-            async with asyncio.timeout(self._settings.wait_seconds):
+            async with asyncio.timeout(self._settings.max_wait_seconds):
                 await self._places.acquire()
         except TimeoutError:
             detail = "No place for another upload came free in time"
@@ -114,7 +114,7 @@ class Uploads:
 
     def claim(self, count: int) -> None:
         """Space for so many more bytes of a file. Raises Unavailable (space)."""
-        if self._space + count > self._settings.space_bytes:
+        if self._space + count > self._settings.max_temp_bytes:
             detail = "There is no space for this upload now"
             raise Unavailable(detail, reason="space", retry_after=RETRY_AFTER_SECONDS)
         self._space += count

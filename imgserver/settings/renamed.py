@@ -12,8 +12,24 @@ from functools import cache
 from imgserver.settings.schema import NAME, PREFIX, hints, pattern_of, patterns, variable
 
 RENAMED: Mapping[str, str] = {
+    "quality.avif_effort_pixels": "quality.avif_effort_max_pixels",
+    "quality.headroom": "quality.shrink_headroom",
+    "quality.jpeg_optimise": "quality.jpeg_optimize",
+    "quality.linear": "quality.linear_light",
+    "queue.decoded_bytes": "queue.max_decoded_bytes",
     "queue.room": "queue.max_waiting",
+    "server.connections": "server.max_connections",
+    "server.header_seconds": "server.header_timeout_seconds",
+    "server.keepalive_seconds": "server.keepalive_timeout_seconds",
+    "server.write_seconds": "server.write_timeout_seconds",
     "uploads.at_once": "uploads.max_concurrent",
+    "uploads.body_bytes": "uploads.max_body_bytes",
+    "uploads.body_seconds": "uploads.body_timeout_seconds",
+    "uploads.idle_seconds": "uploads.idle_timeout_seconds",
+    "uploads.parts": "uploads.max_parts",
+    "uploads.path": "uploads.temp_path",
+    "uploads.space_bytes": "uploads.max_temp_bytes",
+    "uploads.wait_seconds": "uploads.max_wait_seconds",
     "uploads.waiting": "uploads.max_waiting",
 }
 

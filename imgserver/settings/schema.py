@@ -50,11 +50,11 @@ class ServerSettings:
 
     host: str = "127.0.0.1"
     port: Annotated[int, Ge(0), Le(65_535)] = 8080
-    connections: Annotated[int, Ge(1), Le(1_000_000)] = 2048
+    max_connections: Annotated[int, Ge(1), Le(1_000_000)] = 2048
     backlog: Annotated[int, Ge(1), Le(65_535)] = 1024
-    header_seconds: Annotated[float, Gt(0), Le(600)] = 10
-    keepalive_seconds: Annotated[float, Ge(0), Le(3600)] = 75
-    write_seconds: Annotated[float, Gt(0), Le(600)] = 30
+    header_timeout_seconds: Annotated[float, Gt(0), Le(600)] = 10
+    keepalive_timeout_seconds: Annotated[float, Ge(0), Le(3600)] = 75
+    write_timeout_seconds: Annotated[float, Gt(0), Le(600)] = 30
     drain_seconds: Annotated[float, Ge(0), Le(600)] = 20
     gallery: Literal["auto", "on", "off"] = "auto"
 

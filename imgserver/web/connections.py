@@ -2,8 +2,8 @@
 
 aiohttp gives a client `keepalive_timeout` to finish its header, as long as it may idle between requests; here the
 header has a timer of its own, and so has a body that nobody reads. It waits for ever for a client that does not take
-its answer; here who takes less than 64 KiB in `write_seconds` is cut off. The number of connections is bounded as
-well: beyond it a newcomer is closed at once, which a load balancer understands.
+its answer; here who takes less than 64 KiB in `write_timeout_seconds` is cut off. The number of connections is bounded
+as well: beyond it a newcomer is closed at once, which a load balancer understands.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ AnyHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 # Makes one of a message; what follows the message is the framework's business.
 RequestFactory = Callable[..., web.BaseRequest]
 
-# What a client has to take of its answer in `write_seconds`, at least: of a large one, so much; of the rest, all.
+# What a client must at least read of its response in `write_timeout_seconds`: this much of a large one, else all of it.
 WRITTEN_BYTES = 64 << 10
 
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -58,8 +58,8 @@ class GuardedHandler(RequestHandler):
         super().__init__(
             server,
             loop=loop,
-            keepalive_timeout=settings.keepalive_seconds,
-            lingering_time=settings.header_seconds,
+            keepalive_timeout=settings.keepalive_timeout_seconds,
+            lingering_time=settings.header_timeout_seconds,
             access_log=None,  # type: ignore[arg-type]
             # A small compressed body may be large; nobody here takes one, and whoever refuses it must not unpack it.
             auto_decompress=False,
@@ -77,7 +77,7 @@ class GuardedHandler(RequestHandler):
         super().connection_made(transport)
         self._peer = _address_of(transport)
         self._parser = cast(Any, Shortcut(self._parser, self._answer_at_once))
-        if self._guard.open > self._guard.settings.connections:
+        if self._guard.open > self._guard.settings.max_connections:
             self.force_close()
 
     def data_received(self, data: bytes) -> None:
@@ -90,7 +90,9 @@ class GuardedHandler(RequestHandler):
             self._judge_upgrade(data, requests=len(self._messages) - waiting)
         if self._waits_for_header():
             if self._header_timer is None:
-                self._header_timer = self._loop.call_later(self._guard.settings.header_seconds, self._close_overdue)
+                self._header_timer = self._loop.call_later(
+                    self._guard.settings.header_timeout_seconds, self._close_overdue
+                )
         elif self._header_timer is not None:
             self._stop_timer()
 
@@ -172,7 +174,9 @@ class GuardedHandler(RequestHandler):
     def _watch_writing(self) -> None:
         if self._wire is not None:
             left = self._wire.get_write_buffer_size()
-            self._write_timer = self._loop.call_later(self._guard.settings.write_seconds, self._judge_writing, left)
+            self._write_timer = self._loop.call_later(
+                self._guard.settings.write_timeout_seconds, self._judge_writing, left
+            )
 
     def _judge_writing(self, before: int) -> None:
         self._write_timer = None

@@ -30,7 +30,9 @@ def test_a_sound_machine_is_exit_code_0(tmp_path: Path) -> None:
 
 
 def test_whatever_is_not_well_says_how_to_repair_it() -> None:
-    settings = load(None, {}, {"source.root": "/nowhere", "workers.count": 200, "server.connections": 900_000}).settings
+    settings = load(
+        None, {}, {"source.root": "/nowhere", "workers.count": 200, "server.max_connections": 900_000}
+    ).settings
 
     ill = [check for check in checks.run(settings) if not check.ok]
 

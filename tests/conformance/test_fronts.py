@@ -104,7 +104,7 @@ def test_a_picture_purged_and_changed_at_the_server_is_seen_after_its_max_age(fr
 @pytest.mark.parametrize("put_before", FRONTS)
 def test_the_copy_is_answered_while_the_server_refuses_stalls_and_is_gone(put_before, tmp_path):
     """The server keeps nothing itself, so that every renewal needs a worker, and those are stopped."""
-    settings = {"workers_count": 1, "queue_room": 2, "queue_deadline_seconds": 60, "http_max_age_seconds": 1}
+    settings = {"workers_count": 1, "queue_max_waiting": 2, "queue_deadline_seconds": 60, "http_max_age_seconds": 1}
     forgetful = {"cache_memory_bytes": 0, "disk_limit_bytes": 0}
     read_timeout = {"read_timeout": "1s"} if put_before is nginx else {}
     with (

@@ -248,10 +248,10 @@ def test_quality_reaches_the_encoder(draw: Renderer) -> None:
 @pytest.mark.parametrize(
     ("name", "width", "cheap", "costly"),
     [
-        ("jpg", 100, Quality(jpeg_optimise=False), Quality(jpeg_optimise=True)),
+        ("jpg", 100, Quality(jpeg_optimize=False), Quality(jpeg_optimize=True)),
         ("webp", 300, Quality(webp_effort=0), Quality(webp_effort=6)),
         ("avif", 300, Quality(avif_effort=0), Quality(avif_effort=4)),
-        ("avif", 300, Quality(avif_effort=4, avif_effort_pixels=10_000), Quality(avif_effort=4)),
+        ("avif", 300, Quality(avif_effort=4, avif_effort_max_pixels=10_000), Quality(avif_effort=4)),
     ],
 )
 def test_effort_reaches_the_encoder(draw: Renderer, name: str, width: int, cheap: Quality, costly: Quality) -> None:

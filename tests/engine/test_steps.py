@@ -113,7 +113,7 @@ def test_chains_make_the_bound_size(
     with Image.open(SAMPLES / "autumn.jpg") as photo:
         dims = Dims(*photo.size)
 
-    result = draw("autumn.jpg", *steps, quality=Quality(linear=linear))
+    result = draw("autumn.jpg", *steps, quality=Quality(linear_light=linear))
 
     bound = bind_plan(steps, dims).after
     assert (result.size.width, result.size.height) == (bound.width, bound.height)
@@ -209,7 +209,7 @@ def test_transparent_pixels_have_no_say_in_a_scaled_colour(draw: Renderer) -> No
     image.paste((10, 200, 30, 255), (0, 0, 31, 64))
 
     for linear in (False, True):
-        result = draw(saved(image, "PNG"), Fit(Px(16)), quality=Quality(linear=linear))
+        result = draw(saved(image, "PNG"), Fit(Px(16)), quality=Quality(linear_light=linear))
         with Image.open(_body(result.body)) as small:
             seen = [small.getpixel((x, 8)) for x in range(16)]
         assert all(abs(pixel[0] - 10) < 12 and pixel[1] > 180 for pixel in seen if pixel[3] > 60), (linear, seen)
@@ -220,7 +220,7 @@ def test_linear_light_keeps_the_brightness_of_a_fine_pattern(draw: Renderer) -> 
     image.putdata([255 * ((x + y) % 2) for y in range(256) for x in range(256)])
     grey = saved(image, "PNG")
 
-    light = draw(grey, Fit(Px(64)), quality=Quality(linear=True), format="png")
+    light = draw(grey, Fit(Px(64)), quality=Quality(linear_light=True), format="png")
     code = draw(grey, Fit(Px(64)), format="png")
 
     with Image.open(_body(light.body)) as seen, Image.open(_body(code.body)) as dark:
@@ -346,7 +346,7 @@ def test_a_large_picture_is_read_once_from_top_to_bottom(
     draw: Renderer, tall: bytes, steps: tuple[Step, ...], linear: bool
 ) -> None:
     """Small pictures lie in libvips' line buffers as a whole; only one like this shows a second reading."""
-    assert draw(tall, *steps, quality=Quality(linear=linear)).size.width <= 200
+    assert draw(tall, *steps, quality=Quality(linear_light=linear)).size.width <= 200
 
 
 @pytest.fixture(scope="module")

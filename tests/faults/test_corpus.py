@@ -144,7 +144,7 @@ def hostile(request, tmp_path_factory) -> Iterator[Hostile]:
     folder, scratch = tmp_path_factory.mktemp("originals"), tmp_path_factory.mktemp("scratch")
     for name, body in pictures.items():
         (folder / name.replace(" ", "_")).write_bytes(body)
-    settings = {"workers_count": 2, "disk_limit_bytes": 0, "uploads_at_once": 4, "uploads_wait_seconds": 60}
+    settings = {"workers_count": 2, "disk_limit_bytes": 0, "uploads_max_concurrent": 4, "uploads_max_wait_seconds": 60}
     waits = {"queue_deadline_seconds": 60}
     with serving(folder, variables={"TMPDIR": str(scratch)}, **settings, **waits) as server:
         yield Hostile(server, {name.replace(" ", "_"): body for name, body in pictures.items()}, scratch)

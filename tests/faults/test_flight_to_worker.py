@@ -138,7 +138,7 @@ async def test_every_visitor_is_answered_while_workers_are_killed(way):
 
 
 async def test_large_pictures_run_one_after_another_while_small_ones_pass(workers, tmp_path):
-    way = Way(workers, decoded_bytes=100)
+    way = Way(workers, max_decoded_bytes=100)
     marks = [tmp_path / "first", tmp_path / "second"]
     large = [way.ask("nap", f"0.4,{mark}", decoded_bytes=80) for mark in marks]
     await begun(marks[0])

@@ -29,8 +29,8 @@ def scratch(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(scratch) -> Iterator[ServerProcess]:
-    limits = {"uploads_idle_seconds": 1, "uploads_body_seconds": 3, "queue_deadline_seconds": 60}
-    with serving(workers_count=1, uploads_path=scratch, disk_limit_bytes=0, **limits) as running:
+    limits = {"uploads_idle_timeout_seconds": 1, "uploads_body_timeout_seconds": 3, "queue_deadline_seconds": 60}
+    with serving(workers_count=1, uploads_temp_path=scratch, disk_limit_bytes=0, **limits) as running:
         # Code and pools of the first upload are no leak of the second.
         running.ask(PATH, "POST", {"Content-Type": "image/png", "Content-Length": "3"}, b"abc")
         yield running
@@ -315,7 +315,7 @@ def test_a_trickle_has_an_end(server, scratch):
 
 
 def test_nothing_is_left_of_a_server_that_was_killed(tmp_path):
-    with serving(workers_count=1, uploads_path=tmp_path, disk_limit_bytes=0) as server:
+    with serving(workers_count=1, uploads_temp_path=tmp_path, disk_limit_bytes=0) as server:
         upload = Upload(server, "Content-Type: image/jpeg", "Content-Length: 5000000")
         upload.send((b"\xff\xd8\xff" + bytes(2_000_000),))
         wait_until(lambda: server.metric("imgserver_upload_space_bytes") > 1_000_000, "half of it is there")

@@ -9,7 +9,7 @@ from imgserver.rendering.upload_admission import Uploads, UploadSettings
 from imgserver.web.uploads.multipart import BodyFormat, ReceivedUpload
 from imgserver.web.uploads.temp_files import TempFile, TempFiles
 
-SETTINGS = UploadSettings(parts=6, body_bytes=64 * 1024)
+SETTINGS = UploadSettings(max_parts=6, max_body_bytes=64 * 1024)
 KIND = BodyFormat("cut")
 # What came out of a form: pictures with their names and bytes, and fields; or the error's kind and facts. Of several
 # faults, which one the parser meets first depends on where it is cut.

@@ -400,7 +400,7 @@ async def _enter_slot(ticket: Ticket) -> None:
 
 
 async def test_large_work_runs_one_after_another_while_small_work_passes(clock, inside):
-    admission = open_admission(clock, slots=3, decoded_bytes=200 * MEGABYTE)
+    admission = open_admission(clock, slots=3, max_decoded_bytes=200 * MEGABYTE)
     large = Cost(0.1, 160 * MEGABYTE)
     small = Cost(0.1, 4 * MEGABYTE)
     visitors = [Visitor(admission, "large 1", large), Visitor(admission, "large 2", large)]
@@ -416,7 +416,7 @@ async def test_large_work_runs_one_after_another_while_small_work_passes(clock, 
 
 
 async def test_what_exceeds_the_whole_budget_runs_alone(clock):
-    admission = open_admission(clock, slots=2, decoded_bytes=MEGABYTE)
+    admission = open_admission(clock, slots=2, max_decoded_bytes=MEGABYTE)
     huge = Visitor(admission, cost=Cost(0.1, 5 * MEGABYTE))
     await queue(admission, huge)
     other = Visitor(admission, cost=Cost(0.1, 10))
@@ -430,7 +430,7 @@ async def test_what_exceeds_the_whole_budget_runs_alone(clock):
 
 
 async def test_large_work_is_not_passed_for_ever(clock):
-    admission = open_admission(clock, slots=2, decoded_bytes=10, deadline_seconds=10)
+    admission = open_admission(clock, slots=2, max_decoded_bytes=10, deadline_seconds=10)
     running, large = (Visitor(admission, cost=Cost(0.1, size)) for size in (5, 10))
     await queue(admission, running, large)
     clock.now += 3
@@ -444,7 +444,7 @@ async def test_large_work_is_not_passed_for_ever(clock):
 
 
 async def test_waiting_in_vain_for_memory_says_so():
-    admission = Admission(AdmissionSettings(deadline_seconds=0.1, decoded_bytes=10), slots=2)
+    admission = Admission(AdmissionSettings(deadline_seconds=0.1, max_decoded_bytes=10), slots=2)
     holder, waiter = (Visitor(admission, cost=Cost(0.0, 10)) for _ in range(2))
 
     with pytest.raises(Overloaded) as refused:

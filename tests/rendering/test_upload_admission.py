@@ -31,11 +31,11 @@ async def test_so_many_at_once_and_the_next_waits_for_its_turn():
 
 
 def test_the_policys_limits_hold_where_it_has_some():
-    room = uploads(body_bytes=5000, parts=7)
+    room = uploads(max_body_bytes=5000, max_parts=7)
 
     def bounded(limits: UploadLimits) -> tuple[int, int]:
         room.limit(limits)
-        return room.bounded.body_bytes, room.bounded.parts
+        return room.bounded.max_body_bytes, room.bounded.max_parts
 
     assert bounded(UploadLimits()) == (5000, 7)
     assert bounded(UploadLimits(body_bytes=9000)) == (9000, 7)
@@ -58,7 +58,7 @@ async def test_beyond_those_who_may_wait_the_answer_is_no_at_once():
 
 
 async def test_nobody_waits_longer_than_agreed():
-    room, free = uploads(max_concurrent=1, wait_seconds=0.05), asyncio.Event()
+    room, free = uploads(max_concurrent=1, max_wait_seconds=0.05), asyncio.Event()
     task = asyncio.create_task(hold(room, free))
     await eventually(lambda: room.statistics().running == 1)
 
@@ -88,7 +88,7 @@ async def test_who_leaves_while_waiting_takes_no_place():
 
 
 def test_space_is_claimed_within_its_bound_and_given_back():
-    room = uploads(space_bytes=1 << 20)
+    room = uploads(max_temp_bytes=1 << 20)
     room.claim(1 << 20)
 
     with pytest.raises(Unavailable) as caught:

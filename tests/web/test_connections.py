@@ -12,7 +12,7 @@ GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n"
 
 @pytest.fixture(scope="module")
 def strict():
-    with serving(workers_count=1, server_header_seconds=0.5, server_connections=8) as running:
+    with serving(workers_count=1, server_header_timeout_seconds=0.5, server_max_connections=8) as running:
         yield running
 
 

@@ -284,7 +284,9 @@ async def test_stages_and_hints_are_not_left_out(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def strict():
-    with serving(workers_count=1, disk_limit_bytes=0, server_header_seconds=0.5, server_keepalive_seconds=2) as running:
+    with serving(
+        workers_count=1, disk_limit_bytes=0, server_header_timeout_seconds=0.5, server_keepalive_timeout_seconds=2
+    ) as running:
         for _ in range(2):
             running.ask(PICTURE)
         yield running

@@ -182,7 +182,7 @@ def test_pixels_and_formats_of_the_policy_hold(tmp_path):
 
 
 def test_the_policys_limits_of_uploads_hold_and_change(tmp_path):
-    with ruled(tmp_path, "", uploads_body_bytes=len(PHOTO)) as server:
+    with ruled(tmp_path, "", uploads_max_body_bytes=len(PHOTO)) as server:
 
         def statuses() -> list[int]:
             two = form(picture(PHOTO[:100]), picture(PHOTO[:100]))

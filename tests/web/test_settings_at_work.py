@@ -24,7 +24,7 @@ from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 def tuned():
     with serving(
         workers_count=1,
-        server_keepalive_seconds=0.3,
+        server_keepalive_timeout_seconds=0.3,
         server_gallery="on",
         http_max_age_seconds=7,
         http_stale_while_revalidate_seconds=0,

@@ -30,7 +30,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def strict(folder):
-    settings = {"server_header_seconds": 2, "server_write_seconds": 2, "server_keepalive_seconds": 5}
+    settings = {
+        "server_header_timeout_seconds": 2,
+        "server_write_timeout_seconds": 2,
+        "server_keepalive_timeout_seconds": 5,
+    }
     # One body for all who ask for it: what each one's own copies take is what is measured.
     with serving(folder, workers_count=1, cache_memory_item_bytes=16 << 20, **settings) as running:
         assert len(running.ask(LARGE).body) > 5_000_000

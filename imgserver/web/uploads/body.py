@@ -40,7 +40,7 @@ class Body:
         headers = self._request.headers
         if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
             raise UnsupportedImage("Content-Encoding: a body is taken as it is, not compressed")
-        if (self._request.content_length or 0) > self._settings.body_bytes:
+        if (self._request.content_length or 0) > self._settings.max_body_bytes:
             raise self._too_large()
         if headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
             raise web.HTTPExpectationFailed()
@@ -48,22 +48,22 @@ class Body:
     async def invite(self) -> None:
         """Tells a client that waits for it to go on (RFC 9110, 10.1.1); the time for the body begins."""
         await invite(self._request)
-        self._ends = time.monotonic() + self._settings.body_seconds
+        self._ends = time.monotonic() + self._settings.body_timeout_seconds
 
     async def read(self) -> bytes:
         """Some bytes, none at the end. Raises BodyTimeout, BodyTooLarge, MalformedRequest."""
         try:
-            async with asyncio.timeout(min(self._settings.idle_seconds, self._ends - time.monotonic())):
+            async with asyncio.timeout(min(self._settings.idle_timeout_seconds, self._ends - time.monotonic())):
                 data = await self._request.content.readany()
         except TimeoutError:
             raise BodyTimeout() from None
         except (aiohttp.ClientPayloadError, web.RequestPayloadError, BadHttpMessage) as error:
             raise MalformedRequest("The body is not what its header said") from error
         self.bytes += len(data)
-        if self.bytes > self._settings.body_bytes:
+        if self.bytes > self._settings.max_body_bytes:
             raise self._too_large()
         return data
 
     def _too_large(self) -> BodyTooLarge:
-        limit = self._settings.body_bytes
+        limit = self._settings.max_body_bytes
         return BodyTooLarge(f"The body is over the limit of {limit} bytes", limit="body", allowed=limit)

@@ -50,7 +50,7 @@ def setup(
 ) -> None:
     """Raises ServerFault for a folder that is none."""
     own, is_local = settings.uploads, settings.server.is_local
-    temp_files, grammar = TempFiles(own.path, uploads), ParameterParser(settings.native, settings.presets)
+    temp_files, grammar = TempFiles(own.temp_path, uploads), ParameterParser(settings.native, settings.presets)
     settings_reload.follow(lambda new: grammar.adopt(new.presets))
     handler = UploadHandler(
         renderer,
@@ -129,7 +129,7 @@ class UploadHandler:
                 wants,
                 request,
                 bodies=wants.data or not as_json,
-                data_bytes=settings.body_bytes,
+                data_bytes=settings.max_body_bytes,
             )
         if not several and isinstance(found[0].result, ImgserverError):
             raise found[0].result

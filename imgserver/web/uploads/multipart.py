@@ -69,7 +69,7 @@ class ReceivedUpload:
             boundary,
             max_header_size=PART_HEADER_BYTES,
             max_header_count=PART_HEADERS,
-            max_segment_count=self.settings.parts,
+            max_segment_count=self.settings.max_parts,
         )
         try:
             with parser:

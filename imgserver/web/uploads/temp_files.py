@@ -31,7 +31,7 @@ class TempFiles:
     def __init__(self, folder: Path, uploads: Uploads) -> None:
         self._folder = None if folder == Path() else folder
         if self._folder is not None and not self._folder.is_dir():
-            raise ServerFault(f"{self._folder} is not a folder (uploads.path)")
+            raise ServerFault(f"{self._folder} is not a folder (uploads.temp_path)")
         self._uploads = uploads
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="uploads")
 

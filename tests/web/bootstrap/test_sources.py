@@ -98,7 +98,7 @@ def test_an_origin_of_one_byte_a_second_delays_nobody_else(origin):
     origin.answers |= {f"/{number}/slow.jpg": trickled(photo()) for number in range(100)}
     slow = [f"/img/w_10/{('shop', 'other')[number % 2]}/{number}/slow.jpg" for number in range(100)]
     other = {name.replace("shop", "other"): value for name, value in of_shop(origin).items()}
-    patience = {"fetch_total_seconds": 6, "spool_fetch_seconds": 6, "spool_waiting": 25, "queue_room": 40}
+    patience = {"fetch_total_seconds": 6, "spool_fetch_seconds": 6, "spool_waiting": 25, "queue_max_waiting": 40}
     with serving(workers_count=1, disk_limit_bytes=0, **patience, **of_shop(origin), **other) as server:
         server.ask("/img/w_11/cat.png")
         alone = slowest_of_hits_and_misses(server, "q_70")

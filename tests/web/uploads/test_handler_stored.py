@@ -130,17 +130,17 @@ async def test_a_source_that_cannot_be_written_is_told_at_the_start(tmp_path):
         make_app(settings(tmp_path, store="nosuch"), log_stream=BytesIO())
     with pytest.raises(ServerFault, match=r"uploads.store: photos is not writable"):
         make_app(settings(tmp_path, writable=False, store="photos"), log_stream=BytesIO())
-    with pytest.raises(ServerFault, match=r"uploads.path"):
-        make_app(settings(tmp_path, path=tmp_path / "nosuch"), log_stream=BytesIO())
+    with pytest.raises(ServerFault, match=r"uploads.temp_path"):
+        make_app(settings(tmp_path, temp_path=tmp_path / "nosuch"), log_stream=BytesIO())
 
 
 @pytest.mark.parametrize(
     ("uploads", "status"),
     [
-        ({"body_bytes": len(PHOTO)}, 413),
-        ({"body_bytes": len(PHOTO) + 1000}, 200),
-        ({"parts": 1}, 413),
-        ({"parts": 2}, 200),
+        ({"max_body_bytes": len(PHOTO)}, 413),
+        ({"max_body_bytes": len(PHOTO) + 1000}, 200),
+        ({"max_parts": 1}, 413),
+        ({"max_parts": 2}, 200),
     ],
     ids=str,
 )
@@ -157,7 +157,7 @@ async def test_the_limits_are_those_of_the_settings(tmp_path, monkeypatch, uploa
 async def test_without_space_an_upload_is_put_off(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    async with client(settings(SAMPLES, space_bytes=1 << 20)) as one:
+    async with client(settings(SAMPLES, max_temp_bytes=1 << 20)) as one:
         answer = await post(one, "w=9", body=(SAMPLES / "sunset.jpg").read_bytes())
         facts = await answer.json()
 
