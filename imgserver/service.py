@@ -22,7 +22,7 @@ from imgserver.rendering.variants import (
     RenderRequest,
     ServedRendition,
 )
-from imgserver.runtime.background import Behind
+from imgserver.runtime.background import BackgroundRefresh
 from imgserver.runtime.single_flight import SingleFlight
 from imgserver.security.rate_limit import Quota
 
@@ -41,7 +41,7 @@ class ImageService:
     cache: TieredCache
     flights: SingleFlight[RenderedResult]
     renderer: Renderer
-    behind: Behind
+    background: BackgroundRefresh
     pipeline_version: PipelineVersion
     quota: Quota
     negative_cache: NegativeCache
@@ -85,7 +85,7 @@ class ImageService:
         if kept is None or not kept.current:
             return await self._fresh(order, criticality, former=kept)
         if was_due or _is_due(kept.rendition):
-            await self.behind.start(order.key, lambda: self._fly(order, Criticality.REFRESH))
+            await self.background.start(order.key, lambda: self._fly(order, Criticality.REFRESH))
         return ServedRendition(kept.rendition, "stale" if _is_stale(kept.rendition) else "hit", kept.tier)
 
     async def _fresh(

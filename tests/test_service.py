@@ -33,7 +33,7 @@ from imgserver.rendering.cost import CostModel
 from imgserver.rendering.degradation import Degradation
 from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Renderer
 from imgserver.rendering.variants import PipelineVersion, RenderRequest
-from imgserver.runtime.background import Behind
+from imgserver.runtime.background import BackgroundRefresh
 from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.rate_limit import Quota, QuotaSettings
@@ -129,7 +129,7 @@ class Scene:
             cache=assemble(MemorySettings()),
             flights=SingleFlight(),
             renderer=renderer,
-            behind=Behind(),
+            background=BackgroundRefresh(),
             pipeline_version=PipelineVersion.of(Quality()),
             quota=Quota(QuotaSettings(per_minute, burst), lambda: self.now),
             negative_cache=NegativeCache(lambda: self.now),
@@ -465,11 +465,11 @@ async def test_a_stale_picture_that_cannot_be_renewed_is_not_tried_at_each_reque
     await scene.put_stale()
     scene.hands.fault = BrokenImage()
     await scene.get()
-    await eventually(lambda: scene.service.behind.statistics().failed == 1)
+    await eventually(lambda: scene.service.background.statistics().failed == 1)
     for _ in range(5):
         assert await scene.get() == ("stale", b"old")
 
-    assert scene.service.behind.statistics().started == 1
+    assert scene.service.background.statistics().started == 1
 
 
 async def test_a_record_from_before_a_tags_rule_is_made_anew(scene):

@@ -54,9 +54,10 @@ class Sweeper:
                 one = await self._rounds.get()
                 self._next = None
                 await self._carry_out(one)
-        finally:
+        except asyncio.CancelledError:
             if self._next is not None:
                 self._next.done.set_result(SweepResult(incomplete="failed"))
+            raise
 
     async def _carry_out(self, one: _Round) -> None:
         found = SweepResult(incomplete="failed")

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import aiojobs
 from annotated_types import Ge, Le
 from redis.exceptions import RedisError
 
@@ -24,6 +23,7 @@ from imgserver.cache.redis.tier import RedisStatistics, RedisTier
 from imgserver.cache.sweeper import Sweeper, SweepResult
 from imgserver.cache.write_behind import Wish, WriteBehind
 from imgserver.plan.rendition import GroupGenerations, Rendition
+from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
 from imgserver.runtime.single_flight import SingleFlight
 
 MIB = 1 << 20
@@ -112,6 +112,7 @@ class TieredCache:
         board: SharedInvalidation | None = None,
         settings: TieredSettings = TieredSettings(),
         observe_value: Callable[[int], None] = lambda _: None,
+        on_task_failure: OnTaskFailure = log_task_failure,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.memory = memory
@@ -128,7 +129,7 @@ class TieredCache:
         self._tiers = [tier for tier in tiers if tier is not None]
         self._writes = WriteBehind(self._carry_out, limit_bytes=settings.write_bytes)
         self._look_ups = SingleFlight[Found | None]()
-        self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=CLOSE_SECONDS)
+        self._tasks = BackgroundTasks(on_failure=on_task_failure, close_seconds=CLOSE_SECONDS)
         self._sweeps: dict[str, Sweeper] = {}
         if disk is not None:
             self._sweeps["disk"] = Sweeper(partial(self._sweep_disk, disk))
@@ -148,21 +149,22 @@ class TieredCache:
         await self.generations.load()
         if self.disk is not None:
             await self.disk.start()
-            await self._scheduler.spawn(_measure(self.disk))
+            await self._tasks.start("disk_measurement", partial(_measure, self.disk))
         if self._client is not None:
             await self._client.start()
         if self._board is not None:
-            await self._scheduler.spawn(self._board.listen(on_news=self._hear, on_gap=self._doubt))
+            listen = partial(self._board.listen, on_news=self._hear, on_gap=self._doubt)
+            await self._tasks.start("purge_subscription", listen)
         for _ in range(self._settings.writers):
-            await self._scheduler.spawn(self._writes.work())
-        for sweeps in self._sweeps.values():
-            await self._scheduler.spawn(sweeps.work())
-        await self._scheduler.spawn(self._tend())
+            await self._tasks.start("write_behind", self._writes.work)
+        for name, sweeps in self._sweeps.items():
+            await self._tasks.start(f"{name}_sweep", sweeps.work)
+        await self._tasks.start("cache_upkeep", self._tend)
 
     async def close(self) -> None:
         """Gives waiting writes two seconds."""
         await self._writes.drain(seconds=CLOSE_SECONDS)
-        await self._scheduler.close()
+        await self._tasks.close()
         await self.generations.save()
         if self._client is not None:
             await self._client.close()
@@ -370,13 +372,18 @@ def assemble(
     observe: Callable[[str, float], None] = lambda *_: None,
     observe_value: Callable[[int], None] = lambda _: None,
     on_purge: Callable[[Collection[str]], None] = lambda _: None,
+    on_task_failure: OnTaskFailure = log_task_failure,
 ) -> TieredCache:
     """The tiers of a configuration, not started. `observe(op, seconds)` is told of every answered Redis command,
     `observe_value(bytes)` of every body that is kept, `on_purge(groups)` of what another server has purged.
 
     ValueError: `redis.url` or its namespace cannot be used.
     """
-    link = RedisClient(redis, observe=observe) if redis is not None and redis.url else None
+    link = (
+        RedisClient(redis, observe=observe, on_task_failure=on_task_failure)
+        if redis is not None and redis.url
+        else None
+    )
     board = SharedInvalidation(link) if link is not None else None
     path: Path | None = disk.path / MARKS_FILE if disk is not None else None
     generations = Generations(shared=board, path=path, on_purge=on_purge)
@@ -389,4 +396,5 @@ def assemble(
         board=board,
         settings=settings,
         observe_value=observe_value,
+        on_task_failure=on_task_failure,
     )

@@ -41,6 +41,23 @@ OUTCOMES = (
     "preflight",
 )
 
+# Every name that a background task is started with (runtime/background.py).
+BACKGROUND_TASKS = (
+    "cache_upkeep",
+    "disk_measurement",
+    "disk_sweep",
+    "loop_lag_probe",
+    "origin_cache_sweep",
+    "purge_subscription",
+    "redis_later",
+    "redis_read_probe",
+    "redis_sweep",
+    "redis_write_probe",
+    "refresh",
+    "reload",
+    "write_behind",
+)
+
 
 class Metrics:
     """The instruments of one server, in a registry of their own, so that several servers can live in one process."""
@@ -89,6 +106,9 @@ class Metrics:
         )
         text = "Bytes of a result by those of its upload"
         self.upload_ratio = Histogram(PREFIX + "upload_compression_ratio", text, registry=registry, buckets=RATIOS)
+        self.task_failures = counter(
+            "background_task_failures_total", "Unexpected exceptions of background tasks, which are restarted", "task"
+        )
         self._begin()
 
     def _begin(self) -> None:
@@ -99,6 +119,8 @@ class Metrics:
             self.uploads.labels(result)
         for direction in ("in", "out"):
             self.upload_bytes.labels(direction)
+        for task in BACKGROUND_TASKS:
+            self.task_failures.labels(task)
 
     def watch(self, read: Callable[[], "State"]) -> None:
         """Has `read` called at each scrape; it answers the values of the series in STATE."""

@@ -58,10 +58,10 @@ def make_app(
     """
     observability = make_observability(settings.log, log_stream)
     metrics, audit = observability.metrics, observability.audit
-    sources = make_sources(settings, audit, instrumentation.origin_observer(metrics))
-    cache = make_cache(settings, metrics, sources.forget)
+    sources = make_sources(settings, audit, instrumentation.origin_observer(metrics), observability.on_task_failure)
+    cache = make_cache(settings, metrics, sources.forget, observability.on_task_failure)
     renderer = make_renderer(settings, sources, observability)
-    service = make_service(settings, cache, renderer)
+    service = make_service(settings, cache, renderer, observability)
 
     app = web.Application()
     app[SERVICE], app[LOGGER] = service, observability.logger
@@ -95,11 +95,10 @@ def make_app(
         (
             lifecycle.of_log(observability.log_writer),
             lifecycle.of_trail(audit),
-            lifecycle.of_reloader(app[RELOADER]),
+            lifecycle.of_background(app[RELOADER], metrics, observability.on_task_failure),
             lifecycle.of_sources(sources),
             lifecycle.of_cache(service),
             lifecycle.of_workers(service, metrics, drain_seconds=settings.server.drain_seconds),
-            lifecycle.of_lag_probe(metrics),
         )
     )
     return app

@@ -15,6 +15,7 @@ from imgserver.plan.formats import FORMATS
 from imgserver.rendering.cost import Workload
 from imgserver.rendering.renderer import FinishedRender
 from imgserver.rendering.worker_pool import WorkerEvent
+from imgserver.runtime.background import OnTaskFailure
 from imgserver.sources.origin_cache.fetch_queue import FetchEvent
 
 # A worker that ends for one of these reasons is replaced in normal operation: the log line is no warning.
@@ -68,6 +69,16 @@ def origin_observer(metrics: Metrics) -> Callable[[FetchEvent], None]:
             metrics.source_fetch.labels(request.source).observe(request.seconds)
         else:
             metrics.source_errors.labels(request.source, request.reason).inc()
+
+    return observe
+
+
+def task_failure_observer(metrics: Metrics, logger: FilteringBoundLogger) -> OnTaskFailure:
+    """Counts and logs the unexpected exceptions of background tasks."""
+
+    def observe(task: str, error: Exception) -> None:
+        metrics.task_failures.labels(task).inc()
+        logger.error("background.task_failed", task=task, error=repr(error), exc_info=error)
 
     return observe
 

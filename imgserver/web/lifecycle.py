@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -10,6 +11,7 @@ from imgserver import __version__
 from imgserver.observability.audit import Trail
 from imgserver.observability.logs import LogWriter
 from imgserver.observability.metrics import Metrics
+from imgserver.runtime.background import BackgroundTasks, OnTaskFailure
 from imgserver.service import ImageService
 from imgserver.web.bootstrap.sources import Sources
 from imgserver.web.reload import Reloader
@@ -36,12 +38,15 @@ def of_trail(trail: Trail) -> Context:
     return context
 
 
-def of_reloader(reloader: Reloader) -> Context:
+def of_background(reloader: Reloader, metrics: Metrics, on_task_failure: OnTaskFailure) -> Context:
+    """The tasks of the server itself. Each component owns its own tasks."""
+
     async def context(_: web.Application) -> AsyncIterator[None]:
-        work = asyncio.create_task(reloader.run_forever())
+        tasks = BackgroundTasks(on_failure=on_task_failure)
+        await tasks.start("reload", reloader.run_forever)
+        await tasks.start("loop_lag_probe", partial(_probe_lag, metrics))
         yield
-        work.cancel()
-        await asyncio.wait([work])
+        await tasks.close()
 
     return context
 
@@ -78,19 +83,9 @@ def of_workers(service: ImageService, metrics: Metrics, *, drain_seconds: float)
         metrics.build.labels(__version__, service.renderer.workers.codecs.version or "unknown").set(1)
         yield
         service.renderer.admission.drain()
-        await service.behind.close()
+        await service.background.close()
         await service.flights.close()
         await service.renderer.workers.close(grace_seconds=drain_seconds)
-
-    return context
-
-
-def of_lag_probe(metrics: Metrics) -> Context:
-    async def context(_: web.Application) -> AsyncIterator[None]:
-        probe = asyncio.create_task(_probe_lag(metrics))
-        yield
-        probe.cancel()
-        await asyncio.wait([probe])
 
     return context
 

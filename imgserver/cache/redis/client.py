@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import aiojobs
 import hiredis
 from annotated_types import Ge, Gt, Le
 from redis import exceptions as faults
@@ -30,6 +30,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from imgserver.cache.redis.circuit_breaker import CircuitBreaker
 from imgserver.cache.redis.pipeline import Answer, Command, ConnectionLost, Endpoint, LagTolerantTimeout, PipelinedPool
+from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
 
 # Where Redis is and whom we trust there, from a URL: arguments for the client's connections.
 
@@ -169,7 +170,13 @@ class RedisClient:
     `.`, `_` and `-`.
     """
 
-    def __init__(self, settings: RedisSettings, *, observe: Callable[[str, float], None] = lambda *_: None) -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        *,
+        observe: Callable[[str, float], None] = lambda *_: None,
+        on_task_failure: OnTaskFailure = log_task_failure,
+    ) -> None:
         self.settings = settings
         if not _NAMESPACE.fullmatch(settings.namespace):
             raise ValueError("redis.namespace may have letters, digits, '.', '_' and '-' only")
@@ -182,7 +189,7 @@ class RedisClient:
         # A healthy Redis answers in less than a millisecond; who needs most of the time-out is sick.
         self._reading = _Side("read", 0.8 * quick, self._probe_read)
         self._writing = _Side("write", 0.8 * quick, self._probe_write)
-        self._scheduler = aiojobs.Scheduler(limit=None, close_timeout=PATIENT_SECONDS)
+        self._tasks = BackgroundTasks(on_failure=on_task_failure, close_seconds=PATIENT_SECONDS)
         self._faults: Counter[str] = Counter()
         self._timeouts = self._bypassed = self._waiting = 0
 
@@ -194,14 +201,14 @@ class RedisClient:
         """Probes at once, and for ever in the background: an absent Redis delays the start by 0.25 s at most."""
         sides = (self._reading, self._writing)
         for side in sides:
-            await self._scheduler.spawn(self._keep(side), name=f"redis {side.name} probe")
+            await self._tasks.start(f"redis_{side.name}_probe", partial(self._keep, side))
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
                 for side in sides:
                     await side.probed.wait()
 
     async def close(self) -> None:
-        await self._scheduler.close()
+        await self._tasks.close()
         await self._lanes.close()
         for client in (self._quick, self.patient):
             await client.aclose(close_connection_pool=True)
@@ -250,10 +257,10 @@ class RedisClient:
 
     async def later(self, work: Callable[[], Awaitable[object]]) -> None:
         """Has it done in the background; dropped when too much waits already."""
-        if self._waiting >= LATER_LIMIT or self._scheduler.closed:
+        if self._waiting >= LATER_LIMIT or self._tasks.closed:
             return
         self._waiting += 1
-        await self._scheduler.spawn(self._do_later(work))
+        await self._tasks.run_once("redis_later", lambda: self._do_later(work))
 
     def name(self, *parts: str) -> str:
         return f"{self.settings.namespace}:{':'.join(parts)}"

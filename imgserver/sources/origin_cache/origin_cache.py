@@ -28,7 +28,7 @@ from imgserver.errors import (
     Unavailable,
 )
 from imgserver.plan.rendition import Fingerprint, Original
-from imgserver.runtime.background import Behind
+from imgserver.runtime.background import BackgroundRefresh, OnTaskFailure, log_task_failure
 from imgserver.runtime.files import head_of, worker_path
 from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.threads import Threads
@@ -80,6 +80,7 @@ class OriginCache:
         name: str = "",
         identity: str = "",
         observe: Callable[[FetchEvent], None] = unobserved,
+        on_task_failure: OnTaskFailure = log_task_failure,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._origin = origin
@@ -93,7 +94,7 @@ class OriginCache:
         self._threads = Threads(THREADS, "spool")
         self._walker = Threads(1, "spool-walk")
         self._flights = SingleFlight[OriginMetadata]()
-        self._behind = Behind()
+        self._background = BackgroundRefresh(on_failure=on_task_failure)
         self._queue = FetchQueue(
             name,
             at_once=settings.fetches,
@@ -126,7 +127,7 @@ class OriginCache:
         await asyncio.shield(self._walk)
 
     async def close(self) -> None:
-        await self._behind.close()
+        await self._background.close()
         await self._flights.close()
         await self._origin.close()
         await self._threads.settle(SETTLE_SECONDS)
@@ -229,7 +230,7 @@ class OriginCache:
         troubled = self._troubled.get(path) is not None
         if age is not Freshness.FRESH and not troubled and (known is not None or question == "stat"):
             # Not by this request alone: an origin too slow for a hit's patience would never be heard to the end.
-            await self._behind.start(f"{question} {path}", lambda: self._join(question, path))
+            await self._background.start(f"{question} {path}", lambda: self._join(question, path))
         if known is not None and (age in (Freshness.FRESH, Freshness.USABLE) or (age is Freshness.OLD and troubled)):
             return known
         if question == "stat" and troubled:

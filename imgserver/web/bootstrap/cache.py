@@ -11,6 +11,7 @@ from tempfile import gettempdir
 from imgserver.cache.tiered import TieredCache, assemble
 from imgserver.errors import ServerFault
 from imgserver.observability.metrics import Metrics
+from imgserver.runtime.background import OnTaskFailure, log_task_failure
 from imgserver.settings.schema import Settings
 
 # Where a server keeps its files when nobody says where: in the user's caches, in a folder of this configuration.
@@ -29,7 +30,12 @@ def _home() -> Path:
         return Path(gettempdir())
 
 
-def make_cache(settings: Settings, metrics: Metrics, on_purge: Callable[[Collection[str]], None]) -> TieredCache:
+def make_cache(
+    settings: Settings,
+    metrics: Metrics,
+    on_purge: Callable[[Collection[str]], None],
+    on_task_failure: OnTaskFailure = log_task_failure,
+) -> TieredCache:
     """Not started. `on_purge` is told the groups that another server has purged.
 
     Raises ServerFault for a Redis URL that cannot be used.
@@ -46,6 +52,7 @@ def make_cache(settings: Settings, metrics: Metrics, on_purge: Callable[[Collect
             observe=_observation(metrics),
             observe_value=metrics.cache_value.observe,
             on_purge=on_purge,
+            on_task_failure=on_task_failure,
         )
     except ValueError as error:
         raise ServerFault(str(error)) from error

@@ -8,7 +8,9 @@ from structlog.typing import FilteringBoundLogger
 from imgserver.observability.audit import Trail, label_sets
 from imgserver.observability.logs import LogSettings, LogWriter, make_logger, make_request_log
 from imgserver.observability.metrics import Metrics
+from imgserver.runtime.background import OnTaskFailure
 from imgserver.web.access_log import AccessLog
+from imgserver.web.instrumentation import task_failure_observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Observability:
     log_writer: LogWriter
     access_log: AccessLog
     audit: Trail
+    on_task_failure: OnTaskFailure
 
 
 def make_observability(settings: LogSettings, stream: BinaryIO | None = None) -> Observability:
@@ -28,7 +31,14 @@ def make_observability(settings: LogSettings, stream: BinaryIO | None = None) ->
     logger, writer = make_logger(settings, stream)
     access_log = AccessLog(make_request_log(settings, logger, writer))
     metrics.registry.register(access_log.counters)
-    return Observability(metrics, logger, writer, access_log, _make_audit(metrics, logger))
+    return Observability(
+        metrics,
+        logger,
+        writer,
+        access_log,
+        audit=_make_audit(metrics, logger),
+        on_task_failure=task_failure_observer(metrics, logger),
+    )
 
 
 def _make_audit(metrics: Metrics, logger: FilteringBoundLogger) -> Trail:

@@ -12,7 +12,7 @@ from imgserver.rendering.degradation import Degradation
 from imgserver.rendering.renderer import FINGERPRINT_TTL_SECONDS, Renderer
 from imgserver.rendering.variants import PipelineVersion, RenderedResult
 from imgserver.rendering.worker_pool import WorkerPool
-from imgserver.runtime.background import Behind
+from imgserver.runtime.background import BackgroundRefresh
 from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.rate_limit import Quota
@@ -44,13 +44,15 @@ def make_renderer(settings: Settings, sources: Sources, observability: Observabi
     )
 
 
-def make_service(settings: Settings, cache: TieredCache, renderer: Renderer) -> ImageService:
+def make_service(
+    settings: Settings, cache: TieredCache, renderer: Renderer, observability: Observability
+) -> ImageService:
     """The service above the cache and the renderer, neither of which has to be started yet."""
     return ImageService(
         cache=cache,
         flights=SingleFlight[RenderedResult](),
         renderer=renderer,
-        behind=Behind(),
+        background=BackgroundRefresh(on_failure=observability.on_task_failure),
         pipeline_version=PipelineVersion.of(settings.quality, Tags.of(settings.tags)),
         quota=Quota(settings.quota),
         negative_cache=NegativeCache(),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from imgserver.cache.cache_tags import ALL, Tags, groups_of, original_group
 from imgserver.errors import ServerFault
 from imgserver.observability.audit import Audit
 from imgserver.plan.plan import SourceRef
+from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
 from imgserver.security.remote_url import REMOTE
 from imgserver.settings.schema import Settings
 from imgserver.sources import Source, http
@@ -29,7 +30,13 @@ class Sources:
     """`remote` admits whole addresses; None: none are served. Use between `start` and `close`."""
 
     def __init__(
-        self, by_name: Mapping[str, Source], *, writable: Collection[str], remote: RemoteUrlMapping | None, tags: Tags
+        self,
+        by_name: Mapping[str, Source],
+        *,
+        writable: Collection[str],
+        remote: RemoteUrlMapping | None,
+        tags: Tags,
+        on_task_failure: OnTaskFailure = log_task_failure,
     ) -> None:
         self.by_name = by_name
         self.writable = writable
@@ -37,17 +44,15 @@ class Sources:
         self._tags = tags
         self._told = asyncio.Event()
         self._swept = asyncio.Event()
-        self._work: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks(on_failure=on_task_failure)
 
     async def start(self) -> None:
         for spool in self.spools.values():
             await spool.start()
-        self._work = asyncio.create_task(self._sweep_what_is_forgotten())
+        await self._tasks.start("origin_cache_sweep", self._sweep_what_is_forgotten)
 
     async def close(self) -> None:
-        if self._work is not None:
-            self._work.cancel()
-            await asyncio.wait([self._work])
+        await self._tasks.close()
         for source in self.by_name.values():
             if isinstance(source, Folder):
                 source.close()
@@ -83,8 +88,13 @@ class Sources:
         while True:
             await self._told.wait()
             self._told.clear()
-            for spool in self.spools.values():
-                await spool.sweep()
+            try:
+                for spool in self.spools.values():
+                    await spool.sweep()
+            except Exception:
+                # The task is restarted and sweeps again.
+                self._told.set()
+                raise
             if not self._told.is_set():
                 self._swept.set()
 
@@ -97,18 +107,33 @@ class Sources:
         return (*groups_of(ref, tags=self._tags.of_path(ref.path)), original_group(ref))
 
 
-def make_sources(settings: Settings, audit: Audit, observe: Callable[[FetchEvent], None]) -> Sources:
+@dataclass(frozen=True, slots=True)
+class _Observers:
+    """Functions that each origin cache reports to."""
+
+    observe: Callable[[FetchEvent], None]
+    on_task_failure: OnTaskFailure
+
+
+def make_sources(
+    settings: Settings,
+    audit: Audit,
+    observe: Callable[[FetchEvent], None],
+    on_task_failure: OnTaskFailure = log_task_failure,
+) -> Sources:
     """Raises ServerFault where a folder is none, or a store cannot be made. `observe` is told of each question to a
     far source."""
     places: dict[str, SourceConfig] = {settings.source.name: settings.source, **settings.sources}
-    made = {name: _source(name, place, settings, audit, observe) for name, place in places.items()}
+    observers = _Observers(observe, on_task_failure)
+    made = {name: _source(name, place, settings, audit, observers) for name, place in places.items()}
     remote = None
     if settings.remote.are_served:
         site = settings.remote.site(settings.fetch, settings.spool)
         remote = RemoteUrlMapping(site, audit=audit)
-        made[REMOTE] = _spool(REMOTE, http.remote(site, remote, audit=audit), REMOTE_IDENTITY, settings, observe)
+        made[REMOTE] = _spool(REMOTE, http.remote(site, remote, audit=audit), REMOTE_IDENTITY, settings, observers)
     writable = frozenset(name for name, place in places.items() if place.writable)
-    return Sources(made, writable=writable, remote=remote, tags=Tags.of(settings.tags))
+    tags = Tags.of(settings.tags)
+    return Sources(made, writable=writable, remote=remote, tags=tags, on_task_failure=on_task_failure)
 
 
 def make_origin(name: str, place: SourceConfig, settings: Settings, audit: Audit) -> Origin:
@@ -121,24 +146,27 @@ def make_origin(name: str, place: SourceConfig, settings: Settings, audit: Audit
         raise ServerFault(f"source {name}: {error}") from error
 
 
-def _source(
-    name: str, place: SourceConfig, settings: Settings, audit: Audit, observe: Callable[[FetchEvent], None]
-) -> Source:
+def _source(name: str, place: SourceConfig, settings: Settings, audit: Audit, observers: _Observers) -> Source:
     if place.kind != "folder":
-        return _spool(name, make_origin(name, place, settings, audit), place.identity, settings, observe)
+        return _spool(name, make_origin(name, place, settings, audit), place.identity, settings, observers)
     try:
         return Folder(place.root, writable=place.writable)
     except ServerFault as error:
         raise ServerFault(f"source {name}: {error}") from error
 
 
-def _spool(
-    name: str, origin: Origin, identity: str, settings: Settings, observe: Callable[[FetchEvent], None]
-) -> OriginCache:
+def _spool(name: str, origin: Origin, identity: str, settings: Settings, observers: _Observers) -> OriginCache:
     """In a folder of this origin alone: what another has left there would never be found, and take room."""
     base = settings.spool.path if settings.spool.path != Path() else own_folder(settings) / "spool"
     folder = base / sha256(identity.encode()).hexdigest()[:16]
     # All who waited for one slow origin may come for a worker at once: they must not fill the room by themselves.
     waiting = min(settings.spool.waiting, settings.queue.max_waiting)
     terms = replace(settings.spool, path=folder, waiting=waiting)
-    return OriginCache(origin, terms, name=name, identity=identity, observe=observe)
+    return OriginCache(
+        origin,
+        terms,
+        name=name,
+        identity=identity,
+        observe=observers.observe,
+        on_task_failure=observers.on_task_failure,
+    )
