@@ -35,7 +35,7 @@ BODY_BYTES = 60_000
 RECORDS = 64
 # A library that is at most this many times worse than our client in every figure would replace it.
 LIMIT = 1.5
-# The pool of `redis.asyncio`: the default of the setting `redis.connections`.
+# The pool of `redis.asyncio`: the default of the setting `redis.max_connections`.
 CONNECTIONS = 16
 
 REQUIREMENTS = {"valkey-glide": ("glide", "valkey-glide>=2.6,<3"), "coredis": ("coredis", "coredis>=6.9,<7")}

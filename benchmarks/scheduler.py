@@ -105,7 +105,7 @@ def _dispatch(length: int) -> float:
 
 def _filled(length: int, *, max_waiting: int) -> tuple[Admission, list[Request], list[Request]]:
     """All slots taken and `length` requests waiting: the admission, those that run, those that wait."""
-    settings = AdmissionSettings(room=max_waiting, deadline_seconds=600, decoded_bytes=1 << 40)
+    settings = AdmissionSettings(max_waiting=max_waiting, deadline_seconds=600, max_decoded_bytes=1 << 40)
     admission = Admission(settings, slots=WORKERS)
     requests = [_enter(admission, COSTS[number % len(COSTS)]) for number in range(WORKERS + length)]
     for request in requests:

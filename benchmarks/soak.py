@@ -30,7 +30,7 @@ HOT = [f"/img/w_{width},q_70/{name}" for width in range(100, 110) for name in ("
 # More than the caches below hold, so that they are evicted and made again.
 COLD = [f"/img/w_{width},f_webp/cat.png" for width in range(30, 630)]
 WRONG = {"/img/w_x/cat.png": 400, "/img/w_50/none.png": 404, "/img/w_50/ATTRIBUTION.md": 415, "/nowhere": 404}
-CACHES = {"cache_memory_bytes": 2 << 20, "disk_limit_bytes": 8 << 20, "tiers_write_bytes": 1 << 20}
+CACHES = {"cache_memory_bytes": 2 << 20, "disk_limit_bytes": 8 << 20, "tiers_write_queue_bytes": 1 << 20}
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)\r\n")
 

@@ -44,15 +44,15 @@ class DiskSettings:
     """`path` is the tier's own folder, of one server alone; without one, a folder of this source in the user's cache.
      `limit_bytes` bounds its files (in whole blocks).
 
-    A larger body than `item_bytes` is not kept. A call that takes longer than `call_seconds` is a miss; after a write
-    that the disk refused, none is tried for `pause_seconds`.
+    A larger body than `item_bytes` is not stored. A lookup that takes longer than `timeout_seconds` counts as a miss.
+    After a failed write, no write is tried for `retry_delay_seconds`.
     """
 
     path: Path = Path()
     limit_bytes: Annotated[int, Ge(0)] = GIB
     item_bytes: Annotated[int, Ge(0)] = 16 * MIB
-    call_seconds: Annotated[float, Gt(0), Le(60)] = 1.0
-    pause_seconds: Annotated[float, Ge(0), Le(3600)] = 60.0
+    timeout_seconds: Annotated[float, Gt(0), Le(60)] = 1.0
+    retry_delay_seconds: Annotated[float, Ge(0), Le(3600)] = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class DiskTier:
             raise _Busy from closed
         future.add_done_callback(lambda _: self._places.release())
         try:
-            async with asyncio.timeout(self._settings.call_seconds):
+            async with asyncio.timeout(self._settings.timeout_seconds):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             self._timeouts += 1
@@ -219,8 +219,8 @@ class DiskTier:
     def _pause(self, error: Exception) -> None:
         if not isinstance(error, OSError) or isinstance(error, TimeoutError) or error.errno in _PASSING:
             return
-        self._paused_until = self._clock() + self._settings.pause_seconds
-        log.warning("The disk cache is not written for %g s: %s", self._settings.pause_seconds, error.strerror)
+        self._paused_until = self._clock() + self._settings.retry_delay_seconds
+        log.warning("The disk cache is not written for %g s: %s", self._settings.retry_delay_seconds, error.strerror)
 
 
 def _tell_scan(scan: "Future[None]") -> None:

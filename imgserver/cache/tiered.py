@@ -47,12 +47,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TieredSettings:
-    """`write_bytes` bounds what waits to be written behind the answers, by `writers` at once; over it: dropped.
+    """`write_queue_bytes` bounds what waits to be written behind the answers, by `writers` at once; over it: dropped.
 
     `first` is which of disk and Redis is asked first.
     """
 
-    write_bytes: Annotated[int, Ge(0)] = 32 * MIB
+    write_queue_bytes: Annotated[int, Ge(0)] = 32 * MIB
     writers: Annotated[int, Ge(1), Le(64)] = 4
     first: Literal["disk", "redis"] = "disk"
 
@@ -127,7 +127,7 @@ class TieredCache:
         self._clock = clock
         tiers: list[DiskTier | RedisTier | None] = [disk, redis] if settings.first == "disk" else [redis, disk]
         self._tiers = [tier for tier in tiers if tier is not None]
-        self._writes = WriteBehind(self._carry_out, limit_bytes=settings.write_bytes)
+        self._writes = WriteBehind(self._carry_out, limit_bytes=settings.write_queue_bytes)
         self._look_ups = SingleFlight[Found | None]()
         self._tasks = BackgroundTasks(on_failure=on_task_failure, close_seconds=CLOSE_SECONDS)
         self._sweeps: dict[str, Sweeper] = {}

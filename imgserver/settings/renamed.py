@@ -12,16 +12,21 @@ from functools import cache
 from imgserver.settings.schema import NAME, PREFIX, hints, pattern_of, patterns, variable
 
 RENAMED: Mapping[str, str] = {
+    "cache.fresh_seconds": "cache.ttl_seconds",
+    "disk.call_seconds": "disk.timeout_seconds",
+    "disk.pause_seconds": "disk.retry_delay_seconds",
     "quality.avif_effort_pixels": "quality.avif_effort_max_pixels",
     "quality.headroom": "quality.shrink_headroom",
     "quality.jpeg_optimise": "quality.jpeg_optimize",
     "quality.linear": "quality.linear_light",
     "queue.decoded_bytes": "queue.max_decoded_bytes",
     "queue.room": "queue.max_waiting",
+    "redis.connections": "redis.max_connections",
     "server.connections": "server.max_connections",
     "server.header_seconds": "server.header_timeout_seconds",
     "server.keepalive_seconds": "server.keepalive_timeout_seconds",
     "server.write_seconds": "server.write_timeout_seconds",
+    "tiers.write_bytes": "tiers.write_queue_bytes",
     "uploads.at_once": "uploads.max_concurrent",
     "uploads.body_bytes": "uploads.max_body_bytes",
     "uploads.body_seconds": "uploads.body_timeout_seconds",

@@ -80,7 +80,7 @@ class NamedSource(SourceConfig):
 class CacheSettings(MemorySettings):
     """The memory tier, and how long any tier's picture is fresh; it is kept some times longer to be served stale."""
 
-    fresh_seconds: Annotated[int, Ge(1)] = 86_400
+    ttl_seconds: Annotated[int, Ge(1)] = 86_400
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,7 @@ async def test_a_folder_that_cannot_be_had_is_a_tier_that_misses(tmp_path, caplo
 
 
 async def test_a_disk_that_stops_costs_its_deadline_once_and_then_nothing(tmp_path, monkeypatch):
-    cache = await opened(tmp_path, call_seconds=0.05)
+    cache = await opened(tmp_path, timeout_seconds=0.05)
     await cache.put("a", make_rendition(BODY))
     resumed = threading.Event()
     monkeypatch.setattr(disk_store.Shelf, "_read", lambda self, name, limit: resumed.wait(30) and b"")

@@ -304,7 +304,7 @@ async def test_redis_faults_leave_memory_and_disk_as_they_are(opened, redis_serv
 
 
 async def test_writes_over_the_budget_are_dropped_and_nobody_waits(opened, redis_server):
-    tiered = await opened(redis=redis_server.url, write_bytes=100_000, memory_bytes=0)
+    tiered = await opened(redis=redis_server.url, write_queue_bytes=100_000, memory_bytes=0)
     redis_server.freeze()
     try:
         for number in range(50):

@@ -101,7 +101,7 @@ def test_a_sweep_removes_what_is_over_from_every_tier_and_nothing_else(tmp_path)
     with (
         running(tmp_path) as redis,
         serving(
-            workers_count=1, redis_url=redis.url, cache_fresh_seconds=1, admin_key=KEY, disk_path=tmp_path / "cache"
+            workers_count=1, redis_url=redis.url, cache_ttl_seconds=1, admin_key=KEY, disk_path=tmp_path / "cache"
         ) as server,
     ):
         wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")

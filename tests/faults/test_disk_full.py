@@ -16,7 +16,7 @@ FORMATS = ("jpg", "webp", "png", "avif", "gif", "tiff")
 
 def settings(disk: Path) -> dict[str, object]:
     """Nothing in memory, so that every hit is read from the disk."""
-    own = {"disk_path": disk / "cache", "disk_pause_seconds": 0.5, "cache_memory_bytes": 0, "workers_count": 2}
+    own = {"disk_path": disk / "cache", "disk_retry_delay_seconds": 0.5, "cache_memory_bytes": 0, "workers_count": 2}
     return {**own, "variables": {"TMPDIR": str(disk / "tmp")}}
 
 

@@ -319,7 +319,7 @@ async def test_ten_thousand_requests_half_of_them_dropped_give_nobody_anothers_p
         assert await on.metric("imgserver_cache_corrupt_total", tier="redis", reason="key") == 0
         pool = [await on.metric("imgserver_redis_pool_connections", state=state) for state in ("idle", "used")]
         assert pool[1] == 0
-        assert pool[0] <= RedisSettings().connections
+        assert pool[0] <= RedisSettings().max_connections
         assert [(await on.ask(target)).body for target in FUZZ_TARGETS] == list(bodies.values())
 
 

@@ -142,7 +142,7 @@ def test_nothing_that_is_switched_on_is_a_fault(dressed, asked):
 
 def test_a_stale_answer_has_no_fault():
     asked = Asked(200, PICTURE)
-    with serving(workers_count=1, disk_limit_bytes=0, cache_fresh_seconds=1, http_server_timing="true") as server:
+    with serving(workers_count=1, disk_limit_bytes=0, cache_ttl_seconds=1, http_server_timing="true") as server:
         seen = [server.ask(PICTURE)]
         wait_until(lambda: seen.append(server.ask(PICTURE)) or "stale" in seen[-1].cache_status, "a stale one")
 

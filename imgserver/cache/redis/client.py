@@ -138,7 +138,7 @@ class RedisSettings:
     ca_file: Path = Path()
     namespace: str = "imgserver"
     timeout_seconds: Annotated[float, Gt(0), Le(5)] = 0.05
-    connections: Annotated[int, Ge(1), Le(1000)] = 16
+    max_connections: Annotated[int, Ge(1), Le(1000)] = 16
     item_bytes: Annotated[int, Ge(0), Le(64 * MIB)] = 2 * MIB
     ttl_seconds: Annotated[int, Ge(1), Le(90 * 86_400)] = 7 * 86_400
 
@@ -183,7 +183,7 @@ class RedisClient:
         options = address_of(settings.url, settings.ca_file)
         quick = settings.timeout_seconds
         self._lanes = PipelinedPool(Endpoint.of(options), seconds=quick)
-        self._quick = _client(options, connections=settings.connections, seconds=max(quick, PATIENT_SECONDS))
+        self._quick = _client(options, connections=settings.max_connections, seconds=max(quick, PATIENT_SECONDS))
         self.patient = _client(options, connections=PATIENT_CONNECTIONS, seconds=PATIENT_SECONDS)
         self._observe = observe
         # A healthy Redis answers in less than a millisecond; who needs most of the time-out is sick.

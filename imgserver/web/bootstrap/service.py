@@ -57,5 +57,5 @@ def make_service(
         quota=Quota(settings.quota),
         negative_cache=NegativeCache(),
         degradation=Degradation(),
-        fresh_seconds=settings.cache.fresh_seconds,
+        fresh_seconds=settings.cache.ttl_seconds,
     )

@@ -201,7 +201,7 @@ async def test_a_stopped_redis_costs_its_time_out_five_times_and_then_nothing(re
 
 
 async def test_no_late_reply_reaches_another_look_up(redis_server):
-    async with linked(redis_server.url, connections=4) as cache:
+    async with linked(redis_server.url, max_connections=4) as cache:
         for number in range(40):
             await cache.put(f"1/k/{number}", make_rendition(str(number).encode()))
         for _ in range(3):
@@ -459,7 +459,10 @@ async def test_cancelled_look_ups_give_nobody_anothers_record(redis_server):
 
 
 async def test_a_crowd_waits_for_a_connection_no_longer_than_its_time(redis_server):
-    async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}", connections=2) as cache:
+    async with (
+        proxied(redis_server.port) as proxy,
+        linked(f"redis://127.0.0.1:{proxy.port}", max_connections=2) as cache,
+    ):
         await cache.put(KEY, make_rendition(BODY))
         proxy.faults.delay_seconds = 0.03
         costs = await asyncio.gather(*(seconds_of(cache.get(KEY)) for _ in range(50)))

@@ -185,7 +185,7 @@ def test_without_a_key_there_is_no_admin_api(server: ServerProcess):
 
 def test_a_stale_picture_is_answered_at_once_and_renewed_behind(tmp_path: Path):
     shutil.copy(SAMPLES / "cat.png", tmp_path)
-    with serving(tmp_path, workers_count=1, cache_fresh_seconds=1) as server:
+    with serving(tmp_path, workers_count=1, cache_ttl_seconds=1) as server:
         server.ask("/img/w_140/cat.png")
         seen: list[str] = []
         wait_until(

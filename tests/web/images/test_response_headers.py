@@ -247,7 +247,7 @@ def test_the_time_left_runs_down(server):
 
 @pytest.mark.parametrize("target", ["/img/w_141/cat.png", "/img/w_141/cat.png?v=1"])
 def test_a_stale_answer_is_nobodys_for_long(tmp_path, target):
-    with serving(workers_count=1, disk_limit_bytes=0, cache_fresh_seconds=1, http_cdn_max_age_seconds=7200) as server:
+    with serving(workers_count=1, disk_limit_bytes=0, cache_ttl_seconds=1, http_cdn_max_age_seconds=7200) as server:
         seen = [server.ask(target)]
         wait_until(lambda: seen.append(server.ask(target)) or "stale" in status_of(seen[-1]).values(), "a stale one")
 
