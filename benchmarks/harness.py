@@ -1,6 +1,6 @@
 """What the benchmarks share: servers as child processes, CPU seconds of whole process trees, load by wrk.
 
-Method: A and B take short turns, so that a noisy neighbour disturbs both; figures are medians over the turns, with
+Method: A and B take short turns, so that a noisy neighbor disturbs both; figures are medians over the turns, with
 their spread. CPU seconds of the whole process tree stand beside wall time, because wall time alone measures the host.
 """
 

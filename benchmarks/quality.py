@@ -118,8 +118,8 @@ def _call(variant: Variant, photo: Path, size: tuple[int, int]) -> Callable[[], 
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "standard tables": {"Q": 80, "keep": "none"},
-    "optimised": PLAIN,
-    "optimised, quant_table 3": {**PLAIN, "quant_table": 3},
+    "optimized": PLAIN,
+    "optimized, quant_table 3": {**PLAIN, "quant_table": 3},
     "the same, progressive": OURS,
     "the same, trellis": {**OURS, "trellis_quant": True},
     "the same, all mozjpeg passes": {
@@ -138,7 +138,7 @@ def encoders(photos: list[Path], folder: Path, *, rounds: int) -> None:
             image = pyvips.Image.thumbnail(str(photo), width).copy_memory()
             calls = {name: _saving(image, options) for name, options in ENCODERS.items()}
             measure(calls, tallies, reference=image, folder=folder, rounds=rounds)
-        show(f"JPEG encoder at {width} px, q80", tallies, base="optimised")
+        show(f"JPEG encoder at {width} px, q80", tallies, base="optimized")
 
 
 def _saving(image: Image, options: dict[str, Any]) -> Callable[[], bytes]:

@@ -72,7 +72,7 @@ An upload
     Key, parameters and declared length are judged first (web/door.py, web/wants.py, web/body.py), then a place is
     taken (uploads.py), and only then is the body asked for. It goes piece by piece into files without a name
     (web/intake.py, web/scratch.py), and from step 6 on it is a picture like any other, of the lowest class and never
-    kept; engine/optimise.py sees to it that it does not become larger.
+    kept; engine/optimize.py sees to it that it does not become larger.
 
 SIGHUP: what can change while serving (web/reload.py: the policy, and by web/rereading.py keys and presets) is read off
 the loop, checked, and replaced between two requests.

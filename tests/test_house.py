@@ -147,9 +147,9 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 @pytest.mark.parametrize("line", (ROOT / "samples" / "ATTRIBUTION.md").read_text("utf-8").splitlines()[6:])
 def test_the_samples_are_unchanged_and_attributed(line: str) -> None:
-    name, _, licence, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+    name, _, license, *_ = (cell.strip() for cell in line.strip("|").split("|"))
 
-    assert licence
+    assert license
     assert hashlib.sha256((ROOT / "samples" / name).read_bytes()).hexdigest() == SAMPLES[name]
 
 

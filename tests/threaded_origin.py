@@ -83,9 +83,9 @@ def revalidated(data: bytes, etag: str, **fields: object) -> Answer:
     return answered
 
 
-def photo(colour: str = "teal", size: tuple[int, int] = (240, 160)) -> bytes:
+def photo(color: str = "teal", size: tuple[int, int] = (240, 160)) -> bytes:
     file = BytesIO()
-    Image.new("RGB", size, colour).save(file, "JPEG")
+    Image.new("RGB", size, color).save(file, "JPEG")
     return file.getvalue()
 
 

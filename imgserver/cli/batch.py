@@ -59,7 +59,7 @@ async def run(tasks: Sequence[Task], plan: Plan, settings: Settings, tell: Calla
 
 
 async def _one(task: Task, plan: Plan, settings: Settings, workers: WorkerPool) -> Done:
-    job = Job(str(task.file.resolve()), plan, settings.limits, settings.quality, goal="optimise")
+    job = Job(str(task.file.resolve()), plan, settings.limits, settings.quality, goal="optimize")
     deadline = time.monotonic() + max(LEAST_DEADLINE_SECONDS, settings.queue.deadline_seconds)
     try:
         result = await workers.render(job, deadline=deadline, key=str(task.file))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imgserver.engine.job import Limits
     from imgserver.settings.schema import Settings
 
-COLOURS = 5
+COLORS = 5
 
 
 class _FileOrAddress(click.Path):
@@ -38,7 +38,7 @@ class _FileOrAddress(click.Path):
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def inspect(place: Path | str, *, as_json: bool, config: Path | None) -> None:
-    """Print size, format, EXIF, colour profile, frames and palette of FILE, or of what is at an http(s) URL.
+    """Print size, format, EXIF, color profile, frames and palette of FILE, or of what is at an http(s) URL.
 
     Of the place in EXIF only whether it is there. The size is as stored, before EXIF turns it upright.
 
@@ -110,14 +110,14 @@ async def _download(address: str, copy: Path, settings: "Settings") -> None:
 
 
 def _palette(file: Path, limits: "Limits") -> list[dict[str, Any]]:
-    """The most common colours with their shares, as the server's `f_palette` tells them."""
+    """The most common colors with their shares, as the server's `f_palette` tells them."""
     import json
 
     from imgserver.engine.job import Job
     from imgserver.engine.render import render
     from imgserver.plan.plan import Orient, Plan, Terminal
 
-    result = render(Job(str(file), Plan((Orient(),), terminal=Terminal("palette", COLOURS)), limits))
+    result = render(Job(str(file), Plan((Orient(),), terminal=Terminal("palette", COLORS)), limits))
     return list(json.loads(result.body))
 
 
@@ -132,7 +132,7 @@ def _print_table(place: str, description: "Description", palette: list[dict[str,
     table.add_row("file", Text(place))
     for name, value in _rows(description):
         table.add_row(name, Text(value))
-    swatches = [Text.assemble(("██ ", row["colour"]), f"{row['colour']} {row['share']:.0%}") for row in palette]
+    swatches = [Text.assemble(("██ ", row["color"]), f"{row['color']} {row['share']:.0%}") for row in palette]
     table.add_row("palette", Text("\n").join(swatches))
     Console().print(table)
 

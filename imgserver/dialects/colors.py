@@ -1,8 +1,8 @@
-"""Colours by name (CSS Color 4, lower case) and as 3, 4, 6 or 8 hex digits."""
+"""Colors by name (CSS Color 4, lower case) and as 3, 4, 6 or 8 hex digits."""
 
 import re
 
-from imgserver.plan.plan import TRANSPARENT, Colour
+from imgserver.plan.plan import TRANSPARENT, Color
 
 HEX = re.compile(r"[0-9a-fA-F]{3,8}")
 
@@ -34,23 +34,23 @@ yellow ffff00 yellowgreen 9acd32
 """
 
 
-def read_colour(text: str) -> Colour | None:
-    """None if it is no colour."""
-    named = COLOURS.get(text)
+def read_color(text: str) -> Color | None:
+    """None if it is no color."""
+    named = COLORS.get(text)
     return named if named is not None else _hex(text)
 
 
-def _hex(text: str) -> Colour | None:
+def _hex(text: str) -> Color | None:
     if not HEX.fullmatch(text) or len(text) not in (3, 4, 6, 8):
         return None
     if len(text) <= 4:
         text = "".join(digit * 2 for digit in text)
-    return Colour(*bytes.fromhex(text))
+    return Color(*bytes.fromhex(text))
 
 
-def _named() -> dict[str, Colour]:
+def _named() -> dict[str, Color]:
     words = iter(_NAMES.split())
-    return {name: Colour(*bytes.fromhex(digits)) for name, digits in zip(words, words, strict=True)}
+    return {name: Color(*bytes.fromhex(digits)) for name, digits in zip(words, words, strict=True)}
 
 
-COLOURS = {**_named(), "transparent": TRANSPARENT}
+COLORS = {**_named(), "transparent": TRANSPARENT}

@@ -1,10 +1,10 @@
-"""What fills the space around a picture: a colour, its rim going on, itself blurred, or its rim's mean colour."""
+"""What fills the space around a picture: a color, its rim going on, itself blurred, or its rim's mean color."""
 
-from imgserver.engine.color import background, coloured, premultiplied, resized, with_alpha
+from imgserver.engine.color import background, colored, premultiplied, resized, with_alpha
 from imgserver.engine.frames import Picture
 from imgserver.engine.vips import Image
 from imgserver.plan.geometry import Box
-from imgserver.plan.plan import TRANSPARENT, Colour, Fill
+from imgserver.plan.plan import TRANSPARENT, Color, Fill
 
 # A blurred ground is made this small and scaled up again: nobody sees more of it, and it costs next to nothing.
 GROUND_SIDE = 96
@@ -15,16 +15,16 @@ def laid(picture: Picture, box: Box, size: tuple[int, int], fill: Fill) -> Pictu
     """The picture at `box` on a canvas of `size`."""
     if fill == "edge":
         return picture.each(lambda image: image.embed(box.left, box.top, *size, extend="copy"))
-    if isinstance(fill, Colour):
-        return picture.each(lambda image: _on_colour(image, box, size, fill))
+    if isinstance(fill, Color):
+        return picture.each(lambda image: _on_color(image, box, size, fill))
     still = picture.settled()
     if fill == "blur":
         return still.each(lambda image: _on_itself(image, box, size))
-    return still.each(lambda image: _on_colour(image, box, size, rim_colour(still.first)))
+    return still.each(lambda image: _on_color(image, box, size, rim_color(still.first)))
 
 
-def _on_colour(image: Image, box: Box, size: tuple[int, int], fill: Colour) -> Image:
-    image = coloured(image) if not fill.red == fill.green == fill.blue else image
+def _on_color(image: Image, box: Box, size: tuple[int, int], fill: Color) -> Image:
+    image = colored(image) if not fill.red == fill.green == fill.blue else image
     image = image if fill.alpha == 255 else with_alpha(image)
     return image.embed(box.left, box.top, *size, extend="background", background=background(image, fill))
 
@@ -45,9 +45,9 @@ def _on_itself(image: Image, box: Box, size: tuple[int, int]) -> Image:
     return ground.composite2(over, "over").cast("uchar").flatten()
 
 
-def rim_colour(image: Image) -> Colour:
-    """The mean colour of the outermost pixels; what is transparent does not count."""
-    image = coloured(image)
+def rim_color(image: Image) -> Color:
+    """The mean color of the outermost pixels; what is transparent does not count."""
+    image = colored(image)
     wide, high = image.width, image.height
     depth = max(1, min(wide, high) // 50)
     strips = (
@@ -63,7 +63,7 @@ def rim_colour(image: Image) -> Colour:
     if weight == 0:
         return TRANSPARENT
     red, green, blue = (min(255, round(total / weight)) for total in totals[:3])
-    return Colour(red, green, blue, round(255 * weight / pixels))
+    return Color(red, green, blue, round(255 * weight / pixels))
 
 
 def _sums(image: Image) -> list[float]:

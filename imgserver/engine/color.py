@@ -1,4 +1,4 @@
-"""Colour: from whatever the file holds to 8-bit sRGB, and resampling that respects alpha and, if asked, light."""
+"""Color: from whatever the file holds to 8-bit sRGB, and resampling that respects alpha and, if asked, light."""
 
 from array import array
 from functools import cache, lru_cache
@@ -6,7 +6,7 @@ from itertools import product
 
 from imgserver.engine.vips import Blob, Error, Image
 from imgserver.errors import UnsupportedImage
-from imgserver.plan.plan import Colour
+from imgserver.plan.plan import Color
 
 # Bicubic-like with sharpening: against lanczos3 +0.7 SSIMULACRA2 at the same cost, and less ringing. In linear light
 # lanczos3 leads by 0.5. Light in 16 bits costs about twice a whole thumbnail, hence a setting. A cheaper way was tried
@@ -14,21 +14,21 @@ from imgserver.plan.plan import Colour
 # ones, where its levels are too few.
 KERNEL = "mks2013"
 LINEAR_KERNEL = "lanczos3"
-GREY = ("b-w", "grey16")
-UNCOLOURED = (*GREY, "rgb16", "srgb", "rgb")
+GRAY = ("b-w", "grey16")
+UNCOLORED = (*GRAY, "rgb16", "srgb", "rgb")
 
 
 def normal(image: Image, *, keep_profile: bool) -> Image:
-    """8-bit sRGB or grey, with or without alpha; with `keep_profile` the file's own RGB or grey values, to be saved
+    """8-bit sRGB or gray, with or without alpha; with `keep_profile` the file's own RGB or gray values, to be saved
     with its profile. Raises UnsupportedImage."""
     try:
         image = _interpreted(image)
-        if image.interpretation not in UNCOLOURED or not (keep_profile or is_srgb_already(image)):
+        if image.interpretation not in UNCOLORED or not (keep_profile or is_srgb_already(image)):
             image = _converted(image)
         if image.interpretation not in ("srgb", "b-w"):
-            image = image.colourspace("b-w" if image.interpretation in GREY else "srgb")
+            image = image.colourspace("b-w" if image.interpretation in GRAY else "srgb")
     except Error as error:
-        raise UnsupportedImage("the source's colours cannot be converted to sRGB") from error
+        raise UnsupportedImage("the source's colors cannot be converted to sRGB") from error
     return image if image.format == "uchar" else image.cast("uchar")
 
 
@@ -48,9 +48,9 @@ def is_srgb_already(image: Image) -> bool:
 
 @lru_cache(maxsize=32)
 def _means_srgb(profile: bytes) -> bool:
-    """Whether a grid of colours comes out as it went in. Names are no proof: `P3-sRGB` is another space."""
+    """Whether a grid of colors comes out as it went in. Names are no proof: `P3-sRGB` is another space."""
     levels = (0, 51, 102, 153, 204, 255)
-    grid = bytes(level for colour in product(levels, repeat=3) for level in colour)
+    grid = bytes(level for color in product(levels, repeat=3) for level in color)
     image = Image.new_from_memory(grid, len(grid) // 3, 1, 3, "uchar").copy(interpretation="srgb")
     image.set_type(Blob, "icc-profile-data", profile)
     try:
@@ -61,7 +61,7 @@ def _means_srgb(profile: bytes) -> bool:
 
 
 def _converted(image: Image) -> Image:
-    """Through the colour management system: the embedded profile, or libvips' own for CMYK."""
+    """Through the color management system: the embedded profile, or libvips' own for CMYK."""
     cmyk = image.interpretation == "cmyk"
     if image.get_typeof("icc-profile-data") or cmyk:
         try:
@@ -75,27 +75,27 @@ def _converted(image: Image) -> Image:
     return image.colourspace("srgb")
 
 
-def coloured(image: Image) -> Image:
-    """Three colour bands, for steps that draw or mix colour."""
-    return image.colourspace("srgb") if image.interpretation in GREY else image
+def colored(image: Image) -> Image:
+    """Three color bands, for steps that draw or mix color."""
+    return image.colourspace("srgb") if image.interpretation in GRAY else image
 
 
 def with_alpha(image: Image) -> Image:
     return image if image.hasalpha() else image.addalpha()
 
 
-def background(image: Image, colour: Colour) -> list[int]:
-    """A colour as the image's bands spell it."""
+def background(image: Image, color: Color) -> list[int]:
+    """A color as the image's bands spell it."""
     if image.bands <= 2:
-        grey = round(0.2126 * colour.red + 0.7152 * colour.green + 0.0722 * colour.blue)
-        values = [grey]
+        gray = round(0.2126 * color.red + 0.7152 * color.green + 0.0722 * color.blue)
+        values = [gray]
     else:
-        values = [colour.red, colour.green, colour.blue]
-    return [*values, colour.alpha] if image.hasalpha() else values
+        values = [color.red, color.green, color.blue]
+    return [*values, color.alpha] if image.hasalpha() else values
 
 
 def premultiplied(image: Image) -> Image:
-    """Neighbours may be mixed in this; `straight` undoes it. Transparent pixels have no say in a mixed colour."""
+    """Neighbors may be mixed in this; `straight` undoes it. Transparent pixels have no say in a mixed color."""
     return image.premultiply().cast(image.format) if image.hasalpha() else image
 
 

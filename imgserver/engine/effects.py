@@ -1,9 +1,9 @@
-"""Changes of values: tones by tables and matrices on 8-bit sRGB, kernels over neighbours. Alpha stays aside."""
+"""Changes of values: tones by tables and matrices on 8-bit sRGB, kernels over neighbors. Alpha stays aside."""
 
 import math
 from collections.abc import Callable
 
-from imgserver.engine.color import coloured, premultiplied, straight, with_alpha
+from imgserver.engine.color import colored, premultiplied, straight, with_alpha
 from imgserver.engine.vips import Image
 from imgserver.plan.plan import Kernel, Mask, Tone
 
@@ -20,15 +20,15 @@ def toned(image: Image, step: Tone) -> Image:
     amount = float(step.amount)
     if step.name == "opacity":
         image = with_alpha(image)
-        return _apart(image, lambda colours: colours, alpha=amount)
+        return _apart(image, lambda colors: colors, alpha=amount)
     if step.name in CURVES:
         curve = CURVES[step.name]
         table = Image.new_from_memory(
             bytes(min(255, max(0, round(255 * curve(code / 255, amount)))) for code in range(256)), 256, 1, 1, "uchar"
         )
-        return _apart(image, lambda colours: colours.maplut(table))
+        return _apart(image, lambda colors: colors.maplut(table))
     matrix = Image.new_from_array(_matrix(step.name, amount))
-    return _apart(coloured(image), lambda colours: colours.recomb(matrix).rint().cast("uchar"))
+    return _apart(colored(image), lambda colors: colors.recomb(matrix).rint().cast("uchar"))
 
 
 # What becomes of a code 0-1; gamma over 1 brightens, as in most tools.
@@ -64,7 +64,7 @@ def _hue(degrees: float) -> Matrix:
 
 
 def _apart(image: Image, change: Callable[[Image], Image], *, alpha: float = 1.0) -> Image:
-    """`change` on the colour bands, a factor on the alpha."""
+    """`change` on the color bands, a factor on the alpha."""
     if not image.hasalpha():
         return change(image).copy(interpretation=image.interpretation)
     bands = image.bands - 1
@@ -80,17 +80,15 @@ def kernelled(image: Image, step: Kernel) -> Image:
         case "blur":
             return straight(premultiplied(image).gaussblur(amount, precision="integer"), image)
         case "sharpen":
-            return _apart(image, lambda colours: _sharpened(colours, amount))
+            return _apart(image, lambda colors: _sharpened(colors, amount))
         case "pixelate":
             return _pixelated(image, max(1, round(amount)))
 
 
-def _sharpened(colours: Image, strength: float) -> Image:
+def _sharpened(colors: Image, strength: float) -> Image:
     """Lightness only, flat areas untouched: 1 is a mild unsharp mask of half a pixel's radius."""
-    sharp = colours.sharpen(
-        sigma=0.5, x1=2, m1=0, m2=3 * strength, y2=min(99, 10 * strength), y3=min(99, 20 * strength)
-    )
-    return sharp.colourspace(colours.interpretation).cast("uchar")
+    sharp = colors.sharpen(sigma=0.5, x1=2, m1=0, m2=3 * strength, y2=min(99, 10 * strength), y3=min(99, 20 * strength))
+    return sharp.colourspace(colors.interpretation).cast("uchar")
 
 
 def _pixelated(image: Image, side: int) -> Image:

@@ -4,7 +4,7 @@ Measured on four photographs, CPU on one core, JPEG q80 (`python -m benchmarks.q
 
 - `quant_table=3` (tuned by psychovisual tests) is 5-7 % smaller than the standard's table at the same quality number,
   scores as high at 800 px and 4 points higher at 300, and costs nothing: always on.
-- Optimised Huffman tables: 1-3 % (12 % at 100 px) for 2 ms at 800 px: on.
+- Optimized Huffman tables: 1-3 % (12 % at 100 px) for 2 ms at 800 px: on.
 - Progressive scans: 2 % at 300 px, 4 % at 800 for another 4 ms, larger at 100: on from PROGRESSIVE_PIXELS.
 - mozjpeg's trellis: 9 % fewer bytes, but also 1.7 points (2.5 at 300 px) lower, worth most of those bytes by itself,
   and 21 ms more on 8. It does not pay in a live answer: only from effort JPEG_TRELLIS_EFFORT up, for background work.

@@ -74,7 +74,7 @@ def opened(path: str, name: str, **options: Any) -> Image:
         # From memory there is no base address, so nothing beside the file can be fetched.
         with open(path, "rb") as file:  # noqa: PTH123
             return Image.svgload_buffer(file.read(), **options)
-    # `truncated`: libvips' own default shows the missing part of a picture in grey and calls it a success.
+    # `truncated`: libvips' own default shows the missing part of a picture in gray and calls it a success.
     return getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
 
 

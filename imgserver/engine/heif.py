@@ -15,7 +15,7 @@ from imgserver.errors import BrokenImage, UnsupportedImage
 
 # Of a worker, which is one core. The other arguments of the door: 8 bits, RGB, rows without padding, any decoder.
 THREADS = 1
-# Samples of one pixel by pi-heif's modes; in `RGBa` colours are premultiplied.
+# Samples of one pixel by pi-heif's modes; in `RGBa` colors are premultiplied.
 BANDS = {"L": 1, "RGB": 3, "RGBA": 4, "RGBa": 4}
 
 UNKNOWN_KIND = "a HEIC of this kind cannot be read here"
@@ -64,8 +64,8 @@ def _mode(picture: Any, size: tuple[int, int]) -> str:
     if found != size:
         raise BrokenImage("the source is truncated or corrupt")
     if mode not in BANDS:
-        # Grey of more than 8 bits: pi-heif believes the header's bits, and would read behind the rows of one that lies.
-        raise UnsupportedImage("a grey HEIC of more than 8 bits cannot be read here", format="heic")
+        # Gray of more than 8 bits: pi-heif believes the header's bits, and would read behind the rows of one that lies.
+        raise UnsupportedImage("a gray HEIC of more than 8 bits cannot be read here", format="heic")
     return str(mode)
 
 

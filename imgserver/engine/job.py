@@ -49,14 +49,14 @@ class Quality:
 class Job:
     """One picture to make. `path` is a local regular file; `svg` etc. stand in limits.
 
-    `goal` is `optimise` where the result shall not be larger than the original: see engine/optimize.py.
+    `goal` is `optimize` where the result shall not be larger than the original: see engine/optimize.py.
     """
 
     path: str
     plan: Plan
     limits: Limits = field(default_factory=Limits)
     quality: Quality = field(default_factory=Quality)
-    goal: Literal["render", "optimise"] = "render"
+    goal: Literal["render", "optimize"] = "render"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ Outcome = Literal["encoded", "original", "larger"]
 class RenderResult:
     """The finished body and what is known about it. `etag` is a 128-bit hex digest of the body, made in the worker.
 
-    `outcome` and, for one that is larger, `reason` tell what became of the goal to optimise.
+    `outcome` and, for one that is larger, `reason` tell what became of the goal to optimize.
     """
 
     body: bytes

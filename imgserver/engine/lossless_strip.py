@@ -66,15 +66,15 @@ def _jpg(body: bytes) -> bytes | None:
         if marker in JPEG_KEPT:
             kept.append(segment)
         elif marker in (APP0, APP14):
-            kept.append(_colour_segment(segment))
+            kept.append(_color_segment(segment))
         elif not (0xE1 <= marker <= 0xEF or marker == 0xFE):
             return None
         at = end
     return None
 
 
-def _colour_segment(segment: bytes) -> bytes:
-    """JFIF and Adobe tell how colours are coded; without their thumbnails and whatever follows."""
+def _color_segment(segment: bytes) -> bytes:
+    """JFIF and Adobe tell how colors are coded; without their thumbnails and whatever follows."""
     if segment[4:9] == b"JFIF\0":
         return b"\xff\xe0\x00\x10JFIF\0" + segment[9:16] + b"\0\0"
     if segment[1] == APP14 and segment[4:9] == b"Adobe" and len(segment) >= 16:
@@ -86,7 +86,7 @@ def _colour_segment(segment: bytes) -> bytes:
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS"})
-# Samples per pixel by colour type.
+# Samples per pixel by color type.
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 INDEXED = 3
 # Adam7's passes: offsets and steps.
@@ -104,7 +104,7 @@ def _png(body: bytes) -> bytes | None:
         if name == b"IDAT":
             data.append(content)
         elif name in PNG_KEPT and len(content) <= 768:
-            # A palette beside full colours is only a hint, and hints go.
+            # A palette beside full colors is only a hint, and hints go.
             head += [_png_chunk(name, content)] if name != b"PLTE" or body[25] == INDEXED else []
         elif not name[0] & 0x20:  # critical, and none we know
             return None
@@ -208,7 +208,7 @@ LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 def _gif(body: bytes) -> bytes | None:
     if body[:6] not in (b"GIF87a", b"GIF89a"):
         return None
-    at = 13 + _colours(body[10])
+    at = 13 + _colors(body[10])
     kept, control = [body[:at]], b""
     for _ in range(MOST_PIECES):
         kind = body[at]
@@ -222,7 +222,7 @@ def _gif(body: bytes) -> bytes | None:
                 kept.append(body[at : at + 18] + b"\0")
             at = end
         elif kind == IMAGE:
-            data = at + 10 + _colours(body[at + 9])
+            data = at + 10 + _colors(body[at + 9])
             end = _blocks_end(body, data + 1)
             kept += (control, body[at:end])
             control, at = b"", end
@@ -231,7 +231,7 @@ def _gif(body: bytes) -> bytes | None:
     return None
 
 
-def _colours(flags: int) -> int:
+def _colors(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 

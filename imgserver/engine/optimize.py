@@ -7,7 +7,7 @@ a warning. Otherwise the larger result stands, and says why:
     options      the plan changes pixels, or asks for metadata or a manner of writing
     format       another format was asked for, or the original's is not for every client
     orientation  the original lies on its side
-    profile      its colours mean nothing without its profile
+    profile      its colors mean nothing without its profile
     container    its own segments cannot be told from the rest
 """
 
@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from imgserver.engine.color import UNCOLOURED, is_srgb_already
+from imgserver.engine.color import UNCOLORED, is_srgb_already
 from imgserver.engine.header import Header, examine, opened
 from imgserver.engine.job import Job, RenderResult
 from imgserver.engine.lossless_strip import WALKERS, strip
@@ -26,7 +26,7 @@ from imgserver.plan.geometry import Bound, bind_plan
 from imgserver.plan.plan import Crop, Dims, Fit, Flatten, Orient, Plan, Step
 
 
-def optimise(job: Job) -> RenderResult:
+def optimize(job: Job) -> RenderResult:
     """Raises what `render` raises."""
     cpu = time.process_time()
     result = render(job)
@@ -57,7 +57,7 @@ def _reason_to_encode(header: Header, plan: Plan, result: RenderResult) -> str:
         return "orientation"
     with reading():
         image = opened(header.path, header.format)
-        if header.interpretation not in UNCOLOURED or not is_srgb_already(image):
+        if header.interpretation not in UNCOLORED or not is_srgb_already(image):
             return "profile"
     return "" if header.format in WALKERS else "container"
 

@@ -1,7 +1,7 @@
 """From header to finished pixels: one load of the plan's prefix, then its steps as listed.
 
-The only optimisation across steps: `[Orient] [Crop...] Fit` at the front becomes one load at the decoder's reduction,
-scaled while the pixels still stream in stored order, and only then turned. Colours are converted where fewest pixels
+The only optimization across steps: `[Orient] [Crop...] Fit` at the front becomes one load at the decoder's reduction,
+scaled while the pixels still stream in stored order, and only then turned. Colors are converted where fewest pixels
 are: after a Fit that shrinks, before one that enlarges.
 """
 

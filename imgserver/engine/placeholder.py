@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import orjson
 
-from imgserver.engine.color import coloured, resized, with_alpha
+from imgserver.engine.color import colored, resized, with_alpha
 from imgserver.engine.vips import Image, working
 from imgserver.errors import NotInThisBuild
 from imgserver.plan.plan import Terminal
@@ -28,7 +28,7 @@ SIDES = {"lqip": LQIP_SIDE, "blurhash": BLURHASH_SIDE, "thumbhash": THUMBHASH_SI
 def stand_in(image: Image, terminal: Terminal) -> tuple[bytes, str]:
     """Body and media type of the terminal `lqip`, `blurhash`, `thumbhash` or `palette`."""
     with working():
-        small = _within(coloured(image), SIDES[terminal.kind])
+        small = _within(colored(image), SIDES[terminal.kind])
         match terminal.kind:
             case "lqip":
                 return _lqip(small), PLAIN
@@ -37,7 +37,7 @@ def stand_in(image: Image, terminal: Terminal) -> tuple[bytes, str]:
             case "thumbhash":
                 return _thumbhash(small).encode(), PLAIN
             case _:
-                return orjson.dumps(palette(_opaque_pixels(small), terminal.colours)), JSON
+                return orjson.dumps(palette(_opaque_pixels(small), terminal.colors)), JSON
 
 
 def _within(image: Image, side: int) -> Image:
@@ -78,10 +78,10 @@ def _opaque_pixels(image: Image) -> list[Pixel]:
     return [pixel for pixel, alpha in zip(pixels, data[3::4], strict=True) if alpha >= 128]
 
 
-def palette(pixels: Sequence[Pixel], colours: int) -> list[dict[str, str | float]]:
-    """Up to so many colours by median cut, the most frequent first, each with its share of the pixels."""
+def palette(pixels: Sequence[Pixel], colors: int) -> list[dict[str, str | float]]:
+    """Up to so many colors by median cut, the most frequent first, each with its share of the pixels."""
     boxes = [list(pixels)] if pixels else []
-    while boxes and len(boxes) < colours:
+    while boxes and len(boxes) < colors:
         widest = max(boxes, key=_spread)
         if _spread(widest) == 0:
             break
@@ -91,8 +91,8 @@ def palette(pixels: Sequence[Pixel], colours: int) -> list[dict[str, str | float
     for box in boxes:
         shares[_mean(box)] += len(box)
     return [
-        {"colour": "#{:02x}{:02x}{:02x}".format(*colour), "share": round(count / len(pixels), 4)}
-        for colour, count in shares.most_common()
+        {"color": "#{:02x}{:02x}{:02x}".format(*color), "share": round(count / len(pixels), 4)}
+        for color, count in shares.most_common()
     ]
 
 
@@ -105,7 +105,7 @@ def _spread(box: list[Pixel]) -> int:
 
 
 def _halves(box: list[Pixel]) -> list[list[Pixel]]:
-    """Cut at the middle of the widest channel's values, so that a small, distinct colour gets its own box."""
+    """Cut at the middle of the widest channel's values, so that a small, distinct color gets its own box."""
     ranges = _ranges(box)
     channel = ranges.index(max(ranges))
     values = [pixel[channel] for pixel in box]

@@ -15,7 +15,7 @@ from imgserver.engine.pipeline import develop
 from imgserver.engine.placeholder import JSON, SIDES, stand_in
 from imgserver.plan.formats import FORMATS, choose
 from imgserver.plan.geometry import BoundPlan, bind_plan, check
-from imgserver.plan.plan import Canvas, Colour, Dims, Fit, Flatten, Mask, Output, Plan, Px, Step, Tone, Turn
+from imgserver.plan.plan import Canvas, Color, Dims, Fit, Flatten, Mask, Output, Plan, Px, Step, Tone, Turn
 
 # What a job will produce, decided from header and plan alone: page, frames, alpha, format. No pixel is read.
 
@@ -49,10 +49,10 @@ def alpha_after(steps: tuple[Step, ...], alpha: bool) -> bool:
                 alpha = False
             case Mask() | Tone(name="opacity"):
                 alpha = True
-            case Fit(finish="pad", fill=Colour(alpha=opacity)) | Canvas(fill=Colour(alpha=opacity)):
+            case Fit(finish="pad", fill=Color(alpha=opacity)) | Canvas(fill=Color(alpha=opacity)):
                 alpha = alpha or opacity < 255
             case Turn(degrees=degrees, fill=fill) if degrees % 90:
-                alpha = not (isinstance(fill, Colour) and fill.alpha == 255)
+                alpha = not (isinstance(fill, Color) and fill.alpha == 255)
             case _:
                 pass
     return alpha

@@ -21,7 +21,7 @@ from imgserver.engine.job import MIB, Codecs, Job, RenderResult
 from imgserver.errors import ImageOverLimit, ImgserverError, ServerFault
 
 ENGINE = "imgserver.engine.render"
-OPTIMISER = "imgserver.engine.optimize"
+OPTIMIZER = "imgserver.engine.optimize"
 AIRLOCK = "imgserver.engine.vips"
 
 PR_SET_PDEATHSIG = 1
@@ -79,8 +79,8 @@ def open_engine(*, svg: bool = False) -> Codecs:
 
 def render(job: Job) -> RenderResult:
     """The engine's render, found in the worker."""
-    if job.goal == "optimise":
-        return cast(RenderResult, importlib.import_module(OPTIMISER).optimise(job))
+    if job.goal == "optimize":
+        return cast(RenderResult, importlib.import_module(OPTIMIZER).optimize(job))
     return cast(RenderResult, importlib.import_module(ENGINE).render(job))
 
 

@@ -8,12 +8,12 @@ import math
 from fractions import Fraction
 
 from imgserver.engine.background import laid
-from imgserver.engine.color import background, coloured, premultiplied, resized, straight, with_alpha
+from imgserver.engine.color import background, colored, premultiplied, resized, straight, with_alpha
 from imgserver.engine.effects import kernelled, masked, toned
 from imgserver.engine.frames import Picture
 from imgserver.engine.vips import Image, interpolator, working
 from imgserver.plan.geometry import Bound, Box, Size, whole
-from imgserver.plan.plan import Canvas, Colour, Crop, Fit, Flatten, Kernel, Mask, Orient, Step, Tone, Trim, Turn
+from imgserver.plan.plan import Canvas, Color, Crop, Fit, Flatten, Kernel, Mask, Orient, Step, Tone, Trim, Turn
 
 
 def apply(picture: Picture, bound: Bound, *, linear: bool) -> Picture:
@@ -33,10 +33,10 @@ def apply(picture: Picture, bound: Bound, *, linear: bool) -> Picture:
             case Turn() as turn:
                 return _rotated(picture, turn, bound.size)
             case step:
-                return _recoloured(picture, step)
+                return _recolored(picture, step)
 
 
-def _recoloured(picture: Picture, step: Step) -> Picture:
+def _recolored(picture: Picture, step: Step) -> Picture:
     """The steps that keep the size."""
     match step:
         case Tone():
@@ -45,8 +45,8 @@ def _recoloured(picture: Picture, step: Step) -> Picture:
             return picture.settled().each(lambda image: kernelled(image, step))
         case Mask():
             return picture.each(lambda image: masked(image, step))
-        case Flatten(colour=colour):
-            return picture.each(lambda image: _under(image, colour) if image.hasalpha() else image)
+        case Flatten(color=color):
+            return picture.each(lambda image: _under(image, color) if image.hasalpha() else image)
         case _:
             return picture
 
@@ -99,7 +99,7 @@ def _content(step: Trim, image: Image) -> tuple[int, int, int, int] | None:
         box = seen.find_trim(threshold=step.tolerance, background=[0]) if seen is not None else (0, 0, 0, 0)
     else:
         opaque = image.flatten(background=[255]) if image.hasalpha() else image
-        rim = background(opaque, step.colour) if step.colour else opaque.getpoint(0, 0)
+        rim = background(opaque, step.color) if step.color else opaque.getpoint(0, 0)
         box = opaque.find_trim(threshold=step.tolerance, background=rim)
     return tuple(box) if box[2] and box[3] else None
 
@@ -155,15 +155,15 @@ def _rotated(picture: Picture, step: Turn, size: Size) -> Picture:
     degrees = step.degrees % 360
     if degrees % 90 == 0:
         return turned(rigid, {0: 1, 90: 6, 180: 3, 270: 8}[degrees])
-    fill = step.fill if isinstance(step.fill, Colour) else Colour(0, 0, 0, 0)
+    fill = step.fill if isinstance(step.fill, Color) else Color(0, 0, 0, 0)
     return rigid.settled().each(lambda image: _tilted(image, degrees, size, fill))
 
 
-def _tilted(image: Image, degrees: int, size: Size, fill: Colour) -> Image:
-    """About the centre, on a canvas of the bound size; libvips' own choice of canvas is at times a pixel off."""
+def _tilted(image: Image, degrees: int, size: Size, fill: Color) -> Image:
+    """About the center, on a canvas of the bound size; libvips' own choice of canvas is at times a pixel off."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    source = with_alpha(coloured(image) if image.bands <= 2 else image)
-    # Pixel centres, not corners, are what libvips maps.
+    source = with_alpha(colored(image) if image.bands <= 2 else image)
+    # Pixel centers, not corners, are what libvips maps.
     x, y = (source.width - 1) / 2, (source.height - 1) / 2
     shift = {"odx": (size[0] - 1) / 2 - (cos * x - sin * y), "ody": (size[1] - 1) / 2 - (sin * x + cos * y)}
     # A transparent rim lets the edge of the picture be mixed with what lies around it.
@@ -185,8 +185,8 @@ def _tilted(image: Image, degrees: int, size: Size, fill: Colour) -> Image:
     return clear if fill.alpha == 0 else _under(clear, fill)
 
 
-def _under(image: Image, fill: Colour) -> Image:
-    """The image over a colour, itself perhaps half transparent."""
+def _under(image: Image, fill: Color) -> Image:
+    """The image over a color, itself perhaps half transparent."""
     if fill.alpha == 255:
         return image.flatten(background=background(image, fill)[:-1])
     ground = image.new_from_image(background(image, fill)).cast("uchar").copy(interpretation=image.interpretation)

@@ -56,7 +56,7 @@ def _strips(fields: Fields) -> int:
 
 
 def _strip_bytes(fields: Fields) -> int:
-    """What uncompressed strips hold at least; 0 where that cannot be told (tiles, subsampled colours)."""
+    """What uncompressed strips hold at least; 0 where that cannot be told (tiles, subsampled colors)."""
     raw = _first(fields, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED
     if not raw or STRIPS[1] not in fields or _first(fields, PHOTOMETRIC, 0) == YCBCR:
         return 0
@@ -123,7 +123,7 @@ def gif_is_complete(file: BinaryIO) -> bool:
     """False if the file ends inside a block. A missing trailer is forgiven, as browsers forgive it: nothing of the
     pictures is missing. What cannot be understood counts as whole: libvips will say what is wrong with it."""
     try:
-        _skip_colours(file, _taken(file, HEADER_BYTES)[10])
+        _skip_colors(file, _taken(file, HEADER_BYTES)[10])
         while _skip_block(file):
             pass
     except _Cut:
@@ -135,7 +135,7 @@ def _skip_block(file: BinaryIO) -> bool:
     """False behind the last block."""
     kind = file.read(1)
     if kind == IMAGE:
-        _skip_colours(file, _taken(file, DESCRIPTOR_BYTES)[8])
+        _skip_colors(file, _taken(file, DESCRIPTOR_BYTES)[8])
     elif kind != EXTENSION:
         return False
     _taken(file, 1)  # the extension's label, or the size of the image's first code
@@ -148,7 +148,7 @@ def _skip_parts(file: BinaryIO) -> None:
         _taken(file, size)
 
 
-def _skip_colours(file: BinaryIO, flags: int) -> None:
+def _skip_colors(file: BinaryIO, flags: int) -> None:
     if flags & 0x80:
         _taken(file, 3 << (flags & 7) + 1)
 

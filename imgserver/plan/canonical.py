@@ -19,7 +19,7 @@ from imgserver.plan.plan import (
     ZERO,
     Anchor,
     Canvas,
-    Colour,
+    Color,
     Crop,
     Fill,
     Fit,
@@ -64,7 +64,7 @@ _HEX = "[0-9a-f]"
 QUARTERS = {0: 1, 90: 6, 180: 3, 270: 8}
 
 
-def normalise(plan: Plan) -> Plan:
+def normalize(plan: Plan) -> Plan:
     """The same picture in its one spelling; idempotent. Changes no pixel and no size, only how they are asked for."""
     steps: list[Step] = []
     for step in plan.steps:
@@ -83,8 +83,8 @@ def canonical(plan: Plan) -> str:
 
 
 def plan_digest(plan: Plan) -> str:
-    """32 hex digits, equal for equal pictures: the plan is normalised first. Negotiate its output before."""
-    return _digest(str(PLAN_VERSION), canonical(normalise(plan)))
+    """32 hex digits, equal for equal pictures: the plan is normalized first. Negotiate its output before."""
+    return _digest(str(PLAN_VERSION), canonical(normalize(plan)))
 
 
 @lru_cache(maxsize=4096)
@@ -122,7 +122,7 @@ def join_motions(first: int, second: int) -> int:
 
 
 def _append(steps: list[Step], step: Step) -> None:
-    plain = _NORMALISERS[type(step)](step) if type(step) in _NORMALISERS else step
+    plain = _NORMALIZERS[type(step)](step) if type(step) in _NORMALIZERS else step
     if plain is None:
         return
     last = steps[-1] if steps else None
@@ -141,7 +141,7 @@ def _is_rigid(turn: Turn) -> bool:
 
 
 def _trim(step: Trim) -> Step | None:
-    return step if step.by == "colour" or step.colour is None else replace(step, colour=None)
+    return step if step.by == "color" or step.color is None else replace(step, color=None)
 
 
 def _crop(step: Crop) -> Step | None:
@@ -234,7 +234,7 @@ def _mask(step: Mask) -> Step | None:
 
 
 def _flatten(step: Flatten) -> Step | None:
-    return step if step.colour.alpha else None
+    return step if step.color.alpha else None
 
 
 def _anchor(anchor: Anchor) -> Anchor:
@@ -252,10 +252,10 @@ def _length(length: Length) -> Length:
 
 
 def _fill(fill: Fill) -> Fill:
-    return TRANSPARENT if isinstance(fill, Colour) and fill.alpha == 0 else fill
+    return TRANSPARENT if isinstance(fill, Color) and fill.alpha == 0 else fill
 
 
-_NORMALISERS: dict[type[Step], Callable[[Any], Step | None]] = {
+_NORMALIZERS: dict[type[Step], Callable[[Any], Step | None]] = {
     Trim: _trim,
     Crop: _crop,
     Fit: _fit,
@@ -336,5 +336,5 @@ _SPELLINGS: dict[type[Any], Callable[[Any], str]] = {
     tuple: lambda items: "(" + ",".join(map(_spell_value, items)) + ")",
     Px: lambda length: str(length.value),
     Rel: lambda length: f"{length.share}*",  # the asterisk: of the axis
-    Colour: lambda colour: f"#{colour.red:02x}{colour.green:02x}{colour.blue:02x}{colour.alpha:02x}",
+    Color: lambda color: f"#{color.red:02x}{color.green:02x}{color.blue:02x}{color.alpha:02x}",
 }

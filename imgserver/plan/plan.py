@@ -33,7 +33,7 @@ ZERO = Px(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Colour:
+class Color:
     """sRGB, each channel 0-255; a = 255 is opaque."""
 
     red: int
@@ -42,12 +42,12 @@ class Colour:
     alpha: int = 255
 
 
-BLACK = Colour(0, 0, 0)
-WHITE = Colour(255, 255, 255)
-TRANSPARENT = Colour(0, 0, 0, 0)
+BLACK = Color(0, 0, 0)
+WHITE = Color(255, 255, 255)
+TRANSPARENT = Color(0, 0, 0, 0)
 
-# edge: the rim's pixels go on; blur: the picture itself, blurred; auto: the mean colour of its rim.
-Fill = Colour | Literal["edge", "blur", "auto"]
+# edge: the rim's pixels go on; blur: the picture itself, blurred; auto: the mean color of its rim.
+Fill = Color | Literal["edge", "blur", "auto"]
 
 Compass = Literal["center", "north", "north_east", "east", "south_east", "south", "south_west", "west", "north_west"]
 Smart = Literal["attention", "entropy"]
@@ -57,7 +57,7 @@ Smart = Literal["attention", "entropy"]
 class Anchor:
     """Where a window lies. `kind` is a compass word, a smart rule, or `focal`: then (fx, fy) is the point to keep.
 
-    (dx, dy) move it inward from the anchored edge, right and down from the centre.
+    (dx, dy) move it inward from the anchored edge, right and down from the center.
     """
 
     kind: Compass | Smart | Literal["focal"] = "center"
@@ -85,8 +85,8 @@ class Orient:
 class Trim:
     """Cuts the rim. Its size depends on content: the one step that stops static binding."""
 
-    by: Literal["auto", "colour", "alpha"] = "auto"
-    colour: Colour | None = None
+    by: Literal["auto", "color", "alpha"] = "auto"
+    color: Color | None = None
     tolerance: int = 10
     pad: int = 0
 
@@ -156,7 +156,7 @@ class Tone:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A neighbourhood operation; `amount` in px of the running picture (blur: sigma; sharpen: strength)."""
+    """A neighborhood operation; `amount` in px of the running picture (blur: sigma; sharpen: strength)."""
 
     name: Literal["blur", "sharpen", "pixelate"]
     amount: Number = 1
@@ -174,7 +174,7 @@ class Mask:
 class Flatten:
     """Fills whatever is transparent."""
 
-    colour: Colour = WHITE
+    color: Color = WHITE
 
 
 Step = Orient | Trim | Crop | Fit | Canvas | Turn | Tone | Kernel | Mask | Flatten
@@ -202,15 +202,15 @@ class Output:
     metadata: Literal["none", "copyright", "all"] = "none"
     profile: Literal["srgb", "keep"] = "srgb"
     frames: Literal["auto", "all", "first"] | int = "auto"
-    background: Colour = WHITE
+    background: Color = WHITE
 
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """The last act: the image, or what is told about it. `colours` counts the palette's entries."""
+    """The last act: the image, or what is told about it. `colors` counts the palette's entries."""
 
     kind: Literal["image", "info", "blurhash", "thumbhash", "lqip", "palette"] = "image"
-    colours: int = 5
+    colors: int = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,10 +67,10 @@ def _written(output: Output, level: DegradationLevel) -> Output:
 
 
 def _plain(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    return tuple(_centred(step) for step in steps if not (isinstance(step, Kernel) and step.name == "sharpen"))
+    return tuple(_centered(step) for step in steps if not (isinstance(step, Kernel) and step.name == "sharpen"))
 
 
-def _centred(step: Step) -> Step:
+def _centered(step: Step) -> Step:
     """A smart crop looks at all of the picture; its size is the same without."""
     if isinstance(step, Fit | Crop) and step.anchor.is_smart:
         return replace(step, anchor=Anchor("center", dx=step.anchor.dx, dy=step.anchor.dy))

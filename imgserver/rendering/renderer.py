@@ -74,13 +74,13 @@ class Renderer:
                     on_refusal(error, original.fingerprint)
                     raise
 
-    async def optimise(self, original: Original, plan: Plan) -> RenderResult:
+    async def optimize(self, original: Original, plan: Plan) -> RenderResult:
         """A picture that is nobody's source, such as an upload: never kept, never joined. `plan` is negotiated.
 
         Raises what the waiting room and the engine raise. Equal bytes are set aside together.
         """
         with self.admission.enter(Criticality.BATCH) as ticket:
-            job = Job(original.path, plan, self.limits, self.quality, goal="optimise")
+            job = Job(original.path, plan, self.limits, self.quality, goal="optimize")
             return (await self._work(job, original, ticket, key=f"upload {original.fingerprint}")).result
 
     async def look(self, ref: SourceRef) -> Fingerprint:

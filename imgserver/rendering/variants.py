@@ -48,7 +48,7 @@ class PipelineVersion:
     def order(self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False) -> RenderRequest:
         """What a request asks for, once a client's offers and hints are known."""
         output = negotiation.negotiate(request.plan.output, offers, save_data=save_data)
-        plan = canonical.normalise(replace(request.plan, output=output))
+        plan = canonical.normalize(replace(request.plan, output=output))
         key = self.key(request.ref, plan)
         groups = groups_of(request.ref, key=key, tags=self.tags.of_path(request.ref.path))
         return RenderRequest(key, request.ref, plan, groups, metered=not request.signed)
@@ -57,7 +57,7 @@ class PipelineVersion:
         """An order of the same original for another plan; the same order for the same plan."""
         if plan is order.plan:
             return order
-        plan = canonical.normalise(plan)
+        plan = canonical.normalize(plan)
         key = self.key(order.ref, plan)
         groups = groups_of(order.ref, key=key, tags=self.tags.of_path(order.ref.path))
         return replace(order, key=key, plan=plan, groups=groups)

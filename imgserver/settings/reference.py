@@ -111,7 +111,7 @@ MEANINGS = {
     "quality.avif_effort": "AVIF encoder effort; 4 and above cost ten times more",
     "quality.avif_effort_max_pixels": "results above this many pixels are written with AVIF effort 0",
     "quality.webp_effort": "WebP encoder effort",
-    "quality.jpeg_optimize": "optimised Huffman tables for small JPEG files; progressive ones have them anyway",
+    "quality.jpeg_optimize": "optimized Huffman tables for small JPEG files; progressive ones have them anyway",
     "native.max_side": "largest number of pixels w and h may ask for",
     "native.max_segments": "segments of options in one URL",
     "native.max_steps": "steps one URL may make",

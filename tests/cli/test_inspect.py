@@ -35,7 +35,7 @@ def phone_photo(tmp_path: Path) -> Path:
 @pytest.fixture
 def animation(tmp_path: Path) -> Path:
     file = tmp_path / "party.gif"
-    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "green", "blue")]
+    frames = [Image.new("RGB", (20, 10), color) for color in ("red", "green", "blue")]
     frames[0].save(file, save_all=True, append_images=frames[1:], duration=[100, 200, 300])
     return file
 

@@ -1,4 +1,4 @@
-"""Names of colour profiles, in both spellings of the standard, and from bytes that lie."""
+"""Names of color profiles, in both spellings of the standard, and from bytes that lie."""
 
 import struct
 

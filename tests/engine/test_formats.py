@@ -14,7 +14,7 @@ from imgserver.engine.load import reduction
 from imgserver.engine.render import render
 from imgserver.engine.vips import Image as VipsImage
 from imgserver.errors import BadRequest, NotInThisBuild, OutputOverLimit
-from imgserver.plan.plan import Canvas, Colour, Crop, Dims, Fit, Mask, Orient, Output, Plan, Px, Terminal, Tone, Turn
+from imgserver.plan.plan import Canvas, Color, Crop, Dims, Fit, Mask, Orient, Output, Plan, Px, Terminal, Tone, Turn
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
 
 FIT = Fit(Px(120))
@@ -27,7 +27,7 @@ def photo(width: int = 400) -> Image.Image:
 
 
 def movie(frames: int = 5, size: tuple[int, int] = (90, 60)) -> list[Image.Image]:
-    """Grey levels, so that each frame can be told from its neighbours."""
+    """Gray levels, so that each frame can be told from its neighbors."""
     return [Image.new("RGB", size, (40 * number, 40 * number, 40 * number)) for number in range(frames)]
 
 
@@ -93,25 +93,25 @@ def test_sixteen_bits_become_eight(draw: Renderer) -> None:
     assert difference(image, photo()) < 16
 
 
-def test_grey_palette_bilevel_and_interlaced_pictures_come_out_right(draw: Renderer) -> None:
-    grey = photo().convert("L")
+def test_gray_palette_bilevel_and_interlaced_pictures_come_out_right(draw: Renderer) -> None:
+    gray = photo().convert("L")
     originals = {
-        "grey png": saved(grey, "PNG"),
-        "grey jpg": saved(grey, "JPEG"),
-        "grey alpha": saved(grey.convert("LA"), "PNG"),
-        "bilevel": saved(grey.convert("1"), "PNG"),
-        "bilevel tiff": saved(grey.convert("1"), "TIFF", compression="group4"),
-        "progressive": saved(grey, "JPEG", progressive=True),
+        "gray png": saved(gray, "PNG"),
+        "gray jpg": saved(gray, "JPEG"),
+        "gray alpha": saved(gray.convert("LA"), "PNG"),
+        "bilevel": saved(gray.convert("1"), "PNG"),
+        "bilevel tiff": saved(gray.convert("1"), "TIFF", compression="group4"),
+        "progressive": saved(gray, "JPEG", progressive=True),
     }
     for name, original in originals.items():
-        assert difference(draw.picture(original, FIT), grey) < 22, name
+        assert difference(draw.picture(original, FIT), gray) < 22, name
     for name, options in {"palette": {}, "palette tiff": {"compression": "tiff_lzw"}}.items():
         original = saved(photo().quantize(64), name.split()[-1].replace("palette", "PNG").upper(), **options)
         assert difference(draw.picture(original, FIT), photo()) < 22, name
 
 
-def test_colours_are_drawn_on_grey_pictures(draw: Renderer) -> None:
-    result = draw.picture(saved(Image.new("L", (30, 20), 99), "PNG"), Canvas((Px(2),) * 4, fill=Colour(*RED)))
+def test_colors_are_drawn_on_gray_pictures(draw: Renderer) -> None:
+    result = draw.picture(saved(Image.new("L", (30, 20), 99), "PNG"), Canvas((Px(2),) * 4, fill=Color(*RED)))
 
     assert (result.getpixel((0, 0)), result.getpixel((9, 9))) == (RED, (99, 99, 99))
 
@@ -308,7 +308,7 @@ def test_lqip_is_a_small_data_address_of_the_picture(draw: Renderer) -> None:
     assert len(result.body) < 2000
 
 
-def test_hashes_can_be_decoded_to_the_picture_colours(draw: Renderer) -> None:
+def test_hashes_can_be_decoded_to_the_picture_colors(draw: Renderer) -> None:
     from blurhash_rs._lib import decode_rgb
     from fast_thumbhash import thumb_hash_to_average_rgba
 
@@ -323,17 +323,17 @@ def test_hashes_can_be_decoded_to_the_picture_colours(draw: Renderer) -> None:
     assert max(abs(a * 255 - b) for a, b in zip(average, mean, strict=False)) < 40
 
 
-def test_a_palette_names_the_colours_by_their_share(draw: Renderer) -> None:
+def test_a_palette_names_the_colors_by_their_share(draw: Renderer) -> None:
     image = Image.new("RGB", (100, 100), (255, 0, 0))
     image.paste((0, 0, 255), (0, 0, 100, 25))
 
     told = json.loads(draw(saved(image, "PNG"), terminal=Terminal("palette", 2)).body)
 
-    assert [entry["colour"] for entry in told] == ["#ff0000", "#0000ff"]
+    assert [entry["color"] for entry in told] == ["#ff0000", "#0000ff"]
     assert abs(told[0]["share"] - 0.75) < 0.05
 
 
-def test_a_palette_of_one_colour_has_one_entry(draw: Renderer) -> None:
+def test_a_palette_of_one_color_has_one_entry(draw: Renderer) -> None:
     told = json.loads(draw(saved(Image.new("RGB", (9, 9), (1, 2, 3)), "PNG"), terminal=Terminal("palette", 5)).body)
 
-    assert told == [{"colour": "#010203", "share": 1.0}]
+    assert told == [{"color": "#010203", "share": 1.0}]

@@ -63,14 +63,14 @@ def test_transparency_stays_and_makes_it_a_png(draw: Renderer) -> None:
     result = draw(heic(image), FIT)
 
     assert result.media_type == "image/png"
-    assert difference(on_grey(opened(result.body)), on_grey(image)) < 20
+    assert difference(on_gray(opened(result.body)), on_gray(image)) < 20
 
 
-def on_grey(image: Image.Image) -> Image.Image:
+def on_gray(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
 
 
-def test_colours_weighed_by_their_alpha_are_brightened_again(draw: Renderer) -> None:
+def test_colors_weighed_by_their_alpha_are_brightened_again(draw: Renderer) -> None:
     clear = Image.new("RGBA", (64, 64), (200, 60, 40, 128))
 
     shown = draw.picture(heic(clear, premultiplied_alpha=True), FIT)
@@ -79,7 +79,7 @@ def test_colours_weighed_by_their_alpha_are_brightened_again(draw: Renderer) -> 
     assert max(abs(a - b) for a, b in zip(shown.getpixel((9, 9)), plain.getpixel((9, 9)), strict=True)) <= 4
 
 
-def test_grey_is_grey(draw: Renderer) -> None:
+def test_gray_stays_gray(draw: Renderer) -> None:
     assert difference(draw.picture(heic(photo().convert("L")), FIT), photo().convert("L")) < 20
 
 
@@ -87,7 +87,7 @@ def test_ten_bits_become_eight(draw: Renderer) -> None:
     assert difference(draw.picture(deep_heic(photo()), FIT), photo()) < 20
 
 
-def test_ten_bits_of_grey_are_unsupported(draw: Renderer) -> None:
+def test_ten_bits_of_gray_are_unsupported(draw: Renderer) -> None:
     deep = Image.frombytes("I;16", (64, 48), bytes(64 * 48 * 2))
 
     with pytest.raises(UnsupportedImage, match="8 bits"):

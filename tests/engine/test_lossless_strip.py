@@ -41,7 +41,7 @@ PLAIN = {
     "jpg": saved(PICTURE, "JPEG", exif=exif(), comment=WORDS, icc_profile=WORDS * 9, xmp=WORDS),
     "jpg progressive": saved(PICTURE, "JPEG", progressive=True, exif=exif(), comment=WORDS),
     "jpg restarts": saved(PICTURE, "JPEG", restart_marker_blocks=2, comment=WORDS),
-    "jpg grey": saved(PICTURE.convert("L"), "JPEG", comment=WORDS),
+    "jpg gray": saved(PICTURE.convert("L"), "JPEG", comment=WORDS),
     "jpg cmyk": saved(PICTURE.convert("CMYK"), "JPEG", comment=WORDS),
     "png": saved(PICTURE, "PNG", exif=exif(), pnginfo=png_info(), icc_profile=WORDS * 9),
     "png alpha": saved(TRANSPARENT, "PNG", pnginfo=png_info()),
@@ -154,7 +154,7 @@ def test_a_small_png_that_unpacks_to_much_is_given_up_early():
     assert strip("png", png_of(zlib.compress(bytes(200_000_000), 9))) is None
 
 
-def test_a_palette_beside_full_colours_goes():
+def test_a_palette_beside_full_colors_goes():
     hint = png_of(zlib.compress(ROWS), (b"PLTE", WORDS + b"xx"))
 
     assert strip("png", hint) == png_of(zlib.compress(ROWS))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from imgserver.engine.job import Job, Limits, RenderResult
-from imgserver.engine.optimize import optimise
+from imgserver.engine.optimize import optimize
 from imgserver.errors import BrokenImage, ImageOverLimit, UnsupportedImage
 from imgserver.plan.plan import BLACK, Crop, Fit, Flatten, Orient, Output, Plan, Px, Step, Terminal, Tone, Trim
 from tests.engine.conftest import difference, opened, saved
@@ -24,7 +24,7 @@ def make(tmp_path: Path):
         path = tmp_path / "upload"
         path.write_bytes(data)
         plan = Plan((Orient(), *steps), Output(**output), terminal or Terminal())
-        return optimise(Job(str(path), plan, limits or Limits(), goal="optimise"))
+        return optimize(Job(str(path), plan, limits or Limits(), goal="optimize"))
 
     return make
 
@@ -135,14 +135,14 @@ def test_who_asks_for_it_as_stored_gets_it_as_stored(tmp_path):
     path = tmp_path / "upload"
     path.write_bytes(saved(DOGS, "JPEG", quality=15, exif=made))
 
-    result = optimise(Job(str(path), Plan(), goal="optimise"))
+    result = optimize(Job(str(path), Plan(), goal="optimize"))
 
     assert outcome(result) == ("original", "")
     assert not opened(result.body).getexif()
     assert opened(result.body).size == DOGS.size
 
 
-def test_colours_that_need_their_profile_are_converted(make):
+def test_colors_that_need_their_profile_are_converted(make):
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

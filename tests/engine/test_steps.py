@@ -18,7 +18,7 @@ from imgserver.plan.plan import (
     WHITE,
     Anchor,
     Canvas,
-    Colour,
+    Color,
     Crop,
     Dims,
     Fit,
@@ -162,9 +162,9 @@ def test_a_turn_moves_the_corners(draw: Renderer, motion: int, expected: tuple[A
     assert (result.getpixel((2, 2)), result.getpixel((result.width - 3, 2))) == expected
 
 
-def test_a_free_turn_leaves_transparent_corners_and_a_colour_fills_them(draw: Renderer) -> None:
+def test_a_free_turn_leaves_transparent_corners_and_a_color_fills_them(draw: Renderer) -> None:
     clear = draw.picture(saved(quarters(), "PNG"), Turn(degrees=30))
-    filled = draw.picture(saved(quarters(), "PNG"), Turn(degrees=30, fill=Colour(250, 250, 0)))
+    filled = draw.picture(saved(quarters(), "PNG"), Turn(degrees=30, fill=Color(250, 250, 0)))
 
     assert clear.mode == "RGBA"
     assert clear.getpixel((0, 0)) == (0, 0, 0, 0)
@@ -173,8 +173,8 @@ def test_a_free_turn_leaves_transparent_corners_and_a_colour_fills_them(draw: Re
     assert clear.getpixel((clear.width // 2 - 10, 12))[:3] == RED
 
 
-def test_padding_has_its_colour_beside_the_untouched_picture(draw: Renderer) -> None:
-    fit = Fit(Px(80), Px(80), finish="pad", fill=Colour(1, 2, 3))
+def test_padding_has_its_color_beside_the_untouched_picture(draw: Renderer) -> None:
+    fit = Fit(Px(80), Px(80), finish="pad", fill=Color(1, 2, 3))
 
     result = draw.picture(saved(quarters(), "PNG"), fit)
 
@@ -184,7 +184,7 @@ def test_padding_has_its_colour_beside_the_untouched_picture(draw: Renderer) -> 
 
 @pytest.mark.parametrize(
     ("fill", "expected"),
-    [("edge", RED), ("auto", (127, 122, 127)), (TRANSPARENT, (0, 0, 0, 0)), (Colour(9, 9, 9), (9, 9, 9))],
+    [("edge", RED), ("auto", (127, 122, 127)), (TRANSPARENT, (0, 0, 0, 0)), (Color(9, 9, 9), (9, 9, 9))],
 )
 def test_padding_can_be_the_rim_its_mean_or_nothing(draw: Renderer, fill: Any, expected: Any) -> None:
     result = draw.picture(saved(quarters(), "PNG"), Fit(Px(80), Px(80), finish="pad", fill=fill))
@@ -204,7 +204,7 @@ def test_padding_can_be_the_picture_itself_blurred(draw: Renderer) -> None:
         assert image.crop((0, 0, 200, 60)).getextrema() != ((0, 0),) * 3
 
 
-def test_transparent_pixels_have_no_say_in_a_scaled_colour(draw: Renderer) -> None:
+def test_transparent_pixels_have_no_say_in_a_scaled_color(draw: Renderer) -> None:
     image = Image.new("RGBA", (64, 64), (255, 0, 255, 0))
     image.paste((10, 200, 30, 255), (0, 0, 31, 64))
 
@@ -218,10 +218,10 @@ def test_transparent_pixels_have_no_say_in_a_scaled_colour(draw: Renderer) -> No
 def test_linear_light_keeps_the_brightness_of_a_fine_pattern(draw: Renderer) -> None:
     image = Image.new("L", (256, 256))
     image.putdata([255 * ((x + y) % 2) for y in range(256) for x in range(256)])
-    grey = saved(image, "PNG")
+    gray = saved(image, "PNG")
 
-    light = draw(grey, Fit(Px(64)), quality=Quality(linear_light=True), format="png")
-    code = draw(grey, Fit(Px(64)), format="png")
+    light = draw(gray, Fit(Px(64)), quality=Quality(linear_light=True), format="png")
+    code = draw(gray, Fit(Px(64)), format="png")
 
     with Image.open(_body(light.body)) as seen, Image.open(_body(code.body)) as dark:
         assert abs(seen.convert("L").getpixel((30, 30)) - 188) < 6
@@ -243,7 +243,7 @@ def test_an_ellipse_reaches_the_sides_and_leaves_the_corners(draw: Renderer) -> 
 
 
 def test_alpha_is_laid_on_the_background_for_formats_without(draw: Renderer) -> None:
-    result = draw.picture(saved(quarters(), "PNG"), Mask((30, 0, 0, 0)), format="jpg", background=Colour(0, 0, 255))
+    result = draw.picture(saved(quarters(), "PNG"), Mask((30, 0, 0, 0)), format="jpg", background=Color(0, 0, 255))
 
     red, green, blue = result.getpixel((1, 1))
     assert (red < 30, green < 30, blue > 220) == (True, True, True)
@@ -334,7 +334,7 @@ STREAMED = [
     (Tone("opacity", Fraction(1, 2)), Fit(Px(200))),
     (Mask((50, 0, 0, 9)), Fit(Px(200))),
     (Canvas((Px(9),) * 4, fill="edge"), Fit(Px(200))),
-    (Flatten(Colour(9, 9, 9, 100)), Fit(Px(200))),
+    (Flatten(Color(9, 9, 9, 100)), Fit(Px(200))),
     (Turn(2), Fit(Px(200), Px(200), finish="pad")),
     (Orient(7), Kernel("sharpen", 1), Fit(Px(200), Px(200), mode="cover", finish="crop", anchor=Anchor("entropy"))),
 ]

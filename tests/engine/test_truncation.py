@@ -1,4 +1,4 @@
-"""TIFFs that libtiff would show in black, or in colours nobody meant, are refused by name."""
+"""TIFFs that libtiff would show in black, or in colors nobody meant, are refused by name."""
 
 import struct
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from imgserver.plan.plan import Fit, Px
 from tests.engine.conftest import Renderer, difference, saved
 
 FIT = Fit(Px(40))
-GREY = Image.radial_gradient("L").resize((64, 48))
+GRAY = Image.radial_gradient("L").resize((64, 48))
 LONG, SHORT = 4, 3
 
 
@@ -30,7 +30,7 @@ def tiff(
     return head + count + packed + struct.pack(ending, 0) + pixels
 
 
-def grey(
+def gray(
     *, compression: int = 1, strip: int = 64 * 48, rows: int = 48, signed: bool = False, bits: int = 8
 ) -> list[tuple[int, int, int]]:
     return [
@@ -48,21 +48,21 @@ def grey(
 
 @pytest.mark.parametrize("big", [False, True])
 def test_a_tiff_is_shown(draw: Renderer, big: bool) -> None:
-    assert difference(draw.picture(tiff(grey(), GREY.tobytes(), big=big), FIT), GREY) < 12
+    assert difference(draw.picture(tiff(gray(), GRAY.tobytes(), big=big), FIT), GRAY) < 12
 
 
 @pytest.mark.parametrize("compression", ["lzma", "zstd"])
 def test_a_compression_that_this_build_lacks_is_unsupported_and_not_black(draw: Renderer, compression: str) -> None:
     with pytest.raises(UnsupportedImage, match="compression"):
-        draw(saved(GREY, "TIFF", compression=compression), FIT)
+        draw(saved(GRAY, "TIFF", compression=compression), FIT)
 
 
 def test_so_it_is_on_the_page_that_is_asked_for(draw: Renderer) -> None:
-    sheets = saved(GREY, "TIFF", save_all=True, append_images=[GREY], compression="raw")
+    sheets = saved(GRAY, "TIFF", save_all=True, append_images=[GRAY], compression="raw")
     at = sheets.rindex(struct.pack("<HHII", 259, SHORT, 1, 1))
     odd = sheets[: at + 8] + struct.pack("<I", 34925) + sheets[at + 12 :]
 
-    assert difference(draw.picture(odd, FIT), GREY) < 12
+    assert difference(draw.picture(odd, FIT), GRAY) < 12
     with pytest.raises(UnsupportedImage, match="compression"):
         draw(odd, FIT, frames=2)
 
@@ -71,32 +71,32 @@ def test_so_it_is_on_the_page_that_is_asked_for(draw: Renderer) -> None:
     "name", ["tiff_ccitt", "group3", "group4", "tiff_lzw", "jpeg", "tiff_adobe_deflate", "tiff_deflate", "packbits"]
 )
 def test_the_usual_compressions_are_read(draw: Renderer, name: str) -> None:
-    image = GREY.convert("1") if name in ("tiff_ccitt", "group3", "group4") else GREY
+    image = GRAY.convert("1") if name in ("tiff_ccitt", "group3", "group4") else GRAY
 
     assert difference(draw.picture(saved(image, "TIFF", compression=name), FIT), image) < 40
 
 
 def test_a_strip_that_is_too_short_for_its_rows_is_broken(draw: Renderer) -> None:
     with pytest.raises(BrokenImage):
-        draw(tiff(grey(strip=64 * 20), GREY.tobytes()), FIT)
+        draw(tiff(gray(strip=64 * 20), GRAY.tobytes()), FIT)
 
 
 def test_rows_beyond_any_picture_are_its_height(draw: Renderer) -> None:
-    assert difference(draw.picture(tiff(grey(rows=0xFFFF_FFFF), GREY.tobytes()), FIT), GREY) < 12
+    assert difference(draw.picture(tiff(gray(rows=0xFFFF_FFFF), GRAY.tobytes()), FIT), GRAY) < 12
 
 
 @pytest.mark.parametrize(("signed", "bits"), [(True, 8), (True, 16), (True, 32), (False, 32)])
 def test_samples_without_a_white_are_unsupported(draw: Renderer, signed: bool, bits: int) -> None:
     pixels = bytes(64 * 48 * bits // 8)
     with pytest.raises(UnsupportedImage, match="cannot be shown"):
-        draw(tiff(grey(signed=signed, bits=bits, strip=len(pixels)), pixels), FIT)
+        draw(tiff(gray(signed=signed, bits=bits, strip=len(pixels)), pixels), FIT)
 
 
 def test_twelve_bits_are_unsupported_and_not_broken(draw: Renderer) -> None:
     with pytest.raises(UnsupportedImage):
-        draw(tiff(grey(bits=12, strip=64 * 48 * 3 // 2), bytes(64 * 48 * 3 // 2)), FIT)
+        draw(tiff(gray(bits=12, strip=64 * 48 * 3 // 2), bytes(64 * 48 * 3 // 2)), FIT)
 
 
 def test_a_directory_at_the_end_of_the_world_is_broken(draw: Renderer) -> None:
     with pytest.raises(BrokenImage):
-        draw(tiff(grey(), GREY.tobytes(), big=True, offset=0xFFFF_FFFF_FFFF_FFFF), FIT)
+        draw(tiff(gray(), GRAY.tobytes(), big=True, offset=0xFFFF_FFFF_FFFF_FFFF), FIT)

@@ -243,7 +243,7 @@ OTHERWISE: Mapping[str, str] = {
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("hostile", ["collected"], indirect=True)
 def test_a_picture_that_is_shown_looks_as_pillow_shows_it(hostile: Hostile) -> None:
-    """Seen from afar: what was black, upside down or in other colours would differ by more than half of all levels."""
+    """Seen from afar: what was black, upside down or in other colors would differ by more than half of all levels."""
     shown = {name: body for name, body in hostile.pictures.items() if comparable(name) and len(body) < 2 * MIB}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         targets = (f"/img/c_scale,w_32,h_32,f_png/{name}" for name in shown)
@@ -259,7 +259,7 @@ def comparable(name: str) -> bool:
 
 
 def distance(body: bytes, original: bytes) -> int | None:
-    """The largest difference of a channel of any of 8 × 8 fields, on grey; None where Pillow shows nothing."""
+    """The largest difference of a channel of any of 8 × 8 fields, on gray; None where Pillow shows nothing."""
     try:
         with Image.open(io.BytesIO(original)) as expected:
             if expected.mode.startswith(("I", "F")) or min(expected.size) < 8:  # no white, or nothing to see from afar
@@ -274,5 +274,5 @@ def distance(body: bytes, original: bytes) -> int | None:
 
 def fielded(image: Image.Image) -> bytes:
     square = image.convert("RGBA").resize((32, 32), Image.Resampling.BOX)
-    grey = Image.new("RGBA", square.size, (128, 128, 128, 255))
-    return Image.alpha_composite(grey, square).convert("RGB").resize((8, 8), Image.Resampling.BOX).tobytes()
+    gray = Image.new("RGBA", square.size, (128, 128, 128, 255))
+    return Image.alpha_composite(gray, square).convert("RGB").resize((8, 8), Image.Resampling.BOX).tobytes()

@@ -15,7 +15,7 @@ from imgserver.plan.canonical import (
     join_motions,
     key,
     key_pattern,
-    normalise,
+    normalize,
     plan_digest,
     source_digest,
 )
@@ -26,7 +26,7 @@ from imgserver.plan.plan import (
     WHITE,
     Anchor,
     Canvas,
-    Colour,
+    Color,
     Crop,
     Dims,
     Fit,
@@ -52,7 +52,7 @@ NOTHING = Rel(Fraction(0))
 
 
 def spelled(*steps: Step, output: Output | None = None) -> str:
-    return canonical(normalise(Plan(steps, output or Output())))
+    return canonical(normalize(Plan(steps, output or Output())))
 
 
 def test_the_canonical_text_holds_what_differs_from_the_defaults_in_declared_order() -> None:
@@ -66,7 +66,7 @@ def test_an_empty_plan_has_the_shortest_text() -> None:
 
 
 def test_the_terminal_stands_behind_a_second_bar() -> None:
-    assert canonical(Plan(terminal=Terminal("palette", 7))) == "||kind=palette,colours=7"
+    assert canonical(Plan(terminal=Terminal("palette", 7))) == "||kind=palette,colors=7"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_terminal_stands_behind_a_second_bar() -> None:
         Kernel("blur", 0),
         Mask(),
         Flatten(TRANSPARENT),
-        Flatten(Colour(9, 9, 9, 0)),
+        Flatten(Color(9, 9, 9, 0)),
     ],
 )
 def test_a_neutral_step_is_dropped(step: Step) -> None:
@@ -124,7 +124,7 @@ def test_a_neutral_step_is_dropped(step: Step) -> None:
     ],
 )
 def test_a_step_that_does_something_stays(step: Step) -> None:
-    assert normalise(Plan((step,))).steps != ()
+    assert normalize(Plan((step,))).steps != ()
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_step_that_does_something_stays(step: Step) -> None:
             Fit(ratio=Fraction(1), mode="cover", enlarge="allow", finish="crop", shrink=False),
         ),
         (
-            Fit(Px(8), Px(8), finish="pad", fill=Colour(1, 2, 3, 0)),
+            Fit(Px(8), Px(8), finish="pad", fill=Color(1, 2, 3, 0)),
             Fit(Px(8), Px(8), finish="pad"),
         ),
         (Crop(ALL, Px(5)), Crop(None, Px(5))),
@@ -156,7 +156,7 @@ def test_a_step_that_does_something_stays(step: Step) -> None:
         (Turn(degrees=-90, fill=WHITE), Turn(8)),
         (Tone("hue", Fraction(-180)), Tone("hue", Fraction(180))),
         (Mask((1, 1, 1, 1), ellipse=True), Mask(ellipse=True)),
-        (Trim(colour=WHITE), Trim()),
+        (Trim(color=WHITE), Trim()),
     ],
 )
 def test_two_spellings_of_one_step_are_one(one: Step, other: Step) -> None:
@@ -175,7 +175,7 @@ def test_two_spellings_of_one_step_are_one(one: Step, other: Step) -> None:
         (Output("jpg", frames="first"), Output("jpg")),
         (Output("jpg", frames=1), Output("jpg")),
         (Output("gif", frames=1), Output("gif", frames="first")),
-        (Output("png", background=Colour(1, 2, 3)), Output("png")),
+        (Output("png", background=Color(1, 2, 3)), Output("png")),
         (Output("source", offers=("avif", "webp")), Output()),
     ],
 )
@@ -189,7 +189,7 @@ def test_two_spellings_of_one_output_are_one(one: Output, other: Output) -> None
         (Output("auto", offers=("webp",)), Output("auto")),
         (Output("auto"), Output("source")),
         (Output("jpg", quality=80), Output("jpg", quality=81)),
-        (Output("jpg", background=Colour(1, 2, 3)), Output("jpg")),
+        (Output("jpg", background=Color(1, 2, 3)), Output("jpg")),
         (Output("gif", frames="first"), Output("gif")),
         (Output(quality="good"), Output(quality="eco")),
         (Output("webp", lossless=True), Output("webp")),
@@ -202,9 +202,9 @@ def test_two_outputs_that_differ_have_two_keys(one: Output, other: Output) -> No
 
 
 def test_what_is_told_instead_of_a_picture_does_not_depend_on_how_it_would_be_written() -> None:
-    told = Plan(output=Output(quality=3, metadata="all", lossless=True), terminal=Terminal("info", colours=9))
+    told = Plan(output=Output(quality=3, metadata="all", lossless=True), terminal=Terminal("info", colors=9))
 
-    assert canonical(normalise(told)) == "||kind=info"
+    assert canonical(normalize(told)) == "||kind=info"
 
 
 CORNERS = ((0, 0), (1, 0), (0, 1))
@@ -291,21 +291,21 @@ dims = st.builds(Dims, st.integers(1, 400), st.integers(1, 400), st.integers(1, 
 
 
 @given(plans, dims)
-def test_normalising_changes_no_size(plan: Plan, size: Dims) -> None:
-    assert bind_plan(normalise(plan), size).after == bind_plan(plan, size).after
+def test_normalizing_changes_no_size(plan: Plan, size: Dims) -> None:
+    assert bind_plan(normalize(plan), size).after == bind_plan(plan, size).after
 
 
 @given(plans)
-def test_normalising_twice_is_normalising_once(plan: Plan) -> None:
-    once = normalise(plan)
+def test_normalizing_twice_is_normalizing_once(plan: Plan) -> None:
+    once = normalize(plan)
 
-    assert normalise(once) == once
+    assert normalize(once) == once
     assert plan_digest(once) == plan_digest(plan)
 
 
 @given(plans, plans)
-def test_plans_that_differ_once_normalised_are_spelled_differently(one: Plan, other: Plan) -> None:
-    assert (normalise(one) == normalise(other)) == (canonical(normalise(one)) == canonical(normalise(other)))
+def test_plans_that_differ_once_normalized_are_spelled_differently(one: Plan, other: Plan) -> None:
+    assert (normalize(one) == normalize(other)) == (canonical(normalize(one)) == canonical(normalize(other)))
 
 
 def test_a_new_version_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +317,7 @@ def test_a_new_version_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_order_matters() -> None:
-    grey, blur = Tone("grayscale"), Kernel("blur", 4)
+    gray, blur = Tone("grayscale"), Kernel("blur", 4)
 
-    assert spelled(grey, blur) != spelled(blur, grey)
-    assert replace(Plan(), steps=(grey,)) != Plan()
+    assert spelled(gray, blur) != spelled(blur, gray)
+    assert replace(Plan(), steps=(gray,)) != Plan()

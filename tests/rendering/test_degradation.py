@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.plan.canonical import normalise, plan_digest
+from imgserver.plan.canonical import normalize, plan_digest
 from imgserver.plan.geometry import bind_plan
 from imgserver.plan.plan import Anchor, Crop, Dims, Fit, Kernel, Orient, Output, Plan, Px, Terminal
 from imgserver.rendering.degradation import RELIEF, THRESHOLDS, Degradation, DegradationLevel, degrade
@@ -64,7 +64,7 @@ def test_what_a_client_without_avif_gets_is_the_same_picture():
     """One record serves both: the degraded answer of one is the proper answer of the other."""
     webp = Plan((Orient(),), Output("auto", offers=("webp",)))
 
-    assert normalise(degrade(Plan((Orient(),), BOTH), DegradationLevel.FORMAT)) == normalise(webp)
+    assert normalize(degrade(Plan((Orient(),), BOTH), DegradationLevel.FORMAT)) == normalize(webp)
 
 
 @pytest.mark.parametrize("terminal", ["info", "blurhash", "palette"])

@@ -231,7 +231,7 @@ def test_no_error_tells_where_the_originals_lie(attacked):
         )
 
 
-def test_line_breaks_and_colours_in_a_target_make_neither_lines_nor_series():
+def test_line_breaks_and_colors_in_a_target_make_neither_lines_nor_series():
     with serving(workers_count=1) as server:
         server.ask("/img/../a")
         series(server)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from imgserver.dialects.colors import COLOURS
+from imgserver.dialects.colors import COLORS
 from imgserver.dialects.native import scalars
 from imgserver.dialects.native.messages import Misread
 from imgserver.plan.plan import Kernel, Number, Step, Tone, ToneName, Trim
@@ -62,17 +62,17 @@ EFFECTS: dict[str, Effect] = {
         ),
         Effect("brightness", "per cent lighter or darker", _factor("brightness"), -HUNDRED, HUNDRED),
         Effect("contrast", "per cent more or less contrast", _factor("contrast"), -HUNDRED, HUNDRED),
-        Effect("saturation", "per cent more or less colour", _factor("saturation"), -HUNDRED, HUNDRED),
+        Effect("saturation", "per cent more or less color", _factor("saturation"), -HUNDRED, HUNDRED),
         Effect(
-            "hue", "degrees round the colour wheel", lambda n: Tone("hue", Fraction(n)), Fraction(-180), Fraction(180)
+            "hue", "degrees round the color wheel", lambda n: Tone("hue", Fraction(n)), Fraction(-180), Fraction(180)
         ),
         Effect("gamma", "exponent", lambda n: Tone("gamma", Fraction(n)), Fraction("0.1"), Fraction(10)),
-        Effect("grayscale", "no colour", _full("grayscale")),
+        Effect("grayscale", "no color", _full("grayscale")),
         Effect("sepia", "brown tint, per cent", lambda n: Tone("sepia", Fraction(n, 100)), Fraction(1), HUNDRED, 80),
         Effect("negate", "negative", _full("negate")),
         Effect(
             "trim",
-            "cuts a rim of one colour (`:colour` behind it; without, the corner's), by tolerance",
+            "cuts a rim of one color (`:color` behind it; without, the corner's), by tolerance",
             lambda n: Trim(tolerance=int(n)),
             Fraction(0),
             Fraction(255),
@@ -90,7 +90,7 @@ def read_effect(text: str) -> Step:
     if row is None:
         raise Misread("one of " + " ".join(EFFECTS), words=tuple(EFFECTS))
     if name == "trim" and len(arguments) == 2:
-        return _trim_colour(row, arguments)
+        return _trim_color(row, arguments)
     if row.low == row.high and not arguments:
         return row.build(1)
     if row.low == row.high or len(arguments) > 1 or (not arguments and row.default is None):
@@ -109,12 +109,12 @@ def _argument(row: Effect, text: str | None = None) -> Number:
         raise _misfit(row) from None
 
 
-def _trim_colour(row: Effect, arguments: list[str]) -> Step:
+def _trim_color(row: Effect, arguments: list[str]) -> Step:
     tolerance = int(_argument(row, arguments[0]))
     try:
-        return Trim("colour", scalars.colour(arguments[1]), tolerance)
+        return Trim("color", scalars.color(arguments[1]), tolerance)
     except Misread:
-        raise Misread("trim:0-255:colour, a CSS name or 3, 4, 6 or 8 hex digits", words=tuple(COLOURS)) from None
+        raise Misread("trim:0-255:color, a CSS name or 3, 4, 6 or 8 hex digits", words=tuple(COLORS)) from None
 
 
 def _misfit(row: Effect) -> Misread:

@@ -24,7 +24,7 @@ from imgserver.plan.plan import (
     ZERO,
     Anchor,
     Canvas,
-    Colour,
+    Color,
     Compass,
     Crop,
     Fill,
@@ -108,8 +108,8 @@ def _anchor(wish: Wish, mode: Mode) -> Anchor:
 
 
 def _turn(wish: Wish) -> Iterator[Step]:
-    # Turned corners take a colour; the words speak of padding, and leave corners transparent.
-    fill = wish.background if isinstance(wish.background, Colour) else TRANSPARENT
+    # Turned corners take a color; the words speak of padding, and leave corners transparent.
+    fill = wish.background if isinstance(wish.background, Color) else TRANSPARENT
     for part in wish.angle:
         if part == "ignore":
             continue
@@ -135,12 +135,12 @@ def _mask(wish: Wish) -> Iterator[Step]:
 
 def _canvas(wish: Wish) -> Iterator[Step]:
     if wish.border is not None:
-        width, colour = wish.border
-        yield Canvas((Px(width),) * 4, colour)
+        width, color = wish.border
+        yield Canvas((Px(width),) * 4, color)
 
 
 def _flatten(wish: Wish) -> Iterator[Step]:
-    if isinstance(wish.background, Colour) and wish.background.alpha:
+    if isinstance(wish.background, Color) and wish.background.alpha:
         yield Flatten(wish.background)
 
 

@@ -78,7 +78,7 @@ FLAGS: dict[str, str] = {
     "progressive": "jpg, png and gif in passes",
     "keep_metadata": "keep EXIF, XMP and IPTC, without the place (GPS); the orientation is reset",
     "keep_copyright": "keep the copyright and author fields",
-    "keep_profile": "keep colours and profile as they are",
+    "keep_profile": "keep colors and profile as they are",
     "tile": "layers only",
 }
 FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")

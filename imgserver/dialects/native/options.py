@@ -7,16 +7,16 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Literal
 
-from imgserver.dialects.colors import COLOURS
+from imgserver.dialects.colors import COLORS
 from imgserver.dialects.native import scalars
 from imgserver.dialects.native.effects import EFFECTS, read_effect
 from imgserver.dialects.native.messages import Misread
 from imgserver.dialects.native.modes import FLAGS, GRAVITIES, MODES, read_flags
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.headers.negotiation import USUAL_RATIO, USUAL_WIDTH, Hints
-from imgserver.plan.plan import BLACK, Colour, Level, Px, Terminal
+from imgserver.plan.plan import BLACK, Color, Level, Px, Terminal
 
-COLOUR_WORDS = "a CSS colour name or 3, 4, 6 or 8 hex digits"
+COLOR_WORDS = "a CSS color name or 3, 4, 6 or 8 hex digits"
 IMAGE_FORMATS = ("auto", "source", "jpg", "png", "webp", "avif", "gif", "jxl", "tiff")
 TELLERS = ("info", "blurhash", "thumbhash", "lqip", "palette")
 LEVELS: tuple[Level, ...] = ("best", "good", "eco", "low")
@@ -90,15 +90,15 @@ def _radii(text: str) -> tuple[int, int, int, int] | Literal["max"]:
     return first, second, third, radii[3] if len(radii) > 3 else second
 
 
-def _border(text: str) -> tuple[int, Colour]:
-    width, colon, colour = text.partition(":")
-    return scalars.whole(width, 1, 500), scalars.colour(colour) if colon else BLACK
+def _border(text: str) -> tuple[int, Color]:
+    width, colon, color = text.partition(":")
+    return scalars.whole(width, 1, 500), scalars.color(color) if colon else BLACK
 
 
-def _background(text: str) -> Colour | Literal["auto", "blur"]:
+def _background(text: str) -> Color | Literal["auto", "blur"]:
     if text == "auto":
         return "auto"
-    return "blur" if text == "blurred" else scalars.colour(text)
+    return "blur" if text == "blurred" else scalars.color(text)
 
 
 def _format(text: str) -> str | Terminal:
@@ -171,7 +171,7 @@ OPTIONS: dict[str, Option] = {
             "x",
             "x_offset",
             _OFFSET,
-            "inward from g's edge, right from the centre; with `g_xy` the point",
+            "inward from g's edge, right from the center; with `g_xy` the point",
             scalars.offset,
         ),
         Option(
@@ -211,21 +211,21 @@ OPTIONS: dict[str, Option] = {
         Option(
             "bo",
             "border",
-            f"whole pixels 1-500, then :colour ({COLOUR_WORDS})",
-            "a frame outside the picture; black without a colour",
+            f"whole pixels 1-500, then :color ({COLOR_WORDS})",
+            "a frame outside the picture; black without a color",
             _border,
         ),
         Option(
             "b",
             "background",
-            f"{COLOUR_WORDS}, transparent; in pad modes also auto, blurred",
-            "fills padding and turned corners; a colour also whatever is transparent",
+            f"{COLOR_WORDS}, transparent; in pad modes also auto, blurred",
+            "fills padding and turned corners; a color also whatever is transparent",
             _background,
-            words=("auto", "blurred", *COLOURS),
+            words=("auto", "blurred", *COLORS),
         ),
         Option("l", "layer", "a picture or text", "draws over the picture", _refused, later="layers are"),
         Option("u", "underlay", "a picture", "draws under the picture", _refused, later="underlays are"),
-        Option("co", "colour", COLOUR_WORDS, "colour of a text layer", _refused, later="text layers are"),
+        Option("co", "color", COLOR_WORDS, "color of a text layer", _refused, later="text layers are"),
         Option(
             "t",
             "preset",

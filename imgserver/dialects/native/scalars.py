@@ -1,4 +1,4 @@
-"""Reading single values: exact numbers in one spelling, lengths, colours. Each raises Misread.
+"""Reading single values: exact numbers in one spelling, lengths, colors. Each raises Misread.
 
 Python's own conversions take other scripts' digits, `1_0`, ` 1 `, `1e3` and `nan`; a pattern decides before them.
 """
@@ -6,9 +6,9 @@ Python's own conversions take other scripts' digits, `1_0`, ` 1 `, `1e3` and `na
 import re
 from fractions import Fraction
 
-from imgserver.dialects.colors import read_colour
+from imgserver.dialects.colors import read_color
 from imgserver.dialects.native.messages import Misread
-from imgserver.plan.plan import ZERO, Colour, Length, Number, Px, Rel
+from imgserver.plan.plan import ZERO, Color, Length, Number, Px, Rel
 
 WHOLE = re.compile(r"0|[1-9][0-9]{0,9}")
 DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,9})\.[0-9]{1,4}")
@@ -79,8 +79,8 @@ def ratio(text: str) -> Fraction:
     return Fraction(number(text, Fraction(1, 100), Fraction(100)))
 
 
-def colour(text: str) -> Colour:
-    found = read_colour(text)
+def color(text: str) -> Color:
+    found = read_color(text)
     if found is None:
         raise Misread
     return found

@@ -12,7 +12,7 @@ from imgserver.dialects.native.options import OPTIONS, Option
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.errors import BadOption, NotInThisBuild
 from imgserver.headers.negotiation import Hints
-from imgserver.plan.plan import Colour, Length, Level, Step, Terminal
+from imgserver.plan.plan import Color, Length, Level, Step, Terminal
 
 KEYS_BY_NAME = {row.name: key for key, row in OPTIONS.items()} | {key: key for key in OPTIONS}
 NAMES = tuple(KEYS_BY_NAME)
@@ -36,8 +36,8 @@ class Wish:
     effect: tuple[Step, ...] = ()
     opacity: int | None = None
     radius: tuple[int, int, int, int] | Literal["max"] | None = None
-    border: tuple[int, Colour] | None = None
-    background: Colour | Literal["auto", "blur"] | None = None
+    border: tuple[int, Color] | None = None
+    background: Color | Literal["auto", "blur"] | None = None
     format: str | Terminal | None = None
     quality: int | Level | Literal["auto"] | None = None
     pixel_ratio: Fraction | None = None

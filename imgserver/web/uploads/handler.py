@@ -124,7 +124,7 @@ class UploadHandler:
             if several and wants.store is not None:
                 raise BadRequest("store: one name for several pictures", argument="store")
             as_json = several or wants.data or _wants_json(request)
-            found = await self._optimised(
+            found = await self._optimized(
                 intake.pictures,
                 wants,
                 request,
@@ -158,7 +158,7 @@ class UploadHandler:
             self._authenticator.require(request, SCOPE, route=ROUTE)
         self._store.url(wants.store)
 
-    async def _optimised(
+    async def _optimized(
         self, pictures: list[Picture], wants: UploadOptions, request: web.Request, *, bodies: bool, data_bytes: int
     ) -> list[UploadResult]:
         """One after the other, each with its own result or error. Without `bodies` only what is told of them stays;
@@ -176,7 +176,7 @@ class UploadHandler:
     async def _one(self, picture: Picture, wants: UploadOptions, request: web.Request) -> UploadResult:
         try:
             original = await picture.file.original()
-            result = await self._rendering.optimise(original, wants.plan(request.headers.get(hdrs.ACCEPT)))
+            result = await self._rendering.optimize(original, wants.plan(request.headers.get(hdrs.ACCEPT)))
             url = await self._stored(result, wants)
         except ImgserverError as error:
             return UploadResult(picture.name, picture.file.bytes, error)

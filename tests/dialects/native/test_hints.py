@@ -7,7 +7,7 @@ import pytest
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadOption
 from imgserver.headers.negotiation import NO_HINTS, Hints
-from imgserver.plan.canonical import canonical, normalise
+from imgserver.plan.canonical import canonical, normalize
 
 DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=True)
 
@@ -34,7 +34,7 @@ DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=Tru
 def test_the_plan_is_the_one_for_the_hints_it_asks_for(tail, hints, asked, plan):
     request = DIALECT.parse("/img/" + tail, hints)
 
-    assert (request.hints, canonical(normalise(request.plan))) == (asked, plan)
+    assert (request.hints, canonical(normalize(request.plan))) == (asked, plan)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ BAD_VALUES = [
     ("e", "grayscale:1"),
     ("e", "pixelate:2.5"),
     ("e", "trim:256"),
-    ("e", "trim:1:nocolour"),
+    ("e", "trim:1:nocolor"),
     ("e", "trim:1:fff:1"),
     ("o", "101"),
     ("r", "4097"),

@@ -3,7 +3,7 @@
 import pytest
 
 from imgserver.dialects.native import NativeDialect
-from imgserver.plan.canonical import canonical, normalise
+from imgserver.plan.canonical import canonical, normalize
 from imgserver.plan.geometry import bind_plan
 from imgserver.plan.plan import Dims, ImageRequest, SourceRef
 
@@ -105,7 +105,7 @@ PLANS = [
     ),
     ("e_trim:12/w_500/scan.png", "orient;trim(tolerance=12);fit(width=500)|"),
     ("w_500,e_trim/scan.png", "orient;trim;fit(width=500)|"),
-    ("e_trim:12:fff/scan.png", "orient;trim(by=colour,colour=#ffffffff,tolerance=12)|"),
+    ("e_trim:12:fff/scan.png", "orient;trim(by=color,color=#ffffffff,tolerance=12)|"),
     (
         "e_brightness:-20,e_contrast:50,e_saturation:-100,e_hue:-90,e_gamma:1.5,e_sepia,e_negate/p.jpg",
         "orient;tone(name=brightness,amount=4/5);tone(name=contrast,amount=3/2);tone(name=saturation,amount=0);"
@@ -122,7 +122,7 @@ PLANS = [
     ("a_ignore.180,w_9/photo.jpg", "fit(width=9);turn(motion=3)|"),
     (
         "w_300,a_15.hflip,b_fafafa/photo.jpg",
-        "orient;fit(width=300);turn(degrees=15,fill=#fafafaff);turn(motion=2);flatten(colour=#fafafaff)|",
+        "orient;fit(width=300);turn(degrees=15,fill=#fafafaff);turn(motion=2);flatten(color=#fafafaff)|",
     ),
     ("w_400,r_20,f_png/photo.jpg", "orient;fit(width=400);mask(radii=(20,20,20,20))|format=png"),
     ("r_1:2:3/p.jpg", "orient;mask(radii=(1,2,3,2))|"),
@@ -144,7 +144,7 @@ PLANS = [
     ("f_blurhash/photo.jpg", "orient||kind=blurhash"),
     ("f_thumbhash/photo.jpg", "orient||kind=thumbhash"),
     ("f_palette/photo.jpg", "orient||kind=palette"),
-    ("f_palette:7/photo.jpg", "orient||kind=palette,colours=7"),
+    ("f_palette:7/photo.jpg", "orient||kind=palette,colors=7"),
 ]
 
 # The emission order of one segment, whatever the order of its options.
@@ -160,7 +160,7 @@ def parse(dialect: NativeDialect, tail: str) -> ImageRequest:
 
 @pytest.mark.parametrize(("tail", "plan"), PLANS)
 def test_a_url_makes_this_plan(dialect: NativeDialect, tail: str, plan: str) -> None:
-    assert canonical(normalise(parse(dialect, tail).plan)) == plan
+    assert canonical(normalize(parse(dialect, tail).plan)) == plan
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_url_makes_this_plan(dialect: NativeDialect, tail: str, plan: str) -> 
     ["b_fff,bo_2,r_1,o_50,e_negate,a_90,c_crop,w_9,e_trim", "e_trim,w_9,c_crop,a_90,e_negate,o_50,r_1,bo_2,b_fff"],
 )
 def test_the_order_inside_a_segment_is_fixed(dialect: NativeDialect, segment: str) -> None:
-    assert canonical(normalise(parse(dialect, segment + "/p.jpg").plan)) == ALL_AT_ONCE
+    assert canonical(normalize(parse(dialect, segment + "/p.jpg").plan)) == ALL_AT_ONCE
 
 
 SIZES = [
@@ -216,7 +216,7 @@ SIZES = [
 def test_a_url_makes_a_picture_of_this_size(dialect: NativeDialect, tail: str, size: tuple[int, int]) -> None:
     plan = parse(dialect, tail).plan
     after = bind_plan(plan, Dims(1200, 800)).after
-    normal = bind_plan(normalise(plan), Dims(1200, 800)).after
+    normal = bind_plan(normalize(plan), Dims(1200, 800)).after
 
     assert ((after.width, after.height), (normal.width, normal.height)) == (size, size)
 

@@ -53,7 +53,7 @@ def at_once(server: ServerProcess, targets: list[str]) -> list[Answer]:
         return list(pool.map(server.ask, targets))
 
 
-def colour(answer: Answer) -> tuple[int, ...]:
+def color(answer: Answer) -> tuple[int, ...]:
     """Of its middle, coarse enough for what JPEG does to it."""
     picture = Image.open(BytesIO(answer.body)).convert("RGB")
     return tuple(round(value / 85) for value in picture.getpixel((picture.width // 2, picture.height // 2)))
@@ -154,7 +154,7 @@ def test_of_a_changed_original_the_old_picture_is_never_seen_after_the_new_one(s
     wait_until(lambda: shop.ask("/img/w_10/shop/news.jpg").headers["ETag"] != old.headers["ETag"], "it is news")
     answers = at_once(shop, [f"/img/w_{width}/shop/news.jpg" for width in (10, 11, 12, 13) * 5])
 
-    assert {colour(one) for one in answers} == {(0, 0, 3)}
+    assert {color(one) for one in answers} == {(0, 0, 3)}
     assert old.headers["ETag"] not in {one.headers["ETag"] for one in answers}
 
 
@@ -273,7 +273,7 @@ def test_a_purge_downloads_again(shop, origin, wish):
     shop.ask("/img/w_12/shop/green.jpg")
 
     assert purged == 200
-    assert {colour(one) for one in answers} == {(0, 0, 3)}
+    assert {color(one) for one in answers} == {(0, 0, 3)}
     assert downloads(origin, path) == had[0] + 1
     assert downloads(origin, "/green.jpg") == had[1] + (wish == "all")
 
@@ -296,8 +296,8 @@ def test_a_purge_at_one_server_makes_the_others_download_again(origin, tmp_path,
         origin.answers[path] = body(photo("blue"), **CALM)
 
         assert one.post("/api/admin/purge", WISHES[wish], key=KEY).status == 200
-        wait_until(lambda: colour(other.ask(f"/img/w_10/shop{path}")) == (0, 0, 3), "the other has heard of it")
+        wait_until(lambda: color(other.ask(f"/img/w_10/shop{path}")) == (0, 0, 3), "the other has heard of it")
         new = [server.ask(f"/img/w_{width}/shop{path}") for server in (other, one) for width in (12, 10, 13)]
 
-    assert {colour(answer) for answer in old} == {(3, 0, 0)}
-    assert {colour(answer) for answer in new} == {(0, 0, 3)}
+    assert {color(answer) for answer in old} == {(3, 0, 0)}
+    assert {color(answer) for answer in new} == {(0, 0, 3)}
