@@ -15,8 +15,9 @@ from PIL import Image
 from imgserver import __version__, errors
 from imgserver.errors import ImgserverError
 from imgserver.settings.schema import AdminSettings, Settings
-from imgserver.web import admin, problem
+from imgserver.web import problem
 from imgserver.web.app import make_app
+from imgserver.web.purge_request import SELECTORS
 from imgserver.web.uploads import results
 from tests.multipart_forms import CONTENT_TYPE, form, picture
 from tests.openapi import DOCUMENT, followed, operations, schema
@@ -202,19 +203,19 @@ def test_a_page_is_as_described(described, path, method, name):
     assert answer.headers.get_content_type() in operation_of(name)["responses"]["200"]["content"]
 
 
-WISHES = operation_of("purge")["requestBody"]["content"]["application/json"]["examples"]
+PURGES = operation_of("purge")["requestBody"]["content"]["application/json"]["examples"]
 
 
-@pytest.mark.parametrize("name", WISHES)
+@pytest.mark.parametrize("name", PURGES)
 def test_every_example_of_a_purge_is_done(described, name):
-    answer = described.post("/api/admin/purge", WISHES[name]["value"], key=KEY)
+    answer = described.post("/api/admin/purge", PURGES[name]["value"], key=KEY)
 
     assert answer.status == 200
     judge(operation_of("purge"), answer)
 
 
-def test_a_wish_has_no_other_words():
-    assert tuple(DOCUMENT["components"]["schemas"]["Wish"]["properties"]) == admin.WISHES
+def test_a_purge_request_has_no_other_selectors():
+    assert tuple(DOCUMENT["components"]["schemas"]["PurgeRequest"]["properties"]) == SELECTORS
 
 
 @pytest.mark.parametrize(("path", "name"), [("/api/admin/purge", "purge"), ("/api/admin/sweep", "sweep")])

@@ -54,7 +54,7 @@ def serve(
     from imgserver.web import gallery
     from imgserver.web.server import serve as run
 
-    banner = Banner.of(loaded.settings, gallery=gallery.is_open(loaded.settings.server), open_browser=open_browser)
+    banner = Banner.of(loaded.settings, gallery=gallery.is_enabled(loaded.settings.server), open_browser=open_browser)
     run(loaded.settings, banner, read_settings=lambda: read().settings)
 
 

@@ -1,13 +1,12 @@
-"""The gate: what a policy asks of a request before any work is done for it.
+"""Enforces the security policy on each request, before any work is done for it: client lists and rate limits.
 
-Where a policy asks nothing, there is no gate: the handler stays as it is, and a hit costs what it cost.
+A route that the policy does not restrict keeps its handler unwrapped: its hits pay nothing for the policy.
 """
 
-import re
 from functools import lru_cache
 from math import ceil
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from imgserver.errors import AddressDenied, QuotaExceeded
 from imgserver.security.client_ip import ClientAddresses
@@ -16,22 +15,18 @@ from imgserver.security.policy import Policy, Rate
 from imgserver.security.rate_limit import ClientBuckets
 from imgserver.web.middleware import Admit, Handler, Headers, anybody
 
-# Whoever has to know whether the server lives is answered, on whatever list; and a probe or scrape is never limited.
+# A probe is answered to every client, denied or not. Probes and scrapes have no rate limit.
 PROBES = frozenset({"livez", "readyz", "health"})
 UNLIMITED = PROBES | {"image_health", "metrics"}
 UPLOADS = frozenset({"optimize"})
 ADMIN = frozenset({"purge", "sweep"})
 
-VERDICTS = 4096
-# A name without a dot (or below localhost), an address of version 6, one of version 4; then a port.
-_HOST = re.compile(
-    r"(?:((?:[\w-]+\.)*localhost|[A-Za-z_][\w-]*)|\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d{0,5})?",
-    re.IGNORECASE | re.ASCII,
-)
+# Addresses whose verdict is cached.
+MAX_VERDICTS = 4096
 
 
 class AccessPolicy:
-    """One policy. Between requests it may be replaced by another."""
+    """One policy, which never changes: a reload installs another object between two requests."""
 
     def __init__(self, policy: Policy, buckets: ClientBuckets) -> None:
         self._rates = policy.rates
@@ -39,17 +34,17 @@ class AccessPolicy:
         self._has_lists = bool(policy.clients.deny or policy.clients.allow)
         self._deny, self._allow = NetworkSet(policy.clients.deny), NetworkSet(policy.clients.allow)
         self._addresses = ClientAddresses(policy.proxies)
-        self._verdict = lru_cache(VERDICTS)(self._judge)
+        self._verdict = lru_cache(MAX_VERDICTS)(self._judge)
         self.has_proxies = bool(policy.proxies)
 
     def identify(self, request: web.Request) -> web.Request:
-        """The request with the client's own address as its `remote`."""
+        """The request with the client's address as its `remote`, where a trusted proxy reports one."""
         peer = request.remote or ""
         client = self._client(peer, request.headers)
         return request if client == peer else request.clone(remote=client)
 
     def at_once(self, route: str) -> Admit:
-        """The same for what is answered without waiting: a rate has to be waited for, so that nobody is admitted."""
+        """The check for the fast path, which cannot await: it admits nobody on a route with a rate limit."""
         _, rate = self._limit(route)
         if rate:
             return _nobody
@@ -63,7 +58,7 @@ class AccessPolicy:
         return admit
 
     def around(self, handler: Handler, route: str) -> Handler:
-        """The handler behind what this policy asks on such a route; the handler itself where it asks nothing."""
+        """The handler with the checks of this route; the handler itself when the route has none."""
         name, rate = self._limit(route)
         if rate:
             handler = self._limited(handler, name, rate)
@@ -105,7 +100,7 @@ class AccessPolicy:
         return limited
 
     def _judge(self, text: str) -> tuple[str, str]:
-        """The list that refuses this address, or "", and the client it counts as."""
+        """The list that refuses this address, or "", and the client whose rate it counts against."""
         address = address_of(text)
         if address is None:
             return "allow" if self._allow else "", "unknown"
@@ -115,22 +110,3 @@ class AccessPolicy:
 
 def _nobody(_: str, __: Headers) -> None:
     return None
-
-
-def is_from_here(request: web.BaseRequest) -> bool:
-    """Whether this very machine asks, and not somebody else through a proxy or a page in the browser on it.
-
-    A page whose name was made to lead here (DNS rebinding) is of the same origin to its browser: only the name tells.
-    """
-    address = address_of(request.remote or "")
-    if address is None or not address.is_loopback or not _names_here(request.headers.get(hdrs.HOST, "")):
-        return False
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        return False
-    return not any(name in request.headers for name in (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, "X-Real-IP", hdrs.VIA))
-
-
-def _names_here(host: str) -> bool:
-    """Nobody can make an address, or a name without a dot, lead elsewhere than it does."""
-    found = _HOST.fullmatch(host)
-    return host == "" or (found is not None and (found[1] is not None or address_of(found[2] or found[3]) is not None))

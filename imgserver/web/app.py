@@ -138,7 +138,7 @@ def _add_routes(
             store=UploadStore.of(sources, settings.uploads.store, dialects.owners, service.written),
             settings_reload=settings_reload,
         )
-    if gallery.is_open(settings.server):
+    if gallery.is_enabled(settings.server):
         gallery.setup(routes, settings.source, sources, dialects.public)
     routes.end()
 

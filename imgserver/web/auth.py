@@ -1,4 +1,4 @@
-"""Doors that a key opens: checks it, counts who tries in vain, and audits every refusal."""
+"""Authentication by API key: checks the key and its scope, limits guessing, and audits every refusal."""
 
 import time
 from collections import OrderedDict
@@ -12,72 +12,74 @@ from imgserver.observability.audit import Audit, asked
 from imgserver.security.api_keys import ApiKeys
 from imgserver.security.networks import address_of, client_network
 
-FAILURES = 10
+MAX_FAILURES = 10
 WINDOW_SECONDS = 60.0
-ADDRESSES = 4096
+MAX_CLIENTS = 4096
+# A request without a key, or with a valid key for another scope, does not guess.
+GUESSES = frozenset({"malformed", "unknown_key"})
 
 
-class Failures:
-    """Wrong keys by address, in windows of a minute; a bounded table, who failed longest ago gives way."""
+class FailureCounts:
+    """Wrong keys per client in windows of one minute; the client whose last failure is oldest is evicted first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def note(self, address: str) -> None:
-        count, since = self._of(address)
-        self._counts[address] = count + 1, since
-        self._counts.move_to_end(address)
-        if len(self._counts) > ADDRESSES:
+    def add(self, client: str) -> None:
+        count, since = self._window(client)
+        self._counts[client] = count + 1, since
+        self._counts.move_to_end(client)
+        if len(self._counts) > MAX_CLIENTS:
             self._counts.popitem(last=False)
 
-    def left_seconds(self, address: str) -> float:
-        """How long this address is refused; 0 when it is not."""
-        count, since = self._of(address)
-        return since + WINDOW_SECONDS - self._clock() if count >= FAILURES else 0.0
+    def blocked_seconds(self, client: str) -> float:
+        """How long this client is still refused; 0 when it is not refused."""
+        count, since = self._window(client)
+        return since + WINDOW_SECONDS - self._clock() if count >= MAX_FAILURES else 0.0
 
-    def _of(self, address: str) -> tuple[int, float]:
+    def _window(self, client: str) -> tuple[int, float]:
+        """The failures in the client's window, and when the window began."""
         now = self._clock()
-        count, since = self._counts.get(address, (0, now))
+        count, since = self._counts.get(client, (0, now))
         return (count, since) if now - since < WINDOW_SECONDS else (0, now)
 
 
 class Authenticator:
-    """One for the whole server, so that failures at one endpoint count at all."""
+    """One for the whole server, so that failures at all endpoints count together."""
 
-    def __init__(self, keys: ApiKeys, audit: Audit, failures: Failures | None = None) -> None:
+    def __init__(self, keys: ApiKeys, audit: Audit, failures: FailureCounts | None = None) -> None:
         self.keys = keys
         self.audit = audit
-        self._failures = failures or Failures()
+        self._failures = failures or FailureCounts()
 
     def adopt(self, keys: ApiKeys) -> None:
-        """From the next request on; who sent wrong ones is not forgotten."""
+        """Uses other keys from the next request on. The failures stay counted."""
         self.keys = keys
 
     def require(self, request: web.Request, scope: str, *, route: str) -> str:
-        """The id of the key; `route` is what the audit is told beside a refusal.
+        """Returns the id of the request's key; `route` is a fact of the audit event.
 
-        Raises Unauthorized, Forbidden; TooManyFailures, without a look at the key, for an address that keeps sending
-        wrong ones.
+        Raises Unauthorized and Forbidden, and TooManyFailures, without checking the key, for a client that keeps
+        sending wrong keys.
         """
-        address = _client(request.remote or "")
-        tell = partial(self.audit, "auth_failed", route=route, **asked())
-        left = self._failures.left_seconds(address)
-        if left > 0:
-            tell(reason="too_many")
-            raise TooManyFailures(retry_after=max(1, round(left)))
+        client = _client_of(request.remote or "")
+        audit = partial(self.audit, "auth_failed", route=route, **asked())
+        seconds = self._failures.blocked_seconds(client)
+        if seconds > 0:
+            audit(reason="too_many")
+            raise TooManyFailures(retry_after=max(1, round(seconds)))
         try:
             return self.keys.check(request.headers.get(hdrs.AUTHORIZATION), scope)
         except (Unauthorized, Forbidden) as error:
-            reason, key_id = error.facts["reason"], error.facts.get("key")
-            tell(reason=reason, key=key_id, scope=scope)
-            # Who asks without a key, or with a good one for something else, is not guessing.
-            if reason in ("malformed", "unknown_key"):
-                self._failures.note(address)
+            reason = error.facts["reason"]
+            audit(reason=reason, key=error.facts.get("key"), scope=scope)
+            if reason in GUESSES:
+                self._failures.add(client)
             raise
 
 
-def _client(text: str) -> str:
-    """Whom failures are counted for: IPv6 clients have a whole /64 to come from."""
+def _client_of(text: str) -> str:
+    """The client that an address belongs to: an IPv6 client owns a whole /64."""
     address = address_of(text)
     return client_network(address) if address is not None else text

@@ -1,7 +1,7 @@
-"""The front page: the folder as a responsive grid that is made of our own pictures, so the demo is the proof.
+"""The gallery: the default source as a page of responsive images, which this server itself renders.
 
-It lists what is in the folder, so it is only there while nobody but this machine can ask (see `gallery` in the
-settings).
+It reveals the names of the files, so by default it exists only while the server listens to this machine alone (the
+setting `server.gallery`).
 """
 
 import html
@@ -19,19 +19,22 @@ from imgserver.sources import Listed
 from imgserver.web.bootstrap.sources import Sources
 from imgserver.web.routes import Routes
 
-SHOWN = 200
+MAX_IMAGES = 200
 WIDTHS = (400, 800, 1200)
-# The cards' own shape, cut around what draws the eye.
+# The shape of a card, cropped around the part of the image that draws the eye.
 CARD = "ar_3:2,g_auto,f_auto"
 
 
 @dataclass(frozen=True, slots=True)
 class CardOptions:
-    """Options: of the picture behind a card, of the card by its size in the srcset, and of what else may be clicked."""
+    """The options of every URL on a card."""
 
     full: str
+    """Of the image that a click on the card opens."""
     sizes: Mapping[str, str]
+    """Of the card's image, by the descriptor in its `srcset`."""
     links: Mapping[str, str]
+    """Of the further renditions, by the text of their links."""
 
 
 CARD_OPTIONS = CardOptions(
@@ -42,70 +45,74 @@ CARD_OPTIONS = CardOptions(
         "square": "c_fill,w_400,h_400,g_auto",
         "grayscale": "w_800/e_grayscale",
         "rounded": "c_fill,w_400,h_400/r_max/f_png",
-        "facts": "f_info",
+        "info": "f_info",
     },
 )
 
 
-def _preset_options(names: tuple[str, ...]) -> CardOptions:
-    """Of a server that answers nothing but presets, and pictures as they are."""
-    return CardOptions(full="", sizes={"1x": ""}, links={name: f"t_{name}" for name in names})
+# Inline styles, images of this server, and nothing else.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 
-# Its own styles, pictures from here, and nothing else.
-POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
-
-
-def setup(routes: Routes, settings: DefaultSource, sources: Sources, dialect: NativeDialect) -> None:
-    listed = sources.by_name[settings.name]
-    assert isinstance(listed, Listed)
-    routes.add("/", Gallery(listed, dialect, source=settings.name, title=settings.title), "gallery")
-
-
-def is_open(settings: ServerSettings) -> bool:
-    """A list of the folder is for its owner: unless asked for, it is there only while strangers cannot reach it."""
+def is_enabled(settings: ServerSettings) -> bool:
+    """`auto` enables the gallery only while no other machine can reach the server."""
     if settings.gallery == "auto":
         return settings.is_local
     return settings.gallery == "on"
 
 
+def setup(routes: Routes, settings: DefaultSource, sources: Sources, dialect: NativeDialect) -> None:
+    source = sources.by_name[settings.name]
+    assert isinstance(source, Listed)
+    routes.add("/", Gallery(source, dialect, name=settings.name, title=settings.title), "gallery")
+
+
 class Gallery:
-    def __init__(self, listed: Listed, dialect: NativeDialect, *, source: str, title: str) -> None:
-        self._listed = listed
+    """The page, listed anew for every request. It omits a file whose path no URL can express."""
+
+    def __init__(self, source: Listed, dialect: NativeDialect, *, name: str, title: str) -> None:
+        self._source = source
         self._title = title
         self._dialect = dialect
-        self._source = source
+        self._source_name = name
         self._page = _template("gallery.html")
         self._card = _template("card.html")
 
     async def __call__(self, _: web.Request) -> web.Response:
-        found = await self._listed.pictures(SHOWN)
+        found = await self._source.pictures(MAX_IMAGES)
         options = _preset_options(self._dialect.presets) if self._dialect.settings.presets_only else CARD_OPTIONS
-        paths = [path for path in found if self._dialect.is_spellable(SourceRef(self._source, path))]
-        shown = f"{len(paths)} pictures" if len(paths) != 1 else "1 picture"
+        paths = [path for path in found if self._dialect.is_spellable(SourceRef(self._source_name, path))]
+        count = f"{len(paths)} images" if len(paths) != 1 else "1 image"
         values = {
-            "title": html.escape(self._title or "pictures"),
-            "count": f"the first {SHOWN} pictures" if len(found) == SHOWN else shown,
+            "title": html.escape(self._title or "images"),
+            "count": f"the first {MAX_IMAGES} images" if len(found) == MAX_IMAGES else count,
             "cards": "".join(self._card_of(path, options) for path in paths)
-            or "<li class=facts>No picture can be listed here.</li>",
+            or "<li class=caption>This source has no image that can be listed.</li>",
         }
-        headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-store"}
         return web.Response(text=self._page.substitute(values), content_type="text/html", headers=headers)
 
     def _card_of(self, path: str, options: CardOptions) -> str:
-        links = " ".join(f'<a href="{self._url(path, wish)}">{word}</a>' for word, wish in options.links.items())
+        links = " ".join(f'<a href="{self._url(path, chosen)}">{text}</a>' for text, chosen in options.links.items())
         values: Mapping[str, str] = {
             "name": html.escape(path),
             "full": self._url(path, options.full),
             "small": self._url(path, next(iter(options.sizes.values()))),
-            "srcset": ", ".join(f"{self._url(path, wish)} {size}" for size, wish in options.sizes.items()),
+            "srcset": ", ".join(f"{self._url(path, chosen)} {size}" for size, chosen in options.sizes.items()),
             "links": links,
         }
         return self._card.substitute(values)
 
     def _url(self, path: str, options: str) -> str:
-        # srcset parts its candidates at commas that blanks follow; ours are followed by none.
-        return html.escape(self._dialect.build(SourceRef(self._source, path), options))
+        # A comma in a URL does not end a candidate of srcset unless a space follows it; no space follows ours.
+        return html.escape(self._dialect.build(SourceRef(self._source_name, path), options))
+
+
+def _preset_options(names: tuple[str, ...]) -> CardOptions:
+    """For a server that serves presets and unchanged originals only."""
+    return CardOptions(full="", sizes={"1x": ""}, links={name: f"t_{name}" for name in names})
 
 
 def _template(name: str) -> Template:

@@ -1,4 +1,5 @@
-"""Health for machines and people: alive, ready, and how the image side is doing. Nothing here ever queues."""
+"""Health and metrics: liveness and readiness probes, the status of the service and its details. No request waits in a
+queue here."""
 
 import dataclasses
 import platform
@@ -15,38 +16,43 @@ from imgserver import __version__
 from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
 from imgserver.sources.origin_cache.origin_cache import OriginCache
-from imgserver.web.access import is_from_here
 from imgserver.web.auth import Authenticator
+from imgserver.web.local_client import is_local_client
 from imgserver.web.middleware import Handler
 from imgserver.web.routes import Routes
 
 
 def setup(routes: Routes, health: "Health", authenticator: Authenticator, metrics: Metrics, *, public: bool) -> None:
-    """Without `public`, metrics and details are for this machine, and metrics for keys."""
+    """Without `public`, only this machine sees metrics and details, and a key with the scope `metrics` opens the
+    metrics."""
     page: Handler = make_aiohttp_handler(metrics.registry)
     routes.add("/livez", health.livez, "livez")
     routes.add("/readyz", health.readyz, "readyz")
     routes.add("/api/health", health.service_health, "health")
-    routes.add("/api/image/health", health.image_health if public else _detailed_here(health), "image_health")
-    routes.add("/metrics", page if public else _from_here_only(page, authenticator), "metrics")
+    routes.add(
+        "/api/image/health", health.image_health if public else _details_for_local_clients(health), "image_health"
+    )
+    routes.add("/metrics", page if public else _restricted(page, authenticator), "metrics")
 
 
 class Health:
-    """`ready` is what load balancers ask: workers up, and not draining."""
+    """The status of the service. `draining` is set once, when the server stops."""
 
     def __init__(self, service: ImageService, spools: Mapping[str, OriginCache]) -> None:
         self._service = service
         self._spools = spools
-        self._begun = time.monotonic()
-        # They lie in files; health is to be told also when no file can be opened any more.
+        self._started = time.monotonic()
+        # Read from files once: health must also be reported when the process cannot open another file.
         self._versions = versions()
         self.draining = False
 
     @property
     def ready(self) -> bool:
+        """Whether a load balancer may send requests: workers are up, and the server is not draining."""
         return self._service.renderer.workers.ready and not self.draining
 
     def status(self) -> str:
+        """`ok`, `degraded` without a configured cache tier, `unavailable` or `draining`."""
         if self.draining:
             return "draining"
         if not self.ready:
@@ -63,61 +69,61 @@ class Health:
         return _json({"status": self.status()}, ready=self.ready)
 
     async def service_health(self, _: web.Request) -> web.Response:
-        facts = {
+        body = {
             "status": self.status(),
             "version": __version__,
-            "uptime_seconds": round(time.monotonic() - self._begun, 3),
+            "uptime_seconds": round(time.monotonic() - self._started, 3),
         }
-        return _json(facts, ready=self.ready)
+        return _json(body, ready=self.ready)
 
     async def image_health(self, _: web.Request) -> web.Response:
-        return _json({"status": self.status(), **self._image_facts()}, ready=self.ready)
+        return _json({"status": self.status(), **self._image_fields()}, ready=self.ready)
 
-    def _image_facts(self) -> dict[str, Any]:
+    def _image_fields(self) -> dict[str, Any]:
         service = self._service
         codecs = service.renderer.workers.codecs
         return {
-            "workers": _facts(service.renderer.workers.statistics()),
-            "queue": _facts(service.renderer.admission.statistics()),
-            "flights": _facts(service.flights.statistics()),
-            "cache": _facts(service.cache.statistics()),
-            "spools": {name: _facts(spool.statistics()) for name, spool in self._spools.items()},
-            "codecs": _facts(codecs),
+            "workers": _fields(service.renderer.workers.statistics()),
+            "queue": _fields(service.renderer.admission.statistics()),
+            "flights": _fields(service.flights.statistics()),
+            "cache": _fields(service.cache.statistics()),
+            "spools": {name: _fields(spool.statistics()) for name, spool in self._spools.items()},
+            "codecs": _fields(codecs),
             "versions": self._versions,
         }
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that decide how a request is answered."""
+    """The versions of the server and of the libraries that handle a request."""
     names = ("aiohttp", "uvloop", "pyvips", "pyvips-binary")
     return {"imgserver": __version__, "python": platform.python_version(), **{n: metadata.version(n) for n in names}}
 
 
-def _facts(statistics: Any) -> dict[str, Any]:
-    """The fields of a frozen statistics value; mappings in it are views, which are copied."""
-    facts = {row.name: getattr(statistics, row.name) for row in dataclasses.fields(statistics)}
-    return {name: _plain(fact) for name, fact in facts.items()}
+def _fields(statistics: Any) -> dict[str, Any]:
+    """The fields of a statistics object, nested objects included."""
+    return {row.name: _plain(getattr(statistics, row.name)) for row in dataclasses.fields(statistics)}
 
 
-def _plain(fact: Any) -> Any:
-    if dataclasses.is_dataclass(fact) and not isinstance(fact, type):
-        return _facts(fact)
-    return dict(fact) if isinstance(fact, Mapping) else fact
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _fields(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
-def _json(facts: dict[str, Any], *, ready: bool) -> web.Response:
-    body = orjson.dumps(facts, default=list, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+def _json(content: dict[str, Any], *, ready: bool) -> web.Response:
+    body = orjson.dumps(content, default=list, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
     if not ready:
         headers["Retry-After"] = "1"
     return web.Response(status=200 if ready else 503, body=body, headers=headers)
 
 
-def _from_here_only(handler: Handler, authenticator: Authenticator) -> Handler:
-    """For a scraper on the same machine, and for keys of scope metrics; to others there is no such page."""
+def _restricted(handler: Handler, authenticator: Authenticator) -> Handler:
+    """For clients on this machine and for keys with the scope `metrics`. Any other client gets 404, as if the page did
+    not exist."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        if not is_from_here(request):
+        if not is_local_client(request):
             if hdrs.AUTHORIZATION not in request.headers:
                 raise web.HTTPNotFound()
             authenticator.require(request, "metrics", route="metrics")
@@ -126,10 +132,10 @@ def _from_here_only(handler: Handler, authenticator: Authenticator) -> Handler:
     return guarded
 
 
-def _detailed_here(health: Health) -> Handler:
-    """Strangers hear how it is, and no details."""
+def _details_for_local_clients(health: Health) -> Handler:
+    """Any other client gets the status alone."""
 
-    async def told(request: web.Request) -> web.StreamResponse:
-        return await (health.image_health if is_from_here(request) else health.readyz)(request)
+    async def restricted(request: web.Request) -> web.StreamResponse:
+        return await (health.image_health if is_local_client(request) else health.readyz)(request)
 
-    return told
+    return restricted

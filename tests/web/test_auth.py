@@ -5,8 +5,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from imgserver.errors import Forbidden, QuotaExceeded, Unauthorized
 from imgserver.security.api_keys import ApiKeys, ApiKeySettings, digest_of, new_key
-from imgserver.web.access import is_from_here
-from imgserver.web.auth import FAILURES, WINDOW_SECONDS, Authenticator, Failures
+from imgserver.web.auth import MAX_FAILURES, WINDOW_SECONDS, Authenticator, FailureCounts
+from imgserver.web.local_client import is_local_client
 
 KEY = new_key("ci")
 KEYS = ApiKeys({"ci": ApiKeySettings("upload", digest_of(KEY))})
@@ -43,7 +43,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def authenticator(heard, clock) -> Authenticator:
-    return Authenticator(KEYS, heard, Failures(clock))
+    return Authenticator(KEYS, heard, FailureCounts(clock))
 
 
 def fail(authenticator: Authenticator, times: int, address: str = "192.0.2.1") -> None:
@@ -76,7 +76,7 @@ def test_every_refusal_is_audited_with_its_reason_and_never_with_the_key(authent
 
 
 def test_after_ten_wrong_keys_an_address_is_refused_for_the_rest_of_the_minute(authenticator, clock, heard):
-    fail(authenticator, FAILURES)
+    fail(authenticator, MAX_FAILURES)
     clock.now += WINDOW_SECONDS - 1
 
     with pytest.raises(QuotaExceeded) as caught:
@@ -89,13 +89,13 @@ def test_after_ten_wrong_keys_an_address_is_refused_for_the_rest_of_the_minute(a
 
 
 def test_others_are_not_refused_for_it(authenticator):
-    fail(authenticator, FAILURES)
+    fail(authenticator, MAX_FAILURES)
 
     assert authenticator.require(ask(KEY, "192.0.2.2"), "upload", route="optimize") == "ci"
 
 
 def test_one_short_of_ten_is_allowed_and_a_missing_key_is_no_guess(authenticator):
-    fail(authenticator, FAILURES - 1)
+    fail(authenticator, MAX_FAILURES - 1)
     for _ in range(30):
         with pytest.raises(Unauthorized):
             authenticator.require(ask(None), "upload", route="optimize")
@@ -104,7 +104,7 @@ def test_one_short_of_ten_is_allowed_and_a_missing_key_is_no_guess(authenticator
 
 
 def test_an_ipv6_client_is_its_network(authenticator):
-    for number in range(FAILURES):
+    for number in range(MAX_FAILURES):
         fail(authenticator, 1, f"2001:db8:0:1::{number}")
 
     with pytest.raises(QuotaExceeded):
@@ -113,9 +113,9 @@ def test_an_ipv6_client_is_its_network(authenticator):
 
 
 def test_the_table_of_failures_is_bounded(clock):
-    failures = Failures(clock)
+    failures = FailureCounts(clock)
     for number in range(10_000):
-        failures.note(str(number))
+        failures.add(str(number))
 
     assert len(failures._counts) == 4096
 
@@ -144,4 +144,4 @@ def test_the_table_of_failures_is_bounded(clock):
     ],
 )
 def test_this_machine_is_nobody_who_comes_through_it(address, headers, here):
-    assert is_from_here(ask(None, address, **headers)) is here
+    assert is_local_client(ask(None, address, **headers)) is here

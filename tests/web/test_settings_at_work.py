@@ -15,8 +15,8 @@ from imgserver.errors import Unauthorized
 from imgserver.security.api_keys import ApiKeys, ApiKeySettings, digest_of, new_key
 from imgserver.settings.schema import ServerSettings
 from imgserver.web.auth import Authenticator
-from imgserver.web.gallery import is_open
-from imgserver.web.health import _from_here_only
+from imgserver.web.gallery import is_enabled
+from imgserver.web.health import _restricted
 from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 
@@ -90,7 +90,7 @@ def test_draining_ends_in_its_time_though_a_request_hangs():
     ],
 )
 def test_the_gallery_is_open_to_its_owner(gallery, host, is_shown):
-    assert is_open(ServerSettings(host=host, gallery=gallery)) is is_shown
+    assert is_enabled(ServerSettings(host=host, gallery=gallery)) is is_shown
 
 
 @pytest.mark.parametrize(("peer", "is_shown"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False)])
@@ -103,10 +103,10 @@ async def test_private_metrics_are_there_for_this_machine_only(peer, is_shown):
     request = make_mocked_request("GET", "/metrics", transport=transport)
 
     if is_shown:
-        assert (await _from_here_only(page, Authenticator(ApiKeys({}), Mock()))(request)).text == "metrics"
+        assert (await _restricted(page, Authenticator(ApiKeys({}), Mock()))(request)).text == "metrics"
     else:
         with pytest.raises(web.HTTPNotFound):
-            await _from_here_only(page, Authenticator(ApiKeys({}), Mock()))(request)
+            await _restricted(page, Authenticator(ApiKeys({}), Mock()))(request)
 
 
 async def test_a_key_of_its_scope_opens_private_metrics_from_afar():
@@ -121,9 +121,9 @@ async def test_a_key_of_its_scope_opens_private_metrics_from_afar():
     def ask(token: str) -> web.Request:
         return make_mocked_request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"}, transport=transport)
 
-    assert (await _from_here_only(page, authenticator)(ask(key))).text == "metrics"
+    assert (await _restricted(page, authenticator)(ask(key))).text == "metrics"
     with pytest.raises(Unauthorized):
-        await _from_here_only(page, authenticator)(ask("another"))
+        await _restricted(page, authenticator)(ask("another"))
 
 
 def test_further_sources_are_reached_by_their_names_and_purged_by_them(tmp_path):

@@ -8,22 +8,11 @@ import time
 
 import aiohttp
 from aiohttp import hdrs, web
-from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import BadHttpMessage
 
 from imgserver.errors import BodyTimeout, BodyTooLarge, MalformedRequest, UnsupportedImage
 from imgserver.rendering.upload_admission import UploadSettings
-
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-async def invite(request: web.Request) -> None:
-    """Whoever reads a body without this would wait with a client that waits as well (RFC 9110, 10.1.1). What else is
-    expected need not be understood."""
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11:
-        await request.writer.write(CONTINUE)
-        # The answer has not begun.
-        request.writer.output_size = 0
+from imgserver.web.request_body import send_continue
 
 
 class Body:
@@ -47,7 +36,7 @@ class Body:
 
     async def invite(self) -> None:
         """Tells a client that waits for it to go on (RFC 9110, 10.1.1); the time for the body begins."""
-        await invite(self._request)
+        await send_continue(self._request)
         self._ends = time.monotonic() + self._settings.body_timeout_seconds
 
     async def read(self) -> bytes:

@@ -15,9 +15,9 @@ from imgserver.rendering.renderer import Renderer
 from imgserver.rendering.upload_admission import Access, Uploads, UploadSettings
 from imgserver.settings.schema import Settings
 from imgserver.web import lifecycle
-from imgserver.web.access import is_from_here
 from imgserver.web.access_log import FACTS
 from imgserver.web.auth import Authenticator
+from imgserver.web.local_client import is_local_client
 from imgserver.web.middleware import Handler
 from imgserver.web.reload_settings import SettingsReload
 from imgserver.web.routes import Routes
@@ -144,7 +144,7 @@ class UploadHandler:
         match self._access:
             case "open":
                 return ""
-            case "auto" if self._local and not self._authenticator.keys.grants(SCOPE) and is_from_here(request):
+            case "auto" if self._local and not self._authenticator.keys.grants(SCOPE) and is_local_client(request):
                 return ""
         return self._authenticator.require(request, SCOPE, route=ROUTE)
 

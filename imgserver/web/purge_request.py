@@ -1,0 +1,99 @@
+"""The body of a purge request: a JSON object with exactly one selector.
+
+{"url": "/img/w_400/cat.png"}    one image, in all its negotiated formats
+{"source": "cat.png"}            all renditions of one original
+{"prefix": "team/"}              of all originals below a folder
+{"tag": "summer"}                of all originals with this tag
+{"group": "s57862b9718b7cf50"}   of one group, by its name in Cache-Groups
+{"all": true}                    everything in this namespace; other keys in Redis survive
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from imgserver.cache.cache_tags import ALL, is_group, key_group, original_group, prefix_group, source_group, tag_group
+from imgserver.dialects.native import NativeDialect
+from imgserver.errors import BadRequest
+from imgserver.headers import negotiation
+from imgserver.plan.plan import SourceRef
+from imgserver.rendering.variants import PipelineVersion
+
+SELECTORS = ("url", "source", "prefix", "tag", "group", "all")
+# Every result that the negotiation of one URL can have.
+OFFERS: tuple[tuple[str, ...], ...] = ((), ("webp",), ("avif", "webp"))
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeRequest:
+    """One selector with its value, whose type `PurgeResolver` checks."""
+
+    selector: str
+    value: object
+
+    @classmethod
+    def parse(cls, body: bytes) -> "PurgeRequest":
+        """Raises BadRequest."""
+        try:
+            members = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise BadRequest("purge: the body is not JSON") from error
+        if not isinstance(members, dict) or len(members) != 1 or next(iter(members)) not in SELECTORS:
+            names = ", ".join(SELECTORS)
+            raise BadRequest(f"purge: the body must be a JSON object with one of {names}", allowed=names)
+        ((selector, value),) = members.items()
+        return cls(selector, value)
+
+
+class PurgeResolver:
+    """Finds the cache groups and the original that a purge request names."""
+
+    def __init__(self, dialect: NativeDialect, pipeline_version: PipelineVersion) -> None:
+        self._dialect = dialect
+        self._pipeline_version = pipeline_version
+
+    def groups(self, purge: PurgeRequest) -> tuple[str, ...]:
+        """The cache groups to purge. Raises BadRequest for a value of the wrong type or an unknown tag, and what
+        `NativeDialect.parse` and `NativeDialect.ref` raise."""
+        match purge.selector, purge.value:
+            case "all", True:
+                return (ALL,)
+            case "source", str(path) if path:
+                return (source_group(self._dialect.ref(path.strip("/"))),)
+            case "prefix", str(prefix):
+                return (self._prefix_group(prefix.strip("/")),)
+            case "tag", str(tag):
+                return (self._tag_group(tag),)
+            case "group", str(group) if is_group(group):
+                return (group,)
+            case "url", str(target):
+                original = original_group(self._dialect.parse(target).ref)
+                return (*dict.fromkeys(self._key_groups(target)), original)
+        raise BadRequest('purge: "url", "source", "prefix", "tag" and "group" take text, "all" takes true')
+
+    def original(self, purge: PurgeRequest) -> SourceRef | None:
+        """The original of a request that names exactly one; otherwise None."""
+        match purge.selector, purge.value:
+            case "url", str(target):
+                return self._dialect.parse(target).ref
+            case "source", str(path):
+                return self._dialect.ref(path.strip("/"))
+        return None
+
+    def _tag_group(self, tag: str) -> str:
+        # A misspelled tag would purge nothing and report success.
+        if tag not in self._pipeline_version.tags.names:
+            raise BadRequest(f"purge: there is no tag {tag}", value=tag)
+        return tag_group(tag)
+
+    def _key_groups(self, target: str) -> Iterator[str]:
+        for hints in negotiation.variants(self._dialect.parse(target).hints):
+            request = self._dialect.parse(target, hints)
+            for offers in OFFERS:
+                yield key_group(self._pipeline_version.order(request, offers, save_data=hints.save_data).key)
+
+    def _prefix_group(self, prefix: str) -> str:
+        """The group of a folder, or of a whole source when the prefix is a source's name."""
+        below = self._dialect.ref(f"{prefix}/_" if prefix else "_")
+        return prefix_group(below.source, below.path.rpartition("/")[0])
