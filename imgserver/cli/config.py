@@ -65,8 +65,8 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
     Example:
       IMGSERVER_WORKERS_COUNT=4 imgserver config show
     """
+    from imgserver.settings.names import SECRETS, pattern_of, values
     from imgserver.settings.reference import spell
-    from imgserver.settings.schema import SECRETS, pattern_of, values
 
     loaded = read_settings(config)
     rows = {
@@ -108,7 +108,7 @@ def check(file: Path) -> None:
         _check_policy(file)
         return
     from imgserver.settings.loader import load
-    from imgserver.settings.schema import SECRETS, variable
+    from imgserver.settings.names import SECRETS, variable
 
     secrets = {name: os.environ[name] for name in map(variable, SECRETS) if name in os.environ}
     loaded = load(file, secrets, {})

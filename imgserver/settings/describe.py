@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from annotated_types import Ge, GroupedMetadata, Gt, Le
 
-from imgserver.settings.schema import hint_of
+from imgserver.settings.names import bare, hint_of
 
 # pydantic's own ByteSize reads the beginning of "3 MB or so" and drops the rest.
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?", re.IGNORECASE)
@@ -43,8 +43,8 @@ def allowed(name: str) -> str:
 
 def takes(name: str, hint: Any) -> str:
     """The same for any value of a type like those of settings."""
-    if typing.get_origin(hint) is tuple:
-        return f"a list, each {_allowed(typing.get_args(hint)[0], str)}; in a variable joined by commas"
+    if typing.get_origin(bare(hint)) is tuple:
+        return f"a list, each {_allowed(typing.get_args(bare(hint))[0], str)}; in a variable joined by commas"
     size = name.endswith("bytes")
     return _allowed(hint, spell_size if size else str) + (', in bytes or as text like "64MiB"' if size else "")
 
@@ -55,7 +55,7 @@ def _allowed(hint: Any, spell: Callable[[Any], str]) -> str:
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
-    kind = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    kind = bare(hint)
     return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
 
 

@@ -15,13 +15,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from imgserver.errors import ImgserverError
 from imgserver.settings.describe import allowed, alternatives, parse_size
-from imgserver.settings.renamed import new_name, new_variable, owner_name
-from imgserver.settings.schema import (
+from imgserver.settings.names import (
     NAME,
     NAME_RULE,
     PREFIX,
     SECRETS,
-    Settings,
+    bare,
     hint_of,
     hints,
     members,
@@ -31,6 +30,8 @@ from imgserver.settings.schema import (
     values,
     variable,
 )
+from imgserver.settings.renamed import new_name, new_variable, owner_name
+from imgserver.settings.schema import Settings
 
 CONFIG_VARIABLE = "IMGSERVER_CONFIG"
 PLATFORM = {"PORT": "server.port", "REDIS_URL": "redis.url"}
@@ -231,7 +232,7 @@ def converted(name: str, value: object, hint: Any) -> object:
         raise ValueError(value)
     if name.endswith("bytes") and isinstance(value, str):
         value = parse_size(value)
-    if typing.get_origin(hint) is tuple and isinstance(value, str):  # a variable: one text for the whole list
+    if typing.get_origin(bare(hint)) is tuple and isinstance(value, str):  # a variable: one text for the whole list
         value = [item.strip() for item in value.split(",")] if value.strip() else []
     return TypeAdapter(hint).validate_python(value)
 

@@ -9,37 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from imgserver.settings.describe import allowed, spell_size
-from imgserver.settings.schema import Settings, members, named, values, variable
-
-SECTIONS = {
-    "server": "The listening side.",
-    "source": "Where originals come from.",
-    "sources": "Further sources, by names of your choice: `/img/w_400/NAME/path`.",
-    "remote": "Addresses of other servers in URLs: `/img/w_400/https://example.com/photo.jpg`.",
-    "fetch": "How long sources elsewhere may take.",
-    "spool": "Originals from elsewhere, kept on disk: downloaded once for all sizes.",
-    "workers": "Processes that run libvips; each one renders one picture at a time and can be killed alone.",
-    "queue": "Who waits for a worker, and for how long; the rest is refused at once with 503 and Retry-After.",
-    "limits": "What is refused before any decoding (source) or any work (output).",
-    "quality": "How pictures are made.",
-    "native": "The URL grammar.",
-    "presets": "Options by names of your choice: `/img/t_NAME/path` means the text that NAME has here. "
-    "Read again on SIGHUP.",
-    "signing": "Signed URLs, which nobody can change or make up. Read again on SIGHUP.",
-    "quota": "How many new pictures strangers may have made of one original; beyond that 429 with Retry-After.",
-    "cache": "Finished pictures kept in memory, the first tier; and how long any tier's picture is fresh.",
-    "disk": "Finished pictures kept on disk: they survive a restart.",
-    "redis": "Finished pictures shared by all servers on one Redis; whatever Redis does, pictures are answered.",
-    "tiers": "How disk and Redis are written, behind the answers.",
-    "security": "The operator's rules.",
-    "tags": "Originals that are purged together, by names of your choice.",
-    "admin": "Purging over HTTP. Read again on SIGHUP.",
-    "api_keys": "Who may do what, by ids of your choice; `imgserver api-keys new` makes a key and its lines for here. "
-    "Read again on SIGHUP.",
-    "uploads": "POST /api/image/optimize.",
-    "http": "What clients and CDNs are told.",
-    "log": "One event per line on standard error.",
-}
+from imgserver.settings.names import meaning_of, members, named, section_meaning, values, variable
+from imgserver.settings.schema import Settings
 
 _PLACE = {
     "root": "the folder with the originals",
@@ -54,17 +25,7 @@ _PLACE = {
 }
 
 MEANINGS = {
-    "server.host": "address to listen on; 0.0.0.0 for all",
-    "server.port": "port to listen on; 0 takes any free one; PORT is obeyed when nothing here says otherwise",
-    "server.max_connections": "open connections; a newcomer beyond them is closed at once",
-    "server.backlog": "connections the kernel holds until they are accepted",
-    "server.header_timeout_seconds": "how long a client may take to send its request's head",
-    "server.keepalive_timeout_seconds": "how long an idle connection is kept",
-    "server.write_timeout_seconds": "how long a client may take for each 64 KiB of an answer; then it is cut off",
-    "server.drain_seconds": "how long SIGTERM waits for open requests",
-    "server.gallery": "the front page that lists the folder; auto: only while host is this machine's own address",
     **{f"source.{name}": meaning for name, meaning in _PLACE.items()},
-    "source.name": "its name: what comes first in a path that must not be taken for another source's",
     **{f"sources.*.{name}": meaning for name, meaning in _PLACE.items()},
     "remote.enabled": "whether signed URLs may name any address; those on the list may be named without this",
     "remote.allowed": "addresses that every URL may name, such as https://cdn.example.com/pictures/, https://*.example.com",
@@ -118,7 +79,6 @@ MEANINGS = {
     "native.max_target_bytes": "length of a URL's path",
     "native.presets_only": "whether options are refused that are no preset",
     "native.snap_widths": "ladder of sizes: every side goes up to the next of these, ascending; empty: as asked",
-    "presets.*": "one or more segments of options, as they stand in a URL",
     "signing.mode": "which URLs must be signed: remote-only: those that name another host; off: no signature is good",
     "signing.keys": "each 16 bytes or more in hex, source= before a key of that source alone; the first signs",
     "signing.signature_bytes": "length of signatures",
@@ -126,7 +86,6 @@ MEANINGS = {
     "quota.burst": "how many of these at once",
     "cache.memory_bytes": "memory for finished pictures; 0 keeps none",
     "cache.memory_item_bytes": "largest picture kept",
-    "cache.ttl_seconds": "how long a picture is fresh (±10 %); kept longer, it is answered stale and renewed behind",
     "disk.path": "the tier's own folder; empty is a folder of this source in the user's cache (XDG_CACHE_HOME)",
     "disk.limit_bytes": "size of all files together; 0 switches the tier off",
     "disk.item_bytes": "largest picture kept on disk",
@@ -142,9 +101,6 @@ MEANINGS = {
     "tiers.write_queue_bytes": "memory for pictures that wait to be written; over it, they are not",
     "tiers.writers": "pictures written at the same time",
     "tiers.first": "which of disk and Redis is asked first",
-    "security.policy": "YAML file with who may ask and how much (docs/policy.md), read again on SIGHUP; empty: none",
-    "tags.*": "patterns of their paths, parted by blanks; one that ends in / is a folder, * is any text",
-    "admin.key": "an API key of scope admin without an id, 16 characters or more; those of [api_keys] are safer",
     "api_keys.*.scopes": "what it opens, parted by blanks: upload, purge, metrics, or admin for all",
     "api_keys.*.digest": "SHA-256 of the key",
     "api_keys.*.old_digest": "the same of the key it replaces, which works until this is removed",
@@ -165,11 +121,6 @@ MEANINGS = {
     "http.stale_while_revalidate_seconds": "how long caches may show an old picture while they fetch a new one",
     "http.stale_if_error_seconds": "how long caches may show an old picture while the server fails",
     "http.version_parameter": "query parameter of URLs that change with their picture: kept a year; empty: none",
-    "http.surrogate_key": "whether Surrogate-Key repeats Cache-Groups (Fastly)",
-    "http.cache_tag": "whether Cache-Tag repeats Cache-Groups (Cloudflare)",
-    "http.server_timing": "whether every picture tells what took how long (Server-Timing), and the tier that had it",
-    "http.client_hints": "whether w_auto and dpr_auto are allowed, and Save-Data counts for q_auto",
-    "http.metrics_public": "whether /metrics and all of /api/image/health answer everybody or this machine alone",
     "log.level": "least important level that is written",
     "log.format": "json for machines, console for people; auto is console at a terminal, else json",
 }
@@ -186,9 +137,9 @@ def sample() -> str:
         '# Names that end in bytes take plain bytes or text such as "64MiB".',
     ]
     for section, rows in _sections():
-        lines += ["", f"# {SECTIONS[section]}", f"{'# ' * (section in named())}{_heading(section)}"]
+        lines += ["", f"# {section_meaning(section)}", f"{'# ' * (section in named())}{_heading(section)}"]
         for name, default in rows:
-            told = [f"# {MEANINGS[name]} ({allowed(name)})", f"#{_own(name)} = {_toml(name, default)}"]
+            told = [f"# {_meaning(name)} ({allowed(name)})", f"#{_own(name)} = {_toml(name, default)}"]
             lines += [f"# {line}" for line in told] if section in named() else told
     return "\n".join(lines) + "\n"
 
@@ -203,10 +154,10 @@ def markdown() -> str:
     """The reference page, a table per section."""
     lines = [PROSE]
     for section, rows in _sections():
-        lines += [f"## {_heading(section)}", "", SECTIONS[section], ""]
+        lines += [f"## {_heading(section)}", "", section_meaning(section), ""]
         lines += ["| setting | default | takes | what it is |", "|---|---|---|---|"]
         lines += [
-            f"| `{_own(name)}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} | {MEANINGS[name]} |"
+            f"| `{_own(name)}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} | {_meaning(name)} |"
             for name, default in rows
         ]
         lines.append("")
@@ -225,13 +176,13 @@ def spell(name: str, value: object) -> str:
 
 
 def _sections() -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
-    """In the order of `SECTIONS`, each setting by its dotted name with its default."""
+    """In the order of definition, each setting by its dotted name with its default."""
     return groupby(_rows(), key=lambda row: row[0].partition(".")[0])
 
 
 def _rows() -> Iterator[tuple[str, object]]:
     defaults = values(Settings())
-    for section in SECTIONS:
+    for section in Settings.__dataclass_fields__:
         if section in named():
             yield from _named_rows(section, named()[section])
         else:
@@ -243,6 +194,10 @@ def _named_rows(section: str, kind: Any) -> Iterator[tuple[str, object]]:
         yield f"{section}.*", EXAMPLES[f"{section}.*"][1] if f"{section}.*" in EXAMPLES else kind()
     else:
         yield from ((f"{section}.*.{name}", getattr(kind(), name)) for name in members(kind))
+
+
+def _meaning(name: str) -> str:
+    return meaning_of(name) or MEANINGS[name]
 
 
 def _own(name: str) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from imgserver.settings.schema import NAME, PREFIX, hints, pattern_of, patterns, variable
+from imgserver.settings.names import NAME, PREFIX, hints, pattern_of, patterns, variable
 
 RENAMED: Mapping[str, str] = {
     "cache.fresh_seconds": "cache.ttl_seconds",

@@ -1,20 +1,17 @@
-"""Settings: one section per component, each the frozen values of that component. `settings/loader.py` reads them.
+"""The settings: one section per component, each the frozen values of that component. `settings/loader.py` reads them.
 
-Nothing imports a settings object from here: whoever needs a section is given it. Ranges stand beside their component
-as `annotated_types` metadata; a setting's unit is the end of its name, and one that ends in `bytes` also takes
-"64MiB". Some sections are tables of the owner's own names: `[sources.NAME]` with settings below each, `[tags]` with a
-text for each. In `patterns` such a name is an asterisk.
+Nobody imports a settings object from here: the composition root hands each component its section. The range and the
+meaning of a setting stand beside its field as `annotated_types` metadata; the reference page, the commented sample and
+the messages of the loader are made from them. The last word of a name is its unit (`seconds`, `bytes`, `pixels`); a
+value in bytes also takes text such as "64MiB".
 """
 
-import re
-import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, doc
 
 from imgserver.cache.disk import DiskSettings
 from imgserver.cache.memory import MemorySettings
@@ -32,77 +29,101 @@ from imgserver.security.rate_limit import QuotaSettings
 from imgserver.security.signing import SigningSettings, read_key
 from imgserver.sources.config import FetchSettings, OriginCacheSettings, RemoteSettings, SourceConfig
 
-PREFIX = "IMGSERVER_"
 KEY_CHARACTERS = 16
-# What an owner may call a source, a preset or a key; as a variable spells it, dashes are underscores.
-NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-NAME_RULE = "a name is a small letter, then up to 31 small letters, digits and dashes"
-# Never printed.
-SECRETS = frozenset({"admin.key", "redis.url", "signing.keys", "source.headers", "sources.*.headers"})
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The listening side. `port` 0 takes any free one; `drain_seconds` is how long SIGTERM waits for open requests.
+    """The listening socket, its connections, and the shutdown."""
 
-    `gallery` is the front page that lists the folder: `auto` shows it while `host` is this machine's own address.
-    """
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Ge(0), Le(65_535)] = 8080
-    max_connections: Annotated[int, Ge(1), Le(1_000_000)] = 2048
-    backlog: Annotated[int, Ge(1), Le(65_535)] = 1024
-    header_timeout_seconds: Annotated[float, Gt(0), Le(600)] = 10
-    keepalive_timeout_seconds: Annotated[float, Ge(0), Le(3600)] = 75
-    write_timeout_seconds: Annotated[float, Gt(0), Le(600)] = 30
-    drain_seconds: Annotated[float, Ge(0), Le(600)] = 20
-    gallery: Literal["auto", "on", "off"] = "auto"
+    host: Annotated[str, doc("address to listen on; 0.0.0.0 for all interfaces")] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Ge(0),
+        Le(65_535),
+        doc("port to listen on; 0 takes a free one; without a value here the variable PORT counts"),
+    ] = 8080
+    max_connections: Annotated[
+        int, Ge(1), Le(1_000_000), doc("open connections; further ones are closed immediately")
+    ] = 2048
+    backlog: Annotated[int, Ge(1), Le(65_535), doc("connections that the kernel holds until they are accepted")] = 1024
+    header_timeout_seconds: Annotated[
+        float, Gt(0), Le(600), doc("time in which a client must send the header of a request")
+    ] = 10
+    keepalive_timeout_seconds: Annotated[
+        float, Ge(0), Le(3600), doc("time after which an idle connection is closed")
+    ] = 75
+    write_timeout_seconds: Annotated[
+        float,
+        Gt(0),
+        Le(600),
+        doc("time in which a client must read each 64 KiB of a response; then it is disconnected"),
+    ] = 30
+    drain_seconds: Annotated[float, Ge(0), Le(600), doc("time that open requests have to finish after SIGTERM")] = 20
+    gallery: Annotated[
+        Literal["auto", "on", "off"],
+        doc("front page that lists the originals; auto shows it while host is a loopback address"),
+    ] = "auto"
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can ask."""
+        """Whether the server listens on a loopback address, so that only this machine can connect."""
         return self.host in ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultSource(SourceConfig):
-    """Serves what names no source. Its own name leads to a folder that shares another source's name."""
+    """The source of every URL that names no other source.
 
-    name: str = "photos"
+    Its own name is needed only for a folder in it that has the same name as another source.
+    """
+
+    name: Annotated[
+        str, doc("its name, which comes first in a path that could otherwise be taken for another source's")
+    ] = "photos"
 
 
 @dataclass(frozen=True, slots=True)
 class NamedSource(SourceConfig):
-    """A further source; a URL's first folder names it."""
+    """A further source; the first folder of a URL's path names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings(MemorySettings):
-    """The memory tier, and how long any tier's picture is fresh; it is kept some times longer to be served stale."""
+    """The memory tier, and the freshness lifetime of renditions in all tiers."""
 
-    ttl_seconds: Annotated[int, Ge(1)] = 86_400
+    ttl_seconds: Annotated[
+        int,
+        Ge(1),
+        doc("freshness lifetime of a rendition (±10 %); stored for longer, to be served stale while it is revalidated"),
+    ] = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings(FreshnessSettings):
-    """What clients and CDNs are told, and whether /metrics answers everybody.
+    """Response headers for clients and CDNs, and who may read /metrics."""
 
-    `surrogate_key` and `cache_tag` repeat Cache-Groups in the words of CDNs; `server_timing` tells everybody what took
-    how long, and which tier had it; `client_hints` lets URLs ask for `w_auto` and `dpr_auto`, and Save-Data count.
-    """
-
-    surrogate_key: bool = False
-    cache_tag: bool = False
-    server_timing: bool = False
-    client_hints: bool = False
-    metrics_public: bool = True
+    surrogate_key: Annotated[bool, doc("whether Surrogate-Key repeats Cache-Groups (Fastly)")] = False
+    cache_tag: Annotated[bool, doc("whether Cache-Tag repeats Cache-Groups (Cloudflare)")] = False
+    server_timing: Annotated[
+        bool, doc("whether Server-Timing tells every client the time of each stage, and the cache tier of a hit")
+    ] = False
+    client_hints: Annotated[
+        bool, doc("whether w_auto and dpr_auto are allowed, and Save-Data lowers the quality of q_auto")
+    ] = False
+    metrics_public: Annotated[
+        bool, doc("whether /metrics and all of /api/image/health answer everybody, or only this machine")
+    ] = True
 
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
-    """`key` is an API key of scope admin without an id: it opens everything."""
+    """Raises ValueError for a key that is too short."""
 
-    key: str = ""
+    key: Annotated[
+        str,
+        doc("an API key of scope admin, without an id; 16 characters or more; those of [api_keys] are safer"),
+    ] = ""
 
     def __post_init__(self) -> None:
         if self.key and len(self.key) < KEY_CHARACTERS:
@@ -111,121 +132,111 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True)
 class SecuritySettings:
-    """`policy` is a YAML file with who may ask and how much (see `imgserver.security.policy`), read again on SIGHUP."""
+    """The security policy; `imgserver.security.policy` has its values."""
 
-    policy: Path = Path()
+    policy: Annotated[
+        Path,
+        doc("YAML file: which clients may request what, how often (docs/policy.md); read again on SIGHUP; empty: none"),
+    ] = Path()
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Every section with its defaults; `Settings()` is a valid configuration of a local server.
 
-    Raises ValueError for sections that do not go together, a fault a line.
+    Raises ValueError if sections contradict each other, with one fault per line.
     """
 
-    server: ServerSettings = field(default_factory=ServerSettings)
-    source: DefaultSource = field(default_factory=DefaultSource)
-    sources: Mapping[str, NamedSource] = field(default_factory=dict)
-    remote: RemoteSettings = field(default_factory=RemoteSettings)
-    fetch: FetchSettings = field(default_factory=FetchSettings)
-    spool: OriginCacheSettings = field(default_factory=OriginCacheSettings)
-    workers: WorkerSettings = field(default_factory=WorkerSettings)
-    queue: AdmissionSettings = field(default_factory=AdmissionSettings)
-    limits: Limits = field(default_factory=Limits)
-    quality: Quality = field(default_factory=Quality)
-    native: NativeSettings = field(default_factory=NativeSettings)
-    presets: Mapping[str, str] = field(default_factory=dict)
-    signing: SigningSettings = field(default_factory=SigningSettings)
-    quota: QuotaSettings = field(default_factory=QuotaSettings)
-    cache: CacheSettings = field(default_factory=CacheSettings)
-    disk: DiskSettings = field(default_factory=DiskSettings)
-    redis: RedisSettings = field(default_factory=RedisSettings)
-    tiers: TieredSettings = field(default_factory=TieredSettings)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    security: SecuritySettings = field(default_factory=SecuritySettings)
-    admin: AdminSettings = field(default_factory=AdminSettings)
-    api_keys: Mapping[str, ApiKeySettings] = field(default_factory=dict)
-    uploads: UploadSettings = field(default_factory=UploadSettings)
-    http: HttpSettings = field(default_factory=HttpSettings)
-    log: LogSettings = field(default_factory=LogSettings)
+    server: Annotated[ServerSettings, doc("The listening socket, its connections, and the shutdown.")] = field(
+        default_factory=ServerSettings
+    )
+    source: Annotated[DefaultSource, doc("Where originals come from.")] = field(default_factory=DefaultSource)
+    sources: Annotated[
+        Mapping[str, NamedSource], doc("Further sources, with names of your choice: `/img/w_400/NAME/path`.")
+    ] = field(default_factory=dict)
+    remote: Annotated[
+        RemoteSettings, doc("Originals named by a whole URL: `/img/w_400/https://example.com/photo.jpg`.")
+    ] = field(default_factory=RemoteSettings)
+    fetch: Annotated[FetchSettings, doc("Time-outs, redirects and retries of remote sources.")] = field(
+        default_factory=FetchSettings
+    )
+    spool: Annotated[
+        OriginCacheSettings, doc("Local copies of remote originals: each is downloaded once for all its renditions.")
+    ] = field(default_factory=OriginCacheSettings)
+    workers: Annotated[
+        WorkerSettings, doc("Processes that run libvips. Each renders one image at a time and can be killed alone.")
+    ] = field(default_factory=WorkerSettings)
+    queue: Annotated[
+        AdmissionSettings,
+        doc("Requests that wait for a worker. Further ones are refused immediately with 503 and Retry-After."),
+    ] = field(default_factory=AdmissionSettings)
+    limits: Annotated[
+        Limits, doc("Originals that are refused before they are decoded, and results that are refused before any work.")
+    ] = field(default_factory=Limits)
+    quality: Annotated[Quality, doc("How images are scaled and encoded.")] = field(default_factory=Quality)
+    native: Annotated[NativeSettings, doc("The URL grammar.")] = field(default_factory=NativeSettings)
+    presets: Annotated[
+        Mapping[str, Annotated[str, doc("one or more segments of options, as in a URL, separated by slashes")]],
+        doc("Options with names of your choice: `/img/t_NAME/path` means the text of NAME here. Read again on SIGHUP."),
+    ] = field(default_factory=dict)
+    signing: Annotated[
+        SigningSettings, doc("Signed URLs, which nobody can change or invent. Read again on SIGHUP.")
+    ] = field(default_factory=SigningSettings)
+    quota: Annotated[
+        QuotaSettings,
+        doc("Rate limit of new renditions of one original by unsigned URLs; beyond it 429 with Retry-After."),
+    ] = field(default_factory=QuotaSettings)
+    cache: Annotated[
+        CacheSettings,
+        doc("Renditions in memory, the first tier; and the freshness lifetime of renditions in all tiers."),
+    ] = field(default_factory=CacheSettings)
+    disk: Annotated[DiskSettings, doc("Renditions on disk, which survive a restart.")] = field(
+        default_factory=DiskSettings
+    )
+    redis: Annotated[
+        RedisSettings,
+        doc("Renditions shared by all servers on one Redis; requests are answered whatever the state of Redis."),
+    ] = field(default_factory=RedisSettings)
+    tiers: Annotated[TieredSettings, doc("How disk and Redis are read, and written in the background.")] = field(
+        default_factory=TieredSettings
+    )
+    tags: Annotated[
+        Mapping[
+            str,
+            Annotated[
+                str,
+                doc("path patterns, separated by spaces; one that ends in / is a folder, * matches any text"),
+            ],
+        ],
+        doc("Originals that are purged together, with names of your choice."),
+    ] = field(default_factory=dict)
+    security: Annotated[SecuritySettings, doc("The security policy.")] = field(default_factory=SecuritySettings)
+    admin: Annotated[AdminSettings, doc("Purging over HTTP. Read again on SIGHUP.")] = field(
+        default_factory=AdminSettings
+    )
+    api_keys: Annotated[
+        Mapping[str, ApiKeySettings],
+        doc(
+            "API keys and their scopes, with ids of your choice; `imgserver api-keys new` prints a key and "
+            "the lines for this section. Read again on SIGHUP."
+        ),
+    ] = field(default_factory=dict)
+    uploads: Annotated[UploadSettings, doc("POST /api/image/optimize.")] = field(default_factory=UploadSettings)
+    http: Annotated[HttpSettings, doc("Response headers for clients and CDNs, and who may read /metrics.")] = field(
+        default_factory=HttpSettings
+    )
+    log: Annotated[LogSettings, doc("One event per line on standard error.")] = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
         faults = [
             *preset_faults(self.presets, self.native, client_hints=self.http.client_hints),
-            *self._keys_of_no_source(),
+            *self._keys_of_unknown_sources(),
         ]
         if faults:
             raise ValueError("\n".join(faults))
 
-    def _keys_of_no_source(self) -> Iterator[str]:
+    def _keys_of_unknown_sources(self) -> Iterator[str]:
         known = {self.source.name, *self.sources}
         for number, text in enumerate(self.signing.keys, 1):
             for name in sorted(read_key(text).sources - known):
                 yield f"signing: key {number} is tied to {name}, which is no source; known: {', '.join(sorted(known))}"
-
-
-@cache
-def hints() -> Mapping[str, Any]:
-    """The annotated type of every setting by its dotted name, in order of definition."""
-    return {
-        f"{section}.{name}": hint
-        for section, kind in typing.get_type_hints(Settings).items()
-        if section not in named()
-        for name, hint in typing.get_type_hints(kind, include_extras=True).items()
-    }
-
-
-@cache
-def patterns() -> Mapping[str, Any]:
-    """The same for what stands in tables of the owner's own names: `sources.*.root`, `presets.*`."""
-    return {
-        f"{section}.*{'.' * bool(name)}{name}": hint
-        for section, kind in named().items()
-        for name, hint in members(kind).items()
-    }
-
-
-def pattern_of(name: str) -> str:
-    """`sources.cdn.root` -> `sources.*.root`; any other name as it is."""
-    section, _, rest = name.partition(".")
-    if section not in named():
-        return name
-    return f"{section}.*" + "".join(rest.partition(".")[1:])
-
-
-@cache
-def named() -> Mapping[str, Any]:
-    """Sections that map names of the owner's to values of this type."""
-    kinds = typing.get_type_hints(Settings).items()
-    return {section: typing.get_args(kind)[1] for section, kind in kinds if typing.get_origin(kind) is Mapping}
-
-
-def members(kind: Any) -> Mapping[str, Any]:
-    """Settings below each name; what has none is one value by itself."""
-    return typing.get_type_hints(kind, include_extras=True) if is_dataclass(kind) else {"": kind}
-
-
-def hint_of(name: str) -> Any:
-    return {**hints(), **patterns()}[pattern_of(name)]
-
-
-def values(settings: Settings) -> dict[str, object]:
-    """Every value by its dotted name."""
-    found: dict[str, object] = {}
-    for section in fields(settings):
-        of = getattr(settings, section.name)
-        if isinstance(of, Mapping):
-            for name, one in of.items():
-                found |= _flat(f"{section.name}.{name}", one)
-        else:
-            found |= _flat(section.name, of)
-    return found
-
-
-def _flat(name: str, of: Any) -> dict[str, object]:
-    return {f"{name}.{row.name}": getattr(of, row.name) for row in fields(of)} if is_dataclass(of) else {name: of}
-
-
-def variable(name: str) -> str:
-    """`server.port` -> `IMGSERVER_SERVER_PORT`; `sources.*.root` -> `IMGSERVER_SOURCES_<NAME>_ROOT`."""
-    return PREFIX + re.sub("[.-]", "_", name).upper().replace("*", "<NAME>")

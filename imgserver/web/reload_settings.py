@@ -15,7 +15,8 @@ from imgserver.observability.audit import Audit
 from imgserver.observability.metrics import Metrics
 from imgserver.security.signing import read_key
 from imgserver.settings.loader import BadSettings
-from imgserver.settings.schema import Settings, values
+from imgserver.settings.names import values
+from imgserver.settings.schema import Settings
 
 KEY_SECTIONS = ("signing", "admin", "api_keys")
 RELOADED_SECTIONS = (*KEY_SECTIONS, "presets")

@@ -10,7 +10,8 @@ from imgserver.cli import main
 from imgserver.security.policy import Policy
 from imgserver.settings import policy_file
 from imgserver.settings.loader import load
-from imgserver.settings.schema import Settings, hints, values
+from imgserver.settings.names import hints, values
+from imgserver.settings.schema import Settings
 
 
 def run(*arguments: str, **environ: str) -> str:

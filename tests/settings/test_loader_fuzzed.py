@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.settings.loader import BadSettings, load
+from imgserver.settings.names import hints
 from imgserver.settings.policy_file import BadPolicy
 from imgserver.settings.policy_file import load as load_policy
-from imgserver.settings.schema import hints
 from tests.running_server import ROOT
 
 SAMPLE = (ROOT / "config" / "imgserver.toml").read_bytes()

@@ -7,8 +7,9 @@ import pytest
 
 from imgserver.settings import renamed
 from imgserver.settings.loader import BadSettings, load
+from imgserver.settings.names import hints, patterns
 from imgserver.settings.renamed import RENAMED, new_name, new_variable, old_names
-from imgserver.settings.schema import Settings, hints, patterns
+from imgserver.settings.schema import Settings
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 
 from imgserver.settings.describe import allowed, parse_size, spell_size
 from imgserver.settings.loader import BadSettings, Loaded, Origin, load
-from imgserver.settings.schema import NAME_RULE, Settings, hints, values, variable
+from imgserver.settings.names import NAME_RULE, hints, values, variable
+from imgserver.settings.schema import Settings
 
 
 @pytest.fixture
