@@ -1,7 +1,7 @@
-"""Odd and hostile pictures that others have collected: those in the source archives of Pillow and pillow-heif.
+"""Odd and hostile pictures from the source archives of Pillow and pillow-heif.
 
-The archives are downloaded once by pip, which checks their digests before it opens them, and kept outside of the
-repository. `python -m tests.corpus` fetches them ahead of the tests, and fails if it cannot.
+pip downloads the archives once and checks their digests. They are stored outside the repository.
+`python -m tests.corpus` fetches them before the tests, and fails if it cannot.
 """
 
 import os
@@ -18,12 +18,12 @@ DOWNLOAD_SECONDS = 240
 
 
 class NotFetchedError(Exception):
-    """Why there is no archive."""
+    """The archive cannot be downloaded; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """`folder` is where the pictures are inside."""
+    """`folder`: the folder of the pictures inside the archive."""
 
     name: str
     version: str
@@ -56,7 +56,7 @@ def cache() -> Path:
 
 
 def fetch(archive: Archive) -> None:
-    """Does nothing if it is there. Raises NotFetchedError."""
+    """Returns immediately if the archive is there. Raises NotFetchedError."""
     if archive.file.exists():
         return
     cache().mkdir(parents=True, exist_ok=True)
@@ -71,13 +71,13 @@ def fetch(archive: Archive) -> None:
             raise NotFetchedError(f"{archive.file.name}: not within {DOWNLOAD_SECONDS} s") from error
         found = Path(scratch) / archive.file.name
         if not found.exists():
-            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no word from pip"]
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip printed no error"]
             raise NotFetchedError(f"{archive.file.name}: {said[0]}")
         found.replace(archive.file)
 
 
 def pictures(archive: Archive) -> Iterator[tuple[str, bytes]]:
-    """Names that are fit for a flat folder, and bytes. Nothing is unpacked by the archive's own paths."""
+    """(name, body) of each picture. Names are safe in a flat folder: paths of the archive are never used to write."""
     with tarfile.open(archive.file) as tar:
         for member in tar:
             path = PurePosixPath(*PurePosixPath(member.name).parts[1:])

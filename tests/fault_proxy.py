@@ -1,4 +1,4 @@
-"""A TCP proxy that spoils a connection on demand: slow, stalled, trickling, corrupt, reset. Loopback only."""
+"""A TCP proxy that injects faults: slow, stalled, trickling, corrupt or reset connections. Loopback only."""
 
 import asyncio
 import random
@@ -13,21 +13,21 @@ CHUNK_BYTES = 1 << 16
 
 @dataclass
 class Faults:
-    """What happens to replies from now on; plain attributes, to be changed at any time."""
+    """The faults of replies from now on. Tests may change the attributes at any time."""
 
     delay_seconds: float = 0.0
     bytes_per_second: float = 0.0
-    """0 is no limit; else replies come in fifty pieces a second."""
+    """0 means no limit; otherwise replies arrive in fifty pieces per second."""
     stalled: bool = False
     """Nothing passes in either direction; connecting still works."""
-    corrupt_share: float = 0.0
-    """The share of replies with one flipped bit."""
+    corrupt_fraction: float = 0.0
+    """The fraction of replies with one flipped bit, from 0.0 to 1.0."""
     truncated: bool = False
-    """A reply is cut in half, and the connection is closed in order."""
+    """The first half of a reply is sent, then the connection is closed."""
 
 
 class FaultProxy:
-    """`port` leads to `target`; `faults` says how well."""
+    """Forwards connections to `port` on to `target`, with the faults in `faults`."""
 
     def __init__(self, target: int) -> None:
         self.faults = Faults()
@@ -39,7 +39,7 @@ class FaultProxy:
         self._pumps: set[asyncio.Task[None]] = set()
 
     def reset(self) -> None:
-        """Every open connection ends with a RST, in the middle of whatever it carries."""
+        """Ends every open connection with a RST, also in the middle of a reply."""
         for writer in list(self._writers):
             sock = writer.get_extra_info("socket")
             if sock is not None and sock.fileno() >= 0:
@@ -56,7 +56,7 @@ class FaultProxy:
         self._writers |= {writer, far_writer}
         pumps = [
             asyncio.create_task(self._pump(reader, far_writer, self._pass)),
-            asyncio.create_task(self._pump(far_reader, writer, self._spoil)),
+            asyncio.create_task(self._pump(far_reader, writer, self._inject)),
         ]
         self._pumps |= set(pumps)
         try:
@@ -80,11 +80,11 @@ class FaultProxy:
         writer.write(data)
         await writer.drain()
 
-    async def _spoil(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+    async def _inject(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         faults = self.faults
         if faults.delay_seconds:
             await asyncio.sleep(faults.delay_seconds)
-        if self._draw.random() < faults.corrupt_share:
+        if self._draw.random() < faults.corrupt_fraction:
             bit = self._draw.randrange(len(data) * 8)
             data = data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
         if faults.truncated:

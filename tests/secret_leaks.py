@@ -1,19 +1,19 @@
-"""What must never stand in a server's log: the secrets it was given, and where its originals lie on the disk."""
+"""The log of a server must not contain its secrets or the path of its originals."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 SECRET_SETTINGS = ("admin_key", "IMGSERVER_ADMIN_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-# Lines `Name: value` joined by commas, of any source.
+# `Name: value` pairs, separated by commas, of any source.
 HEADER_SETTINGS = "_headers"
 URL_SETTINGS = ("redis_url", "IMGSERVER_REDIS_URL", "REDIS_URL")
 
 
 def refuse_leaks(log: str, place: Path | str, given: Mapping[str, object]) -> None:
-    """`given` are the settings and variables that the server was started with."""
+    """Raises AssertionError. `given`: the settings and variables that the server was started with."""
     leaked = sorted(secret for secret in _secrets(place, given) if secret in log)
-    assert leaked == [], f"the log tells {leaked}"
+    assert leaked == [], f"the log contains {leaked}"
 
 
 def _secrets(place: Path | str, given: Mapping[str, object]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from imgserver.web.app import make_app
 from imgserver.web.purge_request import SELECTORS
 from imgserver.web.uploads import results
 from tests.multipart_forms import CONTENT_TYPE, form, picture
-from tests.openapi import DOCUMENT, followed, operations, schema
+from tests.openapi import DOCUMENT, operations, resolved, schema
 from tests.running_server import SAMPLES, Answer, ServerProcess, serving
 
 KEY = "a key of sixteen characters"
@@ -132,12 +132,12 @@ def test_every_header_of_a_result_is_described():
 
 def judge(operation: Any, answer: Answer) -> Any:
     """Refuses an answer that is not described; the schema that describes its body."""
-    response = followed(operation["responses"][str(answer.status)])
+    response = resolved(operation["responses"][str(answer.status)])
     for name, header in response.get("headers", {}).items():
-        if name in answer.headers and followed(header)["schema"].get("type") == "integer":
+        if name in answer.headers and resolved(header)["schema"].get("type") == "integer":
             assert answer.headers[name].isdigit()
-        elif name in answer.headers and followed(header)["schema"].get("type") == "string":
-            Draft202012Validator(schema(followed(header)["schema"])).validate(answer.headers[name])
+        elif name in answer.headers and resolved(header)["schema"].get("type") == "string":
+            Draft202012Validator(schema(resolved(header)["schema"])).validate(answer.headers[name])
     if not answer.body:
         return
     media_type = answer.headers.get_content_type()

@@ -19,24 +19,22 @@ def test_one_outcome_per_request_balances():
     assert balance(BALANCED) == []
 
 
-def test_a_request_without_an_outcome_is_told():
+def test_a_request_without_an_outcome_is_reported():
     assert balance(BALANCED.replace('"hit"} 4', '"hit"} 3')) == [
-        "5 hit+stale+joined+rendered, and 6 answers of 200|206",
+        "5 hit+stale+joined+rendered, but 6 responses with 200|206",
         "9 outcomes of 10 requests",
     ]
 
 
-def test_an_outcome_of_another_status_is_told_though_the_sums_agree():
+def test_an_outcome_that_does_not_match_the_status_is_reported():
     assert len(balance(BALANCED.replace("shed", "failed"))) == 2
 
 
-def test_an_outcome_that_nobody_knows_is_told():
-    assert balance(BALANCED + 'imgserver_lookups_total{outcome="lost"} 0.0\n') == [
-        "outcomes that nobody knows: ['lost']"
-    ]
+def test_an_unknown_outcome_is_reported():
+    assert balance(BALANCED + 'imgserver_lookups_total{outcome="lost"} 0.0\n') == ["unknown outcomes: ['lost']"]
 
 
-def test_labels_in_another_order_are_not_taken_for_none():
-    turned = BALANCED.replace('method="GET",route="image"', 'route="image",method="GET"')
+def test_labels_in_another_order_are_reported_as_unreadable():
+    reordered = BALANCED.replace('method="GET",route="image"', 'route="image",method="GET"')
 
-    assert "requests cannot be read" in balance(turned)
+    assert "requests cannot be read" in balance(reordered)

@@ -1,4 +1,4 @@
-"""Redis behind TLS for tests: a server of its own certificate, or an end of TLS in front of one that cannot."""
+"""Redis with TLS for tests: a redis-server with a certificate, or a TLS terminator in front of one without TLS."""
 
 import asyncio
 import ssl
@@ -14,7 +14,7 @@ from tests.redis_server import RedisServer, binary, running
 
 
 def can_tls() -> bool:
-    """Whether the redis-server at hand was built with TLS; then its settings have these names."""
+    """Whether redis-server was built with TLS. Only then does the binary contain the names of the settings."""
     return b"tls-ca-cert-file" in Path(binary()).resolve().read_bytes()
 
 
@@ -22,7 +22,7 @@ def can_tls() -> bool:
 def running_with_tls(
     folder: Path, authority: trustme.CA, *, host: str, natively: bool
 ) -> Iterator[tuple[RedisServer, int]]:
-    """A server whose certificate is for `host`, and its port for TLS."""
+    """A server whose certificate is for `host`, and its TLS port."""
     certificate = authority.issue_cert(host)
     if not natively:
         with running(folder) as server, _terminated(server.port, certificate) as port:
@@ -39,7 +39,7 @@ def running_with_tls(
 
 @contextmanager
 def _terminated(target: int, certificate: trustme.LeafCert) -> Iterator[int]:
-    """A port with TLS in front of a plain one, served by a thread."""
+    """A TLS port that forwards to a plain one, served by a thread."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     loop = asyncio.new_event_loop()

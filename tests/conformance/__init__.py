@@ -1,1 +1,1 @@
-"""Judges from outside, each against the real server: caches of other makers in front of it, and a critic of answers."""
+"""Independent software against the real server: caches in front of it, an HTTP linter, an OpenAPI fuzzer."""

@@ -1,4 +1,4 @@
-"""nginx in front of the server, as docs/caching.md sets it up: an ordinary child process with a folder of its own."""
+"""nginx in front of the server, as docs/caching.md configures it: a child process with a private folder."""
 
 import os
 import shutil
@@ -16,10 +16,10 @@ from tests.running_server import Answer, Peer, wait_until
 
 MAIN = example("nginx", "proxy_cache_path")
 KEY_LINE = "proxy_cache_key $request_uri;"
-BEHIND = example("nginx", "proxy_cache_background_update")
+BACKGROUND_UPDATE = example("nginx", "proxy_cache_background_update")
 SLICES = example("nginx", "slice 256k")
 
-# Around the example: what a distribution's own nginx.conf does, with everything in one folder.
+# The rest of a configuration file, as a distribution ships it, with every path in one folder.
 FRAME = """\
 {user}
 daemon off;
@@ -40,7 +40,7 @@ http {{
 
 
 def binary() -> str | None:
-    """Debian keeps it where only root looks."""
+    """Debian installs it in /usr/sbin, which is in the PATH of root only."""
     return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
@@ -55,7 +55,7 @@ class Nginx(Peer):
 
 @contextmanager
 def nginx(folder: Path, origin: Peer, *, read_timeout: str = "15s", more: Mapping[str, str] = {}) -> Iterator[Nginx]:
-    """Up and in front of `origin`; `more` replaces lines of the example by others of the page."""
+    """Starts it and waits until it answers. `more` replaces lines of the example by other lines of the page."""
     front = Nginx(free_port())
     changes = {
         "/var/cache/nginx/img": str(folder / "cache"),
@@ -64,7 +64,7 @@ def nginx(folder: Path, origin: Peer, *, read_timeout: str = "15s", more: Mappin
         "proxy_read_timeout 15s;": f"proxy_read_timeout {read_timeout};",
     }
     (folder / "img.conf").write_text(fitted(MAIN, {**changes, **more}))
-    # A worker of another user could not enter the folder.
+    # A worker process of another user cannot enter the folder.
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(FRAME.format(folder=folder, user=user))
     command = [str(binary()), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]

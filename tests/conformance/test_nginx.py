@@ -1,15 +1,15 @@
-"""What docs/caching.md says of nginx alone: the lines that may be added to its example."""
+"""The optional nginx directives of docs/caching.md."""
 
 import signal
 
-from tests.conformance.nginx import BEHIND, KEY_LINE, SLICES, needs_nginx, nginx
+from tests.conformance.nginx import BACKGROUND_UPDATE, KEY_LINE, SLICES, needs_nginx, nginx
 from tests.running_server import wait_until
 
 pytestmark = needs_nginx
 
 
-def test_with_updates_behind_nobody_waits_for_a_stalled_server(origin, tmp_path):
-    with nginx(tmp_path, origin, more={KEY_LINE: KEY_LINE + BEHIND}) as front:
+def test_with_background_updates_no_client_waits_for_a_stalled_server(origin, tmp_path):
+    with nginx(tmp_path, origin, more={KEY_LINE: KEY_LINE + BACKGROUND_UPDATE}) as front:
         first = front.ask("/img/w_70/cat.png")
         origin.process.send_signal(signal.SIGSTOP)
         try:
@@ -26,7 +26,7 @@ def is_stale(answer) -> bool:
     return answer.headers["X-Cache"] in ("STALE", "UPDATING")
 
 
-def test_slices_put_together_are_the_picture(origin, tmp_path):
+def test_joined_slices_equal_the_picture(origin, tmp_path):
     target = "/img/w_1000,f_png/dandelion.jpg"
     direct = origin.ask(target)
     with nginx(tmp_path, origin, more={KEY_LINE: SLICES}) as front:
@@ -38,7 +38,7 @@ def test_slices_put_together_are_the_picture(origin, tmp_path):
     assert (whole.status, whole.body) == (200, direct.body)
 
 
-def test_slices_serve_small_pictures_conditions_and_errors_as_well(origin, tmp_path):
+def test_slices_also_serve_small_pictures_conditional_requests_and_errors(origin, tmp_path):
     with nginx(tmp_path, origin, more={KEY_LINE: SLICES}) as front:
         small = front.ask("/img/w_71/cat.png")
         again = front.ask("/img/w_71/cat.png", headers={"If-None-Match": small.headers["ETag"]})

@@ -1,4 +1,4 @@
-"""What docs/caching.md says of Varnish alone."""
+"""The claims of docs/caching.md about Varnish alone."""
 
 from tests.conformance.test_fronts import BROWSERS
 from tests.conformance.varnish import needs_varnish, varnish
@@ -6,7 +6,7 @@ from tests.conformance.varnish import needs_varnish, varnish
 pytestmark = needs_varnish
 
 
-def test_a_negotiated_url_has_three_copies_at_most(origin, tmp_path):
+def test_a_negotiated_url_is_cached_at_most_three_times(origin, tmp_path):
     with varnish(tmp_path, origin) as front:
         before = front.counter("MAIN.n_object")
         for number in range(50):

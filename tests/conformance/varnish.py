@@ -1,4 +1,4 @@
-"""Varnish in front of the server, as docs/caching.md sets it up: an ordinary child process with a folder of its own."""
+"""Varnish in front of the server, as docs/caching.md configures it: a child process with a private folder."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ VCL = example("vcl", "vcl_recv")
 
 
 def binary(name: str = "varnishd") -> str | None:
-    """Debian keeps it where only root looks."""
+    """Debian installs it in /usr/sbin, which is in the PATH of root only."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
@@ -41,12 +41,12 @@ class Varnish(Peer):
 
 @contextmanager
 def varnish(folder: Path, origin: Peer) -> Iterator[Varnish]:
-    """Up and in front of `origin`."""
+    """Starts it and waits until it answers."""
     front = Varnish(free_port(), folder / "varnish")
     text = fitted(VCL, {'"8080"': f'"{origin.port}"'})
     (folder / "img.vcl").write_text(text)
     command = [str(binary()), "-F", "-n", str(front.folder), "-a", f"127.0.0.1:{front.port}"]
-    # No jail: it would change to a user who cannot enter the folder. One acceptor and few threads: it is asked little.
+    # No jail: it would change to a user who cannot enter the folder. One thread pool is enough for this load.
     command += ["-j", "none", "-T", "none", "-f", str(folder / "img.vcl"), "-s", "default,32m", "-p", "thread_pools=1"]
     with (folder / "varnish.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -1,4 +1,4 @@
-"""What workers do in these tests, named by the job's path: `hang`, `die`, `fine`. Imported by name in the worker."""
+"""What a worker does in these tests. The path of the job names the action, such as `die:` or `nap:5`."""
 
 import importlib
 import os
@@ -18,22 +18,22 @@ from imgserver.plan.plan import Dims, Plan
 MEGABYTE = 1_000_000
 
 
-def job(deed: str, argument: object = "") -> Job:
-    return Job(path=f"{deed}:{argument}", plan=Plan())
+def job(action: str, argument: object = "") -> Job:
+    return Job(path=f"{action}:{argument}", plan=Plan())
 
 
 def perform(job: Job) -> RenderResult:
-    deed, _, argument = job.path.partition(":")
-    return told(DEEDS[deed](argument))
+    action, _, argument = job.path.partition(":")
+    return result_of(ACTIONS[action](argument))
 
 
 def perform_raw(job: Job) -> RenderResult:
-    """The same, answering with whatever the deed returns."""
-    deed, _, argument = job.path.partition(":")
-    return cast(RenderResult, DEEDS[deed](argument))
+    """As `perform`, but returns the value of the action unchanged."""
+    action, _, argument = job.path.partition(":")
+    return cast(RenderResult, ACTIONS[action](argument))
 
 
-def told(body: object) -> RenderResult:
+def result_of(body: object) -> RenderResult:
     return RenderResult(
         body=body if isinstance(body, bytes) else str(body).encode(),
         media_type="text/plain",
@@ -68,7 +68,7 @@ def vips_opener() -> Codecs:
 
 
 def _die(_: str) -> None:
-    """As a fault in a decoder kills; SIGKILL would be a deed of others."""
+    """Dies by SIGSEGV, as a decoder with a bug does; SIGKILL would look like an external kill."""
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
@@ -89,7 +89,7 @@ def _loop(_: str) -> None:
 
 
 def _nap(seconds: str) -> str:
-    """Waits without using the CPU; the marker file `seconds,path` tells that it has begun."""
+    """Waits without using the CPU. `seconds,path`: writes the file `path` when it begins."""
     seconds, _, mark = seconds.partition(",")
     if mark:
         Path(mark).write_text(str(os.getpid()))
@@ -103,15 +103,15 @@ def _hog(_: str) -> str:
 
 
 def _grow(megabytes: str) -> str:
-    KEPT.append(b"x" * (int(megabytes) * MEGABYTE))
+    GROWN.append(b"x" * (int(megabytes) * MEGABYTE))
     return "grown"
 
 
-KEPT: list[bytes] = []
+GROWN: list[bytes] = []
 
 
 def _die_while_answering(_: str) -> None:
-    """Writes the beginning of a large result into the executor's pipe, as a kill in the middle of one leaves it."""
+    """Dies after it has written a part of a large result into the pipe of the executor."""
     frame = sys._getframe()
     while "result_queue" not in frame.f_locals:
         assert frame.f_back is not None
@@ -153,9 +153,9 @@ def _large(megabytes: str) -> bytes:
     return bytes(int(megabytes) * MEGABYTE)
 
 
-def _look(expression: str) -> str:
-    """What the worker sees of itself."""
-    return str(LOOKS[expression]())
+def _inspect(expression: str) -> str:
+    """Reports a fact about the worker process."""
+    return str(FACTS[expression]())
 
 
 def _limits() -> dict[str, tuple[int, int]]:
@@ -165,7 +165,7 @@ def _limits() -> dict[str, tuple[int, int]]:
     return {name: resource.getrlimit(getattr(resource, name)) for name in names}
 
 
-LOOKS: dict[str, Callable[[], object]] = {
+FACTS: dict[str, Callable[[], object]] = {
     "pid": os.getpid,
     "nice": lambda: os.getpriority(os.PRIO_PROCESS, 0),
     "session": lambda: os.getsid(0),
@@ -178,7 +178,7 @@ LOOKS: dict[str, Callable[[], object]] = {
     "main": lambda: getattr(sys.modules["__main__"], "__file__", None),
 }
 
-DEEDS: dict[str, Callable[[str], object]] = {
+ACTIONS: dict[str, Callable[[str], object]] = {
     "fine": lambda argument: argument,
     "die": _die,
     "die_once": _die_once,
@@ -192,6 +192,6 @@ DEEDS: dict[str, Callable[[str], object]] = {
     "raise_ours": _raise_ours,
     "raise_foreign": _raise_foreign,
     "large": _large,
-    "look": _look,
+    "inspect": _inspect,
     "time": lambda _: time.monotonic(),
 }

@@ -1,4 +1,4 @@
-"""Real workers for the tests that hurt them, a small disk, and ways to look at processes."""
+"""Real workers for tests that damage them, a small disk, and checks of processes."""
 
 import asyncio
 import subprocess
@@ -15,14 +15,14 @@ from tests.faults import actions
 
 
 async def until(fact: Callable[[], bool], *, seconds: float = 5.0) -> None:
-    """Waits for a fact that no event tells of, with a deadline."""
+    """Polls `fact` until it holds. Raises TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
         while not fact():
             await asyncio.sleep(0.002)
 
 
 def is_alive(pid: int) -> bool:
-    """Zombies are dead: they only wait for somebody to read their status."""
+    """False for a zombie, which only waits until its exit status is read."""
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
@@ -46,9 +46,9 @@ async def workers():
         yield workers
 
 
-async def do(workers: WorkerPool, deed: str, argument: object = "", *, seconds: float = 10.0, key: str = "") -> str:
-    """What the worker says to a deed."""
-    job = actions.job(deed, argument)
+async def do(workers: WorkerPool, action: str, argument: object = "", *, seconds: float = 10.0, key: str = "") -> str:
+    """The answer of a worker that performs `action`."""
+    job = actions.job(action, argument)
     result = await workers.render(job, deadline=time.monotonic() + seconds, key=key or job.path)
     return result.body.decode()
 
@@ -64,7 +64,7 @@ async def whole_again(workers: WorkerPool, *, without: int) -> float:
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """A real one of 1 MiB."""
+    """A real file system of 1 MiB."""
     mount = tmp_path / "small"
     mount.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount], capture_output=True, check=False)

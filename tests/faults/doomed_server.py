@@ -1,4 +1,4 @@
-"""A server process of its own, to be killed: prints its workers' pids and states, then waits for its end."""
+"""A process with workers that a test kills: it prints the ids of its workers, then waits."""
 
 import asyncio
 import sys
@@ -16,12 +16,12 @@ async def serve(folder: Path) -> None:
     deadline = time.monotonic() + 600
     mark = folder / "busy"
     tasks = [
-        asyncio.ensure_future(workers.render(actions.job(deed, argument), deadline=deadline, key=deed))
-        for deed, argument in (("nap", f"500,{mark}"), ("stop", ""))
+        asyncio.ensure_future(workers.render(actions.job(action, argument), deadline=deadline, key=action))
+        for action, argument in (("nap", f"500,{mark}"), ("stop", ""))
     ]
     while not (mark.exists() and mark.read_text()):
         await asyncio.sleep(0.01)
-    print(*workers.pids, flush=True)  # noqa: T201 - how the test learns them
+    print(*workers.pids, flush=True)  # noqa: T201 - the test reads them
     await asyncio.gather(*tasks)
 
 

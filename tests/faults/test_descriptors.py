@@ -1,4 +1,4 @@
-"""A server that may open 64 files, and more clients than that."""
+"""A server with a limit of 64 open files, and more clients than that."""
 
 import socket
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ def get(width: int) -> bytes:
     return b"GET /img/w_%d/cat.png HTTP/1.1\r\nHost: a\r\n\r\n" % width
 
 
-def test_a_server_without_descriptors_refuses_at_once_serves_hits_and_recovers():
+def test_a_server_without_free_descriptors_refuses_misses_serves_hits_and_recovers():
     with (
         serving(workers_count=1, under=("prlimit", f"--nofile={LIMIT}"), disk_limit_bytes=0) as server,
         ExitStack() as held,
@@ -45,7 +45,7 @@ def connected(held: ExitStack, port: int) -> socket.socket:
 
 
 def answer_to(connection: socket.socket, request: bytes) -> bytes:
-    """Head and body of the next answer on a kept connection."""
+    """Head and body of the next response on a persistent connection."""
     connection.settimeout(5)
     connection.sendall(request)
     received = b""

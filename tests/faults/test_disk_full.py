@@ -1,5 +1,5 @@
-"""A disk that is full, and one that may only be read, under everything that the server writes: the disk tier, workers'
-private folders, the log. A real, small disk."""
+"""A full disk and a read-only disk below everything that the server writes: the disk tier, the temporary folders of
+workers, the log. The disk is a real, small file system."""
 
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ FORMATS = ("jpg", "webp", "png", "avif", "gif", "tiff")
 
 
 def settings(disk: Path) -> dict[str, object]:
-    """Nothing in memory, so that every hit is read from the disk."""
+    """No memory tier, so that every hit is read from the disk."""
     own = {"disk_path": disk / "cache", "disk_retry_delay_seconds": 0.5, "cache_memory_bytes": 0, "workers_count": 2}
     return {**own, "variables": {"TMPDIR": str(disk / "tmp")}}
 
@@ -27,7 +27,7 @@ def own(disk) -> Iterator[ServerProcess]:
 
 
 def fill(disk: Path) -> Path:
-    """Up to the last block."""
+    """Fills the disk to its last block. Returns the file to delete."""
     filler = disk / "filler"
     with suppress(OSError), filler.open("ab", buffering=0) as file:
         while True:
@@ -36,7 +36,7 @@ def fill(disk: Path) -> Path:
 
 
 def ask_for_all(server: ServerProcess) -> list[Answer]:
-    """New pictures in every format."""
+    """Requests new pictures in every format."""
     return [server.ask(f"/img/w_{width},f_{format}/cat.png") for width in (60, 61, 62) for format in FORMATS]
 
 
@@ -58,39 +58,39 @@ def own_with_log(disk) -> Iterator[ServerProcess]:
         yield running
 
 
-def test_a_full_disk_costs_no_request_and_is_written_again_when_it_has_room(own_with_log, disk):
+def test_a_full_disk_fails_no_request_and_is_used_again_when_it_has_space(own_with_log, disk):
     own = own_with_log
     own.ask("/img/w_50/cat.png")
     wait_until(lambda: records(disk) == 1, "it is on disk")
     filler = fill(disk)
     answers = ask_for_all(own)
-    kept = own.ask("/img/w_50/cat.png")
+    cached = own.ask("/img/w_50/cat.png")
 
-    wait_until(lambda: own.ask("/img/w_53/cat.png").status == 200 and state(own) == "degraded", "health tells it")
+    wait_until(lambda: own.ask("/img/w_53/cat.png").status == 200 and state(own) == "degraded", "health reports it")
 
     assert {answer.status for answer in answers} == {200}
-    assert kept.cache_status == "imgserver; hit"
+    assert cached.cache_status == "imgserver; hit"
     assert own.metric("imgserver_cache_dropped_writes_total", tier="disk", reason="error") >= 1
     assert own.metric("imgserver_cache_dropped_writes_total", tier="disk", reason="paused") >= 1
     filler.unlink()
     numbers = iter(range(100, 1000))
     wait_until(lambda: own.ask(f"/img/w_{next(numbers)}/cat.png").status == 200 and records(disk) > 1, "it is written")
-    wait_until(lambda: state(own) == "ok", "health tells that, too")
+    wait_until(lambda: state(own) == "ok", "health reports that, too")
 
 
-def test_a_disk_that_may_only_be_read_is_read_and_costs_no_request(own, disk):
+def test_a_read_only_disk_serves_hits_and_fails_no_request(own, disk):
     own.ask("/img/w_50/cat.png")
     wait_until(lambda: records(disk) == 1, "it is on disk")
     remount(disk, "ro")
     answers = ask_for_all(own)
-    kept = own.ask("/img/w_50/cat.png")
+    cached = own.ask("/img/w_50/cat.png")
     remount(disk, "rw")
 
     assert {answer.status for answer in answers} == {200}
-    assert kept.cache_status == "imgserver; hit"
+    assert cached.cache_status == "imgserver; hit"
 
 
-def test_workers_that_die_while_nothing_can_be_written_come_back_afterwards(own, disk):
+def test_workers_killed_on_a_read_only_disk_are_replaced_when_it_is_writable(own, disk):
     wait_until(lambda: len(own.workers()) == 3, "all workers are up")
     remount(disk, "ro")
     for worker in own.workers():

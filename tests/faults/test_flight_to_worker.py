@@ -58,7 +58,7 @@ async def leave(*tasks) -> None:
 
 
 async def test_a_thousand_visitors_of_one_cold_picture_cost_one_render(way):
-    results = await asyncio.gather(*(way.ask("look", "pid") for _ in range(1000)))
+    results = await asyncio.gather(*(way.ask("inspect", "pid") for _ in range(1000)))
 
     assert len(set(results)) == 1
     assert way.workers.statistics().renders == 1

@@ -1,6 +1,7 @@
-"""Faults 1-8 of the guide seen from outside: a real server, a real Redis behind a proxy that spoils, nobody is failed.
+"""Faults of Redis, seen from outside: a real server, a real Redis, and between them a proxy that injects faults.
 
-The disk tier stands behind Redis here and has every picture, so what a request takes longer is what Redis costs it.
+No request may fail. The disk tier comes after Redis here and has every picture, so the extra time of a request is the
+cost of the fault.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.alone
 
 TARGETS = [f"/img/w_{width}/cat.png" for width in range(100, 110)]  # 10 kB and more
 TIMEOUT_SECONDS = RedisSettings().timeout_seconds
-# What a busy machine may add to one request.
+# The time that a busy machine may add to one request.
 NOISE_SECONDS = 0.06
 REQUESTS = 40
 
@@ -76,8 +77,8 @@ async def scene(folder, **settings):
                 await asyncio.to_thread(held.__exit__, None, None, None)
 
 
-async def kept(scene: Scene) -> dict[str, bytes]:
-    """Every target's body, once it is in Redis and on disk."""
+async def warmed(scene: Scene) -> dict[str, bytes]:
+    """The body of every target, once all are in Redis and on disk."""
     bodies = {target: (await scene.ask(target)).body for target in TARGETS}
     await eventually(lambda: len(list(scene.disk.glob("??/??/*"))) == len(TARGETS))
     before = await scene.hits()
@@ -120,7 +121,7 @@ def limit_clients(scene: Scene) -> None:
 
 
 def load_slowly(scene: Scene) -> None:
-    """A restart with a dataset to read, a millisecond a key: three seconds in which every answer is LOADING."""
+    """Restarts Redis with 3,000 keys that take a millisecond each to load: every reply is LOADING for three seconds."""
     if int(scene.redis.admin.info("server")["redis_version"].partition(".")[0]) < 7:
         pytest.skip("this redis-server is older than 7 and answers nothing while it loads")
     pipe = scene.redis.admin.pipeline(transaction=False)
@@ -132,7 +133,7 @@ def load_slowly(scene: Scene) -> None:
     scene.redis.start("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
 
 
-def spoil(**faults) -> Callable[[Scene], None]:
+def inject(**faults) -> Callable[[Scene], None]:
     def work(scene: Scene) -> None:
         for name, value in faults.items():
             setattr(scene.proxy.faults, name, value)
@@ -142,7 +143,7 @@ def spoil(**faults) -> Callable[[Scene], None]:
 
 @dataclass(frozen=True)
 class Fault:
-    """`kind` as it is counted; `opens` are the breakers of what Redis does no more."""
+    """`kind`: the label in the fault counter; `opens`: the circuit breakers that must open."""
 
     name: str
     begin: Callable[[Scene], None]
@@ -167,8 +168,8 @@ def save_again(scene: Scene) -> None:
 FAULTS = [
     Fault("killed", lambda s: s.redis.kill(), lambda s: s.redis.start(), "connection"),
     Fault("stopped", lambda s: s.redis.freeze(), lambda s: s.redis.thaw(), "timeout"),
-    Fault("200 ms late", spoil(delay_seconds=0.2), spoil(delay_seconds=0.0), "timeout"),
-    Fault("10 kB/s", spoil(bytes_per_second=10_000), spoil(bytes_per_second=0.0), "timeout", opens=("read",)),
+    Fault("200 ms late", inject(delay_seconds=0.2), inject(delay_seconds=0.0), "timeout"),
+    Fault("10 kB/s", inject(bytes_per_second=10_000), inject(bytes_per_second=0.0), "timeout", opens=("read",)),
     Fault("full", fill_up, set_plainly(maxmemory=0), "oom", opens=("write",)),
     Fault("cannot save", refuse_snapshots, save_again, "misconf", opens=("write",)),
     Fault(
@@ -185,9 +186,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name.replace(" ", "-") for fault in FAULTS])
-async def test_redis_faults_cost_no_request_and_little_time_and_end_by_themselves(tmp_path, fault):
+async def test_a_redis_fault_fails_no_request_costs_little_time_and_recovers(tmp_path, fault):
     async with scene(tmp_path) as on:
-        bodies = await kept(on)
+        bodies = await warmed(on)
         idle = [(await on.ask(target)).seconds for target in TARGETS * 2]
         await asyncio.to_thread(fault.begin, on)
         answers = [await on.ask(TARGETS[number % len(TARGETS)]) for number in range(REQUESTS)]
@@ -213,7 +214,7 @@ async def test_redis_faults_cost_no_request_and_little_time_and_end_by_themselve
         assert len(told) <= 12
 
 
-async def test_an_absent_redis_delays_no_start_and_is_found_within_five_seconds(tmp_path):
+async def test_the_server_starts_without_redis_and_connects_within_five_seconds(tmp_path):
     with running(tmp_path) as redis:
         redis.kill()
         begun = time.monotonic()
@@ -250,10 +251,10 @@ def flipped(record: bytes) -> bytes:
         (lambda admin, name, record, other: (admin.delete(name), admin.lpush(name, "a list")), "type"),
         (lambda admin, name, record, other: (admin.delete(name), admin.setrange(name, 100 << 20, b"x")), "magic"),
     ],
-    ids=["bit-flip", "truncated", "anothers-record", "old-schema", "empty", "a-list", "100-MB"],
+    ids=["bit-flip", "truncated", "another-record", "old-schema", "empty", "a-list", "100-MB"],
 )
-async def test_a_spoilt_record_is_rendered_anew_counted_and_replaced(spoilt_scene, put, reason):
-    on = spoilt_scene
+async def test_a_corrupt_record_is_counted_rendered_again_and_replaced(scene_without_disk, put, reason):
+    on = scene_without_disk
     target = TARGETS[0]
     body = (await on.ask(target)).body
     await eventually(lambda: len(on.redis.admin.keys("imgserver:*/*")) == 1)
@@ -281,21 +282,21 @@ def is_record(redis: RedisServer, name: bytes) -> bool:
 
 
 @pytest.fixture
-async def spoilt_scene(tmp_path):
+async def scene_without_disk(tmp_path):
     async with scene(tmp_path, disk_limit_bytes=0) as found:
         yield found
 
 
-# Fault 8: clients that leave while Redis is asked.
+# Fault 8: clients that disconnect during a Redis lookup.
 
 FUZZ_REQUESTS = 10_000
 FUZZ_CLIENTS = 24
-# Many, for those who ask for one picture at once ask Redis once.
+# Many targets, because concurrent requests for one picture share one lookup.
 FUZZ_TARGETS = [f"/img/w_{width}/cat.png" for width in range(10, 110)]
 
 
-async def test_ten_thousand_requests_half_of_them_dropped_give_nobody_anothers_picture(tmp_path):
-    # So patient that no busy machine opens the breaker, which would ask Redis less.
+async def test_ten_thousand_requests_half_of_them_dropped_never_get_a_wrong_picture(tmp_path):
+    # The long time-out keeps the circuit breaker closed on a busy machine; an open one would skip Redis.
     async with scene(tmp_path, disk_limit_bytes=0, redis_timeout_seconds=2) as on:
         bodies = {target: (await on.ask(target)).body for target in FUZZ_TARGETS}
         await eventually(lambda: len(on.redis.admin.keys("imgserver:*/*")) == len(FUZZ_TARGETS))
@@ -324,7 +325,7 @@ async def test_ten_thousand_requests_half_of_them_dropped_give_nobody_anothers_p
 
 
 async def fetched(port: int, target: str, patience: float | None, body: bytes) -> str:
-    """One request on a connection of its own, left after `patience` seconds."""
+    """One request on a new connection, which is dropped after `patience` seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""Faults of workers, seen from outside the server: real processes, killed, stopped and exhausted by their own ids."""
+"""Faults of workers and originals, seen from outside the server. Processes are killed and stopped by their ids."""
 
 import shutil
 import signal
@@ -19,13 +19,13 @@ SLOW = "/img/w_3000,f_avif,q_60/{}/sunset.jpg"
 
 @pytest.fixture
 def own() -> ServerProcess:
-    """A server that the test may harm."""
+    """A server for one test, which may damage it."""
     with serving(workers_count=2, queue_deadline_seconds=5) as running:
         yield running
 
 
 def slow(number: int) -> str:
-    """A picture that takes a worker a second or more; no two numbers share a key."""
+    """A picture that takes a worker at least a second. Each number gives another cache key."""
     return f"/img/c_fit,w_{3000 + number},f_png/dandelion.jpg"
 
 
@@ -40,12 +40,12 @@ def busy(server: ServerProcess) -> int:
     return int(server.image_health()["workers"]["busy"])
 
 
-def is_whole(server: ServerProcess) -> bool:
+def is_complete(server: ServerProcess) -> bool:
     facts = server.image_health()["workers"]
     return facts["idle"] + facts["busy"] == 2 and facts["spare"] == 1 and facts["starting"] == 0
 
 
-def test_a_worker_killed_at_work_costs_at_most_its_own_request(own):
+def test_a_worker_killed_during_a_render_costs_at_most_that_request(own):
     pids = {worker.pid for worker in own.workers()}
     thread, seen = in_thread(own, slow(1))
     wait_until(lambda: busy(own) == 1, "a worker is busy")
@@ -53,19 +53,19 @@ def test_a_worker_killed_at_work_costs_at_most_its_own_request(own):
     working.kill()
 
     assert own.ask("/img/w_90/cat.png").status == 200
-    wait_until(lambda: is_whole(own), "the pool is whole again", seconds=3)
+    wait_until(lambda: is_complete(own), "the pool is complete again", seconds=3)
     thread.join()
     assert seen in ([200], [503])
     assert {worker.pid for worker in own.workers()} != pids
     assert own.metric("imgserver_worker_restarts_total", reason="crash") >= 1
 
 
-def test_all_workers_killed_again_and_again_come_back_each_time(own):
+def test_all_workers_are_replaced_each_time_they_are_killed(own):
     for number in range(10):
         for worker in own.workers():
             worker.kill()
         wait_until(lambda: own.ask(f"/img/w_{100 + number}/cat.png").status == 200, "pictures again", seconds=5)  # noqa: B023
-    wait_until(lambda: is_whole(own), "the pool is whole again", seconds=5)
+    wait_until(lambda: is_complete(own), "the pool is complete again", seconds=5)
 
     assert own.ask("/readyz").status == 200
 
@@ -82,11 +82,11 @@ def test_a_stopped_worker_is_killed_at_the_deadline_and_only_its_request_fails(o
     wait_until(lambda: own.ask("/img/w_92/cat.png").status == 200, "pictures again", seconds=12)
 
 
-def test_a_poisonous_picture_is_set_aside_after_two_deaths(own):
-    """Kills whichever worker takes it; the server must not feed it the whole pool."""
+def test_an_original_that_crashes_two_workers_is_quarantined(own):
+    """Crashes every worker that renders it; the server must not lose the whole pool to it."""
     target = slow(50)
     stop = threading.Event()
-    killer = threading.Thread(target=_kill_whoever_works, args=(own, stop))
+    killer = threading.Thread(target=_crash_busy_workers, args=(own, stop))
     killer.start()
     try:
         statuses = [own.ask(target).status for _ in range(6)]
@@ -100,8 +100,8 @@ def test_a_poisonous_picture_is_set_aside_after_two_deaths(own):
     assert own.metric("imgserver_quarantined_keys") == 1
 
 
-def _kill_whoever_works(server: ServerProcess, stop: threading.Event) -> None:
-    """A worker is at work once its CPU time has grown by some renders' worth."""
+def _crash_busy_workers(server: ServerProcess, stop: threading.Event) -> None:
+    """A worker is busy when its CPU time has grown by 0.1 s."""
     seen: dict[int, float] = {}
     while not stop.is_set():
         for worker in server.workers():
@@ -114,7 +114,7 @@ def _kill_whoever_works(server: ServerProcess, stop: threading.Event) -> None:
         stop.wait(0.02)
 
 
-def test_workers_that_cannot_start_make_the_server_unready_and_quick_to_refuse(tmp_path):
+def test_a_server_whose_workers_cannot_start_is_not_ready_and_refuses_quickly(tmp_path):
     (tmp_path / "pyvips.py").write_text("raise ImportError('no libvips here')")
     with serving(workers_count=1, variables={"PYTHONPATH": str(tmp_path)}) as server:
         assert server.ask("/readyz").status == 503
@@ -124,11 +124,11 @@ def test_workers_that_cannot_start_make_the_server_unready_and_quick_to_refuse(t
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) >= 1
         assert answer.seconds < 1
-        wait_until(lambda: "worker.start_failed" in happened(server), "the failure is logged")
-        assert happened(server).count("worker.start_failed") <= 4
+        wait_until(lambda: "worker.start_failed" in event_names(server), "the failure is logged")
+        assert event_names(server).count("worker.start_failed") <= 4
 
 
-def happened(server: ServerProcess) -> list[str]:
+def event_names(server: ServerProcess) -> list[str]:
     return [event["event"] for event in server.events()]
 
 
@@ -166,7 +166,7 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def test_sigterm_finishes_what_was_accepted_and_exits_clean():
+def test_sigterm_finishes_accepted_requests_and_exits_with_0():
     with serving(workers_count=2) as server:
         with ThreadPoolExecutor(4) as pool:
             asked = [pool.submit(server.ask, slow(80 + number)) for number in range(4)]
@@ -180,7 +180,7 @@ def test_sigterm_finishes_what_was_accepted_and_exits_clean():
     assert code == 0
 
 
-def test_a_full_room_refuses_at_once_and_health_never_queues():
+def test_a_full_queue_refuses_quickly_and_health_checks_never_queue():
     with serving(workers_count=1, queue_max_waiting=2, queue_deadline_seconds=20) as server:
         with ThreadPoolExecutor(12) as pool:
             asked = [pool.submit(server.ask, slow(100 + number)) for number in range(10)]
@@ -196,24 +196,24 @@ def test_a_full_room_refuses_at_once_and_health_never_queues():
     assert {answer.status for answer in answers} == {200, 503}
 
 
-def test_a_picture_nobody_waits_for_any_more_is_not_made(own):
-    """Both workers are busy; a client that leaves the queue takes its render with it."""
+def test_a_queued_render_is_canceled_when_its_client_disconnects(own):
+    """Both workers are busy, so the render of the third client has not begun."""
     threads = [in_thread(own, slow(200 + number))[0] for number in range(2)]
     wait_until(lambda: busy(own) == 2, "both workers are busy")
     command = [sys.executable, "-c", f"import urllib.request as u; u.urlopen('http://127.0.0.1:{own.port}{slow(210)}')"]
-    leaver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    client = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_until(lambda: own.image_health()["queue"]["waiting"] == 1, "the third waits")
-    leaver.kill()
-    leaver.wait()
+    client.kill()
+    client.wait()
 
-    wait_until(lambda: own.image_health()["queue"]["waiting"] == 0, "its place is free again", seconds=2)
+    wait_until(lambda: own.image_health()["queue"]["waiting"] == 0, "its place in the queue is free again", seconds=2)
     for thread in threads:
         thread.join()
     assert own.metric("imgserver_lookups_total", outcome="client_disconnected") == 1
     assert own.image_health()["workers"]["renders"] == 2
 
 
-def test_descriptors_and_memory_are_back_after_a_storm_of_errors(own):
+def test_file_descriptors_are_closed_after_many_errors(own):
     process = psutil.Process(own.process.pid)
     own.ask("/img/w_95/cat.png")
     before = process.num_fds()
@@ -222,26 +222,28 @@ def test_descriptors_and_memory_are_back_after_a_storm_of_errors(own):
         statuses = {answer.status for answer in pool.map(own.ask, targets)}
 
     assert statuses == {200, 400, 404, 415}
-    wait_until(lambda: process.num_fds() <= before + 2, "descriptors are given back")
+    wait_until(lambda: process.num_fds() <= before + 2, "descriptors are closed")
 
 
-def test_a_replaced_truncated_or_deleted_photograph_is_told_as_it_is(tmp_path):
+def test_a_replaced_truncated_or_deleted_original_is_noticed(tmp_path):
     target = tmp_path / "a.jpg"
     shutil.copy(SAMPLES / "dogs.jpg", target)
     with serving(tmp_path, workers_count=1) as server:
         first = server.ask("/img/w_200/a.jpg")
         replace(target, (SAMPLES / "autumn.jpg").read_bytes())
         wait_until(
-            lambda: server.ask("/img/w_200/a.jpg").headers["ETag"] != first.headers["ETag"], "the new one", seconds=3
+            lambda: server.ask("/img/w_200/a.jpg").headers["ETag"] != first.headers["ETag"],
+            "the new picture",
+            seconds=3,
         )
         replace(target, (SAMPLES / "autumn.jpg").read_bytes()[:300_000])
-        wait_until(lambda: server.ask("/img/w_200/a.jpg").status == 422, "truncated is refused", seconds=3)
+        wait_until(lambda: server.ask("/img/w_200/a.jpg").status == 422, "the truncated original is refused", seconds=3)
         target.unlink()
-        wait_until(lambda: server.ask("/img/w_200/a.jpg").status == 404, "gone is gone", seconds=3)
+        wait_until(lambda: server.ask("/img/w_200/a.jpg").status == 404, "the deleted original is not found", seconds=3)
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Atomically, as a careful uploader does."""
+    """Replaces the file atomically, by a rename."""
     new = path.with_suffix(".new")
     new.write_bytes(data)
     new.replace(path)

@@ -1,4 +1,4 @@
-"""Fault 15: the server is killed; nothing of it may stay, whatever its workers were doing."""
+"""Fault 15: the server is killed. None of its child processes may survive, whatever they were doing."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 async def test_no_child_outlives_a_killed_server(tmp_path):
-    """One worker idle, one busy, one stopped; and multiprocessing's own helper."""
+    """One worker is idle, one busy, one stopped; the fourth child is the resource tracker of multiprocessing."""
     command = [sys.executable, "-m", "tests.faults.doomed_server", str(tmp_path)]
     server = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     assert server.stdout is not None

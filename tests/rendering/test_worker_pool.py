@@ -70,7 +70,7 @@ async def test_waiting_for_a_slot_ends_at_the_deadline(workers):
 async def test_workers_are_recycled_after_their_renders():
     async with running(recycle_renders=3) as workers:
         await workers.until_whole()
-        pids = [await do(workers, "look", "pid") for _ in range(4)]
+        pids = [await do(workers, "inspect", "pid") for _ in range(4)]
 
         assert pids[0] == pids[1] == pids[2] != pids[3]
         await whole_again(workers, without=int(pids[0]))
@@ -112,7 +112,7 @@ async def test_closing_kills_what_outlasts_the_grace():
 
 async def test_private_folders_are_removed():
     async with running() as workers:
-        environment = ast.literal_eval(await do(workers, "look", "environment"))
+        environment = ast.literal_eval(await do(workers, "inspect", "environment"))
         folder = Path(environment["TMPDIR"])
         assert folder.is_dir()
         await workers.close(grace_seconds=1)
@@ -124,7 +124,7 @@ async def test_private_folders_are_removed():
 
 
 async def test_a_worker_is_bounded_before_its_first_task(workers):
-    limits = ast.literal_eval(await do(workers, "look", "limits"))
+    limits = ast.literal_eval(await do(workers, "inspect", "limits"))
 
     assert limits["RLIMIT_AS"] == (1 << 30, 1 << 30)
     assert limits["RLIMIT_NOFILE"] == (128, 128)
@@ -143,26 +143,26 @@ def test_a_worker_lives_with_a_lower_cpu_limit_of_the_machine():
 
 
 async def test_a_worker_stands_behind_the_server(workers):
-    assert int(await do(workers, "look", "nice")) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
-    assert int(await do(workers, "look", "oom")) >= 800
-    assert int(await do(workers, "look", "session")) == os.getsid(0)
+    assert int(await do(workers, "inspect", "nice")) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    assert int(await do(workers, "inspect", "oom")) >= 800
+    assert int(await do(workers, "inspect", "session")) == os.getsid(0)
 
 
 async def test_a_worker_is_told_to_use_one_thread_and_few_arenas(workers):
-    environment = ast.literal_eval(await do(workers, "look", "environment"))
+    environment = ast.literal_eval(await do(workers, "inspect", "environment"))
 
     assert (environment["VIPS_CONCURRENCY"], environment["MALLOC_ARENA_MAX"]) == ("1", "2")
     assert "VIPS_CONCURRENCY" not in os.environ
 
 
 async def test_a_worker_gains_no_privileges_and_ignores_the_terminal(workers):
-    status = dict(line.split(":\t", 1) for line in (await do(workers, "look", "status")).splitlines())
+    status = dict(line.split(":\t", 1) for line in (await do(workers, "inspect", "status")).splitlines())
     ignored = int(status["SigIgn"], 16)
 
     assert status["NoNewPrivs"] == "1"
     assert ignored & (1 << 1), "SIGINT"
     assert ignored & (1 << 14), "SIGTERM"
-    assert await do(workers, "look", "streams") == "{'/dev/null'}"
+    assert await do(workers, "inspect", "streams") == "{'/dev/null'}"
 
 
 SCRIPT = """
@@ -172,9 +172,9 @@ from tests.faults.conftest import do, running
 
 async def main():
     async with running() as workers:
-        modules = set(ast.literal_eval(await do(workers, "look", "modules")))
+        modules = set(ast.literal_eval(await do(workers, "inspect", "modules")))
         assert not modules & {"aiohttp", "asyncio", "imgserver.rendering.worker_pool"}, modules
-        assert await do(workers, "look", "main") == "None"
+        assert await do(workers, "inspect", "main") == "None"
 
 if __name__ == "__main__":
     asyncio.run(main())
@@ -196,7 +196,7 @@ from tests.faults.conftest import do, running
 
 async def main():
     async with running(opener=actions.vips_opener) as workers:
-        assert "'pyvips'" in await do(workers, "look", "modules")
+        assert "'pyvips'" in await do(workers, "inspect", "modules")
         assert workers.codecs.version
     assert not [name for name in sys.modules if "vips" in name.lower()]
 

@@ -238,7 +238,7 @@ async def test_a_slow_link_is_left_alone_and_found_again(redis_server, fault):
         assert await cache.get(KEY) == make_rendition(BODY)
 
 
-@pytest.mark.parametrize("fault", ["corrupt_share", "truncated"])
+@pytest.mark.parametrize("fault", ["corrupt_fraction", "truncated"])
 async def test_a_link_that_spoils_replies_never_makes_a_picture(redis_server, fault):
     async with proxied(redis_server.port) as proxy, linked(f"redis://127.0.0.1:{proxy.port}") as cache:
         await cache.put(KEY, make_rendition(BODY))
