@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.isolation import holding
@@ -18,9 +20,14 @@ with holding(Path(sys.argv[1]), alone=sys.argv[2] == "alone"):
 """
 
 
-def holder(folder: Path, kind: str) -> subprocess.Popen[str]:
+@contextmanager
+def holder(folder: Path, kind: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", HOLDER, str(folder), kind]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def is_waiting_for_a_lock(process: subprocess.Popen[str]) -> bool:
@@ -42,7 +49,7 @@ def test_a_test_that_runs_alone_waits_for_others_and_goes_before_later_ones(tmp_
                 wait_until(lambda: is_waiting_for_a_lock(late), "the late one waits for its turn")
                 first.stdin.close()
                 assert alone.stdout.readline() == "in\n"
-                assert is_waiting_for_a_lock(late)
+                wait_until(lambda: is_waiting_for_a_lock(late), "the late one waits for the one that runs alone")
                 alone.stdin.close()
                 assert late.stdout.readline() == "in\n"
                 late.stdin.close()
