@@ -4,11 +4,10 @@ import asyncio
 import errno
 import logging
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,9 @@ from annotated_types import Ge, Gt, Le
 from imgserver.cache.disk_store import Shelf
 from imgserver.cache.record import Corrupt
 from imgserver.cache.sweeper import SweepResult
+from imgserver.errors import Unavailable
 from imgserver.plan.rendition import GroupGenerations, Rendition
+from imgserver.runtime.threads import PoolBusy, ThreadPool
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -82,10 +83,6 @@ class DiskStatistics:
     size_bytes: int | None
 
 
-class _Busy(Exception):
-    """Too many calls wait for the disk already."""
-
-
 class DiskTier:
     """A `Tier` of files. Survives restarts and kills; reads work at once, writes when the scan at start has ended."""
 
@@ -93,9 +90,8 @@ class DiskTier:
         self._settings = settings
         self._clock = clock
         self._shelf = Shelf(settings.path, limit_bytes=settings.limit_bytes, item_bytes=settings.item_bytes)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
-        self._walker = ThreadPoolExecutor(1, thread_name_prefix="disk-walk")
-        self._places = threading.BoundedSemaphore(CALLS)
+        self._threads = ThreadPool(THREADS, "disk", max_pending=CALLS)
+        self._walker = ThreadPool(1, "disk-walk")
         self._scan: Future[None] | None = None
         self._paused_until = -1.0
         self._hits = self._misses = self._stale = self._errors = self._bypassed = self._timeouts = 0
@@ -116,8 +112,8 @@ class DiskTier:
     async def close(self) -> None:
         """Drops what waits for a thread, and does not wait for a disk that has stopped."""
         self._shelf.stop()
-        for threads in (self._threads, self._walker):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+        self._walker.close()
 
     async def get(self, key: str) -> Rendition | None:
         try:
@@ -125,7 +121,7 @@ class DiskTier:
         except Corrupt as corrupt:
             self._corrupt[corrupt.reason] += 1
             rendition = None
-        except _Busy:
+        except (PoolBusy, Unavailable):
             self._bypassed += 1
             return None
         except OSError:
@@ -146,7 +142,7 @@ class DiskTier:
             return False
         try:
             kept = await self._call(lambda: self._shelf.store(key, rendition))
-        except (OSError, _Busy, ValueError) as error:
+        except (OSError, PoolBusy, Unavailable, ValueError) as error:
             self._dropped["error"] += 1
             self._pause(error)
             return False
@@ -155,7 +151,7 @@ class DiskTier:
         return kept
 
     async def drop(self, key: str) -> None:
-        with suppress(OSError, _Busy):
+        with suppress(OSError, PoolBusy, Unavailable):
             await self._call(lambda: self._shelf.remove(key))
 
     async def sweep(self, keeps: Callable[[float | None, GroupGenerations], bool]) -> SweepResult:
@@ -163,8 +159,8 @@ class DiskTier:
         milliseconds,
         of a large folder, in a thread that gives way."""
         try:
-            removed, unread = await asyncio.wrap_future(self._walker.submit(self._shelf.sweep, keeps))
-        except (OSError, RuntimeError):
+            removed, unread = await self._walker.run(lambda: self._shelf.sweep(keeps))
+        except (OSError, Unavailable):
             return SweepResult(incomplete="failed")
         # The walker has ended its scan, or could not.
         return SweepResult(removed, "failed" if unread or not self._shelf.scanned else "")
@@ -173,7 +169,7 @@ class DiskTier:
         """Looks how full the file system is; for the statistics."""
         try:
             self._room = await self._call(lambda: os.statvfs(self._settings.path))
-        except (OSError, _Busy):
+        except (OSError, PoolBusy, Unavailable):
             self._room = None
 
     def statistics(self) -> DiskStatistics:
@@ -197,21 +193,11 @@ class DiskTier:
         )
 
     async def _call(self, work: Callable[[], T]) -> T:
-        """In a thread. TimeoutError (an OSError) when it takes too long; what still waits for a thread then never runs.
-
-        The place is given back when the thread's work has ended, not when its caller has left.
-        """
-        if not self._places.acquire(blocking=False):
-            raise _Busy
-        try:
-            future = self._threads.submit(work)
-        except RuntimeError as closed:
-            self._places.release()
-            raise _Busy from closed
-        future.add_done_callback(lambda _: self._places.release())
+        """The result of `work` in a thread. Raises TimeoutError (an OSError) after `timeout_seconds`, PoolBusy while
+        CALLS are pending, Unavailable after `close`."""
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
-                return await asyncio.wrap_future(future)
+                return await self._threads.run(work)
         except TimeoutError:
             self._timeouts += 1
             raise

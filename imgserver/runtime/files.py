@@ -10,7 +10,7 @@ from contextlib import suppress
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import IO, BinaryIO, TypeVar
 
 from imgserver.errors import Conflict, ImgserverError, NotFound, Unavailable
 from imgserver.plan.sniffing import HEAD_BYTES
@@ -72,7 +72,7 @@ def create(path: Path) -> BinaryIO:
         return path.open("xb", buffering=0)
 
 
-def write_all(file: BinaryIO, data: bytes) -> None:
+def write_all(file: IO[bytes], data: bytes) -> None:
     """A disk that fills up takes a part before it refuses the rest."""
     view = memoryview(data)
     while view:

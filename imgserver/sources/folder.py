@@ -15,7 +15,7 @@ from typing import TypeVar
 from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.runtime.files import LINUX_FDS, file, head_of, open_regular, worker_path
-from imgserver.runtime.threads import Threads
+from imgserver.runtime.threads import ThreadPool
 from imgserver.sources.listing import LOOKED_AT, is_picture
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Folder:
         if writable:
             _refuse_unwritable(root)
         self._device = self.root.stat().st_dev
-        self._threads = Threads(THREADS, "folder")
+        self._threads = ThreadPool(THREADS, "folder")
 
     @asynccontextmanager
     async def open(self, path: str) -> AsyncIterator[Original]:

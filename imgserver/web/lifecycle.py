@@ -63,7 +63,7 @@ def of_sources(sources: Sources) -> Context:
 def of_temp_files(temp_files: TempFiles) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
-        temp_files.close()
+        await temp_files.close()
 
     return context
 

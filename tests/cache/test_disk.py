@@ -285,7 +285,7 @@ async def test_a_disk_that_stops_costs_its_deadline_once_and_then_nothing(tmp_pa
 
     assert found == [None] * 2 * CALLS
     assert told.timeouts >= CALLS
-    await eventually(lambda: cache._places._value == CALLS)
+    await eventually(lambda: cache._threads._free_places._value == CALLS)
 
 
 WRITER = """

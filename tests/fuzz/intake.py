@@ -45,9 +45,9 @@ class Place:
         finally:
             assert self.uploads.statistics().space_bytes == 0
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Every file is closed, and has never had a name."""
-        self._temp_files._threads.shutdown(wait=True)
+        await self._temp_files.close()
         assert list(self._folder.iterdir()) == []
         assert not [name for name in descriptors() if str(self._folder) in name]
 

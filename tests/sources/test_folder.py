@@ -171,7 +171,7 @@ async def test_a_file_system_that_hangs_after_a_read_is_waited_for_a_moment_only
     with pytest.raises(Unavailable):
         async with source.open("folder/present.jpg"):
             for _ in range(THREADS):
-                source._threads._submit(hangs.wait)
+                source._threads.submit(hangs.wait)
     hangs.set()
 
 

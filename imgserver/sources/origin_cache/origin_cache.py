@@ -31,7 +31,7 @@ from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.runtime.background import BackgroundRefresh, OnTaskFailure, log_task_failure
 from imgserver.runtime.files import head_of, worker_path
 from imgserver.runtime.single_flight import SingleFlight
-from imgserver.runtime.threads import Threads
+from imgserver.runtime.threads import ThreadPool
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Listed, Writable
 from imgserver.sources.config import OriginCacheSettings, OriginCacheStatistics
@@ -91,8 +91,8 @@ class OriginCache:
         self._prefix = f"{identity or name}\n"
         self._clock = clock
         self._stock = OriginStore(settings.path, limit_bytes=settings.limit_bytes)
-        self._threads = Threads(THREADS, "spool")
-        self._walker = Threads(1, "spool-walk")
+        self._threads = ThreadPool(THREADS, "origin-cache")
+        self._walker = ThreadPool(1, "origin-cache-walk")
         self._flights = SingleFlight[OriginMetadata]()
         self._background = BackgroundRefresh(on_failure=on_task_failure)
         self._queue = FetchQueue(
@@ -130,7 +130,7 @@ class OriginCache:
         await self._background.close()
         await self._flights.close()
         await self._origin.close()
-        await self._threads.settle(SETTLE_SECONDS)
+        await self._threads.drain(SETTLE_SECONDS)
         self._stock.stop()
         self._threads.close()
         self._walker.close()
@@ -291,7 +291,7 @@ class OriginCache:
         try:
             return await self._fetched(path, kept, draft)
         finally:
-            await self._threads.see_through(draft.abandon)
+            await self._threads.run_to_completion(draft.abandon)
 
     async def _fetched(self, path: str, kept: OriginMetadata | None, draft: PartialDownload) -> OriginMetadata:
         forgotten, checked = self._forgotten, self._clock()

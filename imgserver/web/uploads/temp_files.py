@@ -1,13 +1,11 @@
 """Files of uploads: without a name from the moment they are opened, so that nothing is left of them whatever ends the
 request or the process. Written and closed in threads; a worker reads them by way of /proc."""
 
-import asyncio
 import errno
 import os
 import tempfile
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TypeVar
@@ -16,10 +14,13 @@ from imgserver.errors import ServerFault, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.plan.sniffing import HEAD_BYTES
 from imgserver.rendering.upload_admission import RETRY_AFTER_SECONDS, Uploads
+from imgserver.runtime.files import write_all
+from imgserver.runtime.threads import ThreadPool
 
 T = TypeVar("T")
 
 THREADS = 2
+CLOSE_SECONDS = 2.0
 # A thread is asked for this much at a time: a call costs as much as writing 50 KiB.
 WRITTEN_AT_ONCE = 256 * 1024
 DIGEST_BYTES = 16
@@ -33,14 +34,16 @@ class TempFiles:
         if self._folder is not None and not self._folder.is_dir():
             raise ServerFault(f"{self._folder} is not a folder (uploads.temp_path)")
         self._uploads = uploads
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="uploads")
+        self._threads = ThreadPool(THREADS, "uploads")
 
     async def open(self) -> "TempFile":
         """Raises Unavailable."""
         return TempFile(await in_thread(self._threads, self._opened), self._threads, self._uploads)
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False)
+    async def close(self) -> None:
+        """Closes the files of ended requests that are still open."""
+        await self._threads.drain(CLOSE_SECONDS)
+        self._threads.close()
 
     def _opened(self) -> IO[bytes]:
         return tempfile.TemporaryFile(dir=self._folder, buffering=0)
@@ -49,7 +52,7 @@ class TempFiles:
 class TempFile:
     """Write all, then ask for the `original`; close in any case."""
 
-    def __init__(self, file: IO[bytes], threads: ThreadPoolExecutor, uploads: Uploads) -> None:
+    def __init__(self, file: IO[bytes], threads: ThreadPool, uploads: Uploads) -> None:
         self.bytes = 0
         self._file = file
         self._threads = threads
@@ -81,7 +84,7 @@ class TempFile:
     def close(self) -> None:
         """Once. Returns at once; the space is free again."""
         self._uploads.release(self.bytes)
-        self._threads.submit(self._closed)
+        self._threads.submit_to_completion(self._closed)
 
     async def _flush(self) -> None:
         data, self._pending = bytes(self._pending), bytearray()
@@ -91,9 +94,7 @@ class TempFile:
         with self._lock:
             if not self._file.closed:
                 self._digest.update(data)
-                view = memoryview(data)
-                while view:
-                    view = view[self._file.write(view) :]
+                write_all(self._file, data)
 
     def _head(self) -> bytes:
         with self._lock:
@@ -104,10 +105,10 @@ class TempFile:
             self._file.close()
 
 
-async def in_thread(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+async def in_thread(threads: ThreadPool, work: Callable[[], T]) -> T:
     """Raises Unavailable for what the system refuses."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(threads, work)
+        return await threads.run(work)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         reason = "space" if full else "files"

@@ -968,7 +968,7 @@ async def test_a_download_called_off_twice_leaves_nothing(scene):
     reader = asyncio.create_task(scene.read())
     await eventually(scene.coming)
     busy = threading.Event()
-    blockers = [scene.spool._threads._submit(lambda: busy.wait(10)) for _ in range(THREADS)]
+    blockers = [scene.spool._threads.submit(lambda: busy.wait(10)) for _ in range(THREADS)]
     reader.cancel()
     await asyncio.wait([reader])
     closing = asyncio.create_task(scene.spool.close())

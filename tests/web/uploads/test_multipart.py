@@ -25,7 +25,7 @@ async def test_a_form_means_the_same_however_it_is_cut(folder: Path, body: bytes
     whole = await place.taken([body])
     pieces = await place.taken(cut(body, at))
     bytewise = await place.taken([body[i : i + 1] for i in range(len(body))]) if len(body) < 2000 else whole
-    place.close()
+    await place.close()
 
     assert meaning(pieces) == meaning(whole)
     assert meaning(bytewise) == meaning(whole)
@@ -36,7 +36,7 @@ async def test_nothing_stands_before_a_form_whole_or_cut(folder: Path, before: b
     body = before + form(picture(b"abc")).replace(BOUNDARY, b"cut")
     place = Place(folder)
     outcomes = [await place.taken(cut(body, [at])) for at in range(len(body))]
-    place.close()
+    await place.close()
 
     assert outcomes == [(BadRequest, {})] * len(body)
 
@@ -45,7 +45,7 @@ async def test_a_bare_line_feed_stands_in_no_header_whole_or_cut(folder: Path) -
     body = form((b'name="image"; filename="a\nb.jpg"', b"abc")).replace(BOUNDARY, b"cut")
     place = Place(folder)
     outcomes = [await place.taken(cut(body, [at])) for at in range(len(body))]
-    place.close()
+    await place.close()
 
     assert outcomes == [(BadRequest, {})] * len(body)
 
@@ -54,7 +54,7 @@ async def test_a_line_break_may_stand_before_it(folder: Path) -> None:
     body = b"\r\n" + form(picture(b"abc")).replace(BOUNDARY, b"cut")
     place = Place(folder)
     outcomes = [await place.taken(cut(body, [at])) for at in range(len(body))]
-    place.close()
+    await place.close()
 
     assert outcomes == [([("photo.jpg", b"abc")], [])] * len(body)
 
@@ -63,7 +63,7 @@ async def test_a_line_break_may_stand_before_it(folder: Path) -> None:
 async def test_any_bytes_are_a_form_or_refused(folder: Path, body: bytes) -> None:
     place = Place(folder)
     await place.taken([body])
-    place.close()
+    await place.close()
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,6 @@ async def test_any_bytes_are_a_form_or_refused(folder: Path, body: bytes) -> Non
 async def test_what_is_wrong_is_told(folder: Path, body: bytes, kind: type[ImgserverError]) -> None:
     place = Place(folder)
     outcome = await place.taken([body])
-    place.close()
+    await place.close()
 
     assert outcome[0] is kind
