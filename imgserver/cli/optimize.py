@@ -88,7 +88,7 @@ def _tasks(files: Sequence[Path], output: Path | None, *, in_place: bool) -> "li
 def _plan(options: str, settings: "Settings") -> "Plan":
     from imgserver.web.uploads.parameters import ParameterParser
 
-    plan = ParameterParser(settings.native, settings.presets).read([("options", options)]).plan(None)
+    plan = ParameterParser(settings.native, settings.presets).parse([("options", options)]).plan(None)
     if plan.terminal.kind != "image":
         raise click.UsageError("--options: a picture is needed here; f_info and its like are for `imgserver get`")
     return plan

@@ -133,7 +133,7 @@ def _add_routes(
             settings,
             service.renderer,
             authenticator=authenticator,
-            uploads=uploads,
+            admission=uploads,
             accounting=UploadAccounting(observability.metrics, observability.audit),
             store=UploadStore.of(sources, settings.uploads.store, dialects.owners, service.written),
             settings_reload=settings_reload,

@@ -37,8 +37,8 @@ class Place:
     async def taken(self, pieces: Sequence[bytes]) -> Outcome:
         try:
             async with ReceivedUpload(self._temp_files, SETTINGS) as intake:
-                await intake.take(KIND, Pieces(pieces))  # type: ignore[arg-type]
-                pictures = [(one.name, await read(one.file)) for one in intake.pictures]
+                await intake.receive(KIND, Pieces(pieces))  # type: ignore[arg-type]
+                pictures = [(one.name, await read(one.file)) for one in intake.images]
                 return pictures, intake.fields
         except ImgserverError as error:
             return type(error), error.facts

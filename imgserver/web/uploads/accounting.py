@@ -1,4 +1,4 @@
-"""Counts uploads and audits each refused upload once."""
+"""Counts every upload by its result, and audits every refused upload."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -13,29 +13,27 @@ from imgserver.observability.metrics import Metrics
 from imgserver.web.middleware import AUDITED
 from imgserver.web.uploads.results import UploadResult
 
-# How uploads are counted, and what the log is told of each.
-
-# Of the door; they have events of their own.
-AT_THE_DOOR = frozenset({401, 403, 429})
+# Refusals by the access policy and by authentication, which are audited where they are decided.
+AUDITED_STATUSES = frozenset({401, 403, 429})
 
 
 class UploadAccounting:
-    """The audit is told of each upload once: of what was refused here, nobody else tells it."""
+    """Each upload is counted once, and each refused upload is audited once."""
 
     def __init__(self, metrics: Metrics, audit: Audit) -> None:
         self._metrics = metrics
         self._audit = audit
 
     @contextmanager
-    def counted(self, request: web.Request) -> Iterator[None]:
-        """Around a whole request: what ends it early is counted, one upload each."""
+    def request(self, request: web.Request) -> Iterator[None]:
+        """Counts a request that ends with an error as one upload."""
         try:
             yield
         except asyncio.CancelledError:
             self._count("client_disconnected")
             raise
         except ImgserverError as error:
-            self._failed(request, error)
+            self._record_error(request, error)
             raise
         except web.HTTPException:
             self._count("refused")
@@ -44,34 +42,35 @@ class UploadAccounting:
             self._count("failed")
             raise
 
-    def waited(self, seconds: float) -> None:
+    def observe_wait(self, seconds: float) -> None:
+        """The wait of an upload in the queue."""
         self._metrics.queue_wait.labels("upload").observe(seconds)
 
-    def note(self, request: web.Request, findings: Sequence[UploadResult], *, key: str) -> dict[str, Any]:
-        """Counts each picture of an answered request; its facts for the log."""
-        for finding in findings:
-            if isinstance(finding.result, ImgserverError):
-                self._failed(request, finding.result)
+    def record(self, request: web.Request, results: Sequence[UploadResult], *, key: str) -> dict[str, Any]:
+        """Counts each image of a request that was answered. Returns further fields for the request's log event."""
+        for upload in results:
+            if isinstance(upload.result, ImgserverError):
+                self._record_error(request, upload.result)
             else:
-                self._succeeded(finding)
-        made = [one for one in findings if not isinstance(one.result, ImgserverError)]
+                self._record_success(upload)
+        succeeded = [upload for upload in results if not isinstance(upload.result, ImgserverError)]
         return {
-            "pictures": len(findings),
-            "made": len(made),
-            "original_bytes": sum(one.original_bytes for one in findings),
-            "result_bytes": sum(one.result_bytes for one in made),
+            "images": len(results),
+            "succeeded": len(succeeded),
+            "original_bytes": sum(upload.original_bytes for upload in results),
+            "result_bytes": sum(upload.result_bytes for upload in succeeded),
             "key": key or None,
         }
 
-    def _succeeded(self, finding: UploadResult) -> None:
+    def _record_success(self, upload: UploadResult) -> None:
         self._count("ok")
-        self._metrics.upload_bytes.labels("in").inc(finding.original_bytes)
-        self._metrics.upload_bytes.labels("out").inc(finding.result_bytes)
-        self._metrics.upload_ratio.observe(finding.ratio)
+        self._metrics.upload_bytes.labels("in").inc(upload.original_bytes)
+        self._metrics.upload_bytes.labels("out").inc(upload.result_bytes)
+        self._metrics.upload_ratio.observe(upload.ratio)
 
-    def _failed(self, request: web.Request, error: ImgserverError) -> None:
-        self._count(_result(error.status))
-        if error.status < 500 and error.status not in AT_THE_DOOR:
+    def _record_error(self, request: web.Request, error: ImgserverError) -> None:
+        self._count(_result_label(error.status))
+        if error.status < 500 and error.status not in AUDITED_STATUSES:
             request[AUDITED] = True
             self._audit("upload_rejected", reason=error.code, **asked())
 
@@ -79,7 +78,7 @@ class UploadAccounting:
         self._metrics.uploads.labels(result).inc()
 
 
-def _result(status: int) -> str:
+def _result_label(status: int) -> str:
     if status in (429, 503):
         return "shed"
     return "failed" if status >= 500 and status != 501 else "refused"

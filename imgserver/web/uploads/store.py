@@ -1,4 +1,4 @@
-"""Where results of uploads are kept, and how a URL asks for them afterwards."""
+"""The source that `store=` writes results to, and the URLs of the stored results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,39 +12,42 @@ from imgserver.web.bootstrap.sources import Sources
 
 @dataclass(frozen=True, slots=True)
 class UploadStore:
-    """A source that `store=` writes to. `written` is told of each original that is another now."""
+    """`on_write` is called for each original that was written."""
 
     source: Writable
     name: str
     dialect: NativeDialect
-    written: Callable[[SourceRef], None]
+    on_write: Callable[[SourceRef], None]
 
     @classmethod
     def of(
-        cls, sources: Sources, name: str, dialect: NativeDialect, written: Callable[[SourceRef], None]
+        cls, sources: Sources, name: str, dialect: NativeDialect, on_write: Callable[[SourceRef], None]
     ) -> "UploadStore | None":
-        """The empty name is none. Raises ServerFault for what cannot be written to."""
+        """The store in the source with this name; None for an empty name. Raises ServerFault for a source that does
+        not exist or cannot be written to."""
         if not name:
             return None
         source = sources.by_name.get(name)
         if not isinstance(source, Writable) or name not in sources.writable:
-            what = "is not writable" if source else f"is no source; there are {', '.join(sources.by_name)}"
-            raise ServerFault(f"uploads.store: {name} {what}")
-        return cls(source, name, dialect, written)
+            problem = "is not writable" if source else f"is not a source; the sources are {', '.join(sources.by_name)}"
+            raise ServerFault(f"uploads.store: {name} {problem}")
+        return cls(source, name, dialect, on_write)
 
     def url(self, path: str) -> str:
-        """Raises BadSourcePath and BadOption for a path that no URL can name."""
+        """The URL of a result at this path, unsigned. Raises BadRequest, BadSourcePath and BadOption for a path that
+        no URL can name."""
         if any(part.startswith(".") for part in path.split("/")):
-            raise BadRequest("store: a name does not begin with a dot", argument="store", value=path[:200])
+            raise BadRequest("store: no part of the path may begin with a dot", argument="store", value=path[:200])
         return self.dialect.build(SourceRef(self.name, path))
 
-    async def keep(self, path: str, body: bytes, *, replace: bool) -> str:
-        """Its URL. Raises what `url` and `Writable.store` raise; BadRequest where nothing can have this name."""
+    async def write(self, path: str, body: bytes, *, replace: bool) -> str:
+        """Stores a result and returns its URL. Raises what `url` and `Writable.store` raise, and BadRequest for a path
+        that the source cannot create."""
         url = self.url(path)
         try:
             await self.source.store(path, body, replace=replace)
         except NotFound as error:
-            detail = "store: nothing can be kept under this name"
+            detail = "store: the source cannot create a file at this path"
             raise BadRequest(detail, argument="store", value=path[:200]) from error
-        self.written(SourceRef(self.name, path))
+        self.on_write(SourceRef(self.name, path))
         return url

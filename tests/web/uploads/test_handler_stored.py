@@ -126,7 +126,7 @@ async def test_several_pictures_have_not_one_name(shop):
 
 
 async def test_a_source_that_cannot_be_written_is_told_at_the_start(tmp_path):
-    with pytest.raises(ServerFault, match=r"uploads.store: nosuch is no source"):
+    with pytest.raises(ServerFault, match=r"uploads.store: nosuch is not a source"):
         make_app(settings(tmp_path, store="nosuch"), log_stream=BytesIO())
     with pytest.raises(ServerFault, match=r"uploads.store: photos is not writable"):
         make_app(settings(tmp_path, writable=False, store="photos"), log_stream=BytesIO())

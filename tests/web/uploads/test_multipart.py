@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError, UnsupportedImage
-from imgserver.web.uploads.multipart import FIELD_BYTES
+from imgserver.web.uploads.multipart import MAX_FIELD_BYTES
 from tests.fuzz.forms import bodies
 from tests.fuzz.intake import Place, cut, meaning
 from tests.multipart_forms import BOUNDARY, form, picture
@@ -72,7 +72,7 @@ async def test_any_bytes_are_a_form_or_refused(folder: Path, body: bytes) -> Non
         (b"--cut\r\nContent-Disposition: form-data; name=image\r\n\r\n" + b"p" * 100, BadRequest),
         (b"--cut\r\n" + b"A: b\r\n" * 20 + b"\r\n", BodyTooLarge),
         (b"--cut\r\nA: " + b"b" * 10_000, BodyTooLarge),
-        (b"--cut\r\nContent-Disposition: form-data; name=w\r\n\r\n" + b"1" * (FIELD_BYTES + 1), BodyTooLarge),
+        (b"--cut\r\nContent-Disposition: form-data; name=w\r\n\r\n" + b"1" * (MAX_FIELD_BYTES + 1), BodyTooLarge),
         (b"--cut\r\nContent-Disposition: form-data; name=image\r\nContent-Encoding: gzip\r\n\r\n", UnsupportedImage),
         (b"--cut\r\nContent-Disposition: form-data; name=w\r\n\r\n\xff\r\n--cut--\r\n", BadRequest),
         (b"x" * 100_000, BadRequest),

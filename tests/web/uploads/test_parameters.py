@@ -4,12 +4,12 @@ from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadOption, BadRequest, NotInThisBuild
 from imgserver.web.uploads.parameters import ParameterParser, parse_query
 
-GRAMMAR = ParameterParser(NativeSettings())
+PARSER = ParameterParser(NativeSettings())
 DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos")
 
 
 def read(query: str):
-    return GRAMMAR.read(parse_query(query))
+    return PARSER.parse(parse_query(query))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_options_come_one_way_or_the_other():
 )
 def test_an_unknown_parameter_is_told_the_nearest_as_in_a_url(name, near):
     with pytest.raises(BadRequest) as caught:
-        GRAMMAR.read([(name, "8")])
+        PARSER.parse([(name, "8")])
 
     assert caught.value.facts["nearest"] == near
 
