@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, doc
 
 from imgserver.cache.disk_store import Shelf
 from imgserver.cache.record import Corrupt
@@ -42,18 +42,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DiskSettings:
-    """`path` is the tier's own folder, of one server alone; without one, a folder of this source in the user's cache.
-     `limit_bytes` bounds its files (in whole blocks).
+    """The disk tier: its folder, its size and its time-outs."""
 
-    A larger body than `item_bytes` is not stored. A lookup that takes longer than `timeout_seconds` counts as a miss.
-    After a failed write, no write is tried for `retry_delay_seconds`.
-    """
-
-    path: Path = Path()
-    limit_bytes: Annotated[int, Ge(0)] = GIB
-    item_bytes: Annotated[int, Ge(0)] = 16 * MIB
-    timeout_seconds: Annotated[float, Gt(0), Le(60)] = 1.0
-    retry_delay_seconds: Annotated[float, Ge(0), Le(3600)] = 60.0
+    path: Annotated[
+        Path,
+        doc("folder of the tier, for one server only; empty: one below the user's cache (XDG_CACHE_HOME)"),
+    ] = Path()
+    limit_bytes: Annotated[int, Ge(0), doc("size of all files together, in whole blocks; 0 switches the tier off")] = (
+        GIB
+    )
+    item_bytes: Annotated[int, Ge(0), doc("largest rendition stored on disk")] = 16 * MIB
+    timeout_seconds: Annotated[float, Gt(0), Le(60), doc("a lookup that takes longer counts as a miss")] = 1.0
+    retry_delay_seconds: Annotated[float, Ge(0), Le(3600), doc("time without writes after a failed write")] = 60.0
 
 
 @dataclass(frozen=True, slots=True)

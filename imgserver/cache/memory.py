@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, doc
 
 from imgserver.plan.rendition import Rendition
 
@@ -17,10 +17,10 @@ ENTRY_BYTES = 1_100
 
 @dataclass(frozen=True, slots=True)
 class MemorySettings:
-    """`memory_bytes` bounds the tier (0 switches it off); a larger body than `memory_item_bytes` is not kept."""
+    """The size of the memory tier."""
 
-    memory_bytes: Annotated[int, Ge(0)] = 64 * MIB
-    memory_item_bytes: Annotated[int, Ge(0)] = 4 * MIB
+    memory_bytes: Annotated[int, Ge(0), doc("size of the memory tier; 0 switches it off")] = 64 * MIB
+    memory_item_bytes: Annotated[int, Ge(0), doc("largest rendition stored in memory")] = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)

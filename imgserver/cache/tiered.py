@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 from redis.exceptions import RedisError
 
 from imgserver.cache.disk import DiskSettings, DiskStatistics, DiskTier
@@ -47,14 +47,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TieredSettings:
-    """`write_queue_bytes` bounds what waits to be written behind the answers, by `writers` at once; over it: dropped.
+    """The order of the tiers below memory, and the bounds of their background writes."""
 
-    `first` is which of disk and Redis is asked first.
-    """
-
-    write_queue_bytes: Annotated[int, Ge(0)] = 32 * MIB
-    writers: Annotated[int, Ge(1), Le(64)] = 4
-    first: Literal["disk", "redis"] = "disk"
+    write_queue_bytes: Annotated[
+        int, Ge(0), doc("memory for renditions that wait to be written; further ones are not written")
+    ] = 32 * MIB
+    writers: Annotated[int, Ge(1), Le(64), doc("renditions written at the same time")] = 4
+    first: Annotated[Literal["disk", "redis"], doc("which of disk and Redis is read first")] = "disk"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 
 from imgserver.plan.plan import Dims, Plan
 
@@ -15,30 +15,38 @@ MIB = 1 << 20
 class Limits:
     """What the worker refuses before it decodes (422) or, for `output_*`, before it works at all (400)."""
 
-    source_bytes: Annotated[int, Ge(1024)] = 64 * MIB
-    source_side: Annotated[int, Ge(1), Le(65_535)] = 16_383
-    source_pixels: Annotated[int, Ge(1)] = 50 * MEGA  # frames summed
-    frames: Annotated[int, Ge(1), Le(10_000)] = 200
-    decoded_bytes: Annotated[int, Ge(MIB)] = 256 * MIB
-    output_side: Annotated[int, Ge(1), Le(65_535)] = 8_192
-    output_pixels: Annotated[int, Ge(1)] = 40 * MEGA  # frames summed
-    result_bytes: Annotated[int, Ge(1024)] = 32 * MIB
-    svg: bool = False
+    source_bytes: Annotated[int, Ge(1024), doc("file size of an original")] = 64 * MIB
+    source_side: Annotated[int, Ge(1), Le(65_535), doc("width or height of an original, in pixels")] = 16_383
+    source_pixels: Annotated[int, Ge(1), doc("pixels of an original, all frames together")] = 50 * MEGA
+    frames: Annotated[int, Ge(1), Le(10_000), doc("frames of an animation or pages of a document")] = 200
+    decoded_bytes: Annotated[int, Ge(MIB), doc("memory that one decoded original may take")] = 256 * MIB
+    output_side: Annotated[int, Ge(1), Le(65_535), doc("width or height of a result, in pixels")] = 8_192
+    output_pixels: Annotated[int, Ge(1), doc("pixels of a result, all frames together")] = 40 * MEGA
+    result_bytes: Annotated[int, Ge(1024), doc("file size of a result")] = 32 * MIB
+    svg: Annotated[bool, doc("whether SVG originals are rendered")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How pictures are scaled and encoded, for the whole server.
+    """How images are scaled and encoded, for the whole server."""
 
-    `shrink_headroom`: how many times larger than needed the decoder's reduction (shrink-on-load) stays.
-    """
-
-    shrink_headroom: Annotated[int, Ge(1), Le(8)] = 2
-    linear_light: bool = False
-    avif_effort: Annotated[int, Ge(0), Le(9)] = 2
-    avif_effort_max_pixels: Annotated[int, Ge(0)] = 4 * MEGA
-    webp_effort: Annotated[int, Ge(0), Le(6)] = 4
-    jpeg_optimize: bool = True
+    shrink_headroom: Annotated[
+        int,
+        Ge(1),
+        Le(8),
+        doc("how many times larger than needed shrink-on-load leaves an image; 1 is faster and softer"),
+    ] = 2
+    linear_light: Annotated[
+        bool, doc("whether images are scaled in linear light: better edges, about twice the CPU")
+    ] = False
+    avif_effort: Annotated[int, Ge(0), Le(9), doc("AVIF encoder effort; 4 and above take ten times the CPU")] = 2
+    avif_effort_max_pixels: Annotated[int, Ge(0), doc("results with more pixels are encoded with AVIF effort 0")] = (
+        4 * MEGA
+    )
+    webp_effort: Annotated[int, Ge(0), Le(6), doc("WebP encoder effort")] = 4
+    jpeg_optimize: Annotated[
+        bool, doc("whether small JPEG files get optimized Huffman tables; progressive ones always do")
+    ] = True
 
     def avif_effort_for(self, pixels: int) -> int:
         """What a live AVIF of this size may cost."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, doc
 
 from imgserver.errors import Expired
 
@@ -28,17 +28,21 @@ _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 @dataclass(frozen=True, slots=True)
 class FreshnessSettings:
-    """How long others may keep an answer: `max_age` for everybody, `cdn_max_age` for shared caches that know RFC 9213
-    (0: the same), the stale-* grace for caches that know RFC 5861.
+    """How long clients, and shared caches that implement RFC 9213 and RFC 5861, may store a response."""
 
-    A URL with a non-empty `version_parameter` in its query changes with its picture, and is kept for good.
-    """
-
-    max_age_seconds: Annotated[int, Ge(0)] = 300
-    cdn_max_age_seconds: Annotated[int, Ge(0)] = 0
-    stale_while_revalidate_seconds: Annotated[int, Ge(0)] = 86_400
-    stale_if_error_seconds: Annotated[int, Ge(0)] = 86_400
-    version_parameter: str = "v"
+    max_age_seconds: Annotated[int, Ge(0), doc("Cache-Control max-age of renditions")] = 300
+    cdn_max_age_seconds: Annotated[
+        int, Ge(0), doc("max-age for CDNs only, in CDN-Cache-Control (RFC 9213); 0: not sent")
+    ] = 0
+    stale_while_revalidate_seconds: Annotated[
+        int, Ge(0), doc("how long caches may serve a stale rendition while they revalidate it (RFC 5861)")
+    ] = 86_400
+    stale_if_error_seconds: Annotated[
+        int, Ge(0), doc("how long caches may serve a stale rendition while the server fails (RFC 5861)")
+    ] = 86_400
+    version_parameter: Annotated[
+        str, doc("query parameter of versioned URLs, whose renditions are cached for a year; empty: none")
+    ] = "v"
 
     def __post_init__(self) -> None:
         if not _PARAMETER.fullmatch(self.version_parameter):

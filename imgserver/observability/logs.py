@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import orjson
 import structlog
+from annotated_types import doc
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 # Beyond this many lines unwritten (its reader has stopped), lines are dropped and counted. One is below 2 kB.
@@ -22,10 +23,13 @@ TEXT_LIMIT = 200
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """`console` is for people, `json` for machines; `auto` looks whether standard error is a terminal."""
+    """What is logged, and in which format."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
+    level: Annotated[Literal["debug", "info", "warning", "error"], doc("least severe level that is written")] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        doc("json for machines, console for people; auto: console on a terminal, else json"),
+    ] = "auto"
 
 
 class LogWriter:

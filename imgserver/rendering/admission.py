@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Self
 
-from annotated_types import Interval
+from annotated_types import Interval, doc
 
 from imgserver.errors import DeadlineExceeded, Overloaded
 from imgserver.rendering.cost import Cost, Pace
@@ -44,16 +44,27 @@ BEARABLE_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class AdmissionSettings:
-    max_waiting: Annotated[int, Interval(ge=1, le=100_000)] = 256
-    """Requests that may wait beside those being rendered."""
-    deadline_seconds: Annotated[float, Interval(ge=0.1, le=600)] = 10.0
-    """From the ticket to the finished picture; keep it below the CDN's origin time-out."""
-    max_decoded_bytes: Annotated[int, Interval(ge=0)] = 0
-    """Pixels held by all renders at once, in bytes; 0 is a quarter of the memory granted."""
-    degrade: bool = True
-    """Whether new pictures are made cheaper while many wait (see `rendering/degradation.py`)."""
-    standing_seconds: Annotated[float, Interval(ge=0.1, le=60)] = 1.0
-    """How long waits may stay above one median render before the queue counts as standing."""
+    """The bounds of the admission queue."""
+
+    max_waiting: Annotated[int, Interval(ge=1, le=100_000), doc("requests that may wait for a worker")] = 256
+    deadline_seconds: Annotated[
+        float,
+        Interval(ge=0.1, le=600),
+        doc("longest time from admission to the rendition; keep it below the CDN's origin time-out"),
+    ] = 10.0
+    max_decoded_bytes: Annotated[
+        int,
+        Interval(ge=0),
+        doc("estimated memory of all images being decoded; 0: a quarter of the memory granted"),
+    ] = 0
+    degrade: Annotated[
+        bool, doc("whether misses are rendered cheaper, in quicker formats, while the queue is long")
+    ] = True
+    standing_seconds: Annotated[
+        float,
+        Interval(ge=0.1, le=60),
+        doc("how long waits may stay above one median render before only short predicted waits are admitted"),
+    ] = 1.0
 
 
 @dataclass(frozen=True, slots=True)

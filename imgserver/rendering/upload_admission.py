@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, doc
 
 from imgserver.engine.job import MIB
 from imgserver.errors import Overloaded, Unavailable
@@ -25,21 +25,24 @@ Access = Literal["auto", "key", "open", "off"]
 
 @dataclass(frozen=True, slots=True)
 class UploadSettings:
-    access: Access = "auto"
-    """Who may upload. `auto`: whoever has a key once one is configured; without any, this very machine."""
-    max_concurrent: Annotated[int, Ge(1), Le(256)] = 2
-    max_waiting: Annotated[int, Ge(0), Le(10_000)] = 8
-    max_wait_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
-    max_body_bytes: Annotated[int, Ge(1024)] = 25 * MIB
-    max_parts: Annotated[int, Ge(1), Le(1000)] = 10
-    idle_timeout_seconds: Annotated[float, Gt(0), Le(600)] = 15.0
-    body_timeout_seconds: Annotated[float, Gt(0), Le(3600)] = 60.0
-    max_temp_bytes: Annotated[int, Ge(MIB)] = 512 * MIB
-    temp_path: Path = Path()
-    """Where the files of running uploads lie; empty is the system's folder for temporary files."""
-    store: str = ""
-    """The source that `store=` writes to."""
-    allow_origin: str = ""
+    """Who may upload, and the bounds of uploads."""
+
+    access: Annotated[
+        Access, doc("who may upload; auto: with a key once any is configured, until then only this machine")
+    ] = "auto"
+    max_concurrent: Annotated[int, Ge(1), Le(256), doc("uploads received or rendered at the same time")] = 2
+    max_waiting: Annotated[int, Ge(0), Le(10_000), doc("uploads that may wait for their turn")] = 8
+    max_wait_seconds: Annotated[float, Gt(0), Le(60), doc("longest time that an upload waits for its turn")] = 5.0
+    max_body_bytes: Annotated[int, Ge(1024), doc("size of a request's body")] = 25 * MIB
+    max_parts: Annotated[int, Ge(1), Le(1000), doc("parts of a multipart form")] = 10
+    idle_timeout_seconds: Annotated[float, Gt(0), Le(600), doc("longest pause within a body")] = 15.0
+    body_timeout_seconds: Annotated[float, Gt(0), Le(3600), doc("longest time for a whole body")] = 60.0
+    max_temp_bytes: Annotated[int, Ge(MIB), doc("size of the temporary files of all uploads together")] = 512 * MIB
+    temp_path: Annotated[
+        Path, doc("folder for these files, which have no names; empty: the system's folder for temporary files")
+    ] = Path()
+    store: Annotated[str, doc("source that store= writes results to; empty: results are only sent back")] = ""
+    allow_origin: Annotated[str, doc("origin of pages whose scripts may upload (CORS), or *; empty: none")] = ""
 
 
 @dataclass(frozen=True, slots=True)

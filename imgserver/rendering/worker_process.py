@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-from annotated_types import Ge, Interval
+from annotated_types import Ge, Interval, doc
 
 from imgserver.engine import sandbox
 from imgserver.engine.job import MIB, Codecs, Job, RenderResult
@@ -38,16 +38,19 @@ ENVIRONMENT = {"VIPS_CONCURRENCY": "1", "MALLOC_ARENA_MAX": "2"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    count: Annotated[int, Interval(ge=0, le=256)] = 0
-    """Renders at once; 0 is one per CPU granted."""
-    memory_bytes: Annotated[int, Ge(256 * MIB)] = 1024 * MIB
-    """Address space of one worker."""
-    nice: Annotated[int, Interval(ge=0, le=19)] = 10
-    """How far workers stand behind the server for CPU time; it keeps cache hits fast under load."""
-    recycle_renders: Annotated[int, Ge(1)] = 1000
-    """Renders after which a worker is replaced."""
-    recycle_rss_bytes: Annotated[int, Ge(64 * MIB)] = 300 * MIB
-    """Resident memory after a render above which a worker is replaced."""
+    """How many worker processes, and what each may take."""
+
+    count: Annotated[int, Interval(ge=0, le=256), doc("worker processes; 0: one per CPU that this process may use")] = 0
+    memory_bytes: Annotated[int, Ge(256 * MIB), doc("address space of one worker")] = 1024 * MIB
+    nice: Annotated[
+        int,
+        Interval(ge=0, le=19),
+        doc("nice value of workers, above the server's: cache hits stay fast under load"),
+    ] = 10
+    recycle_renders: Annotated[int, Ge(1), doc("renders after which a worker is replaced")] = 1000
+    recycle_rss_bytes: Annotated[
+        int, Ge(64 * MIB), doc("resident memory above which a worker is replaced after its render")
+    ] = 300 * MIB
 
 
 @dataclass(frozen=True, slots=True)

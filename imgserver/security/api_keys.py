@@ -11,7 +11,9 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import doc
 
 from imgserver.errors import Forbidden, Unauthorized
 
@@ -28,11 +30,13 @@ BEARER = re.compile(r"(?i:bearer) +(\S.{0,999})")
 
 @dataclass(frozen=True, slots=True)
 class ApiKeySettings:
-    """One id: `scopes` parted by blanks, SHA-256 of its key as hex digits, and of the key it replaces."""
+    """One API key, by digest. Raises ValueError for an unknown scope or a malformed digest."""
 
-    scopes: str = ""
-    digest: str = ""
-    old_digest: str = ""
+    scopes: Annotated[str, doc("what the key opens, separated by spaces: upload, purge, metrics, or admin for all")] = (
+        ""
+    )
+    digest: Annotated[str, doc("SHA-256 of the key, 64 hex digits")] = ""
+    old_digest: Annotated[str, doc("SHA-256 of the previous key, which stays valid until this is removed")] = ""
 
     def __post_init__(self) -> None:
         if not (self.scopes or self.digest or self.old_digest):

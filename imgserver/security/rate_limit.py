@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, Protocol
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 
 from imgserver.errors import QuotaExceeded
 from imgserver.plan.plan import SourceRef
@@ -21,10 +21,12 @@ BUCKETS = 16_384
 
 @dataclass(frozen=True, slots=True)
 class QuotaSettings:
-    """Per original, of URLs without a signature; 0 a minute: as many as are asked for."""
+    """The rate limit of new renditions, per original, for URLs without a signature."""
 
-    renditions_per_minute: Annotated[int, Ge(0), Le(1_000_000)] = 0
-    burst: Annotated[int, Ge(1), Le(1_000_000)] = 40
+    renditions_per_minute: Annotated[
+        int, Ge(0), Le(1_000_000), doc("new renditions of one original; 0: no limit; 120 suits a public site")
+    ] = 0
+    burst: Annotated[int, Ge(1), Le(1_000_000), doc("how many of them may be made in a burst")] = 40
 
 
 class Quota:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 
 from imgserver.errors import SignatureRefused
 
@@ -102,9 +102,15 @@ NO_KEYS = Keyring()
 class SigningSettings:
     """Which URLs must be signed, and with what. Raises ValueError with every fault of the keys."""
 
-    mode: Literal["off", "remote-only", "required"] = "remote-only"
-    keys: tuple[str, ...] = field(default=(), repr=False)
-    signature_bytes: Annotated[int, Ge(16), Le(32)] = 16
+    mode: Annotated[
+        Literal["off", "remote-only", "required"],
+        doc("which URLs must be signed: remote URLs or all; off: none, and no signature is valid"),
+    ] = "remote-only"
+    keys: Annotated[
+        tuple[str, ...],
+        doc("each 16 bytes or more in hex, with source= before a key for that source only; the first key signs"),
+    ] = field(default=(), repr=False)
+    signature_bytes: Annotated[int, Ge(16), Le(32), doc("length of signatures")] = 16
 
     def __post_init__(self) -> None:
         faults = list(_faults(self.keys))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import hiredis
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, doc
 from redis import exceptions as faults
 from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio.client import Pipeline
@@ -125,22 +125,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """`url` "" means no Redis: `redis://`, `rediss://` (TLS) or `unix://` (`unix:///run/redis.sock?db=1`).
+    """The Redis that replicas share.
 
-    Sentinel and Cluster have no URL form here and are refused: give the address of a primary or of a proxy. Every key
-    begins with `namespace`, lives `ttl_seconds` at most (±10 %), and a larger body than `item_bytes` is not kept.
-
-    With TLS the certificate must be valid for the URL's host, by an authority that the system knows or that stands in
-    `ca_file` (PEM).
+    The URL of a socket is `unix:///run/redis.sock?db=1`. Sentinel and Cluster have no URL form here and are refused:
+    give the address of a primary or of a proxy. With TLS the certificate must be valid for the URL's host and signed by
+    an authority that the system or `ca_file` trusts.
     """
 
-    url: str = ""
-    ca_file: Path = Path()
-    namespace: str = "imgserver"
-    timeout_seconds: Annotated[float, Gt(0), Le(5)] = 0.05
-    max_connections: Annotated[int, Ge(1), Le(1000)] = 16
-    item_bytes: Annotated[int, Ge(0), Le(64 * MIB)] = 2 * MIB
-    ttl_seconds: Annotated[int, Ge(1), Le(90 * 86_400)] = 7 * 86_400
+    url: Annotated[
+        str,
+        doc("redis://, rediss:// (TLS) or unix://; without a value here REDIS_URL counts; empty: no Redis"),
+    ] = ""
+    ca_file: Annotated[Path, doc("CA certificates (PEM) trusted for rediss:// besides the system's; empty: none")] = (
+        Path()
+    )
+    namespace: Annotated[str, doc("prefix of every key")] = "imgserver"
+    timeout_seconds: Annotated[float, Gt(0), Le(5), doc("longest time that a request waits for Redis")] = 0.05
+    max_connections: Annotated[int, Ge(1), Le(1000), doc("connections for writes; lookups share two more")] = 16
+    item_bytes: Annotated[int, Ge(0), Le(64 * MIB), doc("largest rendition stored in Redis")] = 2 * MIB
+    ttl_seconds: Annotated[int, Ge(1), Le(90 * 86_400), doc("longest TTL of a record in Redis (±10 %)")] = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,25 @@ import itertools
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, doc
 
 
 @dataclass(frozen=True, slots=True)
 class NativeSettings:
-    """Limits on what one URL may ask for: pixels, counts, bytes; whether it must name presets; a ladder of sizes."""
+    """Limits on what one URL may request. Raises ValueError if `snap_widths` does not ascend or exceeds `max_side`."""
 
-    max_side: Annotated[int, Ge(16), Le(65_535)] = 8_192
-    max_segments: Annotated[int, Ge(1), Le(64)] = 16
-    max_steps: Annotated[int, Ge(1), Le(200)] = 40
+    max_side: Annotated[int, Ge(16), Le(65_535), doc("largest width or height that a URL may request, in pixels")] = (
+        8_192
+    )
+    max_segments: Annotated[int, Ge(1), Le(64), doc("option segments in one URL")] = 16
+    max_steps: Annotated[int, Ge(1), Le(200), doc("processing steps of one URL")] = 40
     # aiohttp answers a request line over 8,190 bytes itself, with a bare 400: ours must be reached first.
-    max_target_bytes: Annotated[int, Ge(256), Le(8_100)] = 8_000
-    presets_only: bool = False
-    snap_widths: tuple[Annotated[int, Ge(1), Le(65_535)], ...] = ()
+    max_target_bytes: Annotated[int, Ge(256), Le(8_100), doc("length of the request target")] = 8_000
+    presets_only: Annotated[bool, doc("whether URLs may use presets only, and no other options")] = False
+    snap_widths: Annotated[
+        tuple[Annotated[int, Ge(1), Le(65_535)], ...],
+        doc("sizes that requested sides are rounded up to, ascending; empty: no rounding"),
+    ] = ()
 
     def __post_init__(self) -> None:
         if any(one >= other for one, other in itertools.pairwise(self.snap_widths)):
