@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.harness import Row
-from imgserver.errors import Overloaded
-from imgserver.rendering.admission import Admission, AdmissionSettings, Ticket
+from imgserver.errors import Overloaded, Unavailable
+from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality, Ticket
 from imgserver.rendering.cost import Cost
 
 LENGTHS = (10, 100, 256, 2_000)
 WORKERS = 2
-CALLS = 400
+TURNS = 5
+CALLS = 200
 BUDGET_MICROSECONDS = 20.0
 # Six sizes of picture, from thumbnails of a photograph to a progressive JPEG of 24 megapixels.
 COSTS = tuple(Cost(0.01, decoded_bytes=200_000 * 4**power) for power in range(6))
@@ -37,10 +39,30 @@ class Request:
             self.entering.send(None)
 
 
+class FreeWorkers:
+    """A pool whose workers are free whenever admission takes one."""
+
+    count = WORKERS
+
+    def subscribe(self, on_change: Callable[[], None]) -> None:
+        pass
+
+    def take(self) -> Any:
+        return self
+
+    def give_back(self, worker: object) -> None:
+        pass
+
+    def unavailable(self) -> Unavailable | None:
+        return None
+
+
 def measure_scheduler() -> list[Row]:
-    """Medians in microseconds, by the number of requests that wait."""
+    """In microseconds, by the number of requests that wait: the median of the calls of a turn, and the smallest median
+    of the turns, because other processes disturbed that turn least."""
     measures: dict[str, Callable[[int], float]] = {
         "a refusal": _refusal,
+        "an eviction": _eviction,
         "an admission": _admission,
         "a dispatch": _dispatch,
     }
@@ -48,11 +70,12 @@ def measure_scheduler() -> list[Row]:
 
 
 def _row(what: str, measure: Callable[[int], float]) -> Row:
-    microseconds = {length: asyncio.run(_in_loop(measure, length)) for length in LENGTHS}
+    turns = [{length: asyncio.run(_in_loop(measure, length)) for length in LENGTHS} for _ in range(TURNS)]
+    microseconds = {length: min(turn[length] for turn in turns) for length in LENGTHS}
     shown = ", ".join(f"{micros:.1f} ({length:,})" for length, micros in microseconds.items())
     kept = max(microseconds.values()) < BUDGET_MICROSECONDS
     budget = f"< {BUDGET_MICROSECONDS:.0f} µs at any length"
-    return Row(f"{what} (requests waiting)", f"{shown} µs", budget, kept, {"microseconds": microseconds})
+    return Row(f"{what} (requests waiting)", f"{shown} µs", budget, kept, {"microseconds": turns})
 
 
 async def _in_loop(measure: Callable[[int], float], length: int) -> float:
@@ -71,6 +94,23 @@ def _refusal(length: int) -> float:
         raise AssertionError("not full")
 
     return _median_microseconds(refuse, lambda: None)
+
+
+def _eviction(length: int) -> float:
+    """An urgent newcomer takes the place of the newest request of a lower class."""
+    admission, _, waiting = _filled(length, max_waiting=length)
+    entered: list[Ticket] = []
+
+    def evict() -> None:
+        entered.append(admission.enter(Criticality.URGENT))
+
+    def refill() -> None:
+        admission.leave(entered.pop())
+        waiting.pop()
+        waiting.append(_enter(admission, COSTS[len(waiting) % len(COSTS)]))
+        waiting[-1].queue()
+
+    return _median_microseconds(evict, refill)
 
 
 def _admission(length: int) -> float:
@@ -106,7 +146,7 @@ def _dispatch(length: int) -> float:
 def _filled(length: int, *, max_waiting: int) -> tuple[Admission, list[Request], list[Request]]:
     """All slots taken and `length` requests waiting: the admission, those that run, those that wait."""
     settings = AdmissionSettings(max_waiting=max_waiting, deadline_seconds=600, max_decoded_bytes=1 << 40)
-    admission = Admission(settings, slots=WORKERS)
+    admission = Admission(settings, pool=FreeWorkers())
     requests = [_enter(admission, COSTS[number % len(COSTS)]) for number in range(WORKERS + length)]
     for request in requests:
         request.queue()

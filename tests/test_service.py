@@ -41,6 +41,7 @@ from imgserver.service import ImageService
 from imgserver.sources.config import OriginCacheSettings
 from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.testing import FakeOrigin, make_rendition
+from tests.free_workers import FreeWorkers
 from tests.polling import eventually
 
 ORDER = RenderRequest("key", SourceRef("photos", "cat.png"), Plan())
@@ -80,10 +81,11 @@ class Shelf:
         return Fingerprint(f"state {self.state}")
 
 
-class Hands:
+class Hands(FreeWorkers):
     """Workers that answer at once, with a body that counts."""
 
     def __init__(self) -> None:
+        super().__init__(2)
         self.renders = 0
         self.time_left = 0.0
         self.fault: Exception | None = None
@@ -95,7 +97,11 @@ class Hands:
         async with self._turned:
             await self._turned.wait_for(lambda: self.renders >= count)
 
-    async def render(self, job, *, deadline: float, key: str) -> RenderResult:
+    async def render(self, job, *, ticket, cost, key: str) -> RenderResult:
+        async with ticket.slot(cost):
+            return await self._render(ticket.deadline)
+
+    async def _render(self, deadline: float) -> RenderResult:
         async with self._turned:
             self.renders += 1
             self._turned.notify_all()
@@ -117,7 +123,7 @@ class Scene:
         renderer = Renderer(
             sources={"photos": self.shelf, "far": self.far},
             fingerprints=TtlMap(FINGERPRINT_TTL_SECONDS, clock=lambda: self.now),
-            admission=Admission(AdmissionSettings(**queue), slots=2),
+            admission=Admission(AdmissionSettings(**queue), pool=self.hands),
             workers=self.hands,
             costs=CostModel(),
             limits=Limits(),

@@ -8,6 +8,7 @@ from imgserver.plan.plan import ImageRequest, Output, Plan, SourceRef
 from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality
 from imgserver.rendering.cost import Cost
 from imgserver.rendering.degradation import DegradationLevel
+from tests.free_workers import FreeWorkers
 from tests.test_service import Scene
 
 WISH = ImageRequest(SourceRef("photos", "cat.png"), Plan(output=Output("auto")))
@@ -84,9 +85,11 @@ async def test_the_cheaper_picture_is_the_one_of_clients_with_fewer_formats(scen
 
 @pytest.mark.parametrize(("degrade", "expected"), [(True, 2.0), (False, 0.0)])
 def test_pressure_is_the_predicted_wait_as_a_share_of_a_quarter_of_the_deadline(degrade, expected):
-    admission = Admission(AdmissionSettings(deadline_seconds=4, degrade=degrade), slots=1, clock=lambda: 0.0)
+    admission = Admission(
+        AdmissionSettings(deadline_seconds=4, degrade=degrade), pool=FreeWorkers(1), clock=lambda: 0.0
+    )
     waiting = admission.enter()
     waiting.cost = Cost(2.0)
-    admission._backlog.ask(waiting)
+    admission._queue.enqueue(waiting)
 
     assert admission.pressure(Criticality.NORMAL) == pytest.approx(expected)

@@ -1,7 +1,6 @@
 """Many files through the worker processes of a server, without one: as many at once as there are slots."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +11,16 @@ from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BadRequest, ImgserverError
 from imgserver.plan.formats import FORMAT_OF_SUFFIX, FORMATS
 from imgserver.plan.plan import Plan
+from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality
+from imgserver.rendering.cost import Cost
 from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.runtime.files import replace_file
 from imgserver.settings.schema import Settings
 
 # Nobody waits for a batch as for an answer.
 LEAST_DEADLINE_SECONDS = 60.0
+# As many tasks enter as there are workers, so that no estimate is needed.
+UNKNOWN_COST = Cost(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,14 @@ async def run(tasks: Sequence[Task], plan: Plan, settings: Settings, tell: Calla
     """In the order of the tasks; `tell` hears of each as it ends. What fails is a Done with an error."""
     workers = WorkerPool(settings.workers, opener=partial(sandbox.open_engine, svg=settings.limits.svg))
     await workers.start()
+    deadline_seconds = max(LEAST_DEADLINE_SECONDS, settings.queue.deadline_seconds)
+    admission = Admission(AdmissionSettings(deadline_seconds=deadline_seconds), pool=workers)
     try:
         slots = asyncio.Semaphore(workers.count)
 
         async def one(task: Task) -> Done:
             async with slots:
-                done = await _one(task, plan, settings, workers)
+                done = await _one(task, plan, settings, admission, workers)
             tell(done)
             return done
 
@@ -58,11 +63,12 @@ async def run(tasks: Sequence[Task], plan: Plan, settings: Settings, tell: Calla
         await workers.close(grace_seconds=0)
 
 
-async def _one(task: Task, plan: Plan, settings: Settings, workers: WorkerPool) -> Done:
+async def _one(task: Task, plan: Plan, settings: Settings, admission: Admission, workers: WorkerPool) -> Done:
     job = Job(str(task.file.resolve()), plan, settings.limits, settings.quality, goal="optimize")
-    deadline = time.monotonic() + max(LEAST_DEADLINE_SECONDS, settings.queue.deadline_seconds)
     try:
-        result = await workers.render(job, deadline=deadline, key=str(task.file))
+        # A pool of ten workers or more reserves some of them for this class.
+        with admission.enter(Criticality.URGENT) as ticket:
+            result = await workers.render(job, ticket=ticket, cost=UNKNOWN_COST, key=str(task.file))
         written = await asyncio.to_thread(_written, task, result)
     except ImgserverError as error:
         return Done(task.file, error=error.detail)

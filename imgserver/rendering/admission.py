@@ -1,45 +1,52 @@
-"""The waiting room: who may wait, whose turn it is, who is refused, and when.
+"""Admission to the render queue: who gets a place, whose turn it is, who is refused, and when.
 
-Rules, in the order in which they are asked:
-  1. A ticket is a place, taken at once or refused at once. Its deadline starts there.
-  2. Refused: while draining; when room and slots are taken (a lower class is put out first); when the predicted wait
-     plus the render itself would not end before the deadline. Low-priority work may use half the room and half the
-     time; a refresh behind a stale answer only gets what nobody else wants.
-  3. Turns: by class, first come first served. Who left is no longer in the queue. Once the queue has been standing, the
-     door lets in only what will wait for a quarter of the time, so that lasting overload does not make everybody late.
-     Newest first, the usual cure, was tried (tests/test_admission_overload.py): as much was served, but up to 22 % of
-     the refused had been let in first, and waited five seconds for nothing. Here they are refused at once.
-  4. Decoded bytes have a budget of their own. Small work passes a large one that waits for memory, but not for ever.
+Rules, in the order in which they apply:
+  1. A ticket is a place in the queue, granted or refused at once. Its deadline starts there.
+  2. A request is refused while the server drains; when all workers are taken and the queue is full (unless a ticket of
+     a lower class can be evicted); and when the predicted wait plus the render itself would end after the deadline.
+     LOW and BATCH requests may use half of the queue and half of the deadline. A REFRESH is admitted only while fewer
+     tickets than workers exist.
+  3. Turns are by class, and first come, first served within a class. A client that disconnects frees its place. Once
+     the queue is a standing queue, only requests whose predicted wait is below a quarter of the deadline are admitted,
+     so that lasting overload does not make everybody late. The usual remedy, newest first, was tried
+     (tests/rendering/test_admission_overload.py): it served as much, but up to 22 % of the refused requests had been
+     admitted first and had waited five seconds in vain. Now they are refused at once.
+  4. Decoded bytes have a budget. Small renders overtake a large one that waits for memory, but not forever.
+
+A slot is a free worker of the pool. The pool has no queue: this is the only place where a render waits for a worker.
 """
 
 import asyncio
 import contextlib
-import itertools
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Self
+from typing import Annotated, Protocol, Self
 
 from annotated_types import Interval, doc
 
-from imgserver.errors import DeadlineExceeded, Overloaded
-from imgserver.rendering.cost import Cost, Pace
-from imgserver.rendering.queue import Backlog, left_to_do
+from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded, Unavailable
+from imgserver.rendering.cost import Cost, ServiceRate
 from imgserver.rendering.queue import Criticality as Criticality
+from imgserver.rendering.queue import RenderQueue
+from imgserver.rendering.worker_process import WorkerProcess
 from imgserver.runtime import resources
 
 SHED_REASONS = ("full", "predicted_wait", "deadline", "memory", "drain")
 RETRY_CAP_SECONDS = 30
 RETRY_JITTER = 0.2
-# One slot in ten is kept free for what the visitor is looking at.
+# One worker in ten is reserved for URGENT requests.
 RESERVE = 10
 LOW_SHARE = 0.5
 STANDING_SHARE = 0.25
-# Of the deadline: a wait that a visitor bears, and still gets the picture as it should be.
+# The share of the deadline that a visitor may wait before renditions are degraded.
 BEARABLE_SHARE = 0.25
+# The share of the deadline that a ticket waits for memory before no other ticket overtakes it.
+OVERTAKE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,48 +77,68 @@ class AdmissionSettings:
 @dataclass(frozen=True, slots=True)
 class AdmissionStatistics:
     waiting: int
-    """Tickets without a slot: fetching their source, or queued."""
+    """Tickets without a worker: fetching their original, or waiting."""
     waiting_by_class: Mapping[str, int]
     """The same, by lower-case name of the class."""
     running: int
-    """Tickets inside a slot."""
+    """Tickets that hold a worker."""
     slots: int
-    """Tickets that may be inside at once."""
+    """Tickets that may hold a worker at the same time."""
     limit: int
-    """Places in the waiting room."""
+    """Tickets that may wait."""
     predicted_wait_seconds: float
-    """How long a normal ticket taken now would wait for its slot."""
+    """How long a NORMAL ticket that enters now would wait for a worker."""
     oldest_wait_seconds: float
-    """Age of the oldest ticket that still waits; 0 when nobody does."""
+    """Age of the oldest waiting ticket; 0 if no ticket waits."""
     decoded_bytes_in_flight: int
     """Estimated bytes of pixels held by running renders."""
     decoded_bytes_limit: int
-    """The budget of the above."""
+    """The budget for decoded bytes."""
     shed: Mapping[str, int]
     """Refusals since the start, by those of SHED_REASONS that occurred."""
     admitted: int
-    """Tickets given since the start."""
+    """Tickets granted since the start."""
     standing: bool
-    """Whether the queue has not been short for a while; only short waits are let in then."""
+    """Whether the queue is a standing queue; only short waits are admitted then."""
     draining: bool
-    """Whether every new ticket is refused."""
+    """Whether every new request is refused."""
+
+
+class WorkerSlots(Protocol):
+    """What admission needs of a worker pool."""
+
+    count: int
+    """The most workers that are taken at the same time."""
+
+    def subscribe(self, on_change: Callable[[], None]) -> None:
+        """Calls `on_change` whenever a worker may have become free, or the pool unavailable."""
+
+    def take(self) -> WorkerProcess | None:
+        """Takes a free worker; None if no worker is free."""
+
+    def give_back(self, worker: WorkerProcess) -> None:
+        """Frees a worker that was taken and got no job."""
+
+    def unavailable(self) -> Unavailable | None:
+        """The error to raise for every render, if the pool cannot render at all."""
 
 
 class Ticket:
-    """A place in the waiting room. `with ticket:` leaves it whatever happens; leaving twice does no harm."""
+    """A place in the render queue. `with ticket:` frees it in any case; freeing it twice does no harm."""
 
     def __init__(self, admission: "Admission", *, criticality: Criticality, entered: float, deadline: float) -> None:
         self._admission = admission
         self.criticality = criticality
         self.entered = entered
         self.deadline = deadline
-        """When the picture must be finished: absolute seconds of the admission's monotonic clock."""
+        """When the rendition must be finished: absolute seconds of the admission's monotonic clock."""
+        self.latest_start = deadline
+        """When the render must start at the latest to end by the deadline."""
         self.cost: Cost | None = None
-        self.asked: float | None = None
-        self.number = 0  # in the order of asking; clocks may stand still between two
+        self.number = 0
+        self.queued: float | None = None
         self.started: float | None = None
-        self.short_of_memory = False
-        self.turn: asyncio.Future[None] | None = None
+        self.turn: asyncio.Future[WorkerProcess] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -121,100 +148,103 @@ class Ticket:
 
     @property
     def waited_seconds(self) -> float:
-        """From asking for a slot until it was given, or until now; 0 before asking."""
+        """From joining the queue until a worker was free, or until now; 0 before joining."""
         return self._admission.waited(self)
 
     @contextlib.asynccontextmanager
-    async def slot(self, cost: Cost) -> AsyncIterator[None]:
-        """Waits its turn, at most until the deadline, and holds a slot inside the block.
+    async def slot(self, cost: Cost) -> AsyncIterator[WorkerProcess]:
+        """Waits for a free worker, at most until the deadline, and holds it inside the block.
 
-        Raises Overloaded (predicted_wait; deadline or memory when it waited in vain; full when put out by a higher
-        class), DeadlineExceeded when the deadline had passed before a slot was even asked for.
+        The block must give the worker a job or give it back to the pool. May be entered again after the worker died:
+        the ticket then waits at the front of its class.
+
+        Raises Overloaded (predicted_wait; deadline or memory if it waited in vain; full if evicted by a higher class),
+        DeadlineExceeded if the deadline passed before the ticket could join the queue, Unavailable from the pool.
         """
-        await self._admission.turn(self, cost)
+        worker = await self._admission.turn(self, cost)
         try:
-            yield
+            yield worker
         finally:
             self._admission.end(self)
 
 
 class Admission:
-    """The room and its slots. State and decisions only: no I/O, one clock; use from one event loop."""
+    """The scheduler of one worker pool. State and decisions only: no I/O, one clock; use from one event loop."""
 
-    def __init__(self, settings: AdmissionSettings, *, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: AdmissionSettings, *, pool: WorkerSlots, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._settings = settings
-        self._slots = slots
+        self._pool = pool
         self._clock = clock
         self._budget = settings.max_decoded_bytes or resources.memory_bytes() // 4
-        self._backlog = Backlog[Ticket]()
+        self._queue = RenderQueue[Ticket]()
         self._shed: Counter[str] = Counter()
         self._admitted = 0
         self._draining = False
-        self._pace = Pace()
+        self._rate = ServiceRate()
         self._relaxed_at = clock()
-        self._numbers = itertools.count(1)
         self._jitter = random.SystemRandom()
+        pool.subscribe(self._pool_changed)
 
     def __repr__(self) -> str:
         state = " draining" * self._draining + " standing" * self._is_standing(self._clock())
-        running = len(self._backlog.running)
-        waiting = f"waiting {len(self._backlog) - running}/{self._settings.max_waiting}"
-        return f"<Admission{state} {waiting}, running {running}/{self._slots}, shed {self._shed.total()}>"
+        running = len(self._queue.running)
+        waiting = f"waiting {len(self._queue) - running}/{self._settings.max_waiting}"
+        return f"<Admission{state} {waiting}, running {running}/{self._pool.count}, shed {self._shed.total()}>"
 
     def check_capacity(self, criticality: Criticality = Criticality.NORMAL) -> None:
-        """Raises what `enter` would raise now, and takes no place: before work that would be done for nothing."""
+        """Raises what `enter` would raise now, but takes no place. Call it before work that a refusal would waste."""
         reason = self._reason_to_refuse(criticality)
-        if reason == "full" and self._lower_than(criticality) is not None:
+        if reason == "full" and self._queue.newest_below(criticality) is not None:
             return
         if reason is not None:
             raise self._refusal(reason)
 
     def enter(self, criticality: Criticality = Criticality.NORMAL, *, began: float | None = None) -> Ticket:
-        """A ticket, at once. Raises Overloaded with `reason` (full, predicted_wait, drain) and `retry_after`.
+        """Returns a ticket at once, or raises Overloaded with `reason` (full, predicted_wait, drain) and `retry_after`.
 
-        `began`: when its deadline started (of the admission's clock), for what has waited elsewhere before.
+        `began`: when the deadline started, in seconds of the admission's clock, for a request that has waited before.
         """
         reason = self._reason_to_refuse(criticality)
-        if reason == "full" and self._put_out_below(criticality):
+        if reason == "full" and self._evict_below(criticality):
             reason = None
         if reason is not None:
             raise self._refusal(reason)
         now = self._clock()
         deadline = (now if began is None else began) + self._settings.deadline_seconds
         ticket = Ticket(self, criticality=criticality, entered=now, deadline=deadline)
-        self._backlog.enter(ticket)
+        self._queue.enter(ticket)
         self._admitted += 1
         return ticket
 
     def pressure(self, criticality: Criticality) -> float:
-        """What a newcomer would wait, as a share of a bearable wait; 0 where pictures are never made cheaper."""
-        return (
-            self.predicted_wait(criticality) / (BEARABLE_SHARE * self.deadline_seconds)
-            if self._settings.degrade
-            else 0.0
-        )
+        """A newcomer's predicted wait as a multiple of the bearable wait; 0 if degradation is switched off."""
+        if not self._settings.degrade:
+            return 0.0
+        return self.predicted_wait(criticality) / (BEARABLE_SHARE * self.deadline_seconds)
 
     @property
     def deadline_seconds(self) -> float:
         return self._settings.deadline_seconds
 
     def drain(self) -> None:
-        """From now on every new ticket is refused; those given are served."""
+        """Refuses every new ticket from now on; tickets already granted are served."""
         self._draining = True
 
     def statistics(self) -> AdmissionStatistics:
         now = self._clock()
-        waiting = [*self._backlog.fetching, *self._backlog.queued]
-        classes = Counter(ticket.criticality.name.lower() for ticket in waiting)
+        waiting = [*self._queue.fetching, *self._queue.waiting_tickets()]
+        classes = {kind.name.lower(): count for kind, count in self._queue.counts().items()}
         return AdmissionStatistics(
             waiting=len(waiting),
-            waiting_by_class=MappingProxyType({kind.name.lower(): classes[kind.name.lower()] for kind in Criticality}),
-            running=len(self._backlog.running),
-            slots=self._slots,
+            waiting_by_class=MappingProxyType(classes),
+            running=len(self._queue.running),
+            slots=self._pool.count,
             limit=self._settings.max_waiting,
             predicted_wait_seconds=self.predicted_wait(),
             oldest_wait_seconds=max((now - ticket.entered for ticket in waiting), default=0.0),
-            decoded_bytes_in_flight=self._bytes_in_flight(),
+            decoded_bytes_in_flight=self._queue.decoded_bytes,
             decoded_bytes_limit=self._budget,
             shed=MappingProxyType(dict(self._shed)),
             admitted=self._admitted,
@@ -222,59 +252,75 @@ class Admission:
             draining=self._draining,
         )
 
-    def predicted_wait(self, criticality: Criticality = Criticality.NORMAL, *, before: Ticket | None = None) -> float:
-        """Seconds a ticket of this class would wait: cost ahead / (slots x measured rate); 0 while a slot is free.
+    def predicted_wait(self, criticality: Criticality = Criticality.NORMAL) -> float:
+        """Seconds that a new ticket of this class would wait: cost ahead / (workers x measured rate). 0 while fewer
+        tickets than workers are ahead."""
+        return self._wait(*self._queue.ahead(criticality, self._rate, self._clock()))
 
-        `before`: count only what is ahead of this ticket.
-        """
-        now = self._clock()
-        if before is None:
-            count, seconds = self._backlog.ahead(criticality, self._pace, now)
-        else:
-            count, seconds = self._ahead_of(before, now)
-        return seconds / self._slots if count >= self._slots else 0.0
+    def _wait(self, count: int, seconds: float) -> float:
+        return seconds / self._pool.count if count >= self._pool.count else 0.0
 
-    def _ahead_of(self, ticket: Ticket, now: float) -> tuple[int, float]:
-        running = self._backlog.running
-        ahead = [*running, *(other for other in self._backlog.queued if _precedes(other, ticket))]
-        return len(ahead), sum(left_to_do(other, self._pace, now) for other in ahead)
+    # For Ticket alone
 
     def waited(self, ticket: Ticket) -> float:
-        if ticket.asked is None:
+        if ticket.queued is None:
             return 0.0
-        return (self._clock() if ticket.started is None else ticket.started) - ticket.asked
+        return (self._clock() if ticket.started is None else ticket.started) - ticket.queued
 
-    async def turn(self, ticket: Ticket, cost: Cost) -> None:
-        """Returns when the ticket holds a slot. For `Ticket.slot`, as are `end` and `leave`."""
-        left = ticket.deadline - self._clock()
-        if left <= 0:
-            raise DeadlineExceeded("Fetching the source took all the time there was")
-        ticket.cost, ticket.asked, ticket.number = cost, self._clock(), next(self._numbers)
-        self._backlog.ask(ticket)
-        wait = self.predicted_wait(ticket.criticality, before=ticket)
-        if wait > 0 and wait + self._pace.seconds(cost) > left:
-            self.leave(ticket)
-            raise self._refusal("predicted_wait")
-        ticket.turn = asyncio.get_running_loop().create_future()
+    async def turn(self, ticket: Ticket, cost: Cost) -> WorkerProcess:
+        """Returns the worker that the ticket now holds. Raises what `Ticket.slot` raises."""
+        now = self._clock()
+        if now >= ticket.deadline:
+            raise DeadlineExceeded("No time was left to start the render")
+        unavailable = self._pool.unavailable()
+        if unavailable is not None:
+            raise unavailable
+        turn = self._join_queue(ticket, cost, now)
         self._dispatch()
         try:
-            async with asyncio.timeout(left):
-                await ticket.turn
+            async with asyncio.timeout(ticket.latest_start - now):
+                return await turn
         except TimeoutError:
-            self.leave(ticket)
-            raise self._refusal("memory" if ticket.short_of_memory else "deadline") from None
+            reason = self._reason_of_timeout(ticket)
+            self._withdraw(ticket, turn)
+            raise self._refusal(reason) from None
         except BaseException:
-            self.leave(ticket)
+            self._withdraw(ticket, turn)
             raise
 
     def end(self, ticket: Ticket) -> None:
+        """The render has ended, and its worker is free or dead."""
         if ticket.started is not None and ticket.cost is not None:
-            self._pace.learn(held_seconds=self._clock() - ticket.started, cost=ticket.cost)
+            self._rate.learn(held_seconds=self._clock() - ticket.started, cost=ticket.cost)
         self.leave(ticket)
 
     def leave(self, ticket: Ticket) -> None:
-        if self._backlog.leave(ticket):
+        if self._queue.leave(ticket):
             self._dispatch()
+
+    def _join_queue(self, ticket: Ticket, cost: Cost, now: float) -> "asyncio.Future[WorkerProcess]":
+        """Raises Overloaded (predicted_wait)."""
+        is_retry = ticket.started is not None
+        ticket.cost, ticket.queued, ticket.started = cost, now, None
+        ticket.turn = asyncio.get_running_loop().create_future()
+        if is_retry:
+            self._queue.requeue(ticket)
+            return ticket.turn
+        self._queue.enqueue(ticket)
+        seconds, left = self._rate.seconds(cost.seconds), ticket.deadline - now
+        wait = self._wait(*self._queue.ahead_of_newest(ticket, self._rate, now))
+        if wait > 0 and wait + seconds > left:
+            self.leave(ticket)
+            raise self._refusal("predicted_wait")
+        # An estimate above the whole deadline refuses nothing by itself: it could never be corrected.
+        ticket.latest_start = ticket.deadline - seconds if seconds < left else ticket.deadline
+        return ticket.turn
+
+    def _withdraw(self, ticket: Ticket, turn: "asyncio.Future[WorkerProcess]") -> None:
+        """The ticket stops waiting, even if it got a worker in this very iteration of the event loop."""
+        self.leave(ticket)
+        if turn.done() and not turn.cancelled() and turn.exception() is None:
+            self._pool.give_back(turn.result())
 
     # Decisions
 
@@ -282,102 +328,106 @@ class Admission:
         if self._draining:
             return "drain"
         if criticality is Criticality.REFRESH:
-            return "full" if len(self._backlog) >= self._slots else None
+            return "full" if len(self._queue) >= self._pool.count else None
         share = LOW_SHARE if criticality in (Criticality.LOW, Criticality.BATCH) else 1.0
-        if len(self._backlog) >= self._slots + self._settings.max_waiting * share:
+        if len(self._queue) >= self._pool.count + self._settings.max_waiting * share:
             return "full"
         share *= STANDING_SHARE if self._is_standing(self._clock()) else 1.0
         wait = self.predicted_wait(criticality)
-        # While a slot is free nobody is refused for the cost: an estimate that is never tried is never corrected.
-        if wait > 0 and wait + self._pace.typical_seconds() > self._settings.deadline_seconds * share:
+        # While a worker is free, no request is refused for its cost: an untried estimate is never corrected.
+        if wait > 0 and wait + self._rate.typical_seconds() > self._settings.deadline_seconds * share:
             return "predicted_wait"
         return None
 
-    def _put_out_below(self, criticality: Criticality) -> bool:
-        """Lets go the newest queued ticket of the lowest class, if that is lower than this one."""
-        victim = self._lower_than(criticality)
-        if victim is None:
+    def _evict_below(self, criticality: Criticality) -> bool:
+        """Evicts the newest waiting ticket of the lowest class, if that class is lower than this one."""
+        ticket = self._queue.newest_below(criticality)
+        if ticket is None:
             return False
-        self._let_go(victim, "full")
+        self._let_go(ticket, lambda: self._refusal("full"))
         return True
 
-    def _lower_than(self, criticality: Criticality) -> Ticket | None:
-        newest = max(self._queued(), key=lambda ticket: (ticket.criticality, ticket.number), default=None)
-        return newest if newest is not None and newest.criticality > criticality else None
+    def _pool_changed(self) -> None:
+        unavailable = self._pool.unavailable()
+        if unavailable is None:
+            self._dispatch()
+            return
+        for ticket in self._queue.waiting_tickets():
+            self._let_go(ticket, lambda: unavailable)
 
     def _dispatch(self) -> None:
-        """Gives free slots to those whose turn it is. Called at every change."""
+        """Gives free workers to the tickets whose turn it is. Called at every change."""
         now = self._clock()
         self._note_relief(now)
-        self._let_hopeless_go(now)
-        for ticket in self._in_turn(now):
-            if len(self._backlog.running) >= self._open_to(ticket.criticality):
+        while (ticket := self._next(now)) is not None:
+            worker = self._pool.take()
+            if worker is None:
                 return
-            if self._fits(ticket):
-                self._start(ticket, now)
-            elif self._is_overdue(ticket, now):
-                return
+            self._queue.start(ticket)
+            ticket.started = now
+            assert ticket.turn is not None
+            ticket.turn.set_result(worker)
 
-    def _start(self, ticket: Ticket, now: float) -> None:
-        ticket.started, ticket.short_of_memory = now, False
-        self._backlog.start(ticket)
-        assert ticket.turn is not None
-        ticket.turn.set_result(None)
+    def _next(self, now: float) -> Ticket | None:
+        """The ticket whose turn it is; None if no slot is open to any. Removes tickets whose owners are leaving, and
+        those that can no longer end in time: their workers would only be killed."""
+        while (ticket := self._first(now)) is not None:
+            if now <= ticket.latest_start and ticket.turn is not None and not ticket.turn.done():
+                return ticket
+            self._let_go(ticket, lambda: self._refusal("deadline"))
+        return None
 
-    def _in_turn(self, now: float) -> list[Ticket]:
-        return sorted(self._queued(), key=lambda it: (not self._is_overdue(it, now), it.criticality, it.number))
+    def _first(self, now: float) -> Ticket | None:
+        overdue = self._overdue(now)
+        if overdue is not None:
+            is_open = self._is_open_to(overdue.criticality)
+            fits = overdue.cost is None or overdue.cost.decoded_bytes <= self._free_bytes()
+            return overdue if is_open and fits else None
+        for criticality in Criticality:
+            if not self._is_open_to(criticality):
+                return None
+            ticket = self._queue.first_that_fits(criticality, self._free_bytes())
+            if ticket is not None:
+                return ticket
+        return None
 
-    def _open_to(self, criticality: Criticality) -> int:
-        return self._slots - (0 if criticality is Criticality.URGENT else self._slots // RESERVE)
+    def _overdue(self, now: float) -> Ticket | None:
+        """The first ticket that has waited for memory too long: no other ticket overtakes it any more, so that running
+        renders end and their memory becomes free."""
+        limit = now - OVERTAKE_SHARE * self._settings.deadline_seconds
+        overdue = (it for it in self._queue.short_of_memory if it.queued is not None and it.queued < limit)
+        return min(overdue, key=lambda it: (it.criticality, it.number), default=None)
 
-    def _fits(self, ticket: Ticket) -> bool:
-        """Within the budget of decoded bytes; what exceeds all of it runs alone."""
-        assert ticket.cost is not None
-        in_flight = self._bytes_in_flight()
-        ticket.short_of_memory = in_flight > 0 and in_flight + ticket.cost.decoded_bytes > self._budget
-        return not ticket.short_of_memory
+    def _is_open_to(self, criticality: Criticality) -> bool:
+        reserved = 0 if criticality is Criticality.URGENT else self._pool.count // RESERVE
+        return len(self._queue.running) < self._pool.count - reserved
 
-    def _is_overdue(self, ticket: Ticket, now: float) -> bool:
-        """It waited for memory long enough: nobody passes it any more, so that renders end and memory comes free."""
-        return ticket.short_of_memory and now - (ticket.asked or now) > self._settings.deadline_seconds / 4
+    def _free_bytes(self) -> int:
+        """What is left of the budget of decoded bytes. A render that exceeds the whole budget runs alone."""
+        in_flight = self._queue.decoded_bytes
+        return self._budget - in_flight if in_flight else sys.maxsize
 
-    def _let_hopeless_go(self, now: float) -> None:
-        """Who waited until there is not enough time left for its own cost would only be killed in its slot."""
-        for ticket in self._queued():
-            assert ticket.cost is not None
-            if now > (ticket.asked or now) and ticket.deadline - now < self._pace.seconds(ticket.cost):
-                self._let_go(ticket, "memory" if ticket.short_of_memory else "deadline")
+    def _let_go(self, ticket: Ticket, error: Callable[[], ImgserverError]) -> None:
+        """Removes a waiting ticket. Its owner gets the error, unless the owner is leaving in this very iteration of the
+        event loop."""
+        self._queue.leave(ticket)
+        if ticket.turn is not None and not ticket.turn.done():
+            ticket.turn.set_exception(error())
+            ticket.turn.exception()  # marks it as retrieved: the owner may be cancelled before it reads the error
 
-    def _let_go(self, ticket: Ticket, reason: str) -> None:
-        self._backlog.leave(ticket)
-        if ticket.turn is not None:
-            ticket.turn.set_exception(self._refusal(reason))
-            ticket.turn.exception()  # its owner may be leaving in this very tick, and never read it
+    def _reason_of_timeout(self, ticket: Ticket) -> str:
+        return "memory" if ticket in self._queue.short_of_memory else "deadline"
 
     def _is_standing(self, now: float) -> bool:
-        return now - self._relaxed_at > self._settings.standing_seconds and bool(self._backlog.queued)
+        return now - self._relaxed_at > self._settings.standing_seconds and self._queue.waiting > 0
 
     def _note_relief(self, now: float) -> None:
-        """The queue is no standing one as long as its oldest entry has waited no longer than a median render."""
-        target = self._pace.median_seconds()
-        if all(now - (ticket.asked or now) <= target for ticket in self._queued()):
+        """The queue is not a standing queue while its oldest ticket has waited for no longer than a median render."""
+        longest = self._rate.median_seconds()
+        if all(now - (ticket.queued or now) <= longest for ticket in self._queue.heads()):
             self._relaxed_at = now
 
     def _refusal(self, reason: str) -> Overloaded:
         self._shed[reason] += 1
         wait = max(1.0, self.predicted_wait()) * self._jitter.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
         return Overloaded(reason=reason, retry_after=max(1, min(RETRY_CAP_SECONDS, round(wait))))
-
-    # Sums over the tickets
-
-    def _queued(self) -> list[Ticket]:
-        """Without those that are leaving in this very tick."""
-        return [ticket for ticket in self._backlog.queued if ticket.turn and not ticket.turn.done()]
-
-    def _bytes_in_flight(self) -> int:
-        return sum(ticket.cost.decoded_bytes for ticket in self._backlog.running if ticket.cost)
-
-
-def _precedes(ticket: Ticket, other: Ticket) -> bool:
-    """Whether a waiting ticket is ahead of another in the queue; who is still fetching is not."""
-    return ticket.asked is not None and (ticket.criticality, ticket.number) < (other.criticality, other.number)

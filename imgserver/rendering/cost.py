@@ -95,28 +95,34 @@ class CostModel:
         return f"<CostModel {', '.join(kinds) or 'uncorrected'}>"
 
 
-class Pace:
-    """How fast a slot works costs off, learnt from what it did: estimates are CPU seconds, waits are wall seconds."""
+class ServiceRate:
+    """How fast one worker works off estimated costs, learned from finished renders.
+
+    Estimates are CPU seconds. Waits are wall seconds.
+    """
 
     def __init__(self) -> None:
         self._typical_cost = FIRST_GUESS_SECONDS
-        self._rate = 1.0  # seconds of estimated cost per second in a slot
+        self._rate = 1.0  # seconds of estimated cost per second of a worker
         self._held: deque[float] = deque(maxlen=63)
+        self._median = FIRST_GUESS_SECONDS
 
-    def seconds(self, cost: Cost) -> float:
-        """How long a slot will be held for this cost."""
-        return cost.seconds / self._rate
+    def seconds(self, cost_seconds: float) -> float:
+        """For how long this estimated cost will hold a worker."""
+        return cost_seconds / self._rate
 
     def typical_seconds(self) -> float:
-        """The same for work of unknown cost: the running mean."""
+        """For how long a render of unknown cost will hold a worker: the running mean."""
         return self._typical_cost / self._rate
 
     def median_seconds(self) -> float:
-        """How long the middle one of the latest renders held its slot."""
-        return median(self._held) if self._held else FIRST_GUESS_SECONDS
+        """For how long the median of the last 63 renders held its worker."""
+        return self._median
 
     def learn(self, *, held_seconds: float, cost: Cost) -> None:
+        """Learns from a render that held its worker for `held_seconds`."""
         self._held.append(held_seconds)
+        self._median = median(self._held)
         self._typical_cost += WEIGHT * (cost.seconds - self._typical_cost)
         rate = min(max(cost.seconds / max(held_seconds, 0.001), 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
         self._rate += WEIGHT * (rate - self._rate)

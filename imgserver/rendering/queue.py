@@ -1,17 +1,28 @@
-"""The tickets of the waiting room and its slots, with sums that are kept as they change.
+"""The render queue: what is fetching its original, waiting for a worker, or running, with sums per class.
 
-Most refusals are made when most tickets wait: one must not cost a walk over all of them.
+The event loop uses it for each admission, dispatch and refusal, most of all when thousands wait. So no operation walks
+over the waiting tickets. Each class has one first-in-first-out lane per power of two of decoded bytes: some ten lanes
+in practice, never more than forty. The next ticket that fits into the free memory is the head of a lane, and the newest
+ticket is the tail of a lane. Only the head of a lane is compared with the free memory; a later ticket in the same lane
+needs more than half as much.
 """
 
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
-from imgserver.rendering.cost import Cost, Pace
+from imgserver.rendering.cost import Cost, ServiceRate
 
 
 class Criticality(IntEnum):
-    """Who is served first and shed last. URGENT is near the viewport; REFRESH renews behind a stale answer; BATCH is
-    work that nobody looks at yet, such as uploads."""
+    """The class of a request. The lowest number is served first and shed last.
+
+    URGENT is near the viewport. REFRESH renews a rendition that was served stale. BATCH is work whose result nobody
+    looks at yet, such as uploads.
+    """
 
     URGENT = 0
     NORMAL = 1
@@ -20,87 +31,213 @@ class Criticality(IntEnum):
     BATCH = 4
 
 
-class Placed(Protocol):
-    """What the sums are made of. `cost` is set before `ask`, `started` (monotonic seconds) before `start`."""
+class QueueEntry(Protocol):
+    """What the queue reads and writes of a ticket.
+
+    `cost` is set before `enqueue`; `started`, in seconds of a monotonic clock, before `start`. The queue sets
+    `number`, by which the tickets of one class are ordered.
+    """
 
     criticality: Criticality
     cost: Cost | None
+    number: int
     started: float | None
 
 
-T = TypeVar("T", bound=Placed)
+T = TypeVar("T", bound=QueueEntry)
 
 
-class Backlog(Generic[T]):
-    """Each ticket is in one of three places: still fetching its source, queued for a slot, or running in one."""
+class RenderQueue(Generic[T]):
+    """Each ticket is in one of three places: fetching its original, waiting for a worker, or running in one."""
 
     def __init__(self) -> None:
-        self.fetching: dict[T, None] = {}
-        self.queued: dict[T, None] = {}
+        self.fetching: OrderedDict[T, None] = OrderedDict()
         self.running: dict[T, None] = {}
-        # Of the queued, by class.
-        self._counts = [0] * len(Criticality)
-        self._seconds = [0.0] * len(Criticality)
+        self.short_of_memory: dict[T, None] = {}
+        """Waiting tickets that were next in turn and did not fit into the free memory."""
+        self.decoded_bytes = 0
+        """Estimated bytes of pixels of the running tickets."""
+        self._waiting = tuple(_ClassQueue[T]() for _ in Criticality)
         self._fetching = [0] * len(Criticality)
+        self._numbers = itertools.count(1)
+        self._front_numbers = itertools.count(-1, -1)
 
     def __len__(self) -> int:
-        return len(self.fetching) + len(self.queued) + len(self.running)
+        return len(self.fetching) + self.waiting + len(self.running)
 
     def __contains__(self, ticket: T) -> bool:
-        return ticket in self.queued or ticket in self.running or ticket in self.fetching
+        return ticket in self.fetching or ticket in self.running or ticket in self._waiting[ticket.criticality]
+
+    @property
+    def waiting(self) -> int:
+        """How many tickets wait for a worker."""
+        return sum(tickets.count for tickets in self._waiting)
+
+    def counts(self) -> Mapping[Criticality, int]:
+        """How many tickets of each class are fetching or waiting."""
+        return MappingProxyType({kind: self._fetching[kind] + self._waiting[kind].count for kind in Criticality})
+
+    def waiting_tickets(self) -> list[T]:
+        """All tickets that wait for a worker, by class and then in their order. Walks over all of them."""
+        return [ticket for tickets in self._waiting for ticket in sorted(tickets, key=_number)]
+
+    # Transitions
 
     def enter(self, ticket: T) -> None:
+        """Adds a ticket whose original is being fetched."""
         self.fetching[ticket] = None
         self._fetching[ticket.criticality] += 1
 
-    def ask(self, ticket: T) -> None:
-        """Its source is there and its cost is known: it wants a slot. Nothing, for one that has left."""
+    def enqueue(self, ticket: T) -> None:
+        """Moves a ticket from fetching to the end of its class. Does nothing for a ticket that has left."""
         if ticket in self.fetching:
-            self._drop_fetching(ticket)
-            self.queued[ticket] = None
-            self._count(ticket, 1)
+            self._stop_fetching(ticket)
+            ticket.number = next(self._numbers)
+            self._waiting[ticket.criticality].append(ticket)
+
+    def requeue(self, ticket: T) -> None:
+        """Adds a ticket that has left after its worker died, to the front of its class."""
+        ticket.number = next(self._front_numbers)
+        self._waiting[ticket.criticality].prepend(ticket)
 
     def start(self, ticket: T) -> None:
-        del self.queued[ticket]
-        self._count(ticket, -1)
+        """Moves a ticket from waiting to running."""
+        self._waiting[ticket.criticality].remove(ticket)
+        self.short_of_memory.pop(ticket, None)
         self.running[ticket] = None
+        self.decoded_bytes += _decoded_bytes(ticket)
 
     def leave(self, ticket: T) -> bool:
-        """From wherever it is. False: it had left already."""
+        """Removes a ticket from wherever it is; False if it has left already."""
         if ticket in self.running:
             del self.running[ticket]
-        elif ticket in self.queued:
-            del self.queued[ticket]
-            self._count(ticket, -1)
+            self.decoded_bytes -= _decoded_bytes(ticket)
         elif ticket in self.fetching:
-            self._drop_fetching(ticket)
+            self._stop_fetching(ticket)
+        elif ticket in self._waiting[ticket.criticality]:
+            self._waiting[ticket.criticality].remove(ticket)
+            self.short_of_memory.pop(ticket, None)
         else:
             return False
         return True
 
-    def ahead(self, criticality: Criticality, pace: Pace, now: float) -> tuple[int, float]:
-        """How many tickets a newcomer of this class finds before it, and for how long they will hold slots, in
-        seconds of one slot."""
-        classes = range(criticality + 1)
-        fetching = sum(self._fetching[kind] for kind in classes)
-        queued = sum(self._counts[kind] for kind in classes)
-        seconds = pace.seconds(Cost(sum(self._seconds[kind] for kind in classes)))
-        running = sum(left_to_do(ticket, pace, now) for ticket in self.running)
-        return fetching + queued + len(self.running), fetching * pace.typical_seconds() + seconds + running
+    # Decisions
 
-    def _drop_fetching(self, ticket: T) -> None:
+    def first_that_fits(self, criticality: Criticality, free_bytes: int) -> T | None:
+        """The first ticket of this class that needs no more than the free bytes; None if no ticket fits.
+
+        Notes the heads of lanes that it passes over as short of memory.
+        """
+        first, passed = self._waiting[criticality].first_that_fits(free_bytes)
+        for ticket in passed:
+            self.short_of_memory[ticket] = None
+        return first
+
+    def newest_below(self, criticality: Criticality) -> T | None:
+        """The newest waiting ticket of the lowest class, if that class is lower than this one."""
+        for kind in range(len(Criticality) - 1, criticality, -1):
+            if self._waiting[kind].count:
+                return max(self._waiting[kind].tails(), key=_number)
+        return None
+
+    def heads(self) -> Iterator[T]:
+        """The first ticket of each lane. The one that has waited longest is among them, or behind a requeued one."""
+        return (head for tickets in self._waiting for head in tickets.heads())
+
+    # Predictions
+
+    def ahead(self, criticality: Criticality, rate: ServiceRate, now: float) -> tuple[int, float]:
+        """What a newcomer of this class finds ahead of it: how many tickets, and for how many seconds they will hold
+        workers, summed over the workers."""
+        count, seconds = self._ahead_in_queue(criticality, rate, now)
+        fetching = sum(self._fetching[: criticality + 1])
+        return count + fetching, seconds + fetching * rate.typical_seconds()
+
+    def ahead_of_newest(self, ticket: T, rate: ServiceRate, now: float) -> tuple[int, float]:
+        """The same for a ticket that has just been enqueued, for which fetching tickets are behind."""
+        count, seconds = self._ahead_in_queue(ticket.criticality, rate, now)
+        return count - 1, seconds - remaining_seconds(ticket, rate, now)
+
+    def _ahead_in_queue(self, criticality: Criticality, rate: ServiceRate, now: float) -> tuple[int, float]:
+        count, cost_seconds = len(self.running), 0.0
+        for tickets in self._waiting[: criticality + 1]:
+            count += tickets.count
+            cost_seconds += tickets.cost_seconds
+        running = sum(remaining_seconds(ticket, rate, now) for ticket in self.running)
+        return count, rate.seconds(cost_seconds) + running
+
+    def _stop_fetching(self, ticket: T) -> None:
         del self.fetching[ticket]
         self._fetching[ticket.criticality] -= 1
 
-    def _count(self, ticket: T, by: int) -> None:
-        kind = ticket.criticality
-        self._counts[kind] += by
-        self._seconds[kind] += by * (ticket.cost.seconds if ticket.cost else 0.0)
-        if not self._counts[kind]:
-            self._seconds[kind] = 0.0  # what rounding has left over
+
+class _ClassQueue(Generic[T]):
+    """The waiting tickets of one class, by size of the decoded picture."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.cost_seconds = 0.0
+        # A linked list, because entries leave from both ends and from the middle.
+        self._lanes: dict[int, OrderedDict[T, None]] = {}
+
+    def __contains__(self, ticket: T) -> bool:
+        return ticket in self._lanes.get(_lane(ticket), ())
+
+    def __iter__(self) -> Iterator[T]:
+        return itertools.chain.from_iterable(self._lanes.values())
+
+    def append(self, ticket: T) -> None:
+        self._lanes.setdefault(_lane(ticket), OrderedDict())[ticket] = None
+        self._add(ticket, 1)
+
+    def prepend(self, ticket: T) -> None:
+        self.append(ticket)
+        self._lanes[_lane(ticket)].move_to_end(ticket, last=False)
+
+    def remove(self, ticket: T) -> None:
+        lane = self._lanes[_lane(ticket)]
+        del lane[ticket]
+        if not lane:
+            del self._lanes[_lane(ticket)]
+        self._add(ticket, -1)
+
+    def heads(self) -> Iterator[T]:
+        return (next(iter(lane)) for lane in self._lanes.values())
+
+    def tails(self) -> Iterator[T]:
+        return (next(reversed(lane)) for lane in self._lanes.values())
+
+    def first_that_fits(self, free_bytes: int) -> tuple[T | None, list[T]]:
+        """The head with the lowest number that fits, and the heads before it that do not."""
+        first: T | None = None
+        too_large: list[T] = []
+        for head in self.heads():
+            if _decoded_bytes(head) > free_bytes:
+                too_large.append(head)
+            elif first is None or head.number < first.number:
+                first = head
+        return first, [head for head in too_large if first is None or head.number < first.number]
+
+    def _add(self, ticket: T, sign: int) -> None:
+        self.count += sign
+        self.cost_seconds += sign * (ticket.cost.seconds if ticket.cost else 0.0)
+        if not self.count:
+            self.cost_seconds = 0.0  # removes the rounding error
 
 
-def left_to_do(ticket: Placed, pace: Pace, now: float) -> float:
-    """Seconds for which the ticket will hold its slot from now on."""
-    seconds = pace.typical_seconds() if ticket.cost is None else pace.seconds(ticket.cost)
+def remaining_seconds(ticket: QueueEntry, rate: ServiceRate, now: float) -> float:
+    """Seconds for which the ticket will hold its worker from now on."""
+    seconds = rate.typical_seconds() if ticket.cost is None else rate.seconds(ticket.cost.seconds)
     return seconds if ticket.started is None else max(0.0, seconds - (now - ticket.started))
+
+
+def _decoded_bytes(ticket: QueueEntry) -> int:
+    return ticket.cost.decoded_bytes if ticket.cost else 0
+
+
+def _lane(ticket: QueueEntry) -> int:
+    return _decoded_bytes(ticket).bit_length()
+
+
+def _number(ticket: QueueEntry) -> int:
+    return ticket.number

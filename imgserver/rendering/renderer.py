@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
-from imgserver.errors import DeadlineExceeded, ImgserverError
+from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
 from imgserver.plan.plan import Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original, Rendition, Stages
 from imgserver.rendering.admission import Admission, Criticality, Ticket
@@ -120,15 +120,17 @@ class Renderer:
     async def _work(self, job: Job, original: Original, ticket: Ticket, *, key: str) -> FinishedRender:
         """One job in a slot, observed; `key` is what is set aside when it kills workers."""
         work = estimate_workload(original.head, original.size_bytes, job.plan, quality=self.quality, limits=job.limits)
-        async with ticket.slot(self.costs.estimate(work)):
-            begun = time.monotonic()
-            try:
-                result = await self.workers.render(job, deadline=ticket.deadline, key=key)
-            except ImgserverError as error:
-                self.observe_failure(work, error)
-                raise
+        begun = time.monotonic()
+        try:
+            result = await self.workers.render(job, ticket=ticket, cost=self.costs.estimate(work), key=key)
+        except Overloaded:
+            raise  # the queue refused it; no render failed
+        except ImgserverError as error:
+            self.observe_failure(work, error)
+            raise
+        render_seconds = time.monotonic() - begun - ticket.waited_seconds
         self.costs.observe(work, cpu_seconds=result.timings.cpu_seconds)
-        rendered = FinishedRender(result, ticket.waited_seconds, time.monotonic() - begun)
+        rendered = FinishedRender(result, ticket.waited_seconds, render_seconds)
         self.observe(rendered)
         return rendered
 

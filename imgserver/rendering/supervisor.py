@@ -1,4 +1,7 @@
-"""The crew: a fixed number of worker processes kept alive; starts, deaths, replacements, and patience with failure."""
+"""The supervisor keeps a fixed number of worker processes alive: it starts them, notices deaths, and replaces them.
+
+After a failed start it waits before the next attempt: 0.5 s, doubling to 30 s, with jitter.
+"""
 
 import asyncio
 import contextlib
@@ -14,19 +17,20 @@ from typing import Any
 from imgserver.engine import sandbox
 from imgserver.engine.job import Codecs
 from imgserver.engine.sandbox import ChildSettings, Warmth
-from imgserver.rendering.worker_process import State, WorkerEvent, WorkerProcess, WorkerSettings
+from imgserver.rendering.worker_process import WorkerEvent, WorkerProcess, WorkerSettings, WorkerState
 from imgserver.runtime import resources
 
 START_SECONDS = 30.0
 BACKOFF_SECONDS = 0.5
 BACKOFF_CAP_SECONDS = 30.0
-BACKOFF_SPREAD = 1.25
-# So many deaths per worker, with no render finished in between, count as starts that fail.
-BARREN_DEATHS = 20
+BACKOFF_JITTER = 1.25
+# So many deaths per worker with no finished render in between count as failed starts.
+FRUITLESS_DEATHS = 20
 
 
 class Supervisor:
-    """Workers by number. `on_change` is called after every birth, death and failed start; the loop is `open`'s."""
+    """Worker processes by number. Calls `on_change` after every start, death and failed start. Runs in the event loop
+    that called `open`."""
 
     def __init__(
         self,
@@ -49,64 +53,65 @@ class Supervisor:
         self._on_event = on_event
         self._on_change = on_change
         self._closing = False
-        self._proven = False  # the latest start went well, so several may be started at once
+        self._proven = False  # the last start succeeded, so several workers may be started at the same time
         self._failures = 0
-        self._barren = 0
+        self._fruitless_deaths = 0
         self._backoff: asyncio.TimerHandle | None = None
-        self._sweeps: set[asyncio.Future[None]] = set()
+        self._removals: set[asyncio.Future[None]] = set()
         self._oom_kills = resources.oom_kills()
 
     @property
     def failing(self) -> bool:
-        """Whether the latest start failed and the next attempt is being waited for."""
+        """Whether the last start failed and the next attempt is scheduled."""
         return self._backoff is not None
 
     @property
     def warm(self) -> int:
-        return sum(worker.state is not State.STARTING for worker in self.workers.values())
+        """How many workers have started and are idle or busy."""
+        return sum(worker.state is not WorkerState.STARTING for worker in self.workers.values())
 
     @property
     def busy(self) -> int:
-        return sum(worker.state is State.BUSY for worker in self.workers.values())
+        return sum(worker.state is WorkerState.BUSY for worker in self.workers.values())
 
     def idle(self) -> WorkerProcess | None:
-        return next((worker for worker in self.workers.values() if worker.state is State.IDLE), None)
+        return next((worker for worker in self.workers.values() if worker.state is WorkerState.IDLE), None)
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._fill()
 
     def note_render(self) -> None:
-        """A render was finished: whatever kills workers, it is not the start."""
-        self._barren = 0
+        """A render has finished: if workers die, their start is not the reason."""
+        self._fruitless_deaths = 0
 
     def replace(self, worker: WorkerProcess, reason: str) -> None:
-        """Kills the worker, takes it out at once and starts another. The dead, for whom nothing is left to do, too."""
+        """Kills the worker unless it is dead, removes it at once, and starts another."""
         worker.kill(reason)
-        self._bury(worker)
+        self._remove(worker)
 
     async def close(self) -> None:
-        """Kills all and waits for their death; nothing is started any more."""
+        """Kills all workers and waits for their death; starts no more."""
         self._closing = True
         self._set_backoff(None)
-        doomed = list(self.workers.values())
+        workers = list(self.workers.values())
         # Killed first: the executors' threads, which are joined here and at interpreter exit, wait for the processes.
-        for worker in doomed:
+        for worker in workers:
             worker.kill("shutdown")
-        await asyncio.gather(*(asyncio.to_thread(worker.wait_for_end) for worker in doomed))
-        for worker in doomed:
-            self._bury(worker)
-        await asyncio.gather(*self._sweeps)
+        await asyncio.gather(*(asyncio.to_thread(worker.wait_for_end) for worker in workers))
+        for worker in workers:
+            self._remove(worker)
+        await asyncio.gather(*self._removals)
 
-    def tell_loop(self, call: Callable[..., None], *args: Any) -> None:
-        """From an executor's thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+    def call_in_loop(self, call: Callable[..., None], *args: Any) -> None:
+        """Schedules the call from an executor's thread."""
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, and with it everything that would react
             self._loop.call_soon_threadsafe(call, *args)
 
-    # Birth
+    # Starts
 
     def _fill(self) -> None:
-        """Starts what is missing; only one at a time until a start has gone well."""
+        """Starts the missing workers; one at a time until a start has succeeded."""
         while not self._closing and not self.failing and len(self.workers) < self._size:
             if not self._proven and len(self.workers) > self.warm:
                 return
@@ -117,7 +122,7 @@ class Supervisor:
         settings = ChildSettings(os.getpid(), self._settings.memory_bytes, self._settings.nice)
         try:
             worker = WorkerProcess(number, settings=settings, opener=self._opener, work=self._work)
-        except OSError as error:  # no descriptors left, or no room for its directory
+        except OSError as error:  # no descriptor left, or no space for its folder
             self._delay_starts(str(error))
             self._on_change()
             return
@@ -126,59 +131,59 @@ class Supervisor:
             warmth = worker.start()
         except (OSError, BrokenExecutor) as error:
             worker.kill("start")
-            self._bury(worker, detail=str(error))
+            self._remove(worker, detail=str(error))
             return
         if worker.pidfd is not None:
-            self._loop.add_reader(worker.pidfd, self._bury, worker)
+            self._loop.add_reader(worker.pidfd, self._remove, worker)
         timer = self._loop.call_later(START_SECONDS, worker.kill, "start")
-        # Handed in, not captured: a cycle would keep a dead worker's descriptors until the next garbage collection.
-        warmth.add_done_callback(lambda warmth: self.tell_loop(self._warmed, worker, warmth, timer))
+        # Passed in, not captured: a reference cycle would keep a dead worker's descriptors until garbage collection.
+        warmth.add_done_callback(lambda warmth: self.call_in_loop(self._note_warm, worker, warmth, timer))
 
-    def _warmed(self, worker: WorkerProcess, warmth: "Future[Warmth]", timer: asyncio.TimerHandle) -> None:
+    def _note_warm(self, worker: WorkerProcess, warmth: "Future[Warmth]", timer: asyncio.TimerHandle) -> None:
         timer.cancel()
         if self.workers.get(worker.number) is not worker:
             return
         error = warmth.exception()
         if error is not None:
             worker.kill("start")
-            self._bury(worker, detail=f"{type(error).__name__}: {error}")
+            self._remove(worker, detail=f"{type(error).__name__}: {error}")
             return
         self.codecs = warmth.result().codecs
         self._proven, self._failures = True, 0
         self.start_seconds = time.monotonic() - worker.born
-        worker.state = State.IDLE
+        worker.state = WorkerState.IDLE
         self._on_event(WorkerEvent("started", worker.number, worker.pid, seconds=self.start_seconds))
         self._fill()
         self._on_change()
 
-    # Death
+    # Deaths
 
-    def _bury(self, worker: WorkerProcess, *, detail: str = "") -> None:
-        """Takes a dead or dying worker out, and starts another. The first call counts."""
+    def _remove(self, worker: WorkerProcess, *, detail: str = "") -> None:
+        """Removes a dead or dying worker and starts another. Does nothing for a worker that was removed before."""
         if self.workers.get(worker.number) is not worker:
             return
         del self.workers[worker.number]
         if worker.pidfd is not None:
             self._loop.remove_reader(worker.pidfd)
         worker.killed_for = self._reason(worker)
-        worker.bury()
-        self._sweep(worker.tmpdir)
+        worker.release()
+        self._remove_folder(worker.tmpdir)
         if not self._closing:
-            self._mourn(worker, worker.killed_for, detail)
+            self._note_death(worker, worker.killed_for, detail)
         self._on_change()
 
     def _reason(self, worker: WorkerProcess) -> str:
-        if worker.state is State.STARTING:
+        if worker.state is WorkerState.STARTING:
             return "start"
         reason = worker.cause_of_death()
         return "oom" if reason == "crash" and self._was_oom() else reason
 
-    def _mourn(self, worker: WorkerProcess, reason: str, detail: str) -> None:
+    def _note_death(self, worker: WorkerProcess, reason: str, detail: str) -> None:
         self.restarts[reason] += 1
         lived = time.monotonic() - worker.born
         self._on_event(WorkerEvent("lost", worker.number, worker.pid, reason=reason, seconds=lived, detail=detail))
-        self._barren += 1
-        if reason == "start" or self._barren > BARREN_DEATHS * self._size:
+        self._fruitless_deaths += 1
+        if reason == "start" or self._fruitless_deaths > FRUITLESS_DEATHS * self._size:
             self._delay_starts(detail)
         self._fill()
 
@@ -186,20 +191,20 @@ class Supervisor:
         before, self._oom_kills = self._oom_kills, resources.oom_kills()
         return self._oom_kills > before
 
-    def _sweep(self, tmpdir: str) -> None:
-        """Off the loop: a killed worker may leave large files."""
-        sweep = self._loop.run_in_executor(None, lambda: shutil.rmtree(tmpdir, ignore_errors=True))
-        self._sweeps.add(sweep)
-        sweep.add_done_callback(self._sweeps.discard)
+    def _remove_folder(self, tmpdir: str) -> None:
+        """In a thread: a killed worker may leave large files."""
+        removal = self._loop.run_in_executor(None, lambda: shutil.rmtree(tmpdir, ignore_errors=True))
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
 
-    # Failure
+    # Failed starts
 
     def _delay_starts(self, detail: str) -> None:
         self._proven = False
-        if self._backoff is not None:  # workers that died together failed once
+        if self._backoff is not None:  # workers that died together count as one failure
             return
         delay = min(BACKOFF_CAP_SECONDS, BACKOFF_SECONDS * 2**self._failures)
-        delay *= random.SystemRandom().uniform(1.0, BACKOFF_SPREAD)
+        delay *= random.SystemRandom().uniform(1.0, BACKOFF_JITTER)
         self._failures = min(self._failures + 1, 10)
         self._set_backoff(self._loop.call_later(delay, self._try_again))
         self._on_event(WorkerEvent("start_failed", seconds=delay, detail=detail))

@@ -1,9 +1,10 @@
-"""One worker process, seen from the server: born, warmed, given one task at a time, killed, buried.
+"""One worker process, as the server sees it: started, warmed up, given one job at a time, killed, released.
 
-It is the only process of its own executor, so that its death breaks nobody else. Spawned, never forked: the server
-has threads, and forking those hangs. A forkserver has a worker ready in 16 ms instead of 52 (median, pyvips imported),
-but it would be the workers' parent: their death with the server would hang on a second death signal, their exit
-status and environment on a third process. Both are far below the half second in which a pool must be whole.
+It is the only process of its executor, so that its death breaks no other worker. It is spawned, never forked: the
+server has threads, and forking a process with threads makes the child hang. A forkserver has a worker ready in 16 ms
+instead of 52 (median, pyvips imported). But the forkserver would be the parent of the workers: their death with the
+server would depend on a second death signal, their exit status and environment on a third process. Both times are far
+below the half second within which a pool must be whole again.
 """
 
 import contextlib
@@ -29,10 +30,10 @@ from imgserver.engine.job import MIB, Codecs, Job, RenderResult
 from imgserver.engine.sandbox import ChildSettings, Warmth
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-# How long to wait for the exit status of a process whose pipes are closed already.
+# How long to wait for the exit status of a process whose pipes are closed.
 STATUS_SECONDS = 0.05
 
-# In the environment a worker starts with: both are read before any code of ours runs.
+# In the environment of a worker: libvips and malloc read them before any Python code runs.
 ENVIRONMENT = {"VIPS_CONCURRENCY": "1", "MALLOC_ARENA_MAX": "2"}
 
 
@@ -55,9 +56,10 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """`kind`: started, lost (reason as in `restarts`), start_failed (detail says why), quarantined (detail: key).
+    """`kind`: started, lost (`reason` is a key of `restarts`), start_failed (`detail` says why), quarantined (`detail`
+    is the key).
 
-    `seconds`: how long a start took, how long the lost one lived, or the wait until the next attempt.
+    `seconds`: how long the start took, how long the lost worker lived, or the wait until the next attempt.
     """
 
     kind: str
@@ -68,21 +70,21 @@ class WorkerEvent:
     detail: str = ""
 
 
-class State(Enum):
+class WorkerState(Enum):
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
 
 
 class WorkerProcess:
-    """`number` is its place among the workers, reused after its death. Use from the thread of the event loop only:
-    the kernel ties the death signal of a child to the thread that made it, not to the process."""
+    """`number` is its index among the workers; its replacement gets the same. Use from the thread of the event loop
+    only: the kernel ties the death signal of a child to the thread that created it, not to the process."""
 
     def __init__(
         self, number: int, *, settings: ChildSettings, opener: Callable[[], Codecs], work: sandbox.Work
     ) -> None:
         self.number = number
-        self.state = State.STARTING
+        self.state = WorkerState.STARTING
         self.renders = 0
         self.killed_for: str | None = None
         self.born = time.monotonic()
@@ -92,7 +94,7 @@ class WorkerProcess:
         self._opener = opener
         self._nice = settings.nice
         self._work = work
-        self._context = _Context()
+        self._context = _RecordingContext()
         self._begun, self._begun_writer = self._context.Pipe(duplex=False)
         initargs = (settings, self._begun_writer)
         self._executor = ProcessPoolExecutor(1, self._context, initializer=sandbox.settle, initargs=initargs)
@@ -105,22 +107,22 @@ class WorkerProcess:
         return self._context.process.pid if self._context.process else None
 
     def start(self) -> "Future[Warmth]":
-        """Spawns the process; blocks for some milliseconds. Raises OSError when there can be no process."""
+        """Spawns the process; blocks for some milliseconds. Raises OSError if no process can be created."""
         with _plain_main(), _environment({**ENVIRONMENT, "TMPDIR": self.tmpdir}):
             warmth = self._executor.submit(sandbox.warm_up, self._opener, self._nice)
         self._context.close_result_writer()
         self._begun_writer.close()
-        # Opened while the process can only be ours: from here on a reused pid is never hit.
+        # Opened while the pid can only be this process: from here on, a signal never hits a reused pid.
         with contextlib.suppress(OSError, AttributeError):
             self.pidfd = os.pidfd_open(self.pid or 0)
         return warmth
 
     def submit(self, job: Job, *, seconds: float) -> "Future[RenderResult]":
-        """Raises BrokenProcessPool (at once, or in the future) when the process is dead."""
+        """Raises BrokenProcessPool, here or in the future, if the process is dead."""
         return self._executor.submit(sandbox.work_off, self._work, job, seconds)
 
     def has_begun(self) -> bool:
-        """Whether it laid hands on its present task. Ask once, when the task has ended; also after its death."""
+        """Whether the worker has started its job. Call it once, when the job has ended or the worker is dead."""
         begun = False
         with contextlib.suppress(EOFError, OSError):
             while self._begun.poll():
@@ -128,7 +130,7 @@ class WorkerProcess:
         return begun
 
     def kill(self, reason: str) -> None:
-        """SIGKILL, which a stopped process obeys as well. The first reason stands. Does nothing to the dead."""
+        """Sends SIGKILL, which also ends a stopped process. The first reason stays. A dead process is left alone."""
         self.killed_for = self.killed_for or reason
         if self.pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -137,21 +139,21 @@ class WorkerProcess:
             self._context.process.kill()
 
     def cause_of_death(self) -> str:
-        """Why it died: what we killed it for, timeout (its CPU limit), or crash. For the dead."""
+        """Why a dead worker died: the reason it was killed for, timeout (its CPU limit), or crash."""
         if self.killed_for is not None or self._context.process is None:
             return self.killed_for or "start"
         self._context.process.join(STATUS_SECONDS)
         return "timeout" if self._context.process.exitcode == -signal.SIGXCPU else "crash"
 
     def was_killed_by_others(self) -> bool:
-        """By a SIGKILL that neither we nor the kernel, for want of memory, sent. For the dead, once they are buried."""
+        """Whether a SIGKILL ended it that neither this server nor the out-of-memory killer sent; after `release`."""
         process = self._context.process
         return self.killed_for == "crash" and process is not None and process.exitcode == -signal.SIGKILL
 
-    def bury(self) -> None:
-        """Lets go of everything but the executor's thread, which ends by itself with the process.
+    def release(self) -> None:
+        """Releases everything but the executor's thread, which ends with the process.
 
-        A task handed in a moment ago is not cancelled: it has to break, or its owner could not tell the death.
+        A job submitted a moment ago is not cancelled: it must break, so that its owner sees the death.
         """
         self._executor.shutdown(wait=False)
         if self.pidfd is not None:
@@ -159,48 +161,49 @@ class WorkerProcess:
             self.pidfd = None
 
     def wait_for_end(self) -> None:
-        """Blocks until process and thread are gone; after `kill`."""
+        """Blocks until process and thread have ended; call it after `kill`."""
         self._executor.shutdown(wait=True)
 
     def busy_seconds(self) -> float:
-        """How long it has been at its present task; 0 when it has none."""
+        """How long it has worked on its present job; 0 if it has none."""
         return time.monotonic() - self.busy_since if self.busy_since is not None else 0.0
 
     def rss_bytes(self) -> int:
-        """Resident memory now; 0 when there is no process."""
+        """Resident memory now; 0 if there is no process."""
         with contextlib.suppress(OSError, IndexError):
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES
         return 0
 
 
-class _Context(SpawnContext):
-    """Spawn, remembering what the executor builds: the process, known from its birth, and the pipe of its results."""
+class _RecordingContext(SpawnContext):
+    """The spawn context, which also records what the executor creates: the process and the pipe of its results."""
 
     def __init__(self) -> None:
         super().__init__()
         self.process: SpawnProcess | None = None
         self._results: SimpleQueue[Any] | None = None
 
-    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802 - the executor's name for it
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802 - the executor calls it so
         self.process = SpawnProcess(*args, **kwargs)
         return self.process
 
-    def SimpleQueue(self) -> SimpleQueue[Any]:  # noqa: N802 - the executor's name for it
+    def SimpleQueue(self) -> SimpleQueue[Any]:  # noqa: N802 - the executor calls it so
         self._results = super().SimpleQueue()
         return self._results
 
     def close_result_writer(self) -> None:
-        """The server never writes results, and while it holds the writing end, a worker killed in the middle of a
-        result leaves the executor's thread reading for ever instead of finding the end of the file."""
+        """Closes the server's copy of the writing end, which it never uses. While that copy is open, a worker killed
+        in the middle of a result leaves the executor's thread reading forever, because no end of file arrives."""
         if self._results is not None:
             vars(self._results)["_writer"].close()
 
 
 @contextlib.contextmanager
 def _plain_main() -> Iterator[None]:
-    """Spawn imports the parent's `__main__` again in each child: the command line, and the web server behind it.
+    """Replaces `__main__` by an empty module inside the block.
 
-    A worker needs none of that, so the child is told of an empty one.
+    Spawn imports the parent's `__main__` again in each child: the command line, and with it the web server. A worker
+    needs none of that.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -212,7 +215,7 @@ def _plain_main() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """What a child started inside the block inherits; the server's own environment is as before afterwards."""
+    """Sets environment variables for children started inside the block, and restores them afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -10,8 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from imgserver.engine.job import Job, RenderResult
+from imgserver.rendering.admission import Admission, AdmissionSettings
+from imgserver.rendering.cost import Cost
 from imgserver.rendering.worker_pool import WorkerPool, WorkerSettings
 from tests.faults import actions
+
+QUEUE = AdmissionSettings(deadline_seconds=600, standing_seconds=60)
 
 
 async def until(fact: Callable[[], bool], *, seconds: float = 5.0) -> None:
@@ -29,9 +34,22 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+class ScheduledPool(WorkerPool):
+    """A pool with a scheduler that refuses nothing for an estimate: what happens is the workers' doing."""
+
+    def __init__(self, settings: WorkerSettings, **functions) -> None:
+        super().__init__(settings, **functions)
+        self.admission = Admission(QUEUE, pool=self)
+
+    async def render_by(self, deadline: float, job: Job, *, key: str) -> RenderResult:
+        """Waits for a worker and renders; `deadline` in seconds of time.monotonic()."""
+        with self.admission.enter(began=deadline - QUEUE.deadline_seconds) as ticket:
+            return await self.render(job, ticket=ticket, cost=Cost(0.0), key=key)
+
+
 @asynccontextmanager
 async def running(work=actions.perform, opener=actions.opener, on_event=lambda event: None, **settings):
-    workers = WorkerPool(WorkerSettings(**{"count": 2, **settings}), work=work, opener=opener, on_event=on_event)
+    workers = ScheduledPool(WorkerSettings(**{"count": 2, **settings}), work=work, opener=opener, on_event=on_event)
     await workers.start()
     try:
         yield workers
@@ -46,10 +64,12 @@ async def workers():
         yield workers
 
 
-async def do(workers: WorkerPool, action: str, argument: object = "", *, seconds: float = 10.0, key: str = "") -> str:
+async def do(
+    workers: ScheduledPool, action: str, argument: object = "", *, seconds: float = 10.0, key: str = ""
+) -> str:
     """The answer of a worker that performs `action`."""
     job = actions.job(action, argument)
-    result = await workers.render(job, deadline=time.monotonic() + seconds, key=key or job.path)
+    result = await workers.render_by(time.monotonic() + seconds, job, key=key or job.path)
     return result.body.decode()
 
 

@@ -5,18 +5,19 @@ import sys
 import time
 from pathlib import Path
 
-from imgserver.rendering.worker_pool import WorkerPool, WorkerSettings
+from imgserver.rendering.worker_pool import WorkerSettings
 from tests.faults import actions
+from tests.faults.conftest import ScheduledPool
 
 
 async def serve(folder: Path) -> None:
-    workers = WorkerPool(WorkerSettings(count=2), work=actions.perform, opener=actions.opener)
+    workers = ScheduledPool(WorkerSettings(count=2), work=actions.perform, opener=actions.opener)
     await workers.start()
     await workers.until_whole()
     deadline = time.monotonic() + 600
     mark = folder / "busy"
     tasks = [
-        asyncio.ensure_future(workers.render(actions.job(action, argument), deadline=deadline, key=action))
+        asyncio.ensure_future(workers.render_by(deadline, actions.job(action, argument), key=action))
         for action, argument in (("nap", f"500,{mark}"), ("stop", ""))
     ]
     while not (mark.exists() and mark.read_text()):

@@ -22,15 +22,14 @@ class Way:
     def __init__(self, workers, **settings) -> None:
         self.workers = workers
         self.flights = SingleFlight[str]()
-        self.admission = Admission(AdmissionSettings(**settings), slots=workers.count)
+        self.admission = Admission(AdmissionSettings(**settings), pool=workers)
 
     def ask(self, deed: str, argument: object = "", *, key: str = "", decoded_bytes: int = 0) -> "asyncio.Task[str]":
         async def make() -> str:
             with self.admission.enter() as ticket:
-                async with ticket.slot(Cost(0.01, decoded_bytes)):
-                    job = actions.job(deed, argument)
-                    result = await self.workers.render(job, deadline=ticket.deadline, key=key or job.path)
-                    return result.body.decode()
+                job, cost = actions.job(deed, argument), Cost(0.01, decoded_bytes)
+                result = await self.workers.render(job, ticket=ticket, cost=cost, key=key or job.path)
+                return result.body.decode()
 
         async def visit() -> str:
             result, _ = await self.flights.run(key or f"{deed} {argument}", make)

@@ -112,7 +112,7 @@ async def test_an_idle_worker_killed_is_noticed_and_replaced(workers):
     assert await do(workers, "fine", "still here") == "still here"
 
 
-def test_a_task_handed_to_a_worker_that_is_being_buried_breaks():
+def test_a_job_submitted_to_a_worker_that_is_being_released_breaks():
     """Cancelled instead, it would be answered as a fault of ours."""
     for _ in range(5):
         worker = WorkerProcess(
@@ -121,7 +121,7 @@ def test_a_task_handed_to_a_worker_that_is_being_buried_breaks():
         worker.start().result(timeout=30)
         worker.kill("crash")
         future = worker.submit(actions.job("fine"), seconds=10)
-        worker.bury()
+        worker.release()
 
         assert isinstance(future.exception(timeout=10), BrokenExecutor)
         shutil.rmtree(worker.tmpdir)

@@ -122,9 +122,9 @@ async def test_no_more_than_the_slots_work_at_once(workers):
 async def test_an_answer_that_cannot_be_read_costs_the_worker_not_the_pool():
     async with running(work=actions.perform_raw) as workers:
         with pytest.raises(Quarantined):
-            await workers.render(actions.job("answer_unreadably"), deadline=time.monotonic() + 5, key="odd")
+            await workers.render_by(time.monotonic() + 5, actions.job("answer_unreadably"), key="odd")
         await workers.until_whole()
-        await workers.render(actions.job("fine"), deadline=time.monotonic() + 5, key="even")
+        await workers.render_by(time.monotonic() + 5, actions.job("fine"), key="even")
 
 
 async def test_foreign_errors_arrive_as_ours_and_the_worker_lives(workers):

@@ -4,10 +4,11 @@ from typing import ClassVar
 
 import pytest
 
-from imgserver.errors import DeadlineExceeded, Overloaded
+from imgserver.errors import DeadlineExceeded, Overloaded, Unavailable
 from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality, Ticket
 from imgserver.rendering.cost import Cost
 from tests.faults.conftest import until
+from tests.free_workers import FreeWorkers
 
 SHORT = Cost(0.05)
 MEGABYTE = 1_000_000
@@ -27,7 +28,7 @@ def clock():
 
 
 def open_admission(clock: Clock, *, slots: int = 1, **settings) -> Admission:
-    return Admission(AdmissionSettings(**settings), slots=slots, clock=clock)
+    return Admission(AdmissionSettings(**settings), pool=FreeWorkers(slots), clock=clock)
 
 
 class Visitor:
@@ -63,7 +64,7 @@ def inside():
 
 
 async def queue(admission: Admission, *visitors: Visitor) -> None:
-    await until(lambda: all(visitor.ticket.asked is not None or visitor.task.done() for visitor in visitors))
+    await until(lambda: all(visitor.ticket.queued is not None or visitor.task.done() for visitor in visitors))
 
 
 async def render_some(admission: Admission, clock: Clock) -> None:
@@ -345,10 +346,10 @@ async def test_one_who_leaves_as_its_turn_comes_passes_the_slot_on(clock):
     admission = open_admission(clock)
     holder, leaver, stayer = (Visitor(admission) for _ in range(3))
     await queue(admission, holder, leaver, stayer)
-    holder.go.set()
-    await until(lambda: leaver.ticket.started is not None)
+    admission.end(holder.ticket)  # gives its worker to the leaver, whose task does not run before it is cancelled
     leaver.task.cancel()
     await until(lambda: stayer.is_inside)
+    await dismiss(holder)
 
     await stayer.leave()
     assert admission.statistics().running == 0
@@ -358,7 +359,7 @@ async def test_one_who_leaves_as_its_turn_comes_passes_the_slot_on(clock):
 
 
 async def test_who_waits_until_the_deadline_is_told_so():
-    admission = Admission(AdmissionSettings(deadline_seconds=0.1), slots=1)
+    admission = Admission(AdmissionSettings(deadline_seconds=0.1), pool=FreeWorkers(1))
     holder = Visitor(admission, cost=Cost(0.0))
     await queue(admission, holder)
     waiter = Visitor(admission, cost=Cost(0.0))
@@ -444,7 +445,7 @@ async def test_large_work_is_not_passed_for_ever(clock):
 
 
 async def test_waiting_in_vain_for_memory_says_so():
-    admission = Admission(AdmissionSettings(deadline_seconds=0.1, max_decoded_bytes=10), slots=2)
+    admission = Admission(AdmissionSettings(deadline_seconds=0.1, max_decoded_bytes=10), pool=FreeWorkers(2))
     holder, waiter = (Visitor(admission, cost=Cost(0.0, 10)) for _ in range(2))
 
     with pytest.raises(Overloaded) as refused:
@@ -475,3 +476,52 @@ async def test_what_was_waited_elsewhere_counts_into_the_deadline(clock):
     with admission.enter(began=clock.now - 4) as ticket:
         assert ticket.deadline == clock.now + 6
         assert admission.statistics().oldest_wait_seconds == 0
+
+
+# The pool
+
+
+async def test_a_render_whose_worker_died_waits_at_the_front_of_its_class(clock, inside):
+    admission = open_admission(clock)
+    ticket = admission.enter()
+    async with ticket.slot(SHORT):
+        waiters = [Visitor(admission, name) for name in "ab"]
+        await queue(admission, *waiters)
+    await until(lambda: waiters[0].is_inside)
+    retry = asyncio.ensure_future(_enter_slot(ticket))
+    await until(lambda: admission.statistics().waiting == 2)
+    await waiters[0].leave()
+    await retry
+
+    assert inside == ["a"]
+    await until(lambda: waiters[1].is_inside)
+    await waiters[1].leave()
+    assert admission.statistics().waiting == admission.statistics().running == 0
+
+
+async def test_waiting_renders_are_refused_when_the_pool_becomes_unavailable(clock):
+    pool = FreeWorkers(1)
+    admission = Admission(AdmissionSettings(), pool=pool, clock=clock)
+    holder, waiter = Visitor(admission), Visitor(admission)
+    await queue(admission, holder, waiter)
+    pool.error = Unavailable(reason="no worker", retry_after=2)
+    pool.changed()
+
+    for refused in (waiter, Visitor(admission)):
+        with pytest.raises(Unavailable) as caught:
+            await refused.task
+        assert caught.value.facts["reason"] == "no worker"
+    await dismiss(holder)
+
+
+async def test_a_worker_that_nobody_uses_is_given_back(clock):
+    pool = FreeWorkers(1)
+    admission = Admission(AdmissionSettings(), pool=pool, clock=clock)
+    holder, leaver = Visitor(admission), Visitor(admission)
+    await queue(admission, holder, leaver)
+    admission.end(holder.ticket)  # gives its worker to the leaver, whose task does not run before it is cancelled
+    leaver.task.cancel()
+    await asyncio.wait([leaver.task])
+    await dismiss(holder)
+
+    assert (pool.given_back, admission.statistics().running) == (1, 0)

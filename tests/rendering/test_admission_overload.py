@@ -9,6 +9,7 @@ from statistics import quantiles
 from imgserver.errors import Overloaded
 from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality
 from imgserver.rendering.cost import Cost
+from tests.free_workers import FreeWorkers
 
 SLOTS = 2
 RENDER_SECONDS = 0.1
@@ -27,7 +28,7 @@ class World:
     refused: list[tuple[float, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.admission = Admission(self.settings, slots=SLOTS, clock=lambda: self.now)
+        self.admission = Admission(self.settings, pool=FreeWorkers(SLOTS), clock=lambda: self.now)
         self.events: list[tuple[float, int, asyncio.Event]] = []
         self.order = itertools.count()
 

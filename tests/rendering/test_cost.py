@@ -1,6 +1,6 @@
 import pytest
 
-from imgserver.rendering.cost import Cost, CostModel, Pace, Workload
+from imgserver.rendering.cost import Cost, CostModel, ServiceRate, Workload
 
 BITS = {"source_width": 3000, "source_height": 2000, "output_width": 800, "output_height": 533}
 
@@ -47,11 +47,11 @@ def test_decoded_bytes_are_a_band_of_rows_or_the_whole_frame(seen, expected):
     assert CostModel().estimate(seen).decoded_bytes == expected
 
 
-def test_the_pace_follows_what_slots_really_took():
-    pace = Pace()
+def test_the_rate_follows_what_slots_really_took():
+    rate = ServiceRate()
     for _ in range(100):
-        pace.learn(held_seconds=0.4, cost=Cost(0.2))
+        rate.learn(held_seconds=0.4, cost=Cost(0.2))
 
-    assert pace.seconds(Cost(0.2)) == pytest.approx(0.4, rel=0.01)
-    assert pace.typical_seconds() == pytest.approx(0.4, rel=0.01)
-    assert pace.median_seconds() == 0.4
+    assert rate.seconds(0.2) == pytest.approx(0.4, rel=0.01)
+    assert rate.typical_seconds() == pytest.approx(0.4, rel=0.01)
+    assert rate.median_seconds() == 0.4

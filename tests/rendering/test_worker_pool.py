@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from imgserver.errors import BrokenImage, DeadlineExceeded, Unavailable
+from imgserver.errors import BrokenImage, DeadlineExceeded, Overloaded, Unavailable
 from imgserver.rendering.worker_pool import WorkerPool, WorkerSettings
 from tests.faults import actions
 from tests.faults.conftest import do, is_alive, running, until, whole_again, workers
@@ -27,11 +27,11 @@ async def test_slots_and_a_spare_are_warm(workers):
     assert workers.count == 2
     assert workers.codecs == actions.opener()
     assert all(rss > 1_000_000 for rss in statistics.rss_bytes.values())
-    assert repr(workers) == "<Workers 0 starting, 3 idle, 0 busy; 2 slots, 0 restarts>"
+    assert repr(workers) == "<WorkerPool 0 starting, 3 idle, 0 busy; 2 slots, 0 restarts>"
 
 
 async def test_results_come_back_whole(workers):
-    result = await workers.render(actions.job("large", 20), deadline=time.monotonic() + 10, key="large")
+    result = await workers.render_by(time.monotonic() + 10, actions.job("large", 20), key="large")
 
     assert len(result.body) == 20_000_000
 
@@ -60,9 +60,10 @@ async def test_a_deadline_already_past_costs_no_worker(workers):
 async def test_waiting_for_a_slot_ends_at_the_deadline(workers):
     busy = [asyncio.ensure_future(do(workers, "nap", 0.4, key=key)) for key in "ab"]
     await until(lambda: workers.statistics().busy == 2)
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(Overloaded) as refused:
         await do(workers, "fine", seconds=0.1)
 
+    assert refused.value.facts["reason"] == "deadline"
     assert await asyncio.gather(*busy) == ["rested"] * 2
     assert sum(workers.statistics().restarts.values()) == 0
 

@@ -15,24 +15,23 @@ from PIL import Image
 from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BrokenImage, UnsupportedImage
 from imgserver.plan.plan import Fit, Orient, Output, Plan, Px
-from imgserver.rendering.worker_pool import WorkerPool, WorkerSettings
+from imgserver.rendering.worker_pool import WorkerSettings
+from tests.faults.conftest import ScheduledPool
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 @pytest.fixture
 async def engine():
-    workers = WorkerPool(WorkerSettings(count=2))
+    workers = ScheduledPool(WorkerSettings(count=2))
     await workers.start()
     yield workers
     await workers.close(grace_seconds=5)
 
 
-async def render(workers: WorkerPool, path: Path, *, width: int = 400, format: str = "jpg") -> RenderResult:
+async def render(workers: ScheduledPool, path: Path, *, width: int = 400, format: str = "jpg") -> RenderResult:
     plan = Plan(steps=(Orient(), Fit(width=Px(width))), output=Output(format=format))
-    return await workers.render(
-        Job(str(path), plan), deadline=time.monotonic() + 20, key=f"{path.name} {width} {format}"
-    )
+    return await workers.render_by(time.monotonic() + 20, Job(str(path), plan), key=f"{path.name} {width} {format}")
 
 
 @pytest.mark.parametrize("format", ["jpg", "webp", "png", "avif"])
@@ -91,14 +90,15 @@ import asyncio, sys, time
 from imgserver.engine.job import Job
 from imgserver.errors import ImgserverError
 from imgserver.plan.plan import Fit, Plan, Px
-from imgserver.rendering.worker_pool import Workers, WorkerSettings
+from imgserver.rendering.worker_pool import WorkerSettings
+from tests.faults.conftest import ScheduledPool
 
 async def main():
-    workers = Workers(WorkerSettings(count=1))
+    workers = ScheduledPool(WorkerSettings(count=1))
     await workers.start()
     for path in sys.argv[1:]:
         try:
-            await workers.render(Job(path, Plan(steps=(Fit(width=Px(99)),))), deadline=time.monotonic() + 20, key=path)
+            await workers.render_by(time.monotonic() + 20, Job(path, Plan(steps=(Fit(width=Px(99)),))), key=path)
         except ImgserverError as error:
             assert path.endswith("py"), error
     await workers.close(grace_seconds=1)

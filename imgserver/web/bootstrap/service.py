@@ -34,7 +34,7 @@ def make_renderer(settings: Settings, sources: Sources, observability: Observabi
     return Renderer(
         sources=sources.by_name,
         fingerprints=TtlMap(FINGERPRINT_TTL_SECONDS),
-        admission=Admission(settings.queue, slots=workers.count),
+        admission=Admission(settings.queue, pool=workers),
         workers=workers,
         costs=CostModel(),
         limits=settings.limits,
