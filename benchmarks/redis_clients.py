@@ -141,7 +141,7 @@ async def _ours(server: RedisServer) -> AsyncIterator[Get]:
         async def get(number: int) -> object:
             replies = await link.read("get", ("GET", f"imgserver:{number}"))
             if replies is None:
-                raise RuntimeError("imgserver's client gave up on Redis")
+                raise RuntimeError("Redis did not reply in time")
             return replies[0]
 
         yield get

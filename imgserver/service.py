@@ -74,7 +74,7 @@ class ImageService:
     def written(self, ref: SourceRef) -> None:
         """The original is another now: nobody is answered by what was seen of it a moment ago."""
         self.renderer.fingerprints.pop(ref)
-        self.negative_cache.forget(ref)
+        self.negative_cache.drop(ref)
 
     async def get(self, order: RenderRequest, criticality: Criticality = Criticality.NORMAL) -> ServedRendition:
         """Raises what the source, the waiting room and the engine raise; see `errors.py`."""
@@ -127,15 +127,15 @@ class ImageService:
         if order.key not in self.negative_cache and order.ref not in self.negative_cache:
             return
         generations = self.cache.generations.known(order.groups)
-        absent = self.negative_cache.recall(order.ref, self._generations_of_original(order))
+        absent = self.negative_cache.get(order.ref, self._generations_of_original(order))
         if absent is not None:
-            raise self.negative_cache.repeat(absent)
-        refusal = self.negative_cache.recall(order.key, generations)
+            raise self.negative_cache.hit(absent)
+        refusal = self.negative_cache.get(order.key, generations)
         if refusal is None:
             return
-        if await self._is_as_it_was(order, refusal.state):
-            raise self.negative_cache.repeat(refusal)
-        self.negative_cache.forget(order.key)
+        if await self._is_as_it_was(order, refusal.fingerprint):
+            raise self.negative_cache.hit(refusal)
+        self.negative_cache.drop(order.key)
 
     async def _is_as_it_was(self, order: RenderRequest, state: Fingerprint | None) -> bool:
         """Whether the original is in that state. While its source is away, it counts as being so."""
@@ -190,17 +190,17 @@ class ImageService:
         lock, seconds = self.cache.render_lock, self.renderer.admission.deadline_seconds
         if lock is None:
             return RenderedResult(await self._make(order, criticality))
-        turn = await lock.take(order.key, seconds=seconds)
-        if not turn.ours and await lock.wait(order.key, seconds=seconds):
+        attempt = await lock.acquire(order.key, seconds=seconds)
+        if not attempt.acquired and await lock.wait_released(order.key, seconds=seconds):
             kept = await self._judged(order, await self.cache.find_below_memory(order.key, order.groups))
             if kept is not None and kept.current:
                 return RenderedResult(kept.rendition, elsewhere=True)
         try:
             rendition = await self._make(order, criticality)
-            await self.cache.written(order.key, seconds=WRITTEN_SECONDS)
+            await self.cache.wait_written(order.key, seconds=WRITTEN_SECONDS)
             return RenderedResult(rendition)
         finally:
-            await lock.release(order.key, turn)
+            await lock.release(order.key, attempt)
 
     async def _make(self, order: RenderRequest, criticality: Criticality) -> Rendition:
         generations = await self.cache.generations.fetch(order.groups)
@@ -208,12 +208,12 @@ class ImageService:
         def on_refusal(error: ImgserverError, state: Fingerprint) -> None:
             # What is renewed behind answers still has a picture to answer with.
             if criticality is not Criticality.REFRESH:
-                self.negative_cache.note(order.key, error, state=state, generations=generations)
+                self.negative_cache.put(order.key, error, fingerprint=state, generations=generations)
 
         with self._noting_absence(order):
             made = await self.renderer.picture(order, criticality, on_refusal=on_refusal)
         rendition = self._aged(made, generations)
-        self.negative_cache.forget(order.key)
+        self.negative_cache.drop(order.key)
         self.cache.put(order.key, rendition)
         return rendition
 
@@ -224,9 +224,8 @@ class ImageService:
         except NotFound as error:
             self.cache.drop(order.key)
             # For about a second, so that what is put there is soon seen.
-            self.negative_cache.note(
-                order.ref, error, state=None, generations=self._generations_of_original(order), grows=False
-            )
+            generations = self._generations_of_original(order)
+            self.negative_cache.put(order.ref, error, fingerprint=None, generations=generations, grows=False)
             raise
 
     def _generations_of_original(self, order: RenderRequest) -> GroupGenerations:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from imgserver.cache import Cache, Tier
+from imgserver.cache import SweepResult, Tier
 from imgserver.errors import ImageOverLimit, NotFound
 from imgserver.plan.plan import Dims
 from imgserver.plan.rendition import Fingerprint, Rendition
@@ -32,55 +32,16 @@ def make_rendition(body: bytes = b"picture", **changes: Any) -> Rendition:
     return dataclasses.replace(plain, **changes)
 
 
-class CacheContract:
-    """What every cache keeps to. Provide the fixture `cache`, empty and with room for a few small renditions."""
-
-    @pytest.fixture
-    def cache(self) -> Cache:
-        raise NotImplementedError
-
-    def test_what_was_put_is_got(self, cache: Cache) -> None:
-        rendition = make_rendition()
-
-        assert cache.put("a", rendition)
-        assert cache.get("a") == rendition
-
-    def test_an_unknown_key_is_a_miss(self, cache: Cache) -> None:
-        assert cache.get("unknown") is None
-
-    def test_the_last_put_wins(self, cache: Cache) -> None:
-        cache.put("a", make_rendition(b"first"))
-        cache.put("a", make_rendition(b"second"))
-
-        found = cache.get("a")
-        assert found is not None
-        assert found.body == b"second"
-
-    def test_what_was_dropped_is_a_miss(self, cache: Cache) -> None:
-        cache.put("a", make_rendition())
-        cache.drop("a")
-        cache.drop("never there")
-
-        assert cache.get("a") is None
-
-    def test_keys_do_not_meet(self, cache: Cache) -> None:
-        cache.put("a", make_rendition(b"a"))
-        cache.put("b", make_rendition(b"b"))
-        cache.drop("a")
-
-        found = cache.get("b")
-        assert found is not None
-        assert found.body == b"b"
-
-
 class TierContract:
-    """What every tier keeps to. Provide the fixture `tier`, started, empty and with room for a few small renditions."""
+    """What every cache tier does. Provide the fixture `tier`: started, empty, with space for a few small renditions."""
+
+    KEY = f"00000000/1/{'a' * 32}/{'b' * 32}"
 
     @pytest.fixture
     async def tier(self) -> Tier:
         raise NotImplementedError
 
-    async def test_what_was_put_is_got_with_every_field(self, tier: Tier) -> None:
+    async def test_get_returns_what_was_put_with_every_field(self, tier: Tier) -> None:
         rendition = make_rendition(
             modified=5, fresh_until=1e12, expires=2e12, generations=(("a", ""), ("s0123456789abcdef", "token"))
         )
@@ -99,8 +60,8 @@ class TierContract:
         assert found is not None
         assert found.body == b"second"
 
-    async def test_what_was_dropped_is_a_miss_and_others_stay(self, tier: Tier) -> None:
-        await tier.put("1/a/b", make_rendition(b"a"))
+    async def test_a_dropped_key_is_a_miss_and_others_stay(self, tier: Tier) -> None:
+        await tier.put("1/a/b", make_rendition(b"b"))
         await tier.put("1/a/c", make_rendition(b"c"))
         await tier.drop("1/a/b")
         await tier.drop("1/never/there")
@@ -123,9 +84,35 @@ class TierContract:
         found = [await tier.get(key) for key in keys]
         assert [rendition and rendition.body for rendition in found] == [b"0", b"1", b"2", b"3", b"4", b"5"]
 
-    async def test_what_no_record_can_hold_is_declined(self, tier: Tier) -> None:
-        assert not await tier.put("1/a/b", make_rendition(etag="\ud800"))
-        assert await tier.get("1/a/b") is None
+    async def test_a_rendition_that_put_declined_is_a_miss(self, tier: Tier) -> None:
+        rendition = make_rendition(etag="\ud800")
+        stored = await tier.put("1/a/b", rendition)
+
+        assert await tier.get("1/a/b") == (rendition if stored else None)
+
+    async def test_a_sweep_removes_records_that_are_not_kept_and_no_others(self, tier: Tier) -> None:
+        invalid = self.KEY.replace("b", "c")
+        await tier.put(self.KEY, make_rendition(generations=(("a", "new"),)))
+        await tier.put(invalid, make_rendition(generations=(("a", "old"),)))
+
+        assert await tier.sweep(lambda _, generations: generations == (("a", "new"),)) == SweepResult(1)
+        assert await tier.get(self.KEY) is not None
+        assert await tier.get(invalid) is None
+
+    async def test_each_lookup_is_counted_once(self, tier: Tier) -> None:
+        await tier.put("1/a/b", make_rendition())
+        await tier.get("1/a/b")
+        await tier.get("1/unknown/b")
+
+        statistics = tier.statistics()
+        assert (statistics.hits, statistics.misses, statistics.errors or 0, statistics.bypassed or 0) == (1, 1, 0, 0)
+
+    async def test_nothing_raises_after_close(self, tier: Tier) -> None:
+        await tier.close()
+        await tier.put("1/a/b", make_rendition())
+        await tier.get("1/a/b")
+        await tier.drop("1/a/b")
+        await tier.sweep(lambda *_: True)
 
 
 class SourceContract:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from imgserver import service
+from imgserver.cache import build_cache
 from imgserver.cache.cache_tags import groups_of, source_group
 from imgserver.cache.memory import MemorySettings
 from imgserver.cache.negative import NegativeCache
-from imgserver.cache.tiered import assemble
 from imgserver.engine.job import Limits, Quality, RenderResult, Timings
 from imgserver.errors import (
     BrokenImage,
@@ -132,7 +132,7 @@ class Scene:
             observe_failure=lambda work, error: self.failed.append(error),
         )
         self.service = ImageService(
-            cache=assemble(MemorySettings()),
+            cache=build_cache(MemorySettings()),
             flights=SingleFlight(),
             renderer=renderer,
             background=BackgroundRefresh(),
@@ -197,7 +197,7 @@ async def test_a_vanished_originals_picture_is_forgotten(scene):
 
     with pytest.raises(NotFound):
         await scene.get()
-    assert scene.service.cache.statistics().memory.entries == 0
+    assert scene.service.cache.statistics().tiers["memory"].entries == 0
 
 
 async def test_visitors_of_one_cold_picture_join(scene):
@@ -250,7 +250,7 @@ async def test_a_picture_is_not_looked_up_as_missing_twice(scene):
     assert scene.service.get_fresh(ORDER) is None
     await scene.get()
 
-    assert scene.service.cache.statistics().memory.misses == 1
+    assert scene.service.cache.statistics().tiers["memory"].misses == 1
 
 
 @pytest.mark.parametrize(
@@ -260,11 +260,11 @@ async def test_a_kept_picture_that_is_looked_up_twice_for_one_answer_is_counted_
     await scene.get()
     kept = scene.service.cache.get_fresh(ORDER.key)
     scene.service.cache.put(ORDER.key, replace(kept, **changes))
-    before = scene.service.cache.statistics().memory.hits
+    before = scene.service.cache.statistics().tiers["memory"].hits
     assert scene.service.get_fresh(ORDER) is None
     await scene.get()
 
-    assert scene.service.cache.statistics().memory.hits == before + 1
+    assert scene.service.cache.statistics().tiers["memory"].hits == before + 1
 
 
 async def test_a_purge_during_a_render_wins(scene):
@@ -319,7 +319,7 @@ async def test_a_flood_of_a_broken_picture_costs_one_render(scene):
 
     assert {(type(fault), fault.detail) for fault in faults} == {(BrokenImage, "torn")}
     assert (scene.hands.renders, scene.shelf.opened, scene.shelf.looked) == (1, 1, 0)
-    assert scene.service.negative_cache.statistics().repeated == 49
+    assert scene.service.negative_cache.statistics().hits == 49
 
 
 async def test_a_flood_of_an_absent_original_costs_one_look_whatever_is_asked_of_it(scene):
@@ -380,7 +380,7 @@ async def test_our_own_faults_are_never_remembered(scene, fault):
     await scene.refused()
 
     assert scene.hands.renders == 2
-    assert scene.service.negative_cache.statistics().remembered == 0
+    assert scene.service.negative_cache.statistics().entries == 0
 
 
 @pytest.mark.parametrize("state", [1, None])

@@ -1,7 +1,8 @@
-"""Groups: what can be purged together. Short digests, so that no name of a source leaks into headers or Redis.
+"""Cache groups (surrogate keys): which renditions are purged together, and the owner's tags.
 
-Every record belongs to everything, its source's original, each directory above that, its own key, and its tags. The
-first letter tells the kind: `a`, `s`, `d`, `k`, `t`. Of an original that is kept itself there is `o`.
+A rendition belongs to the group of everything, of its source's original, of each folder above that, of its own key, and
+of its tags. A group is a short digest, so that no name of a source leaks into headers or Redis. Its first letter is its
+kind: `a` all, `s` original, `d` folder, `k` key, `t` tag; `o` for the cached copy of an original.
 """
 
 import re
@@ -16,61 +17,61 @@ from imgserver.plan.plan import SourceRef
 
 ALL = "a"
 
-# Directories below this depth are purged with their ancestor of this depth: too much goes, never too little.
-DEPTH_LIMIT = 32
-TAGS_PER_RECORD = 16
-# More are not told to others: caches need not take them (RFC 9875), and header fields have limits.
-TOLD_LIMIT = 16
-# What is told when there are too many: the widest and the narrowest, tags, then folders from the top.
-_TOLD_FIRST = "astd"
+# A folder below this depth is purged with its ancestor at this depth: a purge removes too much, never too little.
+MAX_DEPTH = 32
+MAX_TAGS_PER_RECORD = 16
+# Headers name no more groups: caches need not accept more (RFC 9875), and header fields have limits.
+MAX_HEADER_GROUPS = 16
+# The kinds that headers name, by priority: the widest and the narrowest, tags, then folders from the top.
+_HEADER_KINDS = "astd"
 _GROUP = re.compile(r"a|[sdkt][0-9a-f]{16}")
 _DIGITS = 16
 
 
 def groups_of(ref: SourceRef, *, key: str | None = None, tags: Iterable[str] = ()) -> tuple[str, ...]:
-    """The groups of a rendition of this original, widest first; at most 16 tags count."""
+    """The groups of a rendition of this original, widest first, with the first 16 tags."""
     groups = _original_groups(ref)
     if key is not None:
         groups += (key_group(key),)
-    return groups + tuple(tag_group(tag) for tag in tuple(tags)[:TAGS_PER_RECORD])
+    return groups + tuple(tag_group(tag) for tag in tuple(tags)[:MAX_TAGS_PER_RECORD])
 
 
-def told(groups: Iterable[str]) -> tuple[str, ...]:
-    """Those that header fields name, in their order: not the picture's own, and at most 16."""
-    shared = [group for group in groups if group[0] in _TOLD_FIRST]
-    chosen = set(sorted(shared, key=lambda group: _TOLD_FIRST.index(group[0]))[:TOLD_LIMIT])
+def header_groups(groups: Iterable[str]) -> tuple[str, ...]:
+    """The groups that response headers name, in the given order: at most 16, without the rendition's own."""
+    shared = [group for group in groups if group[0] in _HEADER_KINDS]
+    chosen = set(sorted(shared, key=lambda group: _HEADER_KINDS.index(group[0]))[:MAX_HEADER_GROUPS])
     return tuple(group for group in shared if group in chosen)
 
 
 def is_group(text: str) -> bool:
-    """Whether it is spelt like a group."""
+    """Whether the text has the form of a group of renditions."""
     return _GROUP.fullmatch(text) is not None
 
 
 def source_group(ref: SourceRef) -> str:
-    """All renditions of one original; its digits begin the source digest of their keys."""
+    """The group of all renditions of one original. The source digest of their keys begins with its digits."""
     return "s" + source_digest(ref)[:_DIGITS]
 
 
 def source_digits(group: str) -> str:
-    """What the source digest begins with in the keys of this group; "" where keys do not tell it."""
+    """How the source digest begins in every key of this group; "" if the keys do not show the group."""
     return group[1:] if group.startswith("s") else ""
 
 
 def original_group(ref: SourceRef) -> str:
-    """What is kept of the original itself. No rendition has it: whoever purges one picture has its original looked at
-    again, at every server."""
+    """The group of the cached copy of an original. No rendition belongs to it. A purge of one rendition names it as
+    well, so that every server revalidates the original."""
     return "o" + source_digest(ref)[:_DIGITS]
 
 
 def prefix_group(source: str, prefix: str) -> str:
-    """All originals of a source below a directory, with or without a slash at its end; "" is the whole source."""
+    """The group of all originals of a source below a folder, with or without trailing slash; "" is the whole source."""
     parts = [part for part in prefix.split("/") if part]
-    return _digest("d", source, *parts[:DEPTH_LIMIT])
+    return _digest("d", source, *parts[:MAX_DEPTH])
 
 
 def key_group(key: str) -> str:
-    """One rendition."""
+    """The group of one rendition."""
     return _digest("k", key)
 
 
@@ -80,7 +81,7 @@ def tag_group(tag: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _original_groups(ref: SourceRef) -> tuple[str, ...]:
-    parts = [part for part in ref.path.split("/")[:-1] if part][:DEPTH_LIMIT]
+    parts = [part for part in ref.path.split("/")[:-1] if part][:MAX_DEPTH]
     directories = (_digest("d", ref.source, *parts[:depth]) for depth in range(len(parts) + 1))
     return (ALL, *directories, source_group(ref))
 
@@ -94,21 +95,23 @@ def _digest(kind: str, *texts: str) -> str:
     return kind + hasher.hexdigest()[:_DIGITS]
 
 
-# Tags: names for sets of originals that are purged together, by patterns of their paths.
-
-# RFC 9875 asks caches for 32 groups per answer; ours shares 16 between tags and folders.
-TAGS_LIMIT = 8
+# RFC 9875 expects caches to support 32 groups per response; a response has 16, for tags and folders together.
+MAX_TAGS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """(name, pattern) pairs. A pattern that ends in a slash is a folder, `*` is any text, slashes included."""
+    """The owner's tags: names for sets of originals that are purged together, as (name, pattern) pairs.
+
+    A pattern is matched with the path of an original. One that ends in a slash is a folder; `*` is any text, slashes
+    included.
+    """
 
     rules: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, table: Mapping[str, str]) -> "Tags":
-        """`table` has the patterns of each name, parted by blanks."""
+        """`table`: by name, patterns separated by spaces."""
         return cls(tuple((name, pattern) for name, patterns in table.items() for pattern in patterns.split()))
 
     @property
@@ -116,18 +119,18 @@ class Tags:
         return tuple(dict.fromkeys(name for name, _ in self.rules))
 
     def of_path(self, path: str) -> tuple[str, ...]:
-        """The tags of an original, in the order of the rules; the first TAGS_LIMIT count."""
+        """The tags of an original, in the order of the rules, MAX_TAGS at most."""
         return _tags(self.rules, path) if self.rules else ()
 
 
 NO_TAGS = Tags()
 
 
-# Pictures come in many sizes: their originals' paths are matched once.
+# Cached: an original has renditions in many sizes.
 @lru_cache(maxsize=4096)
 def _tags(rules: tuple[tuple[str, str], ...], path: str) -> tuple[str, ...]:
     found = dict.fromkeys(name for name, pattern in rules if _matches(path, pattern))
-    return tuple(found)[:TAGS_LIMIT]
+    return tuple(found)[:MAX_TAGS]
 
 
 def _matches(path: str, pattern: str) -> bool:

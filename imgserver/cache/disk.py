@@ -1,4 +1,4 @@
-"""The disk tier: files in threads of its own, with deadlines. A slow, full, broken or read-only disk is a miss."""
+"""The disk tier: records as files, read and written in threads, each call with a deadline."""
 
 import asyncio
 import errno
@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,24 +16,26 @@ from typing import Annotated, TypeVar
 from annotated_types import Ge, Gt, Le, doc
 
 from imgserver.cache.disk_store import Shelf
-from imgserver.cache.record import Corrupt
-from imgserver.cache.sweeper import SweepResult
+from imgserver.cache.record import REASONS, Corrupt
+from imgserver.cache.tier import IsKept, SweepResult, TierStatistics
 from imgserver.errors import Unavailable
-from imgserver.plan.rendition import GroupGenerations, Rendition
+from imgserver.plan.rendition import Rendition
+from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
 from imgserver.runtime.threads import PoolBusy, ThreadPool
 
 GIB = 1 << 30
 MIB = 1 << 20
 THREADS = 4
+# Calls that run in a thread or wait for one. With so many the disk has stalled, and further calls fail immediately.
+MAX_CALLS = 64
+# Disks fill up in minutes.
+MEASURE_INTERVAL_SECONDS = 10.0
 
-# Calls in threads or waiting for one. Beyond it the disk has stopped, and a look-up is a miss at once.
-CALLS = 64
+# Why a write was dropped: writes are paused; the disk failed; the body is too large; the scan at start has not ended.
+DROP_REASONS = ("paused", "error", "size", "starting")
 
-# Why a record may not be written.
-DROPS = ("paused", "error", "size", "starting")
-
-# Faults of one file or one moment; every other one that a write meets is the disk's, and stops writes for a while.
-_PASSING = frozenset({errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EEXIST, errno.EINTR})
+# Faults of one file or one moment. Any other fault of a write concerns the whole disk and pauses writes.
+_TRANSIENT = frozenset({errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EEXIST, errno.EINTR})
 
 T = TypeVar("T")
 
@@ -56,68 +58,61 @@ class DiskSettings:
     retry_delay_seconds: Annotated[float, Ge(0), Le(3600), doc("time without writes after a failed write")] = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class DiskStatistics:
-    """Totals count since the start; `corrupt` by the record's reason, `dropped_writes` by why nothing was written.
+class DiskTier:
+    """A `Tier` of files that survives restarts and kills.
 
-    A look-up is one of hit, miss (a corrupt record, too), `stale` (purged or over), error (the disk failed or was too
-    slow) and `bypassed` (too many calls wait for it already). `timeouts` are of all calls. `free_bytes` and
-    `size_bytes` are those of the file system; None: not known.
+    A slow, full, broken or read-only disk is a miss. Lookups work from the beginning, writes from the end of the scan
+    at start.
     """
 
-    entries: int
-    bytes: int
-    limit_bytes: int
-    scanned: bool
-    writes_paused: bool
-    hits: int
-    misses: int
-    stale: int
-    errors: int
-    bypassed: int
-    timeouts: int
-    evictions: int
-    corrupt: Mapping[str, int]
-    dropped_writes: Mapping[str, int]
-    free_bytes: int | None
-    size_bytes: int | None
+    is_shared = False
 
-
-class DiskTier:
-    """A `Tier` of files. Survives restarts and kills; reads work at once, writes when the scan at start has ended."""
-
-    def __init__(self, settings: DiskSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: DiskSettings,
+        *,
+        on_task_failure: OnTaskFailure = log_task_failure,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._clock = clock
-        self._shelf = Shelf(settings.path, limit_bytes=settings.limit_bytes, item_bytes=settings.item_bytes)
-        self._threads = ThreadPool(THREADS, "disk", max_pending=CALLS)
-        self._walker = ThreadPool(1, "disk-walk")
+        self._store = Shelf(settings.path, limit_bytes=settings.limit_bytes, item_bytes=settings.item_bytes)
+        self._threads = ThreadPool(THREADS, "disk", max_pending=MAX_CALLS)
+        # A scan or a sweep takes minutes and must not hold up lookups.
+        self._scan_thread = ThreadPool(1, "disk-scan")
+        self._tasks = BackgroundTasks(on_failure=on_task_failure)
         self._scan: Future[None] | None = None
         self._paused_until = -1.0
-        self._hits = self._misses = self._stale = self._errors = self._bypassed = self._timeouts = 0
-        self._room: os.statvfs_result | None = None
-        self._corrupt: Counter[str] = Counter()
-        self._dropped: Counter[str] = Counter()
+        self._hits = self._misses = self._errors = self._bypassed = self._timeouts = 0
+        self._file_system: os.statvfs_result | None = None
+        self._corrupt = Counter(dict.fromkeys(REASONS, 0))
+        self._dropped = Counter(dict.fromkeys(DROP_REASONS, 0))
+
+    @property
+    def scanned(self) -> bool:
+        return self._store.scanned
 
     async def start(self) -> None:
-        """Begins the scan and does not wait for it."""
-        self._scan = self._walker.submit(self._shelf.scan)
-        self._scan.add_done_callback(_tell_scan)
+        """Begins the scan of the folder and returns."""
+        self._scan = self._scan_thread.submit(self._store.scan)
+        self._scan.add_done_callback(_log_scan)
+        await self._tasks.start("disk_measurement", self._measure_forever)
 
-    async def scanned(self) -> None:
-        """Waits for the scan. OSError: the folder cannot be had, and nothing will be written."""
+    async def wait_scanned(self) -> None:
+        """Waits for the end of the scan. Raises OSError if the folder cannot be used; then nothing is ever written."""
         if self._scan is not None:
             await asyncio.shield(asyncio.wrap_future(self._scan))
 
     async def close(self) -> None:
-        """Drops what waits for a thread, and does not wait for a disk that has stopped."""
-        self._shelf.stop()
+        """Discards the calls that wait for a thread. Does not wait for a stalled disk."""
+        await self._tasks.close()
+        self._store.stop()
         self._threads.close()
-        self._walker.close()
+        self._scan_thread.close()
 
-    async def get(self, key: str) -> Rendition | None:
+    async def get(self, key: str, _groups: Sequence[str] = (), /) -> Rendition | None:
         try:
-            rendition = await self._call(lambda: self._shelf.load(key))
+            rendition = await self._call(lambda: self._store.load(key))
         except Corrupt as corrupt:
             self._corrupt[corrupt.reason] += 1
             rendition = None
@@ -131,70 +126,69 @@ class DiskTier:
         self._misses += rendition is None
         return rendition
 
-    def note_stale(self) -> None:
-        """What was got last cannot be used, says its owner."""
-        self._hits -= 1
-        self._stale += 1
-
     async def put(self, key: str, rendition: Rendition) -> bool:
-        if self._clock() < self._paused_until:
+        if self._is_paused():
             self._dropped["paused"] += 1
             return False
         try:
-            kept = await self._call(lambda: self._shelf.store(key, rendition))
+            stored = await self._call(lambda: self._store.store(key, rendition))
         except (OSError, PoolBusy, Unavailable, ValueError) as error:
             self._dropped["error"] += 1
-            self._pause(error)
+            self._pause_after(error)
             return False
-        if not kept:
-            self._dropped["size" if self._shelf.scanned else "starting"] += 1
-        return kept
+        if not stored:
+            self._dropped["size" if self._store.scanned else "starting"] += 1
+        return stored
 
     async def drop(self, key: str) -> None:
         with suppress(OSError, PoolBusy, Unavailable):
-            await self._call(lambda: self._shelf.remove(key))
+            await self._call(lambda: self._store.remove(key))
 
-    async def sweep(self, keeps: Callable[[float | None, GroupGenerations], bool]) -> SweepResult:
-        """Removes every record whose (expires, generations) are not kept. Reads each file's head: minutes, not
-        milliseconds,
-        of a large folder, in a thread that gives way."""
+    async def sweep(self, is_kept: IsKept, _groups: Sequence[str] = (), /) -> SweepResult:
+        """Reads the head of every file, whatever the groups: seconds to minutes for a large folder."""
         try:
-            removed, unread = await self._walker.run(lambda: self._shelf.sweep(keeps))
+            removed, unread = await self._scan_thread.run(lambda: self._store.sweep(is_kept))
         except (OSError, Unavailable):
             return SweepResult(incomplete="failed")
-        # The walker has ended its scan, or could not.
-        return SweepResult(removed, "failed" if unread or not self._shelf.scanned else "")
+        # The thread has finished the scan by now, unless the folder cannot be used.
+        return SweepResult(removed, "failed" if unread or not self._store.scanned else "")
 
     async def measure(self) -> None:
-        """Looks how full the file system is; for the statistics."""
+        """Updates `free_bytes` and `size_bytes` of the statistics."""
         try:
-            self._room = await self._call(lambda: os.statvfs(self._settings.path))
+            self._file_system = await self._call(lambda: os.statvfs(self._settings.path))
         except (OSError, PoolBusy, Unavailable):
-            self._room = None
+            self._file_system = None
 
-    def statistics(self) -> DiskStatistics:
-        return DiskStatistics(
-            entries=self._shelf.entries,
-            bytes=self._shelf.bytes,
+    def statistics(self) -> TierStatistics:
+        return TierStatistics(
+            entries=self._store.entries,
+            bytes=self._store.bytes,
             limit_bytes=self._settings.limit_bytes,
-            scanned=self._shelf.scanned,
-            writes_paused=self._clock() < self._paused_until,
             hits=self._hits,
             misses=self._misses,
-            stale=self._stale,
             errors=self._errors,
             bypassed=self._bypassed,
             timeouts=self._timeouts,
-            evictions=self._shelf.evictions,
+            evictions=self._store.evictions,
             corrupt=dict(self._corrupt),
             dropped_writes=dict(self._dropped),
-            free_bytes=self._room and self._room.f_bavail * self._room.f_frsize,
-            size_bytes=self._room and self._room.f_blocks * self._room.f_frsize,
+            free_bytes=self._file_system and self._file_system.f_bavail * self._file_system.f_frsize,
+            size_bytes=self._file_system and self._file_system.f_blocks * self._file_system.f_frsize,
+            degraded=self._is_paused(),
+            scanning=not self._store.scanned,
         )
+
+    async def _measure_forever(self) -> None:
+        with suppress(OSError):
+            await self.wait_scanned()
+        while True:
+            await self.measure()
+            await asyncio.sleep(MEASURE_INTERVAL_SECONDS)
 
     async def _call(self, work: Callable[[], T]) -> T:
         """The result of `work` in a thread. Raises TimeoutError (an OSError) after `timeout_seconds`, PoolBusy while
-        CALLS are pending, Unavailable after `close`."""
+        MAX_CALLS are pending, Unavailable after `close`."""
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
                 return await self._threads.run(work)
@@ -202,14 +196,18 @@ class DiskTier:
             self._timeouts += 1
             raise
 
-    def _pause(self, error: Exception) -> None:
-        if not isinstance(error, OSError) or isinstance(error, TimeoutError) or error.errno in _PASSING:
+    def _is_paused(self) -> bool:
+        return self._clock() < self._paused_until
+
+    def _pause_after(self, error: Exception) -> None:
+        if not isinstance(error, OSError) or isinstance(error, TimeoutError) or error.errno in _TRANSIENT:
             return
         self._paused_until = self._clock() + self._settings.retry_delay_seconds
-        log.warning("The disk cache is not written for %g s: %s", self._settings.retry_delay_seconds, error.strerror)
+        fields = {"seconds": self._settings.retry_delay_seconds, "error": error.strerror}
+        log.warning("disk_cache.writes_paused", extra=fields)
 
 
-def _tell_scan(scan: "Future[None]") -> None:
-    """Told once, at start: a folder that cannot be had is a tier that misses."""
+def _log_scan(scan: "Future[None]") -> None:
+    """A folder that cannot be used is logged once; the tier then misses."""
     if not scan.cancelled() and (error := scan.exception()) is not None:
-        log.warning("The disk cache is off: %s", error)
+        log.warning("disk_cache.unavailable", extra={"error": str(error)})

@@ -1,14 +1,14 @@
-"""Generations: what was purged, told by a random token per group; no token means never.
+"""Invalidation by generations: a cache group that was purged has a random token, its generation.
 
-A flight notes the generations of its groups before it opens the original, and the record keeps them. A purge sets new
-tokens.
-So a record whose generations are not the current ones was begun before a purge, whoever wrote it and whenever: it is
-neither
-stored nor served. Too many tokens, or one lost, cost renders, never a picture from before a purge:
+A render fetches the generations of its groups before it opens the original, and the record keeps them. A purge gives
+the groups new tokens. A record whose generations are not the current ones was begun before a purge, whoever wrote it
+and whenever: it is neither stored nor returned. A group that was never purged has no token, written "".
 
-- a lost mark ("" again) differs from what newer records noted, and older ones went with the sweep;
-- replicas that know different tokens of one group drop each other's records;
-- of too many groups, everything is purged instead.
+Too many tokens or a lost one cost renders; they never let through a rendition from before a purge:
+
+- a lost token ("" again) differs from what newer records have, and the sweep removed the older ones;
+- servers that know different tokens of one group drop each other's records;
+- when there are too many groups, everything is purged instead.
 """
 
 import asyncio
@@ -23,31 +23,33 @@ import orjson
 from imgserver.cache.cache_tags import ALL
 from imgserver.plan.rendition import GroupGenerations
 
-# A copy of a shared mark is trusted so long without another look; news of purges comes at once besides.
+# A copy of a shared token is trusted for so long. Purges of other servers arrive earlier, by subscription.
 COPY_SECONDS = 10.0
-TOKENS_LIMIT = 50_000
-LOOKS_LIMIT = 50_000
+MAX_TOKENS = 50_000
+MAX_COPIES = 50_000
 
 
-class GenerationStore(Protocol):
-    """Generations that others see as well. Neither raises for what the other side does."""
+class SharedGenerations(Protocol):
+    """Generations that several servers share. Neither method raises."""
 
     async def fetch(self, groups: Sequence[str]) -> dict[str, str] | None:
-        """The token of each group, "" where none is; None: not to be had now."""
+        """The token of each group, "" for a group without one. None: not available now."""
 
-    async def post(self, tokens: Mapping[str, str]) -> bool:
-        """Sets them and tells the others. False: perhaps not."""
+    async def publish(self, tokens: Mapping[str, str]) -> bool:
+        """Stores the tokens and notifies the other servers. False: perhaps not done."""
 
 
 class Generations:
-    """The generations as this process knows them. `path` keeps them over a restart; `shared` is the replicas' board,
-    and
-    `on_purge` is told of groups that others have purged, whenever that becomes known."""
+    """The generations that this process knows.
+
+    The file at `path` keeps them over a restart; `shared` holds those of all servers. `on_purge(groups)` is called when
+    this process learns that another server has purged.
+    """
 
     def __init__(
         self,
         *,
-        shared: GenerationStore | None = None,
+        shared: SharedGenerations | None = None,
         path: Path | None = None,
         on_purge: Callable[[Collection[str]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -57,19 +59,20 @@ class Generations:
         self._on_purge = on_purge
         self._clock = clock
         self._tokens: dict[str, str] = {}
-        # Purged here, and not yet known to be on the board.
-        self._unposted: set[str] = set()
-        self._looked: dict[str, float] = {}
-        # Changes are numbered, so that an answer from before one does not undo it; `_floor` is the last that may have
-        # been of any group.
-        self._moment = self._floor = 0
-        self._changed: dict[str, int] = {}
+        # Groups that were purged here; the shared generations may not have their tokens yet.
+        self._unpublished: set[str] = set()
+        # When the shared token of a group was fetched last.
+        self._fetched_at: dict[str, float] = {}
+        # Changes are numbered, so that a reply from before a change does not undo it. `_gap` is the number of the last
+        # event that may have changed any group.
+        self._changes = self._gap = 0
+        self._changed_at: dict[str, int] = {}
         self._unsaved = False
         self._saving = asyncio.Lock()
 
     def are_current(self, generations: GroupGenerations) -> bool:
-        """Whether nothing of it was purged since, as far as is known here. No I/O: for every hit."""
-        # A loop, because `all` over a generator takes twice as long.
+        """Whether no purge since is known here. No I/O: called for every hit."""
+        # A loop: `all` over a generator takes twice as long.
         tokens = self._tokens
         for group, token in generations:  # noqa: SIM110
             if tokens.get(group, "") != token:
@@ -77,93 +80,95 @@ class Generations:
         return True
 
     def are_recent(self, groups: Iterable[str]) -> bool:
-        """Whether the board was looked at a moment ago, for each of them."""
-        looked, old = self._looked, self._clock() - COPY_SECONDS
+        """Whether the shared token of each group was fetched within COPY_SECONDS."""
+        fetched_at, oldest = self._fetched_at, self._clock() - COPY_SECONDS
         for group in groups:  # noqa: SIM110
-            if looked.get(group, old) <= old:
+            if fetched_at.get(group, oldest) <= oldest:
                 return False
         return True
 
     async def fetch(self, groups: Sequence[str]) -> GroupGenerations:
-        """The generations to keep in a record. Call it before the original is opened; a copy some seconds old is
-        safe."""
+        """The generations for a new record. Call it before the original is opened. A copy may be COPY_SECONDS old:
+        then the record is dropped when it is next looked up."""
         if not self.are_recent(groups):
-            await self._look(groups)
+            await self._refresh(groups)
         return self.known(groups)
 
     async def confirm(self, generations: GroupGenerations) -> bool:
-        """`are_current`, after a look at the board where the copies are old."""
+        """`are_current`, after fetching the shared tokens if a copy is too old."""
         groups = [group for group, _ in generations]
         if not self.are_recent(groups):
-            await self._look(groups)
+            await self._refresh(groups)
         return self.are_current(generations)
 
     def known(self, groups: Iterable[str]) -> GroupGenerations:
-        """The generations of groups as they are known here, without a look."""
+        """The generations of these groups as they are known here, without I/O."""
         return tuple((group, self._tokens.get(group, "")) for group in groups)
 
     def all_known(self) -> dict[str, str]:
-        """Every token there is, by group."""
+        """Every token by group."""
         return dict(self._tokens)
 
     async def bump(self, groups: Iterable[str]) -> bool:
-        """Purges: every record of these groups is void from now on. False: the other replicas do not know yet, but
-        will as soon as the board can be reached."""
-        fresh = {group: secrets.token_hex(8) for group in groups}
-        self._take(fresh)
-        self._unposted |= self._tokens.keys() & fresh.keys()
+        """Gives these groups new tokens, which invalidates all their records. False: the other servers do not know yet;
+        `publish` tells them once the shared generations are available."""
+        tokens = {group: secrets.token_hex(8) for group in groups}
+        self._adopt(tokens)
+        self._unpublished |= self._tokens.keys() & tokens.keys()
         await self.save()
-        return await self.post()
+        return await self.publish()
 
-    async def post(self) -> bool:
-        """Tells the board what it does not know yet; cheap when there is nothing."""
-        if self._shared is None or not self._unposted:
+    async def publish(self) -> bool:
+        """Publishes the tokens that are not shared yet. Cheap when there are none. False: some are left."""
+        if self._shared is None or not self._unpublished:
             return True
-        tokens = {group: self._tokens[group] for group in self._unposted if group in self._tokens}
-        if not await self._shared.post(tokens):
+        tokens = {group: self._tokens[group] for group in self._unpublished if group in self._tokens}
+        if not await self._shared.publish(tokens):
             return False
-        self._unposted -= {group for group, token in tokens.items() if self._tokens.get(group) == token}
+        self._unpublished -= {group for group, token in tokens.items() if self._tokens.get(group) == token}
         return True
 
     @property
-    def moment(self) -> int:
-        """How much has changed so far: to be noted before the board is asked."""
-        return self._moment
+    def changes(self) -> int:
+        """The number of changes so far. Read it before the shared tokens are requested, and give it to `learn`."""
+        return self._changes
 
     def learn(self, tokens: Mapping[str, str], *, since: int | None = None) -> None:
-        """What the board says; news, or an answer to who asked at the moment `since`: what has changed meanwhile was
-        perhaps read before that, and is not taken. Where the board has nothing and we have, it has forgotten, and is
-        told again."""
-        if since is not None:
-            if since < self._floor:
-                return
-            tokens = {group: token for group, token in tokens.items() if self._changed.get(group, 0) <= since}
-        self._unposted |= {group for group, token in tokens.items() if not token and group in self._tokens}
-        others = {group: token for group, token in tokens.items() if token and group not in self._unposted}
-        news = [group for group, token in others.items() if self._tokens.get(group) != token]
-        self._take(others)
-        if news:
-            self._on_purge(news)
-        if len(self._looked) > LOOKS_LIMIT:
-            self._looked.clear()
-        self._looked.update(dict.fromkeys(tokens, self._clock()))
+        """Adopts shared tokens: those of a notification, or the reply to a request that was sent after `since` changes.
 
-    def doubt(self) -> None:
-        """News may have been missed: no copy is trusted without a look."""
-        self._looked.clear()
+        A reply says nothing about groups that changed after it was requested. When the shared generations lack a token
+        that is known here, they have lost it, and it is published again.
+        """
+        if since is not None:
+            if since < self._gap:
+                return
+            tokens = {group: token for group, token in tokens.items() if self._changed_at.get(group, 0) <= since}
+        self._unpublished |= {group for group, token in tokens.items() if not token and group in self._tokens}
+        shared = {group: token for group, token in tokens.items() if token and group not in self._unpublished}
+        purged = [group for group, token in shared.items() if self._tokens.get(group) != token]
+        self._adopt(shared)
+        if purged:
+            self._on_purge(purged)
+        if len(self._fetched_at) > MAX_COPIES:
+            self._fetched_at.clear()
+        self._fetched_at.update(dict.fromkeys(tokens, self._clock()))
+
+    def distrust_copies(self) -> None:
+        """Notifications may have been missed: every shared token is fetched again before it is used."""
+        self._fetched_at.clear()
         self._forget_changes()
 
     async def load(self) -> None:
-        """What `save` wrote. Where a file cannot be read and no board knows better, everything counts as purged."""
+        """Reads what `save` wrote. If the file is unreadable and nothing is shared, everything counts as purged."""
         if self._path is None:
             return
         tokens = await asyncio.to_thread(_read, self._path)
         if tokens is None:
             tokens = {} if self._shared is not None else {ALL: secrets.token_hex(8)}
-        self._take(tokens)
+        self._adopt(tokens)
 
     async def save(self) -> None:
-        """Writes the generations if there are new ones. A disk that refuses is tried again next time."""
+        """Writes the tokens if they changed. After a disk error the next call tries again."""
         async with self._saving:
             if self._path is None or not self._unsaved:
                 return
@@ -173,44 +178,45 @@ class Generations:
             except OSError:
                 self._unsaved = True
 
-    async def _look(self, groups: Sequence[str]) -> None:
+    async def _refresh(self, groups: Sequence[str]) -> None:
         if self._shared is None:
             return
-        since = self._moment
+        since = self._changes
         tokens = await self._shared.fetch(groups)
-        if tokens is not None and since < self._floor:
-            # Asked before a gap, it says nothing after it; and what is known from before says less.
-            since = self._moment
+        if tokens is not None and since < self._gap:
+            # A reply that was requested before a gap cannot be used, and what was known before it is worth even less.
+            since = self._changes
             tokens = await self._shared.fetch(groups)
         if tokens is not None:
             self.learn(tokens, since=since)
 
-    def _take(self, tokens: Mapping[str, str]) -> None:
+    def _adopt(self, tokens: Mapping[str, str]) -> None:
         changed = {group: token for group, token in tokens.items() if self._tokens.get(group) != token}
         if not changed:
             return
         self._unsaved = True
-        self._moment += 1
-        self._changed.update(dict.fromkeys(changed, self._moment))
+        self._changes += 1
+        self._changed_at.update(dict.fromkeys(changed, self._changes))
         self._tokens.update(changed)
         if ALL in changed:
-            # What was purged before everything was need not be known: its records are void anyway.
+            # Every older record is invalid now, so older tokens are of no use.
             self._tokens = dict(tokens)
-            self._looked.clear()
+            self._fetched_at.clear()
             self._forget_changes()
-        elif len(self._tokens) > TOKENS_LIMIT:
+        elif len(self._tokens) > MAX_TOKENS:
             self._tokens = {ALL: secrets.token_hex(8)}
-            self._unposted = {ALL}
+            self._unpublished = {ALL}
             self._forget_changes()
-        self._unposted &= self._tokens.keys()
+        self._unpublished &= self._tokens.keys()
 
     def _forget_changes(self) -> None:
-        self._moment += 1
-        self._floor = self._moment
-        self._changed.clear()
+        self._changes += 1
+        self._gap = self._changes
+        self._changed_at.clear()
 
 
 def _read(path: Path) -> dict[str, str] | None:
+    """None: the file is unreadable. A missing file has no tokens."""
     try:
         tokens: Any = orjson.loads(path.read_bytes())
         return dict(tokens) if all(isinstance(token, str) for token in tokens.values()) else None

@@ -1,17 +1,18 @@
 """The memory tier: the most recently used renditions, bounded in bytes."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge, doc
 
+from imgserver.cache.tier import IsKept, SweepResult, TierStatistics
 from imgserver.plan.rendition import Rendition
 
 MIB = 1 << 20
 
-# What an entry weighs beside its body: key, record, dictionary slot (measured with tracemalloc: 0.9-1.1 kB).
+# The overhead of an entry: key, record, dictionary slot (measured with tracemalloc: 0.9-1.1 kB).
 ENTRY_BYTES = 1_100
 
 
@@ -23,32 +24,44 @@ class MemorySettings:
     memory_item_bytes: Annotated[int, Ge(0), doc("largest rendition stored in memory")] = 4 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryStatistics:
-    """Bytes include an estimate of what an entry costs beside its body; the totals count since the start.
+class MemoryTier:
+    """A `Tier` with LRU eviction. Not thread-safe: use it from one event loop.
 
-    A look-up is a hit, a miss or `stale` (purged or over), and counted once.
+    `TieredCache` calls the `*_nowait` methods, because a hit must not cost a coroutine.
     """
 
-    entries: int
-    bytes: int
-    limit_bytes: int
-    hits: int
-    misses: int
-    stale: int
-    evictions: int
-
-
-class MemoryTier:
-    """Least recently used out first. Not thread-safe: it lives on the event loop."""
+    is_shared = False
 
     def __init__(self, settings: MemorySettings) -> None:
         self._settings = settings
         self._entries: OrderedDict[str, Rendition] = OrderedDict()
         self._bytes = 0
-        self._hits = self._misses = self._stale = self._evictions = 0
+        self._hits = self._misses = self._evictions = 0
 
-    def get(self, key: str) -> Rendition | None:
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self._entries.clear()
+        self._bytes = 0
+
+    async def get(self, key: str, _groups: Sequence[str] = (), /) -> Rendition | None:
+        rendition = self.get_nowait(key)
+        if rendition is None:
+            self.count_miss()
+        return rendition
+
+    async def put(self, key: str, rendition: Rendition) -> bool:
+        return self.put_nowait(key, rendition)
+
+    async def drop(self, key: str) -> None:
+        self.drop_nowait(key)
+
+    async def sweep(self, is_kept: IsKept, _groups: Sequence[str] = (), /) -> SweepResult:
+        return SweepResult(self.sweep_nowait(is_kept))
+
+    def get_nowait(self, key: str) -> Rendition | None:
+        """Counts a hit, but no miss: the caller may look twice for one request (see `count_miss`)."""
         rendition = self._entries.get(key)
         if rendition is None:
             return None
@@ -57,49 +70,42 @@ class MemoryTier:
         return rendition
 
     def count_miss(self) -> None:
-        """For the owner, who may look twice for one request."""
         self._misses += 1
 
-    def note_stale(self) -> None:
-        """What was got last cannot be used, says its owner."""
-        self._hits -= 1
-        self._stale += 1
-
     def undo_hit(self) -> None:
-        """What was got last was not used: its owner will look again."""
+        """Removes the last hit from the count: the caller did not use the rendition and will look again."""
         self._hits -= 1
 
-    def put(self, key: str, rendition: Rendition) -> bool:
+    def put_nowait(self, key: str, rendition: Rendition) -> bool:
         weight = _weight(rendition)
+        self.drop_nowait(key)
         if len(rendition.body) > self._settings.memory_item_bytes or weight > self._settings.memory_bytes:
-            self.drop(key)
             return False
-        self.drop(key)
         self._entries[key] = rendition
         self._bytes += weight
         self._evict()
         return True
 
-    def drop(self, key: str) -> None:
+    def drop_nowait(self, key: str) -> None:
         rendition = self._entries.pop(key, None)
         if rendition is not None:
             self._bytes -= _weight(rendition)
 
-    def sweep(self, keeps: Callable[[Rendition], bool]) -> int:
-        """Drops every rendition that is not kept; how many."""
-        gone = [key for key, rendition in self._entries.items() if not keeps(rendition)]
-        for key in gone:
-            self.drop(key)
-        return len(gone)
+    def sweep_nowait(self, is_kept: IsKept) -> int:
+        """Returns the number of removed renditions."""
+        removed = [key for key, one in self._entries.items() if not is_kept(one.expires, one.generations)]
+        for key in removed:
+            self.drop_nowait(key)
+        return len(removed)
 
-    def statistics(self) -> MemoryStatistics:
-        return MemoryStatistics(
+    def statistics(self) -> TierStatistics:
+        """`bytes` includes the estimated overhead of each entry."""
+        return TierStatistics(
             entries=len(self._entries),
             bytes=self._bytes,
             limit_bytes=self._settings.memory_bytes,
             hits=self._hits,
             misses=self._misses,
-            stale=self._stale,
             evictions=self._evictions,
         )
 

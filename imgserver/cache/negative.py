@@ -1,4 +1,4 @@
-"""What was refused a moment ago: the same answer without another look or another render."""
+"""The negative cache: requests that were refused a moment ago are refused again without I/O or a render."""
 
 import copy
 import time
@@ -9,88 +9,90 @@ from dataclasses import dataclass
 from imgserver.errors import ImgserverError
 from imgserver.plan.rendition import Fingerprint, GroupGenerations
 
-LIMIT = 4096
-FIRST_SECONDS = 1.0
-GROWTH = 2.0
+MAX_ENTRIES = 4096
+FIRST_TTL_SECONDS = 1.0
+TTL_GROWTH = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class NegativeCacheStatistics:
-    """`repeated`: answers given out of memory since the start."""
+    """`entries` now; `hits` since the start."""
 
-    remembered: int
-    repeated: int
+    entries: int
+    hits: int
 
 
 @dataclass(frozen=True, slots=True)
 class NegativeEntry:
-    """`state`: of which original it holds (None: there was none); `generations`: a purge after it makes it void.
-
-    After `until` it is tried again; `seconds` is how long it held, and grows when that fails too.
+    """An error that holds for one state of an original (`fingerprint`; None: there was no original) and is invalidated
+    by a purge (`generations`). It is returned until `expires`; then the request is tried again. `ttl_seconds` doubles
+    when that fails too.
     """
 
     error: ImgserverError
-    state: Fingerprint | None
+    fingerprint: Fingerprint | None
     generations: GroupGenerations
-    seconds: float
-    until: float
+    ttl_seconds: float
+    expires: float
 
 
 class NegativeCache:
-    """A bounded table; the refusal noted longest ago gives way. Use from one event loop.
+    """A bounded table; the oldest entry is evicted first. Use it from one event loop.
 
-    The server's own faults (5xx) are never remembered, nor what its error forbids to keep.
+    Never holds the server's own faults (5xx), nor errors that must not be cached (`cache_seconds` 0).
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._table: OrderedDict[Hashable, NegativeEntry] = OrderedDict()
-        self._repeated = 0
+        self._entries: OrderedDict[Hashable, NegativeEntry] = OrderedDict()
+        self._hits = 0
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether anything is remembered of it, in force or not."""
-        return key in self._table
+        """Whether there is an entry, expired or not."""
+        return key in self._entries
 
-    def recall(self, key: Hashable, generations: GroupGenerations) -> NegativeEntry | None:
-        """What holds now."""
-        refusal = self._table.get(key)
-        if refusal is None or refusal.until <= self._clock() or refusal.generations != generations:
+    def get(self, key: Hashable, generations: GroupGenerations) -> NegativeEntry | None:
+        """The entry, unless it has expired or its groups were purged since."""
+        entry = self._entries.get(key)
+        if entry is None or entry.expires <= self._clock() or entry.generations != generations:
             return None
-        return refusal
+        return entry
 
-    def repeat(self, refusal: NegativeEntry) -> ImgserverError:
-        """The error to raise: a copy, because an exception that is raised again grows by each traceback."""
-        self._repeated += 1
-        return copy.copy(refusal.error)
+    def hit(self, entry: NegativeEntry) -> ImgserverError:
+        """Counts a hit and returns the error to raise: a copy, because an exception that is raised again grows by each
+        traceback."""
+        self._hits += 1
+        return copy.copy(entry.error)
 
-    def note(
+    def put(
         self,
         key: Hashable,
         error: ImgserverError,
         *,
-        state: Fingerprint | None,
+        fingerprint: Fingerprint | None,
         generations: GroupGenerations,
         grows: bool = True,
     ) -> None:
-        """Holds for a second; the next time, of the same original, for two, and so on up to what caches are told."""
+        """Stores the error for one second. If the same original fails again, the time doubles, up to the `max-age` of
+        the error response; not if `grows` is False."""
         if error.status >= 500 or not error.cache_seconds:
             return
-        before = self._table.pop(key, None)
-        seconds = FIRST_SECONDS
-        if grows and before is not None and (before.state, before.generations) == (state, generations):
-            seconds = min(before.seconds * GROWTH, error.cache_seconds)
-        # Without its traceback, which holds the frames of a whole request.
-        kept = copy.copy(error)
-        self._table[key] = NegativeEntry(kept, state, generations, seconds, self._clock() + seconds)
-        if len(self._table) > LIMIT:
-            self._table.popitem(last=False)
+        before = self._entries.pop(key, None)
+        ttl = FIRST_TTL_SECONDS
+        if grows and before is not None and (before.fingerprint, before.generations) == (fingerprint, generations):
+            ttl = min(before.ttl_seconds * TTL_GROWTH, error.cache_seconds)
+        # A copy without the traceback, which holds the frames of a whole request.
+        stored = copy.copy(error)
+        self._entries[key] = NegativeEntry(stored, fingerprint, generations, ttl, self._clock() + ttl)
+        if len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
 
-    def forget(self, key: Hashable) -> None:
-        self._table.pop(key, None)
+    def drop(self, key: Hashable) -> None:
+        self._entries.pop(key, None)
 
     def clear(self) -> None:
-        """What may be asked has changed."""
-        self._table.clear()
+        """Call it when the rules of what is refused have changed."""
+        self._entries.clear()
 
     def statistics(self) -> NegativeCacheStatistics:
-        return NegativeCacheStatistics(len(self._table), self._repeated)
+        return NegativeCacheStatistics(entries=len(self._entries), hits=self._hits)

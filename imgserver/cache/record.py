@@ -1,9 +1,9 @@
-"""The record: a rendition as bytes, the same in every tier, which proves itself when it is read.
+"""The record: a rendition as bytes, the same in every tier, verified when it is read.
 
     magic 3 | schema 1 | header bytes 4 | body bytes 8 | checksum 16 | header (JSON list) | body
 
-The checksum covers all the rest, and the header carries the full key: a shifted reply, a collision of names, a torn
-file, a flipped bit or an older schema is `Corrupt`, never a wrong picture.
+The checksum covers everything else, and the header has the whole key. A shifted reply, a collision of file names, a
+torn file, a flipped bit or an older schema raises `Corrupt`; it never yields a wrong rendition.
 """
 
 import struct
@@ -19,21 +19,20 @@ from imgserver.plan.rendition import Fingerprint, GroupGenerations, Rendition
 MAGIC = b"imr"
 SCHEMA = 3
 
-# What `peek` needs of a record's beginning. A longer header is refused by both sides.
+# `peek` needs so much of a record's beginning. `encode` and `decode` refuse a longer header.
 HEAD_BYTES = 8192
 
 _PREFIX = struct.Struct(">3sBIQ16s")
 _CHECKED = _PREFIX.size - 16
-# Unbounded group lists would push the header over its limit.
-_MARKS_LIMIT = 100
+# More groups could push the header beyond its limit.
+_MAX_GROUPS = 100
 
-
-# Why bytes may be no record of a key.
+# Why bytes are not a record of a key.
 REASONS = ("empty", "length", "magic", "schema", "checksum", "header", "key")
 
 
 class Corrupt(Exception):
-    """These bytes are no record of this key. `reason` is one of REASONS."""
+    """These bytes are not a record of this key. `reason` is one of REASONS."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -41,8 +40,8 @@ class Corrupt(Exception):
 
 
 def encode(key: str, rendition: Rendition) -> bytes:
-    """ValueError: no record can hold a field: text that is not Unicode, a number beyond 64 bits, too many
-    generations."""
+    """Raises ValueError if a record cannot hold a field: text that is not Unicode, a number beyond 64 bits, too many
+    groups."""
     header = _header(key, rendition)
     body = rendition.body
     checked = _PREFIX.pack(MAGIC, SCHEMA, len(header), len(body), b"")[:_CHECKED]
@@ -50,7 +49,7 @@ def encode(key: str, rendition: Rendition) -> bytes:
 
 
 def decode(key: str, data: bytes) -> Rendition:
-    """Raises `Corrupt`, and nothing else, for whatever is not the whole record of `key`."""
+    """Raises `Corrupt`, and nothing else, for anything but the whole record of `key`."""
     header_bytes, body_bytes, checksum = _lengths(data)
     start = _PREFIX.size + header_bytes
     if len(data) != start + body_bytes:
@@ -65,8 +64,8 @@ def decode(key: str, data: bytes) -> Rendition:
 
 
 def peek(head: bytes) -> tuple[str, float | None, GroupGenerations]:
-    """Key, `expires` and generations from the first HEAD_BYTES of a record, for sweeps; only the form is checked.
-    Corrupt."""
+    """Key, `expires` and generations, from the first HEAD_BYTES of a record: for sweeps. Verifies the form, not the
+    checksum. Raises `Corrupt`."""
     header_bytes, _, _ = _lengths(head)
     header = head[_PREFIX.size : _PREFIX.size + header_bytes]
     if len(header) != header_bytes:
@@ -89,7 +88,8 @@ def _lengths(data: bytes) -> tuple[int, int, bytes]:
 
 
 def _checksum(*parts: bytes | memoryview) -> bytes:
-    """Against accidents only: who may write there may write any checksum. XXH3 takes a tenth of SHA-256's time."""
+    """Detects accidents, not attacks: whoever can write a record can write its checksum. XXH3 takes a tenth of the time
+    of SHA-256."""
     hasher = xxhash.xxh3_128()
     for part in parts:
         hasher.update(part)
@@ -98,8 +98,8 @@ def _checksum(*parts: bytes | memoryview) -> bytes:
 
 def _header(key: str, rendition: Rendition) -> bytes:
     size = rendition.size
-    if len(rendition.generations) > _MARKS_LIMIT:
-        raise ValueError("A record holds at most a hundred generations")
+    if len(rendition.generations) > _MAX_GROUPS:
+        raise ValueError(f"A record has at most {_MAX_GROUPS} groups")
     try:
         header = orjson.dumps(
             (
@@ -122,7 +122,7 @@ def _header(key: str, rendition: Rendition) -> bytes:
             )
         )
     except orjson.JSONEncodeError as error:
-        raise ValueError(f"No record can hold this rendition: {error}") from error
+        raise ValueError(f"A record cannot hold this rendition: {error}") from error
     if len(header) > HEAD_BYTES - _PREFIX.size:
         raise ValueError("The header of a record is too long")
     return header
@@ -134,7 +134,7 @@ _WHOLE_OR_NONE = (int, type(None))
 _NUMBER = (int, float)
 _TIME = (int, float, type(None))
 
-# What each field of the header may be, in the order of `_header`.
+# The types that each field of the header may have, in the order of `_header`.
 _TYPES: tuple[tuple[type, ...], ...] = (
     *(_TEXT,) * 3,
     *(_WHOLE,) * 4,
@@ -148,7 +148,7 @@ _TYPES: tuple[tuple[type, ...], ...] = (
 
 @lru_cache(maxsize=256)
 def _are_fields(types: tuple[type, ...]) -> bool:
-    """Of true headers there are a few dozen combinations."""
+    """Cached: valid headers have a few dozen combinations of types."""
     return all(one in allowed for one, allowed in zip(types, _TYPES, strict=True))
 
 
@@ -159,7 +159,7 @@ def _fields(header: bytes) -> list[Any]:
         raise Corrupt("header") from error
     if type(fields) is not list or len(fields) != len(_TYPES):
         raise Corrupt("header")
-    if not _are_fields(tuple(map(type, fields))) or len(fields[-1]) > _MARKS_LIMIT:
+    if not _are_fields(tuple(map(type, fields))) or len(fields[-1]) > _MAX_GROUPS:
         raise Corrupt("header")
     return fields
 

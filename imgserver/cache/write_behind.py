@@ -1,4 +1,4 @@
-"""WriteBehind behind the answer: nobody waits for them, and they take no more memory than they are allowed."""
+"""Write-behind: records are written to the slower tiers after the response, within a byte budget."""
 
 import asyncio
 import logging
@@ -7,89 +7,91 @@ from collections.abc import Awaitable, Callable
 
 from imgserver.plan.rendition import Rendition
 
-# What a waiting write costs beside its body.
+# The overhead of a pending write beside its body.
 ENTRY_BYTES = 1_100
 
 log = logging.getLogger(__name__)
 
-# What is to be at a key: a rendition, or nothing.
-Wish = Rendition | None
+# A rendition to store, or None to drop the key.
+Change = Rendition | None
 
 
 class WriteBehind:
-    """The latest wish per key, carried out by whoever runs `work`, several at once. Over `limit_bytes`: dropped.
+    """Keeps the latest change per key until a writer has applied it. Changes beyond `limit_bytes` are dropped.
 
-    `write(key, wish)` does it; what it raises is logged and ends nothing.
+    `write(key, change)` applies one; what it raises is logged. `run` is one writer: start as many as may write at once.
     """
 
-    def __init__(self, write: Callable[[str, Wish], Awaitable[None]], *, limit_bytes: int) -> None:
+    def __init__(self, write: Callable[[str, Change], Awaitable[None]], *, limit_bytes: int) -> None:
         self._write = write
         self._limit_bytes = limit_bytes
         self._keys: asyncio.Queue[str] = asyncio.Queue()
-        self._wishes: dict[str, Wish] = {}
-        # Wished for and not carried out yet, those in the writers' hands included.
-        self._open: Counter[str] = Counter()
-        self._done = asyncio.Condition()
+        self._changes: dict[str, Change] = {}
+        # Changes per key that are not applied yet, including those that a writer has taken.
+        self._pending: Counter[str] = Counter()
+        self._applied = asyncio.Condition()
         self.bytes = 0
         self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._open)
+        """The number of keys with a pending change."""
+        return len(self._pending)
 
-    def wish(self, key: str, wish: Wish) -> bool:
-        """Replaces what was wished for the key and not begun. False: over the limit, and counted."""
-        weight = _weight(wish)
-        known = key in self._wishes
-        old = _weight(self._wishes[key]) if known else 0
+    def schedule(self, key: str, change: Change) -> bool:
+        """Replaces an earlier change of the key that no writer has taken. False: beyond the limit, and counted."""
+        weight = _weight(change)
+        replaces = key in self._changes
+        old = _weight(self._changes[key]) if replaces else 0
         if self.bytes - old + weight > self._limit_bytes:
             self.dropped += 1
             return False
         self.bytes += weight - old
-        self._wishes[key] = wish
-        if not known:
-            self._open[key] += 1
+        self._changes[key] = change
+        if not replaces:
+            self._pending[key] += 1
             self._keys.put_nowait(key)
         return True
 
-    def is_going(self, key: str) -> bool:
-        """Whether the key is to be dropped, and may still be found where it was."""
-        return self._wishes.get(key, True) is None
+    def is_dropping(self, key: str) -> bool:
+        """Whether a drop of the key is pending, so that the tiers may still have the record."""
+        return self._changes.get(key, True) is None
 
-    async def work(self) -> None:
-        """For ever; one wish at a time, so call it once per writer."""
+    async def run(self) -> None:
+        """Applies one change after the other until it is cancelled."""
         while True:
             key = await self._keys.get()
-            wish = self._wishes.pop(key)
+            change = self._changes.pop(key)
             try:
-                await self._write(key, wish)
+                await self._write(key, change)
             except Exception:
-                log.exception("A write into the cache failed")
+                log.exception("cache.write_failed")
             finally:
-                self.bytes -= _weight(wish)
-                await self._close(key)
+                self.bytes -= _weight(change)
+                await self._finish(key)
 
-    async def carried_out(self, key: str, *, seconds: float) -> bool:
-        """Waits until nothing is open for the key; False: not in time."""
-        return await self._wait(lambda: not self._open[key], seconds)
+    async def wait_applied(self, key: str, *, seconds: float) -> bool:
+        """Waits until the key has no pending change. False: not in time."""
+        return await self._wait(lambda: not self._pending[key], seconds)
 
     async def drain(self, *, seconds: float) -> bool:
-        return await self._wait(lambda: not self._open, seconds)
+        """Waits until no change is pending. False: not in time."""
+        return await self._wait(lambda: not self._pending, seconds)
 
-    async def _close(self, key: str) -> None:
-        self._open[key] -= 1
-        if not self._open[key]:
-            del self._open[key]
-        async with self._done:
-            self._done.notify_all()
+    async def _finish(self, key: str) -> None:
+        self._pending[key] -= 1
+        if not self._pending[key]:
+            del self._pending[key]
+        async with self._applied:
+            self._applied.notify_all()
 
     async def _wait(self, is_done: Callable[[], bool], seconds: float) -> bool:
         try:
-            async with asyncio.timeout(seconds), self._done:
-                await self._done.wait_for(is_done)
+            async with asyncio.timeout(seconds), self._applied:
+                await self._applied.wait_for(is_done)
         except TimeoutError:
             return False
         return True
 
 
-def _weight(wish: Wish) -> int:
-    return ENTRY_BYTES + (0 if wish is None else len(wish.body))
+def _weight(change: Change) -> int:
+    return ENTRY_BYTES + (0 if change is None else len(change.body))

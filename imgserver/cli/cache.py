@@ -1,4 +1,4 @@
-"""`imgserver cache`: what a running server keeps, tier by tier, and a way to have it tidied up."""
+"""`imgserver cache`: statistics of each tier of a running server, and a sweep of its cache."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,12 @@ from imgserver.cli.errors import fail
 
 PATH = "/api/image/health"
 SWEEP_PATH = "/api/admin/sweep"
-TIERS = ("memory", "disk", "redis")
-NOT_TOLD = "–"
+UNKNOWN = "–"
 
 
 @click.group()
 def cache() -> None:
-    """Look into the cache of a running server, and tidy it up; `imgserver purge` empties it.
+    """Show the cache of a running server, or sweep it; `imgserver purge` empties it.
 
     \b
     Examples:
@@ -33,16 +32,16 @@ def cache() -> None:
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print the server's own figures.")
 def stats(*, server: str, timeout: float, as_json: bool) -> None:
-    """Print what each tier holds and how often it helped, counted since the server's start.
+    """Print what each tier holds, and its lookups since the server's start.
 
-    A look-up that one tier misses goes on to the next, so hits of disk and Redis are misses of memory.
+    A lookup that misses one tier goes on to the next, so each hit of disk or Redis is a miss of memory.
 
     \b
     Example:
       imgserver cache stats --json
 
     \b
-    Exit codes: 0 told, 1 no answer, 2 wrong command line.
+    Exit codes: 0 printed, 1 no answer, 2 wrong command line.
     """
     status, answer = ask(server, PATH, timeout=timeout)
     figures = answer.get("cache") if isinstance(answer, dict) else None
@@ -61,10 +60,10 @@ def stats(*, server: str, timeout: float, as_json: bool) -> None:
 @key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the server's own answer.")
 def sweep(*, server: str, timeout: float, key: str | None, as_json: bool) -> None:
-    """Remove what is over its time or was purged, for the room it takes; no picture is answered another way.
+    """Remove expired and purged records, to free their space; responses do not change.
 
-    Such records are never answered, and go by themselves when room is needed or, in Redis, when their TTL ends. Each
-    server sweeps its own memory and disk, and the Redis it shares.
+    Such records are never served. They are evicted when space is needed or, in Redis, when their TTL ends. Each server
+    sweeps its own memory and disk, and the Redis it shares.
 
     \b
     Examples:
@@ -91,7 +90,7 @@ def _print(figures: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    tiers = {name: figures[name] for name in TIERS if figures.get(name)}
+    tiers = figures["tiers"]
     columns = [_rows(tier) for tier in tiers.values()]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("since the start")
@@ -105,51 +104,55 @@ def _print(figures: Mapping[str, Any]) -> None:
 
 
 def _rows(of: Mapping[str, Any]) -> dict[str, str]:
-    """One tier's column. What a tier does not count is told as such: Redis' own entries and evictions are Redis'."""
-    asked = sum(of.get(result, 0) for result in ("hits", "misses", "stale", "errors", "bypassed"))
+    """The column of one tier. A figure that a tier does not have is unknown: Redis counts its entries itself."""
+    lookups = sum(of[result] or 0 for result in ("hits", "misses", "stale", "errors", "bypassed"))
     return {
-        "entries": str(of.get("entries", NOT_TOLD)),
-        "size": _size(of["bytes"]) if "bytes" in of else NOT_TOLD,
-        "limit": _size(of["limit_bytes"]) if "limit_bytes" in of else NOT_TOLD,
+        "entries": _number(of["entries"]),
+        "size": _size(of["bytes"]),
+        "limit": _size(of["limit_bytes"]),
         "hits": str(of["hits"]),
         "misses": str(of["misses"]),
-        "hit ratio": f"{of['hits'] / asked:.1%}" if asked else NOT_TOLD,
-        "void or over": str(of["stale"]),
-        "errors": str(of.get("errors", NOT_TOLD)),
-        "not asked": str(of.get("bypassed", NOT_TOLD)),
-        "evictions": str(of.get("evictions", NOT_TOLD)),
-        "corrupt": _counts(of.get("corrupt")),
-        "dropped writes": _counts(of.get("dropped_writes")),
+        "hit ratio": f"{of['hits'] / lookups:.1%}" if lookups else UNKNOWN,
+        "stale": str(of["stale"]),
+        "errors": _number(of["errors"]),
+        "bypassed": _number(of["bypassed"]),
+        "evictions": _number(of["evictions"]),
+        "corrupt": _counts(of["corrupt"]),
+        "dropped writes": _counts(of["dropped_writes"]),
     }
 
 
 def _sentences(figures: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"waiting to be written: {figures['writes']} ({_size(figures['write_bytes'])});"
-        f" never written: {_counts(figures['dropped_writes'])}",
+        f"pending writes: {figures['pending_writes']} ({_size(figures['pending_write_bytes'])});"
+        f" dropped: {_counts(figures['dropped_writes'])}",
         f"purges: {figures['purges']}",
     ]
-    disk, link = figures.get("disk"), figures.get("link")
-    if disk and disk["writes_paused"]:
-        lines.append("disk: it refused a write; none is tried for a while")
-    if link:
+    lines += [f"{name}: suspended after faults" for name, tier in figures["tiers"].items() if tier["degraded"]]
+    if client := figures["redis_client"]:
         lines.append(
-            f"redis: {'connected' if link['connected'] else 'away'}; breakers: read {link['read_breaker']},"
-            f" write {link['write_breaker']}, opened {link['opened']} times; faults: {_counts(link['faults'])}"
+            f"redis: {'connected' if client['connected'] else 'away'}; breakers: read {client['read_breaker']},"
+            f" write {client['write_breaker']}, opened {client['opened']} times; faults: {_counts(client['faults'])}"
         )
-        lines.append(f"purges of other servers: {'heard at once' if figures['listening'] else 'not heard now'}")
+        lines.append(f"purges of other servers: {'subscribed' if figures['subscribed'] else 'not received now'}")
     return lines
 
 
 def _counts(by_reason: Mapping[str, int] | None) -> str:
     """`12 (size 10, error 2)`."""
     if by_reason is None:
-        return NOT_TOLD
-    told = ", ".join(f"{reason} {count}" for reason, count in by_reason.items() if count)
-    return f"{sum(by_reason.values())} ({told})" if told else "0"
+        return UNKNOWN
+    reasons = ", ".join(f"{reason} {count}" for reason, count in by_reason.items() if count)
+    return f"{sum(by_reason.values())} ({reasons})" if reasons else "0"
 
 
-def _size(count: float) -> str:
+def _number(count: int | None) -> str:
+    return UNKNOWN if count is None else str(count)
+
+
+def _size(count: float | None) -> str:
+    if count is None:
+        return UNKNOWN
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

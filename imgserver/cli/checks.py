@@ -209,7 +209,7 @@ def _files(settings: Settings) -> Check:
 def _redis(settings: Settings) -> Check:
     """Asked as the server asks it. An absent one is noted only: pictures are answered without."""
     try:
-        told = asyncio.run(_linked(settings.redis))
+        told = asyncio.run(_connected(settings.redis))
     except ValueError as error:
         return Check("Redis", False, str(error), "correct redis.url, redis.ca_file or redis.namespace")
     if told.connected:
@@ -218,13 +218,13 @@ def _redis(settings: Settings) -> Check:
     return Check("Redis", False, found, "start it, or correct redis.url", needed=False)
 
 
-async def _linked(settings: RedisSettings) -> RedisClientStatistics:
+async def _connected(settings: RedisSettings) -> RedisClientStatistics:
     # What it logs for servers is told as a finding here.
     logging.getLogger(RedisClient.__module__).addHandler(logging.NullHandler())
-    link = RedisClient(settings)
-    await link.start()
-    told = link.statistics()
-    await link.close()
+    client = RedisClient(settings)
+    await client.start()
+    told = client.statistics()
+    await client.close()
     return told
 
 

@@ -83,7 +83,7 @@ def _read(data: bytes) -> Any:
 
 # What the commands share that ask a running server for its admin API: the key, refusals, and how a sweep ended.
 
-TIERS = (("memory", "memory"), ("disk", "disk"), ("redis", "Redis"))
+TIERS = {"redis": "Redis", "originals": "the cache of originals"}
 INCOMPLETE = {
     "running": "{tier} is still being searched; its removed records are not counted yet",
     "failed": "{tier} could not be searched completely; its remaining records are never served",
@@ -118,10 +118,9 @@ def refused(server: str, path: str, status: int, answer: Any) -> NoReturn:
 
 def removed(answer: dict[str, Any]) -> str:
     """`removed 1 from memory, 2 from disk, 0 from Redis`."""
-    return "removed " + ", ".join(f"{answer['removed'][tier]} from {name}" for tier, name in TIERS)
+    return "removed " + ", ".join(f"{count} from {TIERS.get(tier, tier)}" for tier, count in answer["removed"].items())
 
 
 def incomplete(answer: dict[str, Any]) -> list[str]:
     """A sentence per tier that was not searched completely."""
-    names = {**dict(TIERS), "originals": "the cache of originals"}
-    return [INCOMPLETE[why].format(tier=names[tier]) for tier, why in answer["incomplete"].items()]
+    return [INCOMPLETE[why].format(tier=TIERS.get(tier, tier)) for tier, why in answer["incomplete"].items()]

@@ -161,8 +161,10 @@ STATE = (
     Series("worker_restarts_total", "Workers replaced", ("reason",), "counter"),
     Series("worker_rss_bytes", "Resident memory of a worker after its last render", ("slot",)),
     Series("quarantined_keys", "Pictures set aside because they killed workers"),
-    Series("refusals_remembered", "Refused pictures and absent originals that are remembered"),
-    Series("refusals_repeated_total", "Requests refused again without a look or a render", (), "counter"),
+    Series("negative_cache_entries", "Refused renditions and absent originals in the negative cache"),
+    Series(
+        "negative_cache_hits_total", "Requests refused by the negative cache, without I/O or a render", (), "counter"
+    ),
     Series("cache_requests_total", "Look-ups by tier and result, each in one", ("tier", "result"), "counter"),
     Series("cache_evictions_total", "Entries dropped for room", ("tier",), "counter"),
     Series("cache_entries", "Entries kept", ("tier",)),

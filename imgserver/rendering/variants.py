@@ -5,7 +5,6 @@ from hashlib import sha256
 from typing import Literal
 
 from imgserver.cache.cache_tags import NO_TAGS, Tags, groups_of
-from imgserver.cache.tiered import TierName
 from imgserver.engine.job import Quality
 from imgserver.headers import negotiation
 from imgserver.plan import canonical
@@ -69,7 +68,7 @@ class ServedRendition:
 
     rendition: Rendition
     outcome: Literal["hit", "stale", "joined", "rendered"]
-    tier: TierName | Literal[""] = ""
+    tier: str = ""
     level: DegradationLevel = DegradationLevel.NONE
 
 
@@ -86,5 +85,5 @@ class CachedRendition:
     """A record found. `current`: of its original as it is now, as far as anybody can tell."""
 
     rendition: Rendition
-    tier: TierName
+    tier: str
     current: bool

@@ -57,16 +57,16 @@ class PurgeHandler:
         # The originals first: a render that begins between the two steps would otherwise read the old original and be
         # stored as if it were newer than the purge.
         originals_deleted = await self._purge_originals(purge, groups)
-        counts = await self._cache.purge(groups)
+        result = await self._cache.purge(groups)
         self._authenticator.audit(
-            "admin_action", reason="purge", selector=purge.selector, key=key, memory=counts.memory, **asked()
+            "admin_action", reason="purge", selector=purge.selector, key=key, memory=result.removed["memory"], **asked()
         )
-        incomplete = counts.incomplete if originals_deleted else {**counts.incomplete, "originals": "running"}
+        incomplete = result.incomplete if originals_deleted else {**result.incomplete, "originals": "running"}
         return _json(
             {
                 "groups": groups,
-                "removed": {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis},
-                "propagated": counts.propagated,
+                "removed": result.removed,
+                "propagated": result.propagated,
                 "complete": not incomplete,
                 "incomplete": incomplete,
             }
@@ -92,12 +92,11 @@ class SweepHandler:
 
     async def __call__(self, request: web.Request) -> web.Response:
         key = self._authenticator.require(request, SCOPE, route="sweep")
-        counts = await self._cache.sweep(seconds=SWEEP_SECONDS)
-        removed = {"memory": counts.memory, "disk": counts.disk, "redis": counts.redis}
+        result = await self._cache.sweep(seconds=SWEEP_SECONDS)
         self._authenticator.audit(
-            "admin_action", reason="sweep", key=key, **asked(), **removed, incomplete=dict(counts.incomplete)
+            "admin_action", reason="sweep", key=key, **asked(), **result.removed, incomplete=dict(result.incomplete)
         )
-        return _json({"removed": removed, "complete": counts.complete, "incomplete": counts.incomplete})
+        return _json({"removed": result.removed, "complete": result.complete, "incomplete": result.incomplete})
 
 
 def _json(body: dict[str, Any]) -> web.Response:

@@ -52,15 +52,13 @@ class Health:
         return self._service.renderer.workers.ready and not self.draining
 
     def status(self) -> str:
-        """`ok`, `degraded` without a configured cache tier, `unavailable` or `draining`."""
+        """`ok`, `degraded` while a cache tier is suspended, `unavailable` or `draining`."""
         if self.draining:
             return "draining"
         if not self.ready:
             return "unavailable"
         cache = self._service.cache.statistics()
-        without_redis = cache.link is not None and not cache.link.connected
-        without_disk = cache.disk is not None and cache.disk.writes_paused
-        return "degraded" if without_redis or without_disk else "ok"
+        return "degraded" if any(tier.degraded for tier in cache.tiers.values()) else "ok"
 
     async def livez(self, _: web.Request) -> web.Response:
         return web.Response(text="alive\n", headers={"Cache-Control": "no-store"})
@@ -107,7 +105,7 @@ def _fields(statistics: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _fields(value)
-    return dict(value) if isinstance(value, Mapping) else value
+    return {name: _plain(one) for name, one in value.items()} if isinstance(value, Mapping) else value
 
 
 def _json(content: dict[str, Any], *, ready: bool) -> web.Response:

@@ -1,14 +1,10 @@
 """The state series of one scrape: read from the components' statistics, not counted as events happen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from imgserver.cache import disk, record
-from imgserver.cache.disk import DiskStatistics
-from imgserver.cache.memory import MemoryStatistics
-from imgserver.cache.redis import tier
 from imgserver.cache.redis.client import RedisClientStatistics
-from imgserver.cache.redis.tier import RedisStatistics
+from imgserver.cache.tier import TierStatistics
 from imgserver.observability.logs import LogWriter
 from imgserver.observability.metrics import State
 from imgserver.rendering.admission import SHED_REASONS
@@ -18,10 +14,6 @@ from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.web.access_log import AccessLog
 from imgserver.web.connections import Guard
 from imgserver.web.health import Health
-
-# The reasons by tier. Known label sets exist from the start: a missing series would hide an alert.
-CORRUPTION_REASONS = {"disk": record.REASONS, "redis": tier.CORRUPTIONS}
-DROP_REASONS = {"disk": disk.DROPS, "redis": tier.DROPS}
 
 
 def read_state(
@@ -44,8 +36,8 @@ def read_state(
         "http_malformed_total": guard.malformed,
         "http_overdue_total": guard.overdue,
         "log_lines_dropped_total": log_writer.dropped_lines,
-        "refusals_remembered": negative_cache.remembered,
-        "refusals_repeated_total": negative_cache.repeated,
+        "negative_cache_entries": negative_cache.entries,
+        "negative_cache_hits_total": negative_cache.hits,
         "degraded_total": {level.name.lower(): count for level, count in service.degradation.counts.items()},
         "coalesced_total": service.flights.statistics().coalesced,
         **_queue(service, uploads.statistics()),
@@ -92,48 +84,47 @@ def _workers(service: ImageService) -> dict[str, Any]:
 
 def _cache(service: ImageService) -> dict[str, Any]:
     cache = service.cache.statistics()
-    bounded: dict[str, MemoryStatistics | DiskStatistics] = {"memory": cache.memory}
-    slow: dict[str, DiskStatistics | RedisStatistics] = {}
-    if cache.disk is not None:
-        bounded["disk"] = slow["disk"] = cache.disk
-    if cache.redis is not None:
-        slow["redis"] = cache.redis
-    tiers: dict[str, MemoryStatistics | DiskStatistics | RedisStatistics] = {**bounded, **slow}
+    tiers = cache.tiers
+    bounded = {name: tier for name, tier in tiers.items() if tier.limit_bytes is not None}
     return {
         "cache_requests_total": {
-            **{(name, "hit"): tier.hits for name, tier in tiers.items()},
-            **{(name, "miss"): tier.misses for name, tier in tiers.items()},
-            **{(name, "stale"): tier.stale for name, tier in tiers.items()},
-            **{(name, "error"): tier.errors for name, tier in slow.items()},
-            **{(name, "bypass"): tier.bypassed for name, tier in slow.items()},
+            (name, result): count
+            for name, tier in tiers.items()
+            for result, count in _lookups(tier).items()
+            if count is not None
         },
         "cache_evictions_total": {name: tier.evictions for name, tier in bounded.items()},
         "cache_entries": {name: tier.entries for name, tier in bounded.items()},
         "cache_size_bytes": {name: tier.bytes for name, tier in bounded.items()},
         "cache_limit_bytes": {name: tier.limit_bytes for name, tier in bounded.items()},
         "cache_corrupt_total": {
-            (name, reason): tier.corrupt.get(reason, 0)
-            for name, tier in slow.items()
-            for reason in CORRUPTION_REASONS[name]
+            (name, reason): count for name, tier in tiers.items() for reason, count in (tier.corrupt or {}).items()
         },
         "cache_dropped_writes_total": {
-            **{
-                (name, reason): tier.dropped_writes.get(reason, 0)
-                for name, tier in slow.items()
-                for reason in DROP_REASONS[name]
-            },
-            **{("all", reason): count for reason, count in cache.dropped_writes.items()},
+            **{(name, why): n for name, tier in tiers.items() for why, n in (tier.dropped_writes or {}).items()},
+            **{("all", why): n for why, n in cache.dropped_writes.items()},
         },
         "cache_purges_total": cache.purges,
-        **_disk_space(cache.disk),
-        **_redis(cache.link),
+        **_disk_space(tiers.values()),
+        **_redis(cache.redis_client),
     }
 
 
-def _disk_space(disk: DiskStatistics | None) -> dict[str, Any]:
-    if disk is None or disk.free_bytes is None or disk.size_bytes is None:
-        return {"cache_disk_free_bytes": {}, "cache_disk_size_bytes": {}}
-    return {"cache_disk_free_bytes": disk.free_bytes, "cache_disk_size_bytes": disk.size_bytes}
+def _lookups(tier: TierStatistics) -> dict[str, int | None]:
+    return {
+        "hit": tier.hits,
+        "miss": tier.misses,
+        "stale": tier.stale,
+        "error": tier.errors,
+        "bypass": tier.bypassed,
+    }
+
+
+def _disk_space(tiers: Iterable[TierStatistics]) -> dict[str, Any]:
+    for tier in tiers:
+        if tier.free_bytes is not None and tier.size_bytes is not None:
+            return {"cache_disk_free_bytes": tier.free_bytes, "cache_disk_size_bytes": tier.size_bytes}
+    return {"cache_disk_free_bytes": {}, "cache_disk_size_bytes": {}}
 
 
 def _spools(spools: Mapping[str, OriginCache]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Rules over paths."""
+"""Patterns of paths."""
 
 import pytest
 
-from imgserver.cache.cache_tags import TAGS_LIMIT, Tags
+from imgserver.cache.cache_tags import MAX_TAGS, Tags
 
 TAGS = Tags.of({"summer": "campaigns/2026/  *sun*.jpg", "press": "press/*.png", "all": "*"})
 
@@ -19,15 +19,15 @@ TAGS = Tags.of({"summer": "campaigns/2026/  *sun*.jpg", "press": "press/*.png", 
         ("cat.png", ("all",)),
     ],
 )
-def test_an_original_has_the_tags_of_the_rules_it_meets(path, expected):
+def test_an_original_has_the_tags_whose_patterns_match_its_path(path, expected):
     assert TAGS.of_path(path) == expected
 
 
-def test_names_are_told_once():
+def test_each_tag_name_is_listed_once():
     assert TAGS.names == ("summer", "press", "all")
 
 
-def test_the_first_tags_count_when_there_are_too_many():
-    tags = Tags.of({f"t{number}": "*" for number in range(TAGS_LIMIT + 5)})
+def test_an_original_has_the_first_tags_when_too_many_match():
+    tags = Tags.of({f"t{number}": "*" for number in range(MAX_TAGS + 5)})
 
-    assert tags.of_path("a") == tuple(f"t{number}" for number in range(TAGS_LIMIT))
+    assert tags.of_path("a") == tuple(f"t{number}" for number in range(MAX_TAGS))

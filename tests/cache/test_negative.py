@@ -1,15 +1,15 @@
-"""The table of refusals, with a clock that tests turn."""
+"""The negative cache, with a clock that tests advance."""
 
 import traceback
 
 import pytest
 
 from imgserver import errors
-from imgserver.cache.negative import LIMIT, NegativeCache
+from imgserver.cache.negative import MAX_ENTRIES, NegativeCache
 from imgserver.errors import BrokenImage, ImgserverError, UnsupportedImage
 from imgserver.plan.rendition import Fingerprint
 
-STATE, OTHER = Fingerprint("one"), Fingerprint("other")
+FINGERPRINT, OTHER = Fingerprint("one"), Fingerprint("other")
 
 
 class Clock:
@@ -25,39 +25,39 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def refusals(clock: Clock) -> NegativeCache:
+def negative_cache(clock: Clock) -> NegativeCache:
     return NegativeCache(clock)
 
 
-def seconds_held(refusals: NegativeCache, clock: Clock, error: ImgserverError, *, times: int) -> list[float]:
-    """How long it held each time; it is noted anew the moment it ends."""
-    held = []
+def ttls(negative_cache: NegativeCache, clock: Clock, error: ImgserverError, *, times: int) -> list[float]:
+    """The TTLs of an error that is stored again whenever its entry expires."""
+    seconds = []
     for _ in range(times):
-        refusals.note("key", error, state=STATE, generations=())
-        refusal = refusals.recall("key", ())
-        assert refusal is not None
-        held.append(refusal.seconds)
-        clock.now += refusal.seconds
-        assert refusals.recall("key", ()) is None
-    return held
+        negative_cache.put("key", error, fingerprint=FINGERPRINT, generations=())
+        entry = negative_cache.get("key", ())
+        assert entry is not None
+        seconds.append(entry.ttl_seconds)
+        clock.now += entry.ttl_seconds
+        assert negative_cache.get("key", ()) is None
+    return seconds
 
 
-def test_it_holds_twice_as_long_each_time_up_to_what_caches_are_told(refusals, clock):
-    assert seconds_held(refusals, clock, UnsupportedImage(), times=11) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+def test_the_ttl_doubles_up_to_the_max_age_of_the_error(negative_cache, clock):
+    assert ttls(negative_cache, clock, UnsupportedImage(), times=11) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 
 
-def test_another_state_of_the_original_begins_anew(refusals, clock):
-    seconds_held(refusals, clock, BrokenImage(), times=5)
-    refusals.note("key", BrokenImage(), state=OTHER, generations=())
+def test_a_changed_original_starts_with_the_first_ttl(negative_cache, clock):
+    ttls(negative_cache, clock, BrokenImage(), times=5)
+    negative_cache.put("key", BrokenImage(), fingerprint=OTHER, generations=())
 
-    assert refusals.recall("key", ()).seconds == 1
+    assert negative_cache.get("key", ()).ttl_seconds == 1
 
 
-def test_other_marks_make_it_void(refusals):
-    refusals.note("key", BrokenImage(), state=STATE, generations=(("a", ""),))
+def test_a_purge_invalidates_an_entry(negative_cache):
+    negative_cache.put("key", BrokenImage(), fingerprint=FINGERPRINT, generations=(("a", ""),))
 
-    assert refusals.recall("key", (("a", ""),)) is not None
-    assert refusals.recall("key", (("a", "token"),)) is None
+    assert negative_cache.get("key", (("a", ""),)) is not None
+    assert negative_cache.get("key", (("a", "token"),)) is None
 
 
 def kinds(of: type[ImgserverError] = ImgserverError) -> list[type[ImgserverError]]:
@@ -65,28 +65,28 @@ def kinds(of: type[ImgserverError] = ImgserverError) -> list[type[ImgserverError
 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds() if kind.__module__ == errors.__name__])
-def test_only_refusals_that_caches_may_keep_are_remembered(refusals, kind):
-    refusals.note("key", kind(), state=STATE, generations=())
+def test_only_client_errors_that_caches_may_store_are_stored(negative_cache, kind):
+    negative_cache.put("key", kind(), fingerprint=FINGERPRINT, generations=())
 
-    assert (refusals.recall("key", ()) is not None) is (400 <= kind.status < 500 and kind.cache_seconds > 0)
-
-
-def test_the_table_is_bounded_and_the_oldest_gives_way(refusals):
-    for number in range(LIMIT + 10):
-        refusals.note(number, BrokenImage(), state=STATE, generations=())
-
-    assert refusals.statistics().remembered == LIMIT
-    assert refusals.recall(9, ()) is None
-    assert refusals.recall(10, ()) is not None
+    assert (negative_cache.get("key", ()) is not None) is (400 <= kind.status < 500 and kind.cache_seconds > 0)
 
 
-def test_each_repetition_is_an_error_of_its_own(refusals):
-    refusals.note("key", BrokenImage("torn", at=3), state=STATE, generations=())
-    refusal = refusals.recall("key", ())
+def test_the_oldest_entry_is_evicted_first(negative_cache):
+    for number in range(MAX_ENTRIES + 10):
+        negative_cache.put(number, BrokenImage(), fingerprint=FINGERPRINT, generations=())
+
+    assert negative_cache.statistics().entries == MAX_ENTRIES
+    assert negative_cache.get(9, ()) is None
+    assert negative_cache.get(10, ()) is not None
+
+
+def test_each_hit_raises_a_copy_of_the_error(negative_cache):
+    negative_cache.put("key", BrokenImage("torn", at=3), fingerprint=FINGERPRINT, generations=())
+    entry = negative_cache.get("key", ())
     for _ in range(3):
         with pytest.raises(BrokenImage) as caught:
-            raise refusals.repeat(refusal)
+            raise negative_cache.hit(entry)
 
     assert (caught.value.detail, caught.value.facts) == ("torn", {"at": 3})
     assert len(traceback.extract_tb(caught.value.__traceback__)) == 1
-    assert refusals.statistics().repeated == 3
+    assert negative_cache.statistics().hits == 3

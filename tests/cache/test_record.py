@@ -48,7 +48,7 @@ def reason_of(key: str, data: bytes) -> str:
 
 
 @given(TEXT, RENDITIONS)
-def test_what_was_encoded_is_decoded(key, rendition):
+def test_decode_returns_what_was_encoded(key, rendition):
     assert decode(key, encode(key, rendition)) == rendition
 
 
@@ -88,7 +88,7 @@ def test_the_record_of_another_key_is_corrupt():
     assert reason_of(KEY + "x", RECORD) == "key"
 
 
-def test_another_schema_is_corrupt(monkeypatch):
+def test_a_record_of_another_schema_is_corrupt(monkeypatch):
     monkeypatch.setattr(record, "SCHEMA", 0)
     old = encode(KEY, RENDITION)
     monkeypatch.undo()
@@ -114,7 +114,7 @@ def test_any_field_of_a_wrong_type_is_corrupt(index):
     assert reason_of(KEY, _forge(orjson.dumps(_with_field(index, {})))) == "header"
 
 
-def test_a_peek_reads_key_end_and_marks_from_the_head_alone():
+def test_peek_reads_key_expiry_and_generations_from_the_head():
     long = encode(KEY, dataclasses.replace(RENDITION, body=b"x" * 100_000))
 
     assert peek(long[: record.HEAD_BYTES]) == (KEY, 99.0, RENDITION.generations)
@@ -133,7 +133,7 @@ def test_a_peek_reads_key_end_and_marks_from_the_head_alone():
     ],
     ids=str,
 )
-def test_what_no_record_can_hold_is_refused_when_it_is_written(changes):
+def test_encode_refuses_what_a_record_cannot_hold(changes):
     with pytest.raises(ValueError, match="record"):
         encode(KEY, make_rendition(**changes))
 

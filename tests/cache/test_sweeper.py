@@ -1,25 +1,26 @@
-"""Sweeper behind those who ask: one at a time, gathered, and told honestly."""
+"""Sweeps in the background, one at a time."""
 
 import asyncio
 
 import pytest
 
 from imgserver.cache import sweeper as module
-from imgserver.cache.sweeper import Sweeper, SweepResult
+from imgserver.cache.sweeper import Sweeper
+from imgserver.cache.tier import SweepResult
 from tests.polling import eventually
 
 
-class Tier:
-    """Sweeper when it is let."""
+class FakeTier:
+    """Finishes a sweep when a test lets it."""
 
     def __init__(self) -> None:
-        self.asked: list[frozenset[str]] = []
-        self.let = asyncio.Semaphore(0)
+        self.sweeps: list[frozenset[str]] = []
+        self.permits = asyncio.Semaphore(0)
         self.fault: Exception | None = None
 
     async def sweep(self, groups: frozenset[str]) -> SweepResult:
-        self.asked.append(groups)
-        await self.let.acquire()
+        self.sweeps.append(groups)
+        await self.permits.acquire()
         if self.fault is not None:
             raise self.fault
         return SweepResult(len(groups))
@@ -27,72 +28,72 @@ class Tier:
 
 @pytest.fixture
 async def tier():
-    return Tier()
+    return FakeTier()
 
 
 @pytest.fixture
-async def sweeps(tier):
-    sweeps = Sweeper(tier.sweep)
-    work = asyncio.create_task(sweeps.work())
-    yield sweeps
+async def sweeper(tier):
+    sweeper = Sweeper(tier.sweep)
+    work = asyncio.create_task(sweeper.run())
+    yield sweeper
     work.cancel()
     await asyncio.wait([work])
 
 
-async def test_a_sweep_is_told_to_who_waits_for_it(tier, sweeps):
-    tier.let.release()
+async def test_a_request_returns_the_result_of_its_sweep(tier, sweeper):
+    tier.permits.release()
 
-    assert await sweeps.ask({"a", "b"}, seconds=5) == SweepResult(2)
-
-
-async def test_who_does_not_wait_so_long_hears_that_it_is_going_on(tier, sweeps):
-    assert await sweeps.ask({"a"}, seconds=0.01) == SweepResult(incomplete="running")
-    tier.let.release()
-    tier.let.release()
-    assert await sweeps.ask({"b"}, seconds=5) == SweepResult(1)
-    assert tier.asked == [{"a"}, {"b"}]
+    assert await sweeper.request({"a", "b"}, seconds=5) == SweepResult(2)
 
 
-async def test_what_is_asked_for_during_a_sweep_is_one_sweep_after_it(tier, sweeps):
-    first = asyncio.create_task(sweeps.ask({"a"}, seconds=5))
-    await eventually(lambda: tier.asked)
-    others = [asyncio.create_task(sweeps.ask({name}, seconds=5)) for name in "abc"]
+async def test_a_request_that_times_out_returns_running(tier, sweeper):
+    assert await sweeper.request({"a"}, seconds=0.01) == SweepResult(incomplete="running")
+    tier.permits.release()
+    tier.permits.release()
+    assert await sweeper.request({"b"}, seconds=5) == SweepResult(1)
+    assert tier.sweeps == [{"a"}, {"b"}]
+
+
+async def test_requests_during_a_sweep_share_the_next_one(tier, sweeper):
+    first = asyncio.create_task(sweeper.request({"a"}, seconds=5))
+    await eventually(lambda: tier.sweeps)
+    others = [asyncio.create_task(sweeper.request({name}, seconds=5)) for name in "abc"]
     await asyncio.sleep(0)
-    tier.let.release()
-    tier.let.release()
+    tier.permits.release()
+    tier.permits.release()
 
     assert await first == SweepResult(1)
     assert await asyncio.gather(*others) == [SweepResult(3)] * 3
-    assert tier.asked == [{"a"}, {"a", "b", "c"}]
+    assert tier.sweeps == [{"a"}, {"a", "b", "c"}]
 
 
 @pytest.mark.parametrize("more", [[()], [("b",), ("c",)]], ids=["everything", "too many groups"])
-async def test_everything_is_searched_when_asked_for_or_of_too_many_groups(tier, sweeps, more, monkeypatch):
-    monkeypatch.setattr(module, "GROUPS_LIMIT", 2)
-    tier.let.release()
-    tier.let.release()
-    await asyncio.gather(sweeps.ask({"a"}, seconds=5), *(sweeps.ask(groups, seconds=5) for groups in more))
+async def test_a_request_for_everything_or_for_too_many_groups_searches_everything(tier, sweeper, more, monkeypatch):
+    monkeypatch.setattr(module, "MAX_GROUPS", 2)
+    tier.permits.release()
+    tier.permits.release()
+    await asyncio.gather(sweeper.request({"a"}, seconds=5), *(sweeper.request(groups, seconds=5) for groups in more))
 
-    assert tier.asked == [frozenset()]
+    assert tier.sweeps == [frozenset()]
 
 
-async def test_a_sweep_that_breaks_is_told_and_ends_nothing(tier, sweeps, caplog):
+async def test_a_failed_sweep_is_reported_and_the_sweeper_goes_on(tier, sweeper, caplog):
     tier.fault = RuntimeError("broken")
-    tier.let.release()
-    assert await sweeps.ask({"a"}, seconds=5) == SweepResult(incomplete="failed")
+    tier.permits.release()
+    assert await sweeper.request({"a"}, seconds=5) == SweepResult(incomplete="failed")
     tier.fault = None
-    tier.let.release()
-    assert await sweeps.ask({"a"}, seconds=5) == SweepResult(1)
-    assert "A sweep failed" in caplog.text
+    tier.permits.release()
+    assert await sweeper.request({"a"}, seconds=5) == SweepResult(1)
+    assert "cache.sweep_failed" in caplog.text
 
 
-async def test_who_waits_at_the_end_hears_that_it_failed(tier):
-    sweeps = Sweeper(tier.sweep)
-    work = asyncio.create_task(sweeps.work())
-    asked = asyncio.create_task(sweeps.ask({"a"}, seconds=60))
-    await eventually(lambda: tier.asked)
-    next_one = asyncio.create_task(sweeps.ask({"b"}, seconds=60))
+async def test_cancelling_the_sweeper_fails_waiting_requests(tier):
+    sweeper = Sweeper(tier.sweep)
+    work = asyncio.create_task(sweeper.run())
+    first = asyncio.create_task(sweeper.request({"a"}, seconds=60))
+    await eventually(lambda: tier.sweeps)
+    next_one = asyncio.create_task(sweeper.request({"b"}, seconds=60))
     await asyncio.sleep(0)
     work.cancel()
 
-    assert await asyncio.wait_for(asyncio.gather(asked, next_one), 5) == [SweepResult(incomplete="failed")] * 2
+    assert await asyncio.wait_for(asyncio.gather(first, next_one), 5) == [SweepResult(incomplete="failed")] * 2

@@ -1,4 +1,4 @@
-"""Cache figures on the command line, against real servers and a real Redis."""
+"""`imgserver cache`, with real servers and a real Redis."""
 
 import json
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from tests.running_server import ServerProcess, serving, wait_until
 
 @pytest.fixture(scope="module")
 def three_tiers(tmp_path_factory) -> Iterator[ServerProcess]:
-    """Memory, disk and Redis, after one picture was made and answered once more."""
+    """A server with memory, disk and Redis, after one rendition was rendered and served once more."""
     with running(tmp_path_factory.mktemp("redis")) as redis, serving(workers_count=1, redis_url=redis.url) as server:
         wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
-        wait_until(lambda: server.image_health()["cache"]["listening"], "it listens")
+        wait_until(lambda: server.image_health()["cache"]["subscribed"], "it is subscribed")
         for _ in range(2):
             server.ask("/img/w_42/cat.png")
-        wait_until(lambda: server.image_health()["cache"]["writes"] == 0, "it is written")
+        wait_until(lambda: server.image_health()["cache"]["pending_writes"] == 0, "it is written")
         yield server
 
 
@@ -50,21 +50,21 @@ def test_each_tier_has_a_column(three_tiers):
     assert table["dropped writes"] == ["–", "0", "0"]
 
 
-def test_the_state_of_redis_is_told_in_a_sentence(three_tiers):
-    told = run(three_tiers).stdout
+def test_the_state_of_redis_is_printed(three_tiers):
+    output = run(three_tiers).stdout
 
-    assert "redis: connected; breakers: read closed, write closed, opened 0 times; faults: 0\n" in told
-    assert "purges of other servers: heard at once\n" in told
+    assert "redis: connected; breakers: read closed, write closed, opened 0 times; faults: 0\n" in output
+    assert "purges of other servers: subscribed\n" in output
 
 
 def test_the_servers_own_figures_can_be_printed(three_tiers):
     figures = json.loads(run(three_tiers, "--json").stdout)
 
-    assert figures["memory"]["entries"] == 1
-    assert figures["link"]["connected"] is True
+    assert figures["tiers"]["memory"]["entries"] == 1
+    assert figures["redis_client"]["connected"] is True
 
 
-def test_an_absent_redis_is_told_with_its_faults():
+def test_an_absent_redis_is_printed_with_its_faults():
     away = f"redis://127.0.0.1:{free_port()}"
     with serving(workers_count=1, disk_limit_bytes=0, redis_url=away) as server:
         server.ask("/img/w_43/cat.png")
@@ -82,7 +82,7 @@ def test_no_server_is_exit_code_1():
     assert "nobody listens there" in result.stderr
 
 
-def test_what_is_no_imgserver_is_told(three_tiers):
+def test_a_server_that_is_not_an_imgserver_is_named(three_tiers):
     result = CliRunner().invoke(main, ["cache", "stats", "--server", f"http://127.0.0.1:{three_tiers.port}/img"])
 
     assert result.exit_code == 1
@@ -97,7 +97,7 @@ def swept(server: ServerProcess, *arguments: str, key: str = KEY) -> Result:
     return CliRunner().invoke(main, ["cache", "sweep", *arguments, "--server", address, "--key", key])
 
 
-def test_a_sweep_removes_what_is_over_from_every_tier_and_nothing_else(tmp_path):
+def test_a_sweep_removes_expired_records_from_every_tier(tmp_path):
     with (
         running(tmp_path) as redis,
         serving(
@@ -107,17 +107,17 @@ def test_a_sweep_removes_what_is_over_from_every_tier_and_nothing_else(tmp_path)
         wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
         server.ask("/img/w_44/cat.png")
         wait_until(lambda: redis.admin.keys("imgserver:*/*"), "it is written")
-        # Redis lets go of what is over by itself, up to a tenth of its time later.
+        # Without a TTL: Redis would remove the expired record itself.
         for name in redis.admin.keys("imgserver:*/*"):
             redis.admin.persist(name)
-        told: list[str] = []
-        wait_until(lambda: told.append(swept(server).stdout) or "0 from memory" not in told[-1], "it is over")
-        left = [server.metric("imgserver_cache_entries", tier=tier) for tier in ("memory", "disk")]
+        outputs: list[str] = []
+        wait_until(lambda: outputs.append(swept(server).stdout) or "0 from memory" not in outputs[-1], "it has expired")
+        entries = [server.metric("imgserver_cache_entries", tier=tier) for tier in ("memory", "disk")]
         names = redis.admin.keys("imgserver:*/*")
         wait_until(lambda: audited(server)[-1:] and audited(server)[-1]["disk"] == 1, "it is audited")
 
-    assert told[-1] == "swept: removed 1 from memory, 1 from disk, 1 from Redis\n"
-    assert (left, names) == ([0, 0], [])
+    assert outputs[-1] == "swept: removed 1 from memory, 1 from disk, 1 from Redis\n"
+    assert (entries, names) == ([0, 0], [])
 
 
 def audited(server: ServerProcess) -> list[dict]:
@@ -125,7 +125,7 @@ def audited(server: ServerProcess) -> list[dict]:
     return [event for event in events if event["reason"] == "sweep"]
 
 
-def test_a_sweep_tells_which_tier_could_not_be_searched(tmp_path):
+def test_a_sweep_names_the_tiers_that_could_not_be_searched(tmp_path):
     (tmp_path / "no-folder").write_text("")
     away = f"redis://127.0.0.1:{free_port()}"
     with serving(workers_count=1, admin_key=KEY, redis_url=away, disk_path=tmp_path / "no-folder") as server:

@@ -48,7 +48,7 @@ class Scene:
 
     async def has_counted(self, kind: str) -> bool:
         health = await asyncio.to_thread(self.server.image_health)
-        return kind in health["cache"]["link"]["faults"]
+        return kind in health["cache"]["redis_client"]["faults"]
 
     async def breaker(self, side: str) -> float:
         return await self.metric("imgserver_redis_breaker_state", side=side)

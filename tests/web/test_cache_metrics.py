@@ -1,4 +1,4 @@
-"""The cache's series on a real server with all three tiers."""
+"""The metrics of the cache, on a real server with all three tiers."""
 
 from tests.redis_server import running
 from tests.running_server import ServerProcess, serving, wait_until
@@ -11,7 +11,7 @@ def results(server: ServerProcess, tier: str) -> dict[str, float]:
     return {name: count for name, count in found.items() if count}
 
 
-def test_look_ups_are_balanced_in_every_tier_also_while_redis_is_away(tmp_path):
+def test_lookups_add_up_in_every_tier_while_redis_is_away(tmp_path):
     with running(tmp_path) as redis:
         settings = {"redis_url": redis.url, "disk_path": tmp_path / "cache", "cache_memory_item_bytes": 2_000}
         with serving(workers_count=1, **settings) as server:
@@ -19,16 +19,16 @@ def test_look_ups_are_balanced_in_every_tier_also_while_redis_is_away(tmp_path):
             for target in ("/img/w_10/cat.png", "/img/w_300/cat.png"):
                 for _ in range(3):
                     server.ask(target)
-                    wait_until(lambda: server.image_health()["cache"]["writes"] == 0, "it is written")
+                    wait_until(lambda: server.image_health()["cache"]["pending_writes"] == 0, "it is written")
             redis.kill()
             for width in range(20, 40):
                 server.ask(f"/img/w_{width}/cat.png")
             memory, disk, after = (results(server, tier) for tier in ("memory", "disk", "redis"))
-            health = server.image_health()["cache"]
+            health = server.image_health()["cache"]["tiers"]
 
     assert memory == {"hit": 2, "miss": 24}
     assert disk == {"hit": 2, "miss": 22}
-    # Two look-ups before the kill, twenty after it: few of them asked, the others met an open breaker.
+    # Two lookups before the kill and twenty after it: a few of those tried Redis, the others met an open breaker.
     assert sum(after.values()) == 22
     assert after["miss"] == 2
     assert 1 <= after["error"] <= 10
@@ -36,11 +36,11 @@ def test_look_ups_are_balanced_in_every_tier_also_while_redis_is_away(tmp_path):
     assert (health["redis"]["errors"], health["redis"]["bypassed"]) == (after["error"], after["bypass"])
 
 
-def test_sizes_room_and_connections_are_told(tmp_path):
+def test_sizes_free_space_and_connections_are_exported(tmp_path):
     with running(tmp_path) as redis, serving(workers_count=1, redis_url=redis.url) as server:
         wait_until(lambda: server.metric("imgserver_redis_up") == 1, "it is connected")
         length = len(server.ask("/img/w_45/cat.png").body)
-        wait_until(lambda: server.metric("imgserver_cache_disk_size_bytes") > 0, "the disk was looked at")
+        wait_until(lambda: server.metric("imgserver_cache_disk_size_bytes") > 0, "the disk is measured")
         free, size = (server.metric(f"imgserver_cache_disk_{kind}_bytes") for kind in ("free", "size"))
 
         assert server.metric("imgserver_cache_value_bytes_count") == 1
@@ -50,7 +50,7 @@ def test_sizes_room_and_connections_are_told(tmp_path):
         assert 1 <= sum(connections) <= 16
 
 
-def test_what_may_go_wrong_in_a_tier_is_counted_from_the_start(tmp_path):
+def test_every_fault_of_a_tier_has_a_series_from_the_start(tmp_path):
     with running(tmp_path) as redis, serving(workers_count=1, redis_url=redis.url, disk_path=tmp_path / "d") as server:
         text = server.ask("/metrics").body.decode()
 

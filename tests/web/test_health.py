@@ -26,7 +26,7 @@ def test_image_health_tells_workers_queue_cache_codecs_and_versions(server):
 
     assert facts["workers"]["idle"] + facts["workers"]["busy"] == 2
     assert facts["queue"]["limit"] == 256
-    assert facts["cache"]["memory"]["limit_bytes"] == 64 << 20
+    assert facts["cache"]["tiers"]["memory"]["limit_bytes"] == 64 << 20
     assert {"jpg", "png", "webp", "avif", "gif"} <= set(facts["codecs"]["write"])
     assert facts["versions"]["imgserver"]
 

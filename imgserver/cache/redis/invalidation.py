@@ -1,4 +1,4 @@
-"""The board: purge generations that replicas share through Redis, and the news of them."""
+"""Generations that servers share through Redis, and the subscription to their purges."""
 
 import asyncio
 import logging
@@ -10,109 +10,110 @@ import orjson
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from imgserver.cache.redis.client import PATIENT_SECONDS, RedisClient
+from imgserver.cache.redis.client import BACKGROUND_SECONDS, RedisClient
 
-# Nothing of the subscription for so long, and it is asked whether it still lives; until it answers, its word for what
-# was not purged is not enough for a record (`hears`). No answer for longer: it does not. Replicas hear of a purge at
-# once, or know within 4 s that they may not have heard, and then forget what is in memory.
+# After so long without a message the subscription is pinged. Until the reply it is not trusted to report every purge
+# (`is_alive`). Without a reply for PONG_SECONDS it has ended. So a server hears of a purge immediately, or knows within
+# 4 s that it may have missed one, and then clears its memory.
 SILENCE_SECONDS = 0.5
-ANSWER_SECONDS = 3.5
+PONG_SECONDS = 3.5
 RETRY_SECONDS = 1.0
-# No record lives this long after it was written, in any tier (90 days and jitter): then its mark is of no use.
-MARK_SECONDS = 100 * 86_400
+# No record of any tier lives so long (90 days and jitter), so its generation is of no use afterwards.
+GENERATION_SECONDS = 100 * 86_400
 
 log = logging.getLogger(__name__)
 
 
 class SharedInvalidation:
-    """Generations at `<namespace>:generation:<group>`, news on the channel `<namespace>:purges` as JSON: token
-    by group."""
+    """Tokens are at `<namespace>:generation:<group>`. Purges are published on the channel `<namespace>:purges`, as a
+    JSON object of tokens by group."""
 
-    def __init__(self, link: RedisClient) -> None:
-        self._client = link
-        self.listening = False
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self.subscribed = False
         self._heard_at = float("-inf")
 
     @property
-    def hears(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether a purge of a moment ago would be known."""
-        return self.listening and time.monotonic() - self._heard_at < 2 * SILENCE_SECONDS
+        return self.subscribed and time.monotonic() - self._heard_at < 2 * SILENCE_SECONDS
 
     async def fetch(self, groups: Sequence[str]) -> dict[str, str] | None:
-        """The token of each group, "" where none is; None: Redis did not say."""
-        replies = await self._client.read(
-            "generations", ("MGET", *(self._client.name("generation", group) for group in groups))
-        )
+        """The token of each group, "" for a group without one. None: Redis did not answer."""
+        names = (self._client.name("generation", group) for group in groups)
+        replies = await self._client.read("generations", ("MGET", *names))
         if replies is None or not isinstance(replies[0], list) or len(replies[0]) != len(groups):
             return None
         return {group: token_of(token) for group, token in zip(groups, replies[0], strict=True)}
 
-    async def post(self, tokens: Mapping[str, str]) -> bool:
-        """Sets generations and tells everybody. False: perhaps not, so try again. Does not ask the breakers: purges
-        are rare
-        and somebody waits to hear that one was done."""
-        pipe = self._client.patient.pipeline(transaction=False)
+    async def publish(self, tokens: Mapping[str, str]) -> bool:
+        """Stores the tokens and notifies all servers. False: perhaps not done; try again.
+
+        Ignores the circuit breakers: purges are rare, and somebody waits to hear whether one is complete.
+        """
+        pipe = self._client.background.pipeline(transaction=False)
         for group, token in tokens.items():
-            pipe.set(self._client.name("generation", group), token, ex=MARK_SECONDS)
+            pipe.set(self._client.name("generation", group), token, ex=GENERATION_SECONDS)
         pipe.publish(self._client.name("purges"), orjson.dumps(dict(tokens)))
         try:
-            async with asyncio.timeout(2 * PATIENT_SECONDS):
+            async with asyncio.timeout(2 * BACKGROUND_SECONDS):
                 await pipe.execute()
         except (RedisError, OSError) as error:
-            log.warning("A purge could not be told to the other replicas yet: %s", error)
+            log.warning("redis.publish_purge_failed", extra={"error": str(error)})
             return False
         return True
 
-    async def listen(self, *, on_news: Callable[[dict[str, str]], None], on_gap: Callable[[], None]) -> None:
-        """For ever. `on_gap`, at every subscription: something may have been missed before it."""
+    async def subscribe(self, *, on_purge: Callable[[dict[str, str]], None], on_gap: Callable[[], None]) -> None:
+        """Runs until it is cancelled, and subscribes again after each fault. `on_purge(tokens)` is called for each
+        purge, `on_gap` after each subscription and whenever purges may have been missed."""
         while True:
             try:
-                await self._listen_once(on_news, on_gap)
+                await self._listen(on_purge, on_gap)
             except Exception:
-                # Any: a broken handshake meets code of the library that expects a whole one. Not logged: the breakers
-                # tell of a Redis that is away.
+                # Any: a broken handshake raises whatever redis-py's parser raises. Not logged: the circuit breakers log
+                # that Redis is away.
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _listen_once(self, on_news: Callable[[dict[str, str]], None], on_gap: Callable[[], None]) -> None:
-        pubsub = self._client.patient.pubsub()
+    async def _listen(self, on_purge: Callable[[dict[str, str]], None], on_gap: Callable[[], None]) -> None:
+        pubsub = self._client.background.pubsub()
         try:
             await pubsub.subscribe(self._client.name("purges"))
             while True:
-                message = await _heard(pubsub)
+                message = await _next_message(pubsub)
                 self._heard_at = time.monotonic()
                 if message["type"] == "subscribe":
-                    self.listening = True
+                    self.subscribed = True
                     on_gap()
                 elif message["type"] == "message":
-                    _tell(message["data"], on_news, on_gap)
+                    _notify(message["data"], on_purge, on_gap)
         finally:
-            self.listening = False
+            self.subscribed = False
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
 
-async def _heard(pubsub: PubSub) -> dict[str, Any]:
-    """The next message of any type. ConnectionError: the other side is silent even when asked."""
+async def _next_message(pubsub: PubSub) -> dict[str, Any]:
+    """The next message of any type. Raises ConnectionError if Redis does not even answer a ping."""
     message = await pubsub.get_message(timeout=SILENCE_SECONDS)
     if message is None:
         await pubsub.ping()
-        message = await pubsub.get_message(timeout=ANSWER_SECONDS)
+        message = await pubsub.get_message(timeout=PONG_SECONDS)
     if message is None:
-        raise ConnectionError("The subscription is silent")
+        raise ConnectionError("The subscription does not answer")
     return dict(message)
 
 
-def _tell(data: object, on_news: Callable[[dict[str, str]], None], on_gap: Callable[[], None]) -> None:
-    """News that cannot be read is a gap: something was purged, nobody knows what."""
+def _notify(data: object, on_purge: Callable[[dict[str, str]], None], on_gap: Callable[[], None]) -> None:
+    """An unreadable message is a gap: something was purged, but nobody knows what."""
     try:
         tokens = orjson.loads(data)  # type: ignore[arg-type]
     except (orjson.JSONDecodeError, TypeError):
         tokens = None
     if isinstance(tokens, dict) and all(isinstance(token, str) for token in tokens.values()):
-        on_news(tokens)
+        on_purge(tokens)
     else:
         on_gap()
 
 
 def token_of(value: object) -> str:
-    """A mark as Redis has it; what somebody else put there is a mark as well, only unlike every other."""
+    """A generation as Redis returns it. Bytes that no server wrote become a token as well, unlike every other one."""
     return value.decode("ascii", "replace") if isinstance(value, bytes) else ""

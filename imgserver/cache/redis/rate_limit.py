@@ -1,10 +1,10 @@
-"""Token buckets in Redis: the servers that share one count a client together."""
+"""Token buckets in Redis, so that the servers of one namespace enforce one rate limit together."""
 
 from imgserver.cache.redis.client import RedisClient
 
-# One number per bucket: when it will be full again, in microseconds of Redis' own clock, so that the servers' clocks
-# do not matter (GCRA, the generic cell rate algorithm). A bucket that is full again need not be kept.
-# KEYS: bucket. ARGV: microseconds per token, tokens of a full bucket. Answers the microseconds to wait; 0: taken.
+# A bucket is one number: when it will be full again, in microseconds of Redis' own clock, so that the clocks of the
+# servers do not matter (GCRA, the generic cell rate algorithm). The key expires when the bucket is full.
+# KEYS: bucket. ARGV: microseconds per token, capacity in tokens. Returns the microseconds to wait; 0: token taken.
 _TAKE = """
 local time = redis.call('TIME')
 local now, each, burst = time[1] * 1000000 + time[2], tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -18,14 +18,13 @@ return 0
 
 
 class SharedTokenBuckets:
-    """Buckets at `<namespace>:bucket:<name>`. Nothing here raises, or takes longer than the link allows."""
+    """Buckets at `<namespace>:bucket:<name>`. Never raises, and takes no longer than the client allows."""
 
-    def __init__(self, link: RedisClient) -> None:
-        self._client = link
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
 
     async def take(self, name: str, *, per_second: float, burst: int) -> float | None:
-        """A token out of the bucket: the seconds until there would be one, 0 when it was had. None: Redis does not
-        say."""
+        """Takes one token. Returns 0, or the seconds until there will be one; None: Redis did not answer."""
         key, each = self._client.name("bucket", name), 1_000_000 / per_second
         replies = await self._client.write("bucket", lambda pipe: pipe.eval(_TAKE, 1, key, each, burst))
         if replies is None or isinstance(replies[0], Exception):

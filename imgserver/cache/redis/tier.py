@@ -1,86 +1,78 @@
-"""The Redis tier: the same records, shared by all replicas of one namespace. Every fault is a miss."""
+"""The Redis tier: records that all servers of one namespace share. Every fault of Redis is a miss."""
 
+import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+from redis.exceptions import RedisError
 
 from imgserver.cache.cache_tags import source_digits
 from imgserver.cache.record import HEAD_BYTES, REASONS, Corrupt, decode, encode, peek
 from imgserver.cache.redis.client import RedisClient
 from imgserver.cache.redis.invalidation import token_of
+from imgserver.cache.tier import IsKept, SweepResult, TierStatistics
 from imgserver.headers.caching import jittered
 from imgserver.plan import canonical
-from imgserver.plan.rendition import GroupGenerations, Rendition
+from imgserver.plan.rendition import Rendition
 
-# Why a record may not be written.
-DROPS = ("error", "size", "expired")
-# What may lie at a key instead of the record: anything that is none, or no text at all.
-CORRUPTIONS = (*REASONS, "type")
+# Why a write was dropped: Redis failed or no record can hold the rendition; the body is too large; it has expired.
+DROP_REASONS = ("error", "size", "expired")
+# Beside the reasons of a record: the key has another type of value than a string.
+CORRUPT_REASONS = (*REASONS, "type")
 
-# One step of a sweep: so many keys are looked for, and their heads read, at once.
-SWEEP_KEYS = 200
+# A sweep reads the heads of so many records in one round trip.
+SWEEP_BATCH = 200
 
-
-@dataclass(frozen=True, slots=True)
-class RedisStatistics:
-    """Totals since the start; `corrupt` by the record's reason, `dropped_writes` by why nothing was written.
-
-    A look-up is one of hit, miss (a corrupt record, too), `stale` (purged or over), error (no answer in time, or a
-    refusal) and `bypassed` (the breaker was open, so Redis was not asked).
-    """
-
-    hits: int
-    misses: int
-    stale: int
-    errors: int
-    bypassed: int
-    corrupt: Mapping[str, int]
-    dropped_writes: Mapping[str, int]
+log = logging.getLogger(__name__)
 
 
-class Learner(Protocol):
-    """Who is told the purge generations that came with a look-up: token by group, "" where there is none; and the
-    moment at
-    which they were asked for."""
+class GenerationReader(Protocol):
+    """Receives the generations that were read along with a record: token by group, "" where Redis has none. `since`
+    is the value of `changes` when they were requested."""
 
     @property
-    def moment(self) -> int: ...
+    def changes(self) -> int: ...
 
     def learn(self, tokens: Mapping[str, str], *, since: int) -> None: ...
 
 
 class RedisTier:
-    """A `Tier` over a started `RedisClient`, which its owner closes."""
+    """A `Tier` on a client that its owner starts and closes."""
 
-    def __init__(self, link: RedisClient, learner: Learner | None = None) -> None:
-        self._client = link
-        self._learner = learner
-        self._hits = self._misses = self._stale = self._errors = self._bypassed = 0
-        self._corrupt: Counter[str] = Counter()
-        self._dropped: Counter[str] = Counter()
+    is_shared = True
 
-    async def get(self, key: str, groups: Sequence[str] = ()) -> Rendition | None:
-        """The generations of `groups`, when given, are read in the same round trip, after the record.
+    def __init__(self, client: RedisClient, generations: GenerationReader | None = None) -> None:
+        self._client = client
+        self._generations = generations
+        self._hits = self._misses = self._errors = self._bypassed = 0
+        self._corrupt = Counter(dict.fromkeys(CORRUPT_REASONS, 0))
+        self._dropped = Counter(dict.fromkeys(DROP_REASONS, 0))
 
-        What lies at the key and is no record is taken away, behind the caller's back.
-        """
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def get(self, key: str, groups: Sequence[str] = (), /) -> Rendition | None:
+        """Reads the record and the generations of `groups` in one round trip. A value that is no record is removed in
+        the background."""
         name = self._client.name(key)
-        # Not GET: whatever somebody put there, no more than a record's length comes over.
+        # Not GET: whatever the value is, at most the length of a record is transferred.
         record = ("GETRANGE", name, 0, self._client.settings.item_bytes + HEAD_BYTES)
-        asked = self._client.connected
-        since = self._learner.moment if self._learner is not None else 0
+        connected = self._client.connected
+        since = self._generations.changes if self._generations is not None else 0
         if groups:
-            replies = await self._client.read(
-                "get", record, ("MGET", *(self._client.name("generation", one) for one in groups))
-            )
+            names = (self._client.name("generation", group) for group in groups)
+            replies = await self._client.read("get", record, ("MGET", *names))
         else:
             replies = await self._client.read("get", record)
-        if replies is None or _is_refusal(replies[0]):
-            self._errors += asked
-            self._bypassed += not asked
+        if replies is None or _is_error(replies[0]):
+            self._errors += connected
+            self._bypassed += not connected
             return None
         self._learn_generations(groups, replies[1:], since)
         rendition, data = None, replies[0]
@@ -88,21 +80,16 @@ class RedisTier:
             if type(data) is bytes and data:
                 rendition = decode(key, data)
             else:
-                await self._odd(key, data)
+                await self._check_absent(key, data)
         except Corrupt as corrupt:
             self._corrupt[corrupt.reason] += 1
-            await self._client.later(lambda: self.drop(key))
+            await self._client.run_in_background(lambda: self.drop(key))
         self._hits += rendition is not None
         self._misses += rendition is None
         return rendition
 
-    def note_stale(self) -> None:
-        """What was got last cannot be used, says its owner."""
-        self._hits -= 1
-        self._stale += 1
-
     async def put(self, key: str, rendition: Rendition) -> bool:
-        milliseconds = self._milliseconds(rendition)
+        milliseconds = self._ttl_milliseconds(rendition)
         if len(rendition.body) > self._client.settings.item_bytes or milliseconds <= 0:
             self._dropped["size" if milliseconds > 0 else "expired"] += 1
             return False
@@ -120,31 +107,32 @@ class RedisTier:
     async def drop(self, key: str) -> None:
         await self._client.write("unlink", lambda pipe: pipe.unlink(self._client.name(key)))
 
-    async def sweep(self, keeps: Callable[[float | None, GroupGenerations], bool], groups: Sequence[str] = ()) -> int:
-        """Unlinks the records of this namespace whose (expires, generations) are not kept; how many.
+    async def sweep(self, is_kept: IsKept, groups: Sequence[str] = (), /) -> SweepResult:
+        """Searches the keys of this namespace that can belong to `groups`."""
+        removed = 0
+        try:
+            for pattern in self._patterns(groups):
+                keys = self._client.background.scan_iter(match=pattern, count=SWEEP_BATCH * 5)
+                async for names in _batches(keys):
+                    removed += await self._sweep_batch(names, is_kept)
+        except (RedisError, OSError) as error:
+            log.warning("redis.sweep_failed", extra={"error": str(error)})
+            return SweepResult(incomplete="failed")
+        return SweepResult(removed)
 
-        `groups` narrows the search to what could have them. RedisError, OSError: it did not come to its end.
-        """
-        gone = 0
-        for pattern in self._patterns(groups):
-            async for names in _batches(self._client.patient.scan_iter(match=pattern, count=SWEEP_KEYS * 5)):
-                gone += await self._sweep_some(names, keeps)
-        return gone
-
-    def statistics(self) -> RedisStatistics:
-        return RedisStatistics(
+    def statistics(self) -> TierStatistics:
+        return TierStatistics(
             hits=self._hits,
             misses=self._misses,
-            stale=self._stale,
             errors=self._errors,
             bypassed=self._bypassed,
             corrupt=dict(self._corrupt),
             dropped_writes=dict(self._dropped),
+            degraded=not self._client.connected,
         )
 
-    async def _odd(self, key: str, data: Any) -> None:
-        """Of a reply that can be no record: whether there is nothing, or Corrupt. Nothing and an empty text look the
-        same in a range."""
+    async def _check_absent(self, key: str, data: Any) -> None:
+        """Raises Corrupt if the key has a value: GETRANGE returns the same for an absent key and an empty string."""
         if isinstance(data, Exception):
             raise Corrupt("type")
         replies = await self._client.read("exists", ("EXISTS", self._client.name(key)))
@@ -152,52 +140,54 @@ class RedisTier:
             raise Corrupt("empty")
 
     def _learn_generations(self, groups: Sequence[str], replies: list[Any], since: int) -> None:
-        if self._learner is None or not replies or not isinstance(replies[0], list) or len(replies[0]) != len(groups):
+        if self._generations is None or not replies:
             return
-        tokens = {group: token_of(token) for group, token in zip(groups, replies[0], strict=True)}
-        self._learner.learn(tokens, since=since)
+        if isinstance(replies[0], list) and len(replies[0]) == len(groups):
+            tokens = {group: token_of(token) for group, token in zip(groups, replies[0], strict=True)}
+            self._generations.learn(tokens, since=since)
 
-    def _milliseconds(self, rendition: Rendition) -> int:
-        left = float(self._client.settings.ttl_seconds)
+    def _ttl_milliseconds(self, rendition: Rendition) -> int:
+        """Jittered, so that records that were written together do not expire together."""
+        seconds = float(self._client.settings.ttl_seconds)
         if rendition.expires is not None:
-            left = min(left, rendition.expires - time.time())
-        return int(1000 * left * jittered(random.random()))  # noqa: S311
+            seconds = min(seconds, rendition.expires - time.time())
+        return int(1000 * seconds * jittered(random.random()))  # noqa: S311
 
     def _patterns(self, groups: Sequence[str]) -> Iterator[str]:
-        """Only an original's group can be told from a key."""
+        """A key tells its original's group only; for any other group every key is searched."""
         digits = {source_digits(group) for group in groups} or {""}
         for one in {""} if "" in digits else digits:
             yield self._client.name(canonical.key_pattern(one))
 
-    async def _sweep_some(self, names: list[bytes], keeps: Callable[[float | None, GroupGenerations], bool]) -> int:
-        pipe = self._client.patient.pipeline(transaction=False)
+    async def _sweep_batch(self, names: list[bytes], is_kept: IsKept) -> int:
+        pipe = self._client.background.pipeline(transaction=False)
         for name in names:
             pipe.getrange(name, 0, HEAD_BYTES - 1)
         heads = await pipe.execute(raise_on_error=False)
-        gone = [name for name, head in zip(names, heads, strict=True) if not _is_kept(head, keeps)]
-        return int(await self._client.patient.unlink(*gone)) if gone else 0
+        removed = [name for name, head in zip(names, heads, strict=True) if not _is_head_kept(head, is_kept)]
+        return int(await self._client.background.unlink(*removed)) if removed else 0
 
 
-def _is_refusal(reply: object) -> bool:
-    """An error that says nothing about the key: another type of value there is the key's own fault."""
+def _is_error(reply: object) -> bool:
+    """WRONGTYPE is none: it says that the key has another type of value, not that Redis fails."""
     return isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE")
 
 
-def _is_kept(head: object, keeps: Callable[[float | None, GroupGenerations], bool]) -> bool:
+def _is_head_kept(head: object, is_kept: IsKept) -> bool:
     if not isinstance(head, bytes):
         return False
     try:
         _, expires, generations = peek(head)
     except Corrupt:
         return False
-    return keeps(expires, generations)
+    return is_kept(expires, generations)
 
 
 async def _batches(names: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
     batch: list[bytes] = []
     async for name in names:
         batch.append(name)
-        if len(batch) == SWEEP_KEYS:
+        if len(batch) == SWEEP_BATCH:
             yield batch
             batch = []
     if batch:

@@ -1,4 +1,4 @@
-"""The cache of a configuration: which tiers there are, and where the disk's stands."""
+"""From settings to the cache, and where a server stores its files."""
 
 import os
 from collections.abc import Callable, Collection
@@ -8,17 +8,16 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import gettempdir
 
-from imgserver.cache.tiered import TieredCache, assemble
+from imgserver.cache import build_cache
+from imgserver.cache.tiered import TieredCache
 from imgserver.errors import ServerFault
 from imgserver.observability.metrics import Metrics
 from imgserver.runtime.background import OnTaskFailure, log_task_failure
 from imgserver.settings.schema import Settings
 
-# Where a server keeps its files when nobody says where: in the user's caches, in a folder of this configuration.
-
 
 def own_folder(settings: Settings) -> Path:
-    """For what this default source's server keeps alone (XDG base directories)."""
+    """The folder of a server with this default source, in the user's cache folder (XDG base directories)."""
     base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
     return Path(base) / "imgserver" / sha256(settings.source.identity.encode()).hexdigest()[:16]
 
@@ -26,7 +25,7 @@ def own_folder(settings: Settings) -> Path:
 def _home() -> Path:
     try:
         return Path.home()
-    except RuntimeError:  # a container's user may have none
+    except RuntimeError:  # the user of a container may have no home
         return Path(gettempdir())
 
 
@@ -36,7 +35,7 @@ def make_cache(
     on_purge: Callable[[Collection[str]], None],
     on_task_failure: OnTaskFailure = log_task_failure,
 ) -> TieredCache:
-    """Not started. `on_purge` is told the groups that another server has purged.
+    """Not started. `on_purge(groups)` is called when another server has purged.
 
     Raises ServerFault for a Redis URL that cannot be used.
     """
@@ -44,7 +43,7 @@ def make_cache(
     if disk.path == Path():
         disk = replace(disk, path=own_folder(settings))
     try:
-        return assemble(
+        return build_cache(
             settings.cache,
             disk=disk if disk.limit_bytes else None,
             redis=settings.redis,
@@ -59,7 +58,7 @@ def make_cache(
 
 
 def _observation(metrics: Metrics) -> Callable[[str, float], None]:
-    # Finding a label's instrument takes longer than what it counts.
+    # Looking up the series of a label takes longer than observing it.
     series = cache(metrics.redis_command.labels)
 
     def observe(operation: str, seconds: float) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp import hdrs
 from multidict import CIMultiDict, istr
 
-from imgserver.cache.cache_tags import told
+from imgserver.cache.cache_tags import header_groups
 from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Terms
 from imgserver.plan.formats import FORMATS
@@ -44,7 +44,7 @@ class ResponseHeaders:
         headers[hdrs.ACCEPT_RANGES] = "bytes"
         headers["ETag"] = f'"{rendition.etag}"'
         self._limit(headers, replace(terms, source_seconds=rendition.max_age_seconds))
-        self._group(headers, told(order.groups))
+        self._group(headers, header_groups(order.groups))
         if rendition.modified is not None:
             headers["Last-Modified"] = caching.http_date(rendition.modified)
         if vary := negotiation.vary(request):

@@ -1,10 +1,10 @@
 import pytest
 
 from imgserver.cache.redis.circuit_breaker import (
-    FAULTS,
     LAST_PROBE_SECONDS,
+    MAX_FAULTS,
     REFUSED_PROBE_SECONDS,
-    WINDOW,
+    SLOW_WINDOW,
     CircuitBreaker,
 )
 
@@ -31,69 +31,69 @@ def breaker(clock):
     return breaker
 
 
-def test_it_starts_open_and_its_first_probe_waits_for_nothing():
+def test_it_starts_open_and_its_first_probe_has_no_pause():
     breaker = CircuitBreaker(budget_seconds=BUDGET)
 
     assert (breaker.state, breaker.pause(), breaker.opened) == ("open", 0, 0)
 
 
 def test_five_faults_within_a_second_open_it(breaker, clock):
-    for _ in range(FAULTS - 1):
-        breaker.failed(0.001)
+    for _ in range(MAX_FAULTS - 1):
+        breaker.record_fault(0.001)
         clock.now += 0.2
     assert not breaker.is_open
-    breaker.failed(0.001)
+    breaker.record_fault(0.001)
 
     assert (breaker.state, breaker.reason, breaker.opened) == ("open", "errors", 1)
 
 
 def test_faults_far_apart_do_not_open_it(breaker, clock):
     for _ in range(100):
-        breaker.failed(0.001)
+        breaker.record_fault(0.001)
         clock.now += 0.3
 
     assert not breaker.is_open
 
 
-def test_a_slow_percent_opens_it_and_less_does_not(breaker):
-    for number in range(WINDOW * 3):
-        breaker.succeeded(1.0 if number % 100 == 0 else 0.001)
+def test_more_than_one_percent_of_slow_replies_opens_it(breaker):
+    for number in range(SLOW_WINDOW * 3):
+        breaker.record_success(1.0 if number % 100 == 0 else 0.001)
     assert not breaker.is_open
-    breaker.succeeded(1.0)
-    breaker.succeeded(1.0)
+    breaker.record_success(1.0)
+    breaker.record_success(1.0)
 
     assert (breaker.state, breaker.reason) == ("open", "slow")
 
 
-def test_a_few_slow_answers_after_a_start_do_not_open_it(breaker):
-    for _ in range(WINDOW - 1):
-        breaker.succeeded(1.0)
+def test_a_few_slow_replies_after_the_start_do_not_open_it(breaker):
+    for _ in range(SLOW_WINDOW - 1):
+        breaker.record_success(1.0)
 
     assert not breaker.is_open
 
 
-def test_an_answer_that_tells_all_opens_it_at_once_and_once(breaker):
+def test_trip_opens_it_once(breaker):
     breaker.trip("oom")
     breaker.trip("oom")
 
     assert (breaker.state, breaker.reason, breaker.opened) == ("open", "oom", 1)
 
 
-def test_probes_back_off_to_thirty_seconds_and_to_four_where_nobody_listens(breaker):
+def test_probes_back_off_to_thirty_seconds_and_to_four_after_a_refused_connection(breaker):
     breaker.trip("errors")
-    dear = []
+    pauses = []
     for _ in range(8):
-        dear.append(breaker.pause())
-        breaker.refuse(cheaply=False)
-    breaker.refuse(cheaply=True)
+        pauses.append(breaker.pause())
+        breaker.reject_probe(refused=False)
+    breaker.reject_probe(refused=True)
 
-    assert dear == [1, 2, 4, 8, 16, LAST_PROBE_SECONDS, LAST_PROBE_SECONDS, LAST_PROBE_SECONDS]
+    assert pauses == [1, 2, 4, 8, 16, LAST_PROBE_SECONDS, LAST_PROBE_SECONDS, LAST_PROBE_SECONDS]
     assert breaker.pause() == REFUSED_PROBE_SECONDS
 
 
-def test_a_relapse_waits_longer_and_a_long_health_forgets_it(breaker, clock):
-    def pause_after(health_seconds):
-        clock.now += health_seconds
+def test_opening_again_soon_lengthens_the_pause_and_opening_later_resets_it(breaker, clock):
+    def pause_after(closed_seconds):
+        clock.now += closed_seconds
         breaker.trip("errors")
         pause = breaker.pause()
         breaker.close()
@@ -113,11 +113,11 @@ def test_pauses_are_spread():
     assert pauses[1] / pauses[0] == pytest.approx(1.2 / 0.8)
 
 
-def test_closing_forgets_what_was(breaker, clock):
-    for _ in range(FAULTS):
-        breaker.failed(0.001)
+def test_closing_forgets_earlier_faults(breaker, clock):
+    for _ in range(MAX_FAULTS):
+        breaker.record_fault(0.001)
     breaker.close()
-    for _ in range(FAULTS - 1):
-        breaker.failed(0.001)
+    for _ in range(MAX_FAULTS - 1):
+        breaker.record_fault(0.001)
 
     assert not breaker.is_open

@@ -1,4 +1,4 @@
-"""PipelinedPool against a real Redis, and against others who only look like one."""
+"""Pipelined connections to a real Redis, and to servers that only look like one."""
 
 import asyncio
 import time
@@ -9,13 +9,12 @@ from types import SimpleNamespace
 import hiredis
 import pytest
 
-from imgserver.cache.redis.client import address_of
+from imgserver.cache.redis.endpoint import Endpoint, connection_options
 from imgserver.cache.redis.pipeline import (
-    CROWD,
-    LANES,
-    PLACES,
+    BUSY_REQUESTS,
+    MAX_CONNECTIONS,
+    MAX_PENDING,
     RETRY_SECONDS,
-    Endpoint,
     PipelinedConnection,
     PipelinedPool,
 )
@@ -26,149 +25,149 @@ from tests.redis_server import in_thread, running
 SECONDS = 0.2
 
 
-def lanes_to(port, *, user="", path=""):
+def pool_of(port, *, user="", path=""):
     url = f"redis://{user}127.0.0.1:{port}{path}"
-    return PipelinedPool(Endpoint.of(address_of(url, Path())), seconds=SECONDS)
+    return PipelinedPool(Endpoint.of(connection_options(url, Path())), seconds=SECONDS)
 
 
 @asynccontextmanager
-async def opened(lanes):
+async def opened(pool):
     try:
-        yield await lanes.opened()
+        yield await pool.wait_available()
     finally:
-        await lanes.close()
+        await pool.close()
 
 
-async def reply_of(question):
-    (reply,), _ = await question
-    return reply
+async def value_of(request):
+    (value,), _ = await request
+    return value
 
 
-async def test_each_reply_goes_to_who_asked_for_it_over_one_connection(redis_server):
+async def test_each_request_gets_its_own_reply_over_one_connection(redis_server):
     for number in range(200):
         redis_server.admin.set(str(number), f"value {number}" * number)
     before = redis_server.admin.info("stats")["total_connections_received"]
-    async with opened(lanes_to(redis_server.port)) as lane:
-        found = await asyncio.gather(*(reply_of(lane.ask(("GET", str(number)))) for number in range(200)))
+    async with opened(pool_of(redis_server.port)) as connection:
+        found = await asyncio.gather(*(value_of(connection.execute(("GET", str(number)))) for number in range(200)))
 
     assert found == [f"value {number}".encode() * number for number in range(200)]
     assert redis_server.admin.info("stats")["total_connections_received"] == before + 1
 
 
-async def test_replies_to_several_commands_come_together_with_errors_in_their_place(redis_server):
+async def test_several_commands_have_one_reply_with_errors_in_place(redis_server):
     redis_server.admin.lpush("list", "a")
-    async with opened(lanes_to(redis_server.port)) as lane:
-        answer = await lane.ask(("GET", "list"), ("MGET", "list", "absent"), ("EXISTS", "list"))
-        after = await reply_of(lane.ask(("GET", "absent")))
+    async with opened(pool_of(redis_server.port)) as connection:
+        reply = await connection.execute(("GET", "list"), ("MGET", "list", "absent"), ("EXISTS", "list"))
+        after = await value_of(connection.execute(("GET", "absent")))
 
-    assert str(answer.replies[0]).startswith("WRONGTYPE")
-    assert answer.replies[1:] == [[None, None], 1]
+    assert str(reply.values[0]).startswith("WRONGTYPE")
+    assert reply.values[1:] == [[None, None], 1]
     assert after is None
-    assert 0 < answer.seconds < SECONDS
+    assert 0 < reply.seconds < SECONDS
 
 
-async def test_who_leaves_breaks_neither_the_lane_nor_the_order(redis_server):
+async def test_a_cancelled_request_breaks_neither_the_connection_nor_the_order(redis_server):
     for number in range(100):
         redis_server.admin.set(str(number), number)
-    async with opened(lanes_to(redis_server.port)) as lane:
-        questions = [lane.ask(("GET", str(number))) for number in range(100)]
-        for question in questions[::2]:
-            question.cancel()
-        found = [await reply_of(question) for question in questions[1::2]]
+    async with opened(pool_of(redis_server.port)) as connection:
+        requests = [connection.execute(("GET", str(number))) for number in range(100)]
+        for request in requests[::2]:
+            request.cancel()
+        found = [await value_of(request) for request in requests[1::2]]
 
         assert found == [str(number).encode() for number in range(1, 100, 2)]
-        assert lane.is_open
+        assert connection.is_open
 
 
-async def test_what_is_not_answered_in_time_fails_and_ends_the_lane(redis_server):
-    lanes = lanes_to(redis_server.port)
-    async with opened(lanes) as lane:
+async def test_a_time_out_fails_the_request_and_ends_the_connection(redis_server):
+    pool = pool_of(redis_server.port)
+    async with opened(pool) as connection:
         redis_server.freeze()
         begun = time.monotonic()
         with pytest.raises(TimeoutError):
-            await lane.ask(("GET", "a"))
+            await connection.execute(("GET", "a"))
         waited = time.monotonic() - begun
         redis_server.thaw()
 
         assert 0.8 * SECONDS < waited < 1.5 * SECONDS
-        assert not lane.is_open
-        assert len(lanes) == 0
-        assert await reply_of((await lanes.opened()).ask(("GET", "a"))) is None
+        assert not connection.is_open
+        assert len(pool) == 0
+        assert await value_of((await pool.wait_available()).execute(("GET", "a"))) is None
 
 
-async def test_who_asked_later_still_has_the_whole_time(redis_server):
-    async with opened(lanes_to(redis_server.port)) as lane:
+async def test_each_request_has_its_own_time_out(redis_server):
+    async with opened(pool_of(redis_server.port)) as connection:
         redis_server.freeze()
-        early = lane.ask(("GET", "a"))
-        await asyncio.sleep(0.6 * SECONDS)  # the time between two questions is what this is about
-        late = lane.ask(("GET", "b"))
+        early = connection.execute(("GET", "a"))
+        await asyncio.sleep(0.6 * SECONDS)  # this test is about the time between two requests
+        late = connection.execute(("GET", "b"))
         with pytest.raises(TimeoutError):
             await early
         redis_server.thaw()
 
-        assert await reply_of(late) is None
-        await eventually(lambda: lane.waiting == 0)
+        assert await value_of(late) is None
+        await eventually(lambda: connection.pending == 0)
 
 
-async def test_what_the_event_loop_is_late_by_is_not_counted(redis_server):
+async def test_the_delay_of_the_event_loop_does_not_count(redis_server):
     redis_server.admin.set("a", "here")
-    async with opened(lanes_to(redis_server.port)) as lane:
-        question = lane.ask(("GET", "a"))
+    async with opened(pool_of(redis_server.port)) as connection:
+        request = connection.execute(("GET", "a"))
         time.sleep(2 * SECONDS)
-        answer = await question
+        reply = await request
 
-    assert answer.replies == [b"here"]
-    assert answer.seconds < SECONDS / 2
+    assert reply.values == [b"here"]
+    assert reply.seconds < SECONDS / 2
 
 
-async def test_a_loop_that_is_always_late_does_not_wait_for_ever(redis_server):
-    async with opened(lanes_to(redis_server.port)) as lane:
+async def test_a_loop_that_is_always_late_still_times_out(redis_server):
+    async with opened(pool_of(redis_server.port)) as connection:
         redis_server.freeze()
         begun = time.monotonic()
-        question = lane.ask(("GET", "a"))
-        while not question.done() and time.monotonic() - begun < 20 * SECONDS:
+        request = connection.execute(("GET", "a"))
+        while not request.done() and time.monotonic() - begun < 20 * SECONDS:
             time.sleep(SECONDS)
             await asyncio.sleep(0)
         redis_server.thaw()
 
         with pytest.raises(TimeoutError):
-            await question
+            await request
         assert time.monotonic() - begun < 10 * SECONDS
 
 
-async def test_a_killed_redis_fails_all_who_wait(redis_server):
-    async with opened(lanes_to(redis_server.port)) as lane:
+async def test_killing_redis_fails_all_pending_requests(redis_server):
+    async with opened(pool_of(redis_server.port)) as connection:
         redis_server.freeze()
-        questions = [lane.ask(("GET", str(number))) for number in range(20)]
+        requests = [connection.execute(("GET", str(number))) for number in range(20)]
         await in_thread(redis_server.kill)
-        failures = await asyncio.gather(*questions, return_exceptions=True)
+        failures = await asyncio.gather(*requests, return_exceptions=True)
 
     assert [type(failure).__name__ for failure in failures] == ["ConnectionLost"] * 20
     assert len(set(map(id, failures))) == 1
     with pytest.raises(Exception, match="closed"):
-        await lane.ask(("GET", "a"))
+        await connection.execute(("GET", "a"))
 
 
-async def test_news_that_redis_sends_by_itself_are_nobodys_reply(redis_server):
+async def test_push_messages_are_not_replies(redis_server):
     redis_server.admin.set("watched", "1")
-    async with opened(lanes_to(redis_server.port)) as lane:
-        await lane.ask(("CLIENT", "TRACKING", "ON"))
-        assert await reply_of(lane.ask(("GET", "watched"))) == b"1"
+    async with opened(pool_of(redis_server.port)) as connection:
+        await connection.execute(("CLIENT", "TRACKING", "ON"))
+        assert await value_of(connection.execute(("GET", "watched"))) == b"1"
         await in_thread(redis_server.admin.set, "watched", "2")
 
-        assert await reply_of(lane.ask(("GET", "watched"))) == b"2"
-        assert lane.is_open
+        assert await value_of(connection.execute(("GET", "watched"))) == b"2"
+        assert connection.is_open
 
 
 @asynccontextmanager
-async def speaking(words):
-    """Greets as Redis does, and then says `words` whatever it is told."""
+async def fake_redis(data):
+    """Shakes hands like Redis, and then replies `data` to everything."""
 
     async def answer(reader, writer):
         await reader.read(1000)
         writer.write(b"%1\r\n$5\r\nproto\r\n:3\r\n")
         await reader.read(1000)
-        writer.write(words)
+        writer.write(data)
         await reader.read(1000)
         writer.close()
 
@@ -177,47 +176,47 @@ async def speaking(words):
         yield server.sockets[0].getsockname()[1]
 
 
-@pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$5\r\nhello\r\n+more\r\n"])
-async def test_what_no_redis_would_say_ends_the_lane(words):
-    async with speaking(words) as port, opened(lanes_to(port)) as lane:
-        await asyncio.gather(lane.ask(("GET", "a")), return_exceptions=True)
+@pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$5\r\nhello\r\n+more\r\n"])
+async def test_invalid_protocol_ends_the_connection(data):
+    async with fake_redis(data) as port, opened(pool_of(port)) as connection:
+        await asyncio.gather(connection.execute(("GET", "a")), return_exceptions=True)
 
-        await eventually(lambda: not lane.is_open)
-
-
-async def ask(lanes, *command):
-    return await reply_of((await lanes.opened()).ask(command))
+        await eventually(lambda: not connection.is_open)
 
 
-async def test_a_crowd_has_another_lane_opened_and_no_more(redis_server):
-    lanes = lanes_to(redis_server.port)
-    async with opened(lanes):
+async def execute(pool, *command):
+    return await value_of((await pool.wait_available()).execute(command))
+
+
+async def test_many_requests_open_a_second_connection_and_no_more(redis_server):
+    pool = pool_of(redis_server.port)
+    async with opened(pool):
         for _ in range(20):
-            await asyncio.gather(*(ask(lanes, "GET", "a") for _ in range(50)))
+            await asyncio.gather(*(execute(pool, "GET", "a") for _ in range(50)))
 
-        assert len(lanes) == LANES
+        assert len(pool) == MAX_CONNECTIONS
 
 
-async def test_no_more_than_the_places_are_asked_at_once_and_all_come_to_their_turn(redis_server):
+async def test_a_connection_has_a_bounded_number_of_pending_requests_and_all_are_served(redis_server):
     redis_server.admin.set("large", b"x" * 1_000_000)
-    lanes = lanes_to(redis_server.port)
-    async with opened(lanes):
-        tasks = [asyncio.create_task(ask(lanes, "STRLEN", "large")) for _ in range(300)]
+    pool = pool_of(redis_server.port)
+    async with opened(pool):
+        tasks = [asyncio.create_task(execute(pool, "STRLEN", "large")) for _ in range(300)]
         most = 0
         while not all(task.done() for task in tasks):
-            most = max(most, *(lane.waiting for lane in lanes._living))
+            most = max(most, *(connection.pending for connection in pool._all))
             await asyncio.sleep(0)
 
         assert [task.result() for task in tasks] == [1_000_000] * 300
-        assert most == PLACES
-        assert lanes.free() is not None
+        assert most == MAX_PENDING
+        assert pool.available() is not None
 
 
-async def test_who_leaves_the_queue_leaves_their_turn_to_the_next(redis_server):
-    lanes = lanes_to(redis_server.port)
-    async with opened(lanes):
+async def test_a_cancelled_waiter_gives_its_turn_to_the_next(redis_server):
+    pool = pool_of(redis_server.port)
+    async with opened(pool):
         for _ in range(20):
-            tasks = [asyncio.create_task(ask(lanes, "ECHO", str(number))) for number in range(100)]
+            tasks = [asyncio.create_task(execute(pool, "ECHO", str(number))) for number in range(100)]
             await asyncio.sleep(0)
             for task in tasks[::3]:
                 task.cancel()
@@ -225,111 +224,113 @@ async def test_who_leaves_the_queue_leaves_their_turn_to_the_next(redis_server):
 
             stayed = [number for number in range(100) if number % 3]
             assert [found[number] for number in stayed] == [str(number).encode() for number in stayed]
-        assert lanes.free() is not None
+        assert pool.available() is not None
 
 
-async def test_who_is_called_and_leaves_in_the_same_moment_calls_the_next():
-    lanes, lane = lanes_to(1), SimpleNamespace(waiting=PLACES)
-    lanes._open = [lane, lane]
-    first, second = (asyncio.create_task(lanes.opened()) for _ in range(2))
+async def test_a_waiter_that_is_woken_and_cancelled_wakes_the_next():
+    pool, connection = pool_of(1), SimpleNamespace(pending=MAX_PENDING)
+    pool._open = [connection, connection]
+    first, second = (asyncio.create_task(pool.wait_available()) for _ in range(2))
     await asyncio.sleep(0)
-    lane.waiting = PLACES - 1
-    lanes._call_next()
+    connection.pending = MAX_PENDING - 1
+    pool._wake_next()
     first.cancel()
 
-    assert await asyncio.wait_for(second, 5) is lane
+    assert await asyncio.wait_for(second, 5) is connection
     assert first.cancelled()
 
 
-async def test_another_lane_that_is_refused_is_not_asked_for_again_at_once(redis_server):
-    lanes = lanes_to(redis_server.port)
-    async with opened(lanes):
+async def test_a_refused_second_connection_is_not_tried_again_immediately(redis_server):
+    pool = pool_of(redis_server.port)
+    async with opened(pool):
         redis_server.admin.config_set("maxclients", redis_server.admin.info("clients")["connected_clients"])
         before, begun = redis_server.admin.info("stats")["rejected_connections"], time.monotonic()
         for _ in range(50):
-            await asyncio.gather(*(ask(lanes, "GET", "a") for _ in range(50)))
+            await asyncio.gather(*(execute(pool, "GET", "a") for _ in range(50)))
         refused = redis_server.admin.info("stats")["rejected_connections"] - before
 
         assert 1 <= refused <= 1 + (time.monotonic() - begun) / RETRY_SECONDS
-        assert len(lanes) == 1
+        assert len(pool) == 1
 
 
-async def test_a_refusal_at_the_door_is_told_in_redis_own_words(redis_server):
+async def test_a_refused_connection_raises_the_message_of_redis(redis_server):
     redis_server.admin.config_set("maxclients", redis_server.admin.info("clients")["connected_clients"])
     with pytest.raises(hiredis.ReplyError, match="max number of clients"):
-        async with opened(lanes_to(redis_server.port)):
+        async with opened(pool_of(redis_server.port)):
             pass
 
 
-async def test_a_command_that_cannot_be_spelled_harms_nobody_else(redis_server):
+async def test_a_command_that_cannot_be_encoded_does_not_affect_others(redis_server):
     redis_server.admin.set("b", "hers")
-    async with opened(lanes_to(redis_server.port)) as lane:
+    async with opened(pool_of(redis_server.port)) as connection:
         with pytest.raises(UnicodeEncodeError):
-            lane.ask(("GET", "\ud800"))
+            connection.execute(("GET", "\ud800"))
 
-        assert await reply_of(lane.ask(("GET", "b"))) == b"hers"
-
-
-async def test_an_open_lane_is_taken_again(redis_server):
-    lanes = lanes_to(redis_server.port)
-    async with opened(lanes) as lane:
-        assert await lanes.opened() is lane
-        assert lanes.free() is lane
+        assert await value_of(connection.execute(("GET", "b"))) == b"hers"
 
 
-async def test_few_share_one_lane(redis_server):
-    lanes = lanes_to(redis_server.port)
-    async with opened(lanes):
+async def test_an_open_connection_is_used_again(redis_server):
+    pool = pool_of(redis_server.port)
+    async with opened(pool) as connection:
+        assert await pool.wait_available() is connection
+        assert pool.available() is connection
+
+
+async def test_few_requests_share_one_connection(redis_server):
+    pool = pool_of(redis_server.port)
+    async with opened(pool):
         for _ in range(20):
-            await asyncio.gather(*(ask(lanes, "GET", "a") for _ in range(CROWD)))
+            await asyncio.gather(*(execute(pool, "GET", "a") for _ in range(BUSY_REQUESTS)))
 
-        assert len(lanes) == 1
+        assert len(pool) == 1
 
 
-async def test_a_lane_that_is_opened_outlives_who_waits_for_it(redis_server):
+async def test_opening_a_connection_goes_on_after_its_caller_timed_out(redis_server):
     async with proxied(redis_server.port) as proxy:
         proxy.faults.delay_seconds = 0.1
-        lanes = lanes_to(proxy.port)
+        pool = pool_of(proxy.port)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02):
-                await lanes.opened()
+                await pool.wait_available()
 
-        await eventually(lambda: len(lanes) == 1)
+        await eventually(lambda: len(pool) == 1)
         assert proxy.accepted == 1
-        await lanes.close()
+        await pool.close()
 
 
-async def test_nobody_there_is_told_to_all_who_wait(redis_server):
+async def test_a_refused_connection_is_raised_in_every_waiter(redis_server):
     redis_server.kill()
-    lanes = lanes_to(redis_server.port)
-    failures = await asyncio.gather(*(lanes.opened() for _ in range(5)), return_exceptions=True)
-    await lanes.close()
+    pool = pool_of(redis_server.port)
+    failures = await asyncio.gather(*(pool.wait_available() for _ in range(5)), return_exceptions=True)
+    await pool.close()
 
     assert all(isinstance(failure, ConnectionRefusedError) for failure in failures)
 
 
-async def test_password_user_and_database_are_told_first(tmp_path):
+async def test_the_handshake_sends_user_password_and_database(tmp_path):
     with running(tmp_path, "--requirepass", "secret") as server:
-        async with opened(lanes_to(server.port, user=":secret@", path="/3")) as lane:
-            await lane.ask(("SET", "a", "in three"), ("ACL", "SETUSER", "reader", "on", ">pass", "~*", "+@all"))
-        async with opened(lanes_to(server.port, user="reader:pass@", path="/3")) as lane:
-            assert await reply_of(lane.ask(("GET", "a"))) == b"in three"
-            assert await reply_of(lane.ask(("ACL", "WHOAMI"))) == b"reader"
+        async with opened(pool_of(server.port, user=":secret@", path="/3")) as connection:
+            await connection.execute(
+                ("SET", "a", "in three"), ("ACL", "SETUSER", "reader", "on", ">pass", "~*", "+@all")
+            )
+        async with opened(pool_of(server.port, user="reader:pass@", path="/3")) as connection:
+            assert await value_of(connection.execute(("GET", "a"))) == b"in three"
+            assert await value_of(connection.execute(("ACL", "WHOAMI"))) == b"reader"
         for wrong in (":no@", ""):
             with pytest.raises(Exception, match=r"WRONGPASS|NOAUTH"):
-                async with opened(lanes_to(server.port, user=wrong)):
+                async with opened(pool_of(server.port, user=wrong)):
                     pass
 
 
-async def test_a_closed_lane_fails_who_waits(redis_server):
-    lanes = lanes_to(redis_server.port)
-    lane = await lanes.opened()
+async def test_closing_fails_pending_requests(redis_server):
+    pool = pool_of(redis_server.port)
+    connection = await pool.wait_available()
     redis_server.freeze()
-    question = lane.ask(("GET", "a"))
-    await lanes.close()
+    request = connection.execute(("GET", "a"))
+    await pool.close()
     redis_server.thaw()
 
     with pytest.raises(Exception, match="closed"):
-        await question
-    assert isinstance(lane, PipelinedConnection)
-    assert len(lanes) == 0
+        await request
+    assert isinstance(connection, PipelinedConnection)
+    assert len(pool) == 0

@@ -1,4 +1,4 @@
-"""Token buckets in a real Redis: one count for all, right under races, and silent in every trouble."""
+"""Token buckets in a real Redis: shared by all servers, without races, and without exceptions."""
 
 import asyncio
 import time
@@ -13,32 +13,32 @@ from tests.redis_server import RedisServer
 
 @pytest.fixture
 async def buckets(redis_server: RedisServer):
-    link = RedisClient(RedisSettings(url=redis_server.url, timeout_seconds=1))
-    await link.start()
-    yield SharedTokenBuckets(link)
-    await link.close()
+    client = RedisClient(RedisSettings(url=redis_server.url, timeout_seconds=1))
+    await client.start()
+    yield SharedTokenBuckets(client)
+    await client.close()
 
 
-async def test_a_burst_is_had_and_then_told_how_long_to_wait(buckets) -> None:
+async def test_a_burst_passes_and_the_next_take_returns_the_seconds_to_wait(buckets) -> None:
     waits = [await buckets.take("a", per_second=0.5, burst=3) for _ in range(4)]
 
     assert waits[:3] == [0, 0, 0]
     assert 1.5 < waits[3] <= 2
 
 
-async def test_two_servers_count_together_and_nothing_is_lost_in_a_race(buckets, redis_server) -> None:
-    link = RedisClient(RedisSettings(url=redis_server.url, timeout_seconds=1))
-    await link.start()
-    other = SharedTokenBuckets(link)
-    asked = [one.take("a", per_second=0.01, burst=25) for _ in range(40) for one in (buckets, other)]
-    waits = await asyncio.gather(*asked)
-    await link.close()
+async def test_two_servers_share_a_bucket_without_races(buckets, redis_server) -> None:
+    client = RedisClient(RedisSettings(url=redis_server.url, timeout_seconds=1))
+    await client.start()
+    other = SharedTokenBuckets(client)
+    takes = [one.take("a", per_second=0.01, burst=25) for _ in range(40) for one in (buckets, other)]
+    waits = await asyncio.gather(*takes)
+    await client.close()
 
     assert waits.count(0) == 25
     assert None not in waits
 
 
-async def test_tokens_come_back_with_time(buckets) -> None:
+async def test_the_bucket_refills(buckets) -> None:
     for _ in range(2):
         await buckets.take("a", per_second=20, burst=2)
     begun = time.monotonic()
@@ -50,7 +50,7 @@ async def test_tokens_come_back_with_time(buckets) -> None:
     assert 0.02 < time.monotonic() - begun < 1
 
 
-async def test_a_bucket_that_is_full_again_is_gone(buckets, redis_server) -> None:
+async def test_the_key_of_a_full_bucket_expires(buckets, redis_server) -> None:
     await buckets.take("a", per_second=100, burst=5)
 
     assert 0 < redis_server.admin.pttl("imgserver:bucket:a") <= 10 or not redis_server.admin.exists(
@@ -60,19 +60,19 @@ async def test_a_bucket_that_is_full_again_is_gone(buckets, redis_server) -> Non
 
 
 @pytest.mark.parametrize("value", ["garbage", "9e99", "-5", ""])
-async def test_what_stands_there_instead_locks_nobody_out(buckets, redis_server, value) -> None:
+async def test_an_invalid_value_of_a_bucket_locks_nobody_out(buckets, redis_server, value) -> None:
     redis_server.admin.set("imgserver:bucket:a", value)
 
     assert await buckets.take("a", per_second=10, burst=2) <= 0.11
 
 
-async def test_another_kind_of_key_is_no_answer(buckets, redis_server) -> None:
+async def test_take_returns_none_for_a_key_of_another_type(buckets, redis_server) -> None:
     redis_server.admin.lpush("imgserver:bucket:a", 1)
 
     assert await buckets.take("a", per_second=1, burst=1) is None
 
 
-async def test_a_redis_that_is_gone_is_no_answer_and_costs_little(buckets, redis_server) -> None:
+async def test_take_returns_none_soon_while_redis_is_away(buckets, redis_server) -> None:
     redis_server.kill()
     begun = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Redis over TLS: certificates are verified, and a refused one is a Redis that is away."""
+"""Redis over TLS: certificates are verified; a refused certificate counts as an absent Redis."""
 
 import asyncio
 import ssl
@@ -39,16 +39,16 @@ def tls_redis(request, authority, tmp_path_factory):
 
 
 async def outcome(url: str, **settings) -> tuple[bool, bool, dict[str, int]]:
-    """Whether a record came back, whether the link is connected, and its faults."""
-    link = RedisClient(RedisSettings(url=url, timeout_seconds=0.5, **settings))
-    await link.start()
+    """Whether a record was returned, whether the client is connected, and its faults."""
+    client = RedisClient(RedisSettings(url=url, timeout_seconds=0.5, **settings))
+    await client.start()
     try:
-        await eventually(lambda: link.connected or link.statistics().faults)
-        cache = RedisTier(link)
+        await eventually(lambda: client.connected or client.statistics().faults)
+        cache = RedisTier(client)
         await cache.put(KEY, make_rendition())
-        return await cache.get(KEY) == make_rendition(), link.connected, dict(link.statistics().faults)
+        return await cache.get(KEY) == make_rendition(), client.connected, dict(client.statistics().faults)
     finally:
-        await link.close()
+        await client.close()
 
 
 async def test_records_go_through_tls(tls_redis, ca_file):
@@ -58,14 +58,15 @@ async def test_records_go_through_tls(tls_redis, ca_file):
     assert server.admin.exists(f"imgserver:{KEY}")
 
 
-async def test_an_unknown_authority_is_refused_and_told(tls_redis, caplog):
+async def test_an_unknown_authority_is_refused_and_logged(tls_redis, caplog):
     _, port = tls_redis
     found, connected, faults = await outcome(f"rediss://127.0.0.1:{port}")
 
     assert (found, connected) == (False, False)
     assert set(faults) == {"certificate"}
-    assert caplog.text.count("Redis does not answer a read") == 1
-    assert "certificate verify failed" in caplog.text
+    failed = [record.fields for record in caplog.records if record.message == "redis.probe_failed"]
+    assert [fields["commands"] for fields in failed].count("read") == 1
+    assert all("certificate verify failed" in fields["error"] for fields in failed)
 
 
 async def test_a_certificate_for_another_host_is_refused(tls_redis, ca_file):
@@ -81,17 +82,17 @@ async def test_plain_text_to_a_tls_port_is_a_miss(tls_redis):
     assert (await outcome(f"redis://127.0.0.1:{port}"))[:2] == (False, False)
 
 
-async def test_connections_share_what_they_trust(tls_redis, ca_file, monkeypatch):
-    """Reading the authorities' certificates holds the event loop."""
+async def test_connections_share_one_tls_context(tls_redis, ca_file, monkeypatch):
+    """Reading the CA certificates blocks the event loop."""
     _, port = tls_redis
-    link = RedisClient(RedisSettings(url=f"rediss://127.0.0.1:{port}", ca_file=ca_file, timeout_seconds=2))
+    client = RedisClient(RedisSettings(url=f"rediss://127.0.0.1:{port}", ca_file=ca_file, timeout_seconds=2))
     monkeypatch.setattr(ssl, "create_default_context", lambda: pytest.fail("read anew"))
-    await link.start()
-    await eventually(lambda: link.connected)
-    cache = RedisTier(link)
+    await client.start()
+    await eventually(lambda: client.connected)
+    cache = RedisTier(client)
     await asyncio.gather(*(cache.get(KEY) for _ in range(20)))
-    told = link.statistics()
-    await link.close()
+    told = client.statistics()
+    await client.close()
 
     assert sum(told.connections.values()) > 1
     assert told.faults == {}
@@ -103,16 +104,16 @@ async def test_connections_share_what_they_trust(tls_redis, ca_file, monkeypatch
         ("rediss://h", "/nowhere/ca.pem", "redis.ca_file: TLS cannot be set up"),
         ("rediss://h", __file__, "redis.ca_file: TLS cannot be set up"),
         ("rediss://h?unknown=1", "/nowhere/ca.pem", "redis.url or redis.ca_file: TLS cannot be set up"),
-        ("redis://h", "/nowhere/ca.pem", "begins with rediss://"),
+        ("redis://h", "/nowhere/ca.pem", "must begin with rediss://"),
     ],
     ids=["absent", "no-certificates", "unknown-option", "no-tls"],
 )
-def test_a_ca_file_that_cannot_be_used_is_told_at_the_start(url, ca_file, words):
+def test_an_unusable_ca_file_fails_the_start(url, ca_file, words):
     with pytest.raises(ValueError, match=words):
         RedisClient(RedisSettings(url=url, ca_file=ca_file))
 
 
-def test_a_server_keeps_its_pictures_in_a_redis_behind_tls(tls_redis, ca_file):
+def test_a_server_caches_in_redis_over_tls(tls_redis, ca_file):
     server, port = tls_redis
     settings = {"redis_url": f"rediss://127.0.0.1:{port}", "redis_namespace": "whole", "disk_limit_bytes": 0}
     with serving(workers_count=1, redis_ca_file=ca_file, **settings) as first:

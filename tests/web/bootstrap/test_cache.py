@@ -79,7 +79,7 @@ def test_a_thousand_visitors_of_two_servers_on_one_redis_cost_one_render(redis):
             assert len({body for _, body in answers}) == 1
         renders = sum(server.image_health()["workers"]["renders"] for server in (one, two))
         told = sum(server.metric("imgserver_lookups_total", outcome="rendered") for server in (one, two))
-        timeouts = sum(server.image_health()["cache"]["link"]["timeouts"] for server in (one, two))
+        timeouts = sum(server.image_health()["cache"]["redis_client"]["timeouts"] for server in (one, two))
 
     # A lock that is lost to a Redis without a processor for 50 ms is a second render, and harmless.
     assert renders == 3 or (timeouts > 0 and renders <= 6)

@@ -290,7 +290,7 @@ def test_a_purge_at_one_server_makes_the_others_download_again(origin, tmp_path,
     ):
         for server in (one, other):
             wait_until(lambda server=server: server.metric("imgserver_redis_up") == 1, "it is connected")
-            wait_until(lambda server=server: server.image_health()["cache"]["listening"], "it listens")
+            wait_until(lambda server=server: server.image_health()["cache"]["subscribed"], "it listens")
         old = [server.ask(f"/img/w_10/shop{path}") for server in (one, other, other)]
         old.append(other.ask(f"/img/w_11/shop{path}"))
         origin.answers[path] = body(photo("blue"), **CALM)

@@ -377,7 +377,7 @@ def test_half_a_preflight_is_none(server, half):
 
 def test_a_flood_of_bad_urls_is_counted_and_renders_once(dressed):
     def repeated() -> float:
-        return dressed.metric("imgserver_refusals_repeated_total")
+        return dressed.metric("imgserver_negative_cache_hits_total")
 
     for target, status, renders in (("/img/w_51/torn.png", 422, 1), ("/img/w_51/gone.png", 404, 0)):
         before, rendered = repeated(), dressed.image_health()["workers"]["renders"]
@@ -387,7 +387,7 @@ def test_a_flood_of_bad_urls_is_counted_and_renders_once(dressed):
         assert len({re.sub(rb'"request_id":"[^"]*"', b"", answer.body) for answer in answers}) == 1
         assert dressed.image_health()["workers"]["renders"] - rendered <= renders
         assert repeated() - before >= 7
-    assert dressed.metric("imgserver_refusals_remembered") >= 2
+    assert dressed.metric("imgserver_negative_cache_entries") >= 2
 
 
 def test_a_repaired_file_is_seen_within_two_seconds(dressed, tmp_path_factory):
