@@ -64,9 +64,9 @@ async def test_an_unknown_authority_is_refused_and_logged(tls_redis, caplog):
 
     assert (found, connected) == (False, False)
     assert set(faults) == {"certificate"}
-    failed = [record.fields for record in caplog.records if record.message == "redis.probe_failed"]
-    assert [fields["commands"] for fields in failed].count("read") == 1
-    assert all("certificate verify failed" in fields["error"] for fields in failed)
+    failed = [record for record in caplog.records if record.message == "redis.probe_failed"]
+    assert [record.commands for record in failed].count("read") == 1
+    assert all("certificate verify failed" in record.error for record in failed)
 
 
 async def test_a_certificate_for_another_host_is_refused(tls_redis, ca_file):
