@@ -1,4 +1,4 @@
-"""`make bench`: runs the benchmarks, prints one table, keeps raw results and writes docs/benchmarks.md."""
+"""`make bench`: runs the benchmarks, prints a table, stores the raw results and updates docs/benchmarks.md."""
 
 import sys
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from benchmarks.cache import measure_cache
-from benchmarks.harness import ROOT, Row, keep, machine
+from benchmarks.harness import ROOT, Row, machine, store
 from benchmarks.hits import measure_contention, measure_hits
 from benchmarks.misses import measure_misses
 from benchmarks.overload import measure_overload, measure_start
+from benchmarks.peers import measure_peers
 from benchmarks.redis_clients import measure_redis_clients
-from benchmarks.rivals import measure_rivals
 from benchmarks.scheduler import measure_scheduler
 from benchmarks.signatures import measure_signatures
 from benchmarks.soak import measure_soak
 from benchmarks.sources import measure_sources
 from benchmarks.uploads import measure_uploads
 
-# Each is told how to tell the share that is done; most are over before that would matter.
+# The argument reports the fraction that is done, 0.0 to 1.0. Short benchmarks do not report it.
 Benchmark = Callable[[Callable[[float], None]], list[Row]]
 
 
@@ -42,18 +42,18 @@ BENCHMARKS: dict[str, Benchmark] = {
     "uploads": short(measure_uploads),
     "sources": short(measure_sources),
     "soak": measure_soak,
-    "rivals": short(measure_rivals),
+    "peers": short(measure_peers),
 }
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def main(names: list[str]) -> int:
-    """Runs those named, or all; 1 when a budget is not kept."""
+    """Runs the named benchmarks, or all. Returns 1 if a budget is exceeded, 2 for an unknown name."""
     console = Console()
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        console.print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+        console.print(f"no benchmark {', '.join(unknown)}; known: {', '.join(BENCHMARKS)}")
         return 2
     rows: list[Row] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -61,7 +61,7 @@ def main(names: list[str]) -> int:
         for name in names or BENCHMARKS:
             task = progress.add_task(name, total=1)
             found = BENCHMARKS[name](partial(_advance, progress, task))
-            keep(name, found)
+            store(name, found)
             rows += found
             progress.update(task, completed=1)
     console.print(_table(rows))
@@ -70,8 +70,8 @@ def main(names: list[str]) -> int:
     return int(any(row.kept is False for row in rows))
 
 
-def _advance(progress: Progress, task: TaskID, share: float) -> None:
-    progress.update(task, completed=share)
+def _advance(progress: Progress, task: TaskID, fraction: float) -> None:
+    progress.update(task, completed=fraction)
 
 
 def _table(rows: list[Row]) -> Table:
@@ -86,7 +86,7 @@ def _mark(row: Row) -> str:
 
 
 def _write(rows: list[Row]) -> None:
-    """Puts the table between the page's markers."""
+    """Replaces the table between the markers of the page."""
     lines = ["| what | measured | budget | |", "|---|---|---|---|"]
     lines += [f"| {row.what} | {row.value} | {row.budget} | {_mark(row)} |" for row in rows]
     facts = machine()

@@ -1,4 +1,4 @@
-"""The limit for memory hits: aiohttp and uvloop with one handler that answers a fixed body and fixed headers.
+"""The limit for memory hits: aiohttp and uvloop with one handler that returns a fixed body and fixed headers.
 
 Run as `python bare_handler.py PORT BODY_FILE HEADERS_JSON`.
 """

@@ -1,9 +1,9 @@
-"""The limit for misses: one process that does the same plans with bare libvips, and nothing else.
+"""The limit for misses: one process that renders the same plans with libvips, and nothing else.
 
-Run as `python bare_libvips.py JOBS_JSON`: a list of [path, width, quality]; prints the seconds of CPU and wall it took
-for the jobs alone, without start-up. `thumbnail` is what libvips offers for the purpose: shrink-on-load with headroom,
-orientation, lanczos3. Metadata is stripped, the options are the server's. Nothing is converted to sRGB: the
-samples have no profile, and asking for one (`export_profile`) would double the limit's cost.
+Run as `python bare_libvips.py JOBS_JSON`: a list of [path, width, quality]. Prints CPU and wall seconds of the jobs
+alone, without the start. `thumbnail` is the function of libvips for this purpose: shrink-on-load with headroom,
+orientation, lanczos3. Metadata is stripped; the save options are those of the server. Nothing is converted to sRGB: the
+samples have no profile, and `export_profile` would double the cost of the limit.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""What the benchmarks share: servers as child processes, CPU seconds of whole process trees, load by wrk.
+"""Shared by the benchmarks: servers as child processes, CPU seconds of process trees, load by wrk.
 
-Method: A and B take short turns, so that a noisy neighbor disturbs both; figures are medians over the turns, with
-their spread. CPU seconds of the whole process tree stand beside wall time, because wall time alone measures the host.
+Method: A and B take short turns, so that other load on the machine disturbs both. Figures are medians over the turns
+with their range. CPU seconds of the process tree are given beside wall time, which depends on the load of the machine.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server under test: its address and its process, whose children belong to it."""
+    """A server under test: its URL and its process; the children of the process belong to it."""
 
     url: str
     process: psutil.Process
@@ -48,7 +48,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw: requests per second, latencies in seconds, answers other than 2xx and 3xx."""
+    """The report of wrk: requests per second, latencies in seconds, responses other than 2xx and 3xx."""
 
     rate: float
     p50: float
@@ -58,7 +58,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. `value` and `budget` are of the same unit; None: no budget."""
+    """One line of the table. `kept`: whether the budget holds; None if there is no budget."""
 
     what: str
     value: str
@@ -85,8 +85,10 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def imgserver(*, folder: Path = SAMPLES, **variables: object) -> Iterator[Server]:
-    """`imgserver serve` with settings as IMGSERVER_* variables, ready to answer. Without the disk tier, which would
-    remember the run before."""
+    """Runs `imgserver serve` with `variables` as settings and waits until it is ready.
+
+    The disk tier is off by default: it would serve results of the previous run.
+    """
     port = free_port()
     command = [sys.executable, "-m", "imgserver", "serve", str(folder), "--port", str(port)]
     variables = {"disk_limit_bytes": 0, **variables}
@@ -114,7 +116,7 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        # Not every server takes its processes along.
+        # Not every server ends its child processes.
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -178,7 +180,7 @@ def _found(pattern: str, text: str, default: str | None = None) -> str:
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text)
     if match is None:
-        raise ValueError(f"wrk printed no time but {text!r}: was nothing answered?")
+        raise ValueError(f"wrk printed no time but {text!r}: was there no response?")
     return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}[match[2]]
 
 
@@ -188,7 +190,7 @@ def median_spread(values: Sequence[float]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on."""
+    """The facts about the machine that figures depend on."""
     return {
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
@@ -197,8 +199,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(name: str, rows: Sequence[Row]) -> None:
-    """Raw results as JSON, beside the benchmarks."""
+def store(name: str, rows: Sequence[Row]) -> None:
+    """Writes the raw results as JSON into `results/`."""
     RESULTS.mkdir(exist_ok=True)
     facts = [{"what": row.what, "value": row.value, "budget": row.budget, "kept": row.kept, **row.raw} for row in rows]
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), "rows": facts}, indent=1) + "\n")

@@ -86,7 +86,7 @@ def measure_contention() -> list[Row]:
 
 def _steady(server: Server) -> float:
     """p99 in ms of an open loop."""
-    command = [sys.executable, "-m", "benchmarks.paced", server.url, TARGET, str(RATE), str(TURN_SECONDS)]
+    command = [sys.executable, "-m", "benchmarks.open_loop", server.url, TARGET, str(RATE), str(TURN_SECONDS)]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout
     latencies = json.loads(output)
     return float(latencies[int(len(latencies) * 0.99)] * 1000)

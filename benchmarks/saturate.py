@@ -1,6 +1,6 @@
-"""Keeps all workers busy: a few clients ask for pictures that nobody has asked for.
+"""Keeps all workers busy: a few clients request pictures that are in no cache.
 
-Run as `python -m benchmarks.saturate URL`; it stops when its standard input is closed.
+Run as `python -m benchmarks.saturate URL`; it stops when standard input is closed.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A day's worth of mixed requests against one server with small caches: what must not grow does not grow."""
+"""200,000 mixed requests to one server with small caches: memory and file descriptors must not grow."""
 
 import asyncio
 import random
@@ -20,14 +20,14 @@ REQUESTS = 200_000
 CLIENTS = 16
 SAMPLES = 20
 LIMIT_SECONDS = 900.0
-# The first part fills caches, pools and the interpreter's own free lists.
-WARM_SHARE = 0.2
+# The first part fills the caches, the pools and the free lists of the interpreter.
+WARM_FRACTION = 0.2
 FD_ALLOWANCE = 8
 SERVER_BYTES = 120 * MEGABYTE
 WORKER_BYTES = 200 * MEGABYTE
 
 HOT = [f"/img/w_{width},q_70/{name}" for width in range(100, 110) for name in ("cat.png", "coffee.png", "dogs.jpg")]
-# More than the caches below hold, so that they are evicted and made again.
+# More than the caches below hold, so that pictures are evicted and rendered again.
 COLD = [f"/img/w_{width},f_webp/cat.png" for width in range(30, 630)]
 WRONG = {"/img/w_x/cat.png": 400, "/img/w_50/none.png": 404, "/img/w_50/ATTRIBUTION.md": 415, "/nowhere": 404}
 CACHES = {"cache_memory_bytes": 2 << 20, "disk_limit_bytes": 8 << 20, "tiers_write_queue_bytes": 1 << 20}
@@ -47,13 +47,13 @@ class Sample:
 
 
 def measure_soak(advance: Callable[[float], None] = lambda _: None) -> list[Row]:
-    """`advance` is told the share that is done."""
+    """`advance` gets the fraction that is done, 0.0 to 1.0."""
     with tempfile.TemporaryDirectory() as folder, imgserver(**{**CACHES, "disk_path": folder}) as server:
         begun, cpu = time.monotonic(), server.cpu_seconds()
         soak = Soak(server, advance)
         uvloop.run(soak.run())
         seconds, cpu = time.monotonic() - begun, server.cpu_seconds() - cpu
-    warm = soak.samples[int(WARM_SHARE * len(soak.samples)) :]
+    warm = soak.samples[int(WARM_FRACTION * len(soak.samples)) :]
     grown = max(sample.fds for sample in warm) - warm[0].fds
     rss, worker = (max(getattr(sample, name) for sample in warm) for name in ("rss_bytes", "worker_rss_bytes"))
     zombies = max(sample.zombies for sample in warm)
@@ -100,7 +100,7 @@ class Soak:
         self._address = urlsplit(server.url)
         self._draw = random.Random(38)
         self._known: dict[str, tuple[bytes, str]] = {}
-        self._left = REQUESTS
+        self._remaining = REQUESTS
         self.seen: Counter[str] = Counter()
         self.samples: list[Sample] = []
 
@@ -111,27 +111,27 @@ class Soak:
     async def _client(self) -> None:
         reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port)
         try:
-            while self._left:
-                self._left -= 1
-                if self._left % (REQUESTS // SAMPLES) == 0:
-                    self._look()
+            while self._remaining:
+                self._remaining -= 1
+                if self._remaining % (REQUESTS // SAMPLES) == 0:
+                    self._take_sample()
                 self.seen[await self._one(reader, writer)] += 1
         finally:
             writer.close()
 
-    def _look(self) -> None:
-        self._advance(1 - self._left / REQUESTS)
+    def _take_sample(self) -> None:
+        self._advance(1 - self._remaining / REQUESTS)
         self.samples.append(sample(self._server.process))
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-        """ "right", or what was wrong."""
+        """ "right", or a description of the wrong response."""
         kind = self._draw.choices(("hot", "304", "range", "wrong", "cold"), (60, 18, 8, 12, 2))[0]
         target = self._draw.choice({"wrong": list(WRONG), "cold": COLD}.get(kind, HOT))
         body, etag = self._known.get(target, (b"", ""))
         if kind in ("304", "range") and not etag:
             kind = "hot"
         header = {"304": f"If-None-Match: {etag}\r\n", "range": "Range: bytes=100-199\r\n"}.get(kind, "")
-        status, found, told = await ask(reader, writer, target, header)
+        status, found, new_etag = await fetch(reader, writer, target, header)
         match kind:
             case "304":
                 return "right" if (status, found) == (304, b"") else f"{status} for 304"
@@ -141,15 +141,15 @@ class Soak:
                 return "right" if status == WRONG[target] else f"{status} for {WRONG[target]}"
         if status != 200:
             return f"{status} for 200"
-        # A picture that is made again has the same bytes; its ETag is a digest of them.
-        self._known.setdefault(target, (found, told))
-        return "right" if self._known[target] == (found, told) else "another picture"
+        # Rendering again gives the same bytes and so the same ETag.
+        self._known.setdefault(target, (found, new_etag))
+        return "right" if self._known[target] == (found, new_etag) else "another picture"
 
 
-async def ask(
+async def fetch(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, header: str
 ) -> tuple[int, bytes, str]:
-    """Status, body and ETag of one answer on a kept connection."""
+    """Sends a request on an open connection. Returns status, body and ETag of the response."""
     writer.write(f"GET {target} HTTP/1.1\r\nHost: a\r\n{header}\r\n".encode())
     head = await reader.readuntil(b"\r\n\r\n")
     status, length = int(head[9:12]), _LENGTH.search(head)

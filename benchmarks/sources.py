@@ -11,8 +11,8 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.far_origin import LATE_SECONDS, PHOTO
 from benchmarks.harness import ROOT, Row, Server, free_port, imgserver, running, wait_until
+from benchmarks.slow_origin import LATE_SECONDS, PHOTO
 
 SIZES = range(101, 113)
 TURNS, BESIDE_TURNS = 5, 3
@@ -25,7 +25,7 @@ HIT = f"/img/w_400/{PHOTO}"
 
 def measure_sources() -> list[Row]:
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.far_origin", str(port)]
+    command = [sys.executable, "-m", "benchmarks.slow_origin", str(port)]
     settings = {
         "sources_far_url": f"http://127.0.0.1:{port}/",
         "sources_far_networks": "127.0.0.0/8",
@@ -97,7 +97,7 @@ def _slow(server: Server, turn: int) -> Iterator[None]:
 
 def _hits(server: Server) -> float:
     """p99 in ms of an open loop."""
-    command = [sys.executable, "-m", "benchmarks.paced", server.url, HIT, str(RATE), str(TURN_SECONDS)]
+    command = [sys.executable, "-m", "benchmarks.open_loop", server.url, HIT, str(RATE), str(TURN_SECONDS)]
     latencies = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout)
     return float(latencies[int(len(latencies) * 0.99)] * 1000)
 

@@ -1,6 +1,6 @@
-"""A web server of originals that takes its time, in a process of its own: `python -m benchmarks.far_origin PORT`.
+"""A slow web server of originals, as a separate process: `python -m benchmarks.slow_origin PORT`.
 
-`/late/...` answers after 300 ms, `/slow/...` a byte a second; `/count` tells how many downloads there were.
+`/late/...` responds after 300 ms, `/slow/...` sends one byte per second, `/count` returns the number of downloads.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ LATE_SECONDS = 0.3
 HEAD = "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nCache-Control: max-age=3600\r\n\r\n"
 
 
-class FarOrigin:
+class SlowOrigin:
     def __init__(self) -> None:
         self._photo = (SAMPLES / PHOTO).read_bytes()
         self._downloads = 0
@@ -46,7 +46,7 @@ class FarOrigin:
 
 
 async def main(port: int) -> None:
-    async with await asyncio.start_server(FarOrigin().serve, "127.0.0.1", port) as server:
+    async with await asyncio.start_server(SlowOrigin().serve, "127.0.0.1", port) as server:
         await server.serve_forever()
 
 

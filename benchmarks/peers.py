@@ -1,7 +1,7 @@
-"""The same pictures from thumbor (PyPI) and IPX (npm), where they are installed: CPU, rate and bytes per rendition.
+"""The same pictures from thumbor (PyPI) and IPX (npm), if they are installed: CPU, rate and bytes per picture.
 
-Same photographs, widths and JPEG quality; caches off; one process tree each. Not equal by nature: their decoders keep
-less than twice the size (softer pictures for less CPU), which `quality.py` shows for libvips.
+Same photographs, widths and JPEG quality; caches off; one process tree each. The results are not equal: their decoders
+keep less than twice the target size (softer pictures for less CPU), which `quality.py` shows for libvips.
 """
 
 import asyncio
@@ -22,38 +22,38 @@ PHOTOS = ("autumn.jpg", "creek.jpg", "dogs.jpg", "mountains.jpg", "sunset.jpg")
 WIDTHS = (400, 800)
 
 Job = tuple[str, int, int]
-Address = Callable[[Job], str]
+UrlOf = Callable[[Job], str]
 
 
-def measure_rivals() -> list[Row]:
-    """A row per server that is here, all asked in turns. THUMBOR and IPX name their programs if not on the PATH."""
+def measure_peers() -> list[Row]:
+    """A row per installed server, measured in turns. THUMBOR and IPX name programs that are not on the PATH."""
     with contextlib.ExitStack() as held:
-        servers: dict[str, tuple[Server, Address]] = {
-            "imgserver": (held.enter_context(imgserver(cache_memory_bytes=0)), our_address)
+        servers: dict[str, tuple[Server, UrlOf]] = {
+            "imgserver": (held.enter_context(imgserver(cache_memory_bytes=0)), our_url)
         }
-        for name, (program, start, address) in RIVALS.items():
+        for name, (program, start, url_of) in PEERS.items():
             found = os.environ.get(name.upper()) or shutil.which(program)
             if found:
-                servers[name] = (held.enter_context(start(found)), address)
+                servers[name] = (held.enter_context(start(found)), url_of)
         turns: dict[str, list[tuple[float, float, int]]] = {name: [] for name in servers}
         for turn in range(TURNS):
-            for name, (server, address) in servers.items():
-                turns[name].append(asyncio.run(_ask(server, address, turn)))
+            for name, (server, url_of) in servers.items():
+                turns[name].append(asyncio.run(_request(server, url_of, turn)))
     rows = [_row(name, turns[name]) for name in turns]
-    return rows + [Row(name, "not installed") for name in RIVALS if name not in turns]
+    return rows + [Row(name, "not installed") for name in PEERS if name not in turns]
 
 
-def our_address(job: Job) -> str:
+def our_url(job: Job) -> str:
     photo, width, quality = job
     return f"/img/w_{width},q_{quality},f_jpg/{photo}"
 
 
-def thumbor_address(job: Job) -> str:
+def thumbor_url(job: Job) -> str:
     photo, width, quality = job
     return f"/unsafe/{width}x0/filters:quality({quality}):strip_exif()/{photo}"
 
 
-def ipx_address(job: Job) -> str:
+def ipx_url(job: Job) -> str:
     photo, width, quality = job
     return f"/w_{width},q_{quality},f_jpeg/{photo}"
 
@@ -81,21 +81,21 @@ def ipx(program: str) -> Iterator[Server]:
         yield server
 
 
-RIVALS = {"thumbor": ("thumbor", thumbor, thumbor_address), "ipx": ("ipx", ipx, ipx_address)}
+PEERS = {"thumbor": ("thumbor", thumbor, thumbor_url), "ipx": ("ipx", ipx, ipx_url)}
 
 
-async def _ask(server: Server, address: Address, turn: int) -> tuple[float, float, int]:
-    """Wall and CPU seconds for all jobs, and the bytes of the results; three requests under way."""
+async def _request(server: Server, url_of: UrlOf, turn: int) -> tuple[float, float, int]:
+    """Wall and CPU seconds for all jobs, and the bytes of the results; three requests in flight."""
     jobs = [(photo, width, 76 + turn) for width in WIDTHS for photo in PHOTOS]
-    left, received = iter(jobs), 0
+    remaining, received = iter(jobs), 0
     wall, cpu = time.perf_counter(), server.cpu_seconds()
 
     async def client(session: aiohttp.ClientSession) -> None:
         nonlocal received
-        for job in left:
-            async with session.get(server.url + address(job)) as answer:
+        for job in remaining:
+            async with session.get(server.url + url_of(job)) as answer:
                 received += len(await answer.read())
-                assert answer.status == 200, (address(job), answer.status)
+                assert answer.status == 200, (url_of(job), answer.status)
 
     async with aiohttp.ClientSession() as session:
         await asyncio.gather(*(client(session) for _ in range(3)))
@@ -106,4 +106,4 @@ def _row(name: str, turns: list[tuple[float, float, int]]) -> Row:
     count = len(PHOTOS) * len(WIDTHS)
     wall, cpu, received = (statistics.median(column) / count for column in zip(*turns, strict=True))
     value = f"{cpu * 1000:.0f} ms CPU, {1 / wall:.1f} per second, {received / 1000:.1f} kB"
-    return Row(f"{name}: a rendition", value, raw={"turns": turns})
+    return Row(f"{name}: a picture", value, raw={"turns": turns})
