@@ -146,7 +146,7 @@ def test_further_sources_are_reached_by_their_names_and_purged_by_them(tmp_path)
     ("variables", "told"),
     [
         ({"IMGSERVER_SOURCES_TEXT_ROOT": "."}, "text"),
-        ({"IMGSERVER_SOURCES_PHOTOS_ROOT": "."}, "two sources are called 'photos'"),
+        ({"IMGSERVER_SOURCES_PHOTOS_ROOT": "."}, "two sources have the name 'photos'"),
         ({"IMGSERVER_SOURCES_SHOP_ROOT": "/nowhere"}, "/nowhere is not a folder"),
     ],
 )

@@ -1,4 +1,4 @@
-"""From settings to the cache, and where a server stores its files."""
+"""The cache of a configuration: its tiers, and the folder of the disk tier."""
 
 import os
 from collections.abc import Callable, Collection
@@ -16,39 +16,26 @@ from imgserver.runtime.background import OnTaskFailure, log_task_failure
 from imgserver.settings.schema import Settings
 
 
-def own_folder(settings: Settings) -> Path:
-    """The folder of a server with this default source, in the user's cache folder (XDG base directories)."""
-    base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
-    return Path(base) / "imgserver" / sha256(settings.source.identity.encode()).hexdigest()[:16]
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:  # the user of a container may have no home
-        return Path(gettempdir())
-
-
 def make_cache(
     settings: Settings,
     metrics: Metrics,
     on_purge: Callable[[Collection[str]], None],
     on_task_failure: OnTaskFailure = log_task_failure,
 ) -> TieredCache:
-    """Not started. `on_purge(groups)` is called when another server has purged.
+    """A cache that is not started yet. `on_purge` is called with the groups of each purge by another server.
 
     Raises ServerFault for a Redis URL that cannot be used.
     """
     disk = settings.disk
     if disk.path == Path():
-        disk = replace(disk, path=own_folder(settings))
+        disk = replace(disk, path=default_cache_folder(settings))
     try:
         return build_cache(
             settings.cache,
             disk=disk if disk.limit_bytes else None,
             redis=settings.redis,
             settings=settings.tiers,
-            observe=_observation(metrics),
+            observe=_command_observer(metrics),
             observe_value=metrics.cache_value.observe,
             on_purge=on_purge,
             on_task_failure=on_task_failure,
@@ -57,8 +44,22 @@ def make_cache(
         raise ServerFault(str(error)) from error
 
 
-def _observation(metrics: Metrics) -> Callable[[str, float], None]:
-    # Looking up the series of a label takes longer than observing it.
+def default_cache_folder(settings: Settings) -> Path:
+    """The default folder for files, below the user's cache folder (XDG base directories). Every default source has a
+    folder, so that two servers with different sources do not share files."""
+    base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
+    return Path(base) / "imgserver" / sha256(settings.source.identity.encode()).hexdigest()[:16]
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user in a container may have no home
+        return Path(gettempdir())
+
+
+def _command_observer(metrics: Metrics) -> Callable[[str, float], None]:
+    # The series are cached: looking one up by its label takes longer than counting.
     series = cache(metrics.redis_command.labels)
 
     def observe(operation: str, seconds: float) -> None:

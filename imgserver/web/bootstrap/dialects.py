@@ -1,4 +1,4 @@
-"""The native dialect of a configuration, for the server and for commands that read or write URLs."""
+"""The native dialect of a configuration, for the server and for the commands that parse or build URLs."""
 
 from dataclasses import dataclass, replace
 
@@ -9,28 +9,28 @@ from imgserver.settings.schema import Settings
 
 @dataclass(frozen=True, slots=True)
 class Dialects:
-    """What one server reads: `public` from everybody, `owners` from who has proved to be the owner."""
-
     public: NativeDialect
+    """For image requests."""
     owners: NativeDialect
+    """For requests that a key authenticates: it accepts unsigned URLs too."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Dialects":
-        """Raises what `make_dialect` raises."""
+        """Raises ServerFault."""
         return cls(make_dialect(settings), make_owners_dialect(settings))
 
     def adopt(self, settings: Settings) -> None:
-        """New presets and keys, for whoever holds one of the two."""
+        """Puts new presets and signing keys into force in both dialects."""
         keyring = settings.signing.keyring()
         self.public.adopt(presets=settings.presets, keyring=keyring)
         self.owners.adopt(presets=settings.presets, keyring=replace(keyring, required=False))
 
 
 def make_dialect(settings: Settings) -> NativeDialect:
-    """ServerFault: a source has a name that the grammar keeps for itself."""
+    """Raises ServerFault for two sources of one name, and for a name that the grammar reserves."""
     default = settings.source.name
     if default in settings.sources:
-        raise ServerFault(f"source.name: two sources are called {default!r}")
+        raise ServerFault(f"source.name: two sources have the name {default!r}")
     try:
         return NativeDialect(
             settings.native,
@@ -46,7 +46,7 @@ def make_dialect(settings: Settings) -> NativeDialect:
 
 
 def make_owners_dialect(settings: Settings) -> NativeDialect:
-    """The same for who has proved to be the owner: what is not signed is read as well."""
+    """A dialect that accepts unsigned URLs too, for requests that a key authenticates. Raises ServerFault."""
     if settings.signing.mode != "required":
         return make_dialect(settings)
     return make_dialect(replace(settings, signing=replace(settings.signing, mode="remote-only")))

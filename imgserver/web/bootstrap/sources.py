@@ -21,7 +21,7 @@ from imgserver.sources.origin import Origin
 from imgserver.sources.origin_cache.fetch_queue import FetchEvent
 from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.sources.url_mapping import RemoteUrlMapping
-from imgserver.web.bootstrap.cache import own_folder
+from imgserver.web.bootstrap.cache import default_cache_folder
 
 REMOTE_IDENTITY = "addresses"
 
@@ -157,7 +157,7 @@ def _source(name: str, place: SourceConfig, settings: Settings, audit: Audit, ob
 
 def _spool(name: str, origin: Origin, identity: str, settings: Settings, observers: _Observers) -> OriginCache:
     """In a folder of this origin alone: what another has left there would never be found, and take room."""
-    base = settings.spool.path if settings.spool.path != Path() else own_folder(settings) / "spool"
+    base = settings.spool.path if settings.spool.path != Path() else default_cache_folder(settings) / "spool"
     folder = base / sha256(identity.encode()).hexdigest()[:16]
     # All who waited for one slow origin may come for a worker at once: they must not fill the room by themselves.
     waiting = min(settings.spool.waiting, settings.queue.max_waiting)

@@ -1,5 +1,5 @@
-"""Files of uploads: without a name from the moment they are opened, so that nothing is left of them whatever ends the
-request or the process. Written and closed in threads; a worker reads them by way of /proc."""
+"""Temporary files of uploads. A file has no name from the moment it is opened, so nothing remains of it however the
+request or the process ends. It is written and closed in threads; a worker opens it through /proc."""
 
 import errno
 import os
@@ -21,58 +21,59 @@ T = TypeVar("T")
 
 THREADS = 2
 CLOSE_SECONDS = 2.0
-# A thread is asked for this much at a time: a call costs as much as writing 50 KiB.
-WRITTEN_AT_ONCE = 256 * 1024
+# The bytes of one call to a thread: the call itself costs as much as writing 50 KiB.
+WRITE_BYTES = 256 * 1024
 DIGEST_BYTES = 16
 
 
 class TempFiles:
-    """Raises ServerFault for a folder that is none."""
-
-    def __init__(self, folder: Path, uploads: Uploads) -> None:
+    def __init__(self, folder: Path, admission: Uploads) -> None:
+        """`Path()` stands for the system's folder. Raises ServerFault for a folder that does not exist."""
         self._folder = None if folder == Path() else folder
         if self._folder is not None and not self._folder.is_dir():
             raise ServerFault(f"{self._folder} is not a folder (uploads.temp_path)")
-        self._uploads = uploads
+        self._admission = admission
         self._threads = ThreadPool(THREADS, "uploads")
 
     async def open(self) -> "TempFile":
-        """Raises Unavailable."""
-        return TempFile(await in_thread(self._threads, self._opened), self._threads, self._uploads)
+        """An empty file. Raises Unavailable."""
+        return TempFile(await _run(self._threads, self._open), self._threads, self._admission)
 
     async def close(self) -> None:
-        """Closes the files of ended requests that are still open."""
+        """Waits until the files of ended requests are closed."""
         await self._threads.drain(CLOSE_SECONDS)
         self._threads.close()
 
-    def _opened(self) -> IO[bytes]:
+    def _open(self) -> IO[bytes]:
         return tempfile.TemporaryFile(dir=self._folder, buffering=0)
 
 
 class TempFile:
-    """Write all, then ask for the `original`; close in any case."""
+    """Write all data, then call `original`. Always call `close`."""
 
-    def __init__(self, file: IO[bytes], threads: ThreadPool, uploads: Uploads) -> None:
+    def __init__(self, file: IO[bytes], threads: ThreadPool, admission: Uploads) -> None:
         self.bytes = 0
         self._file = file
         self._threads = threads
-        self._uploads = uploads
+        self._admission = admission
         self._pending = bytearray()
         self._digest = blake2b(digest_size=DIGEST_BYTES)
-        # A caller who leaves does not stop the thread that writes for it: its descriptor must not be another's by then.
+        # A cancelled caller does not stop the thread that writes for it. Without the lock, `close` could free the
+        # descriptor during the write, and the thread would write into another file that got the same number.
         self._lock = threading.Lock()
 
     async def write(self, data: bytes) -> None:
         """Raises Unavailable when there is no space."""
-        self._uploads.claim(len(data))
+        self._admission.claim(len(data))
         self.bytes += len(data)
         self._pending += data
-        if len(self._pending) >= WRITTEN_AT_ONCE:
+        if len(self._pending) >= WRITE_BYTES:
             await self._flush()
 
     async def original(self) -> Original:
+        """The file as an original, whose fingerprint is the digest of its bytes. It can be read until `close`."""
         await self._flush()
-        head = await in_thread(self._threads, self._head)
+        head = await _run(self._threads, self._read_head)
         return Original(
             path=f"/proc/{os.getpid()}/fd/{self._file.fileno()}",
             head=head,
@@ -82,34 +83,34 @@ class TempFile:
         )
 
     def close(self) -> None:
-        """Once. Returns at once; the space is free again."""
-        self._uploads.release(self.bytes)
-        self._threads.submit_to_completion(self._closed)
+        """Frees the space and returns immediately; a thread closes the file. Call it once."""
+        self._admission.release(self.bytes)
+        self._threads.submit_to_completion(self._close)
 
     async def _flush(self) -> None:
         data, self._pending = bytes(self._pending), bytearray()
-        await in_thread(self._threads, lambda: self._written(data))
+        await _run(self._threads, lambda: self._write(data))
 
-    def _written(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         with self._lock:
             if not self._file.closed:
                 self._digest.update(data)
                 write_all(self._file, data)
 
-    def _head(self) -> bytes:
+    def _read_head(self) -> bytes:
         with self._lock:
             return os.pread(self._file.fileno(), HEAD_BYTES, 0)
 
-    def _closed(self) -> None:
+    def _close(self) -> None:
         with self._lock:
             self._file.close()
 
 
-async def in_thread(threads: ThreadPool, work: Callable[[], T]) -> T:
-    """Raises Unavailable for what the system refuses."""
+async def _run(threads: ThreadPool, work: Callable[[], T]) -> T:
+    """The result of `work` in a thread. Raises Unavailable for an error of the operating system."""
     try:
         return await threads.run(work)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        reason = "space" if full else "files"
-        raise Unavailable("The upload cannot be kept now", reason=reason, retry_after=RETRY_AFTER_SECONDS) from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        reason = "space" if is_full else "files"
+        raise Unavailable("The upload cannot be stored now", reason=reason, retry_after=RETRY_AFTER_SECONDS) from error
