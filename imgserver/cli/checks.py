@@ -23,7 +23,7 @@ from imgserver.observability.audit import Event
 from imgserver.plan.formats import FORMATS, WRITABLE
 from imgserver.plan.plan import Fit, Output, Plan, Px
 from imgserver.runtime import resources
-from imgserver.settings.describe import spell_size
+from imgserver.settings.describe import format_size
 from imgserver.settings.schema import Settings
 from imgserver.sources.config import SourceConfig
 
@@ -229,7 +229,7 @@ async def _connected(settings: RedisSettings) -> RedisClientStatistics:
 
 
 def _rounded(count: int) -> str:
-    return spell_size(count >> 20 << 20)
+    return format_size(count >> 20 << 20)
 
 
 def _images() -> Iterator[Check]:

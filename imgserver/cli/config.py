@@ -65,8 +65,8 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
     Example:
       IMGSERVER_WORKERS_COUNT=4 imgserver config show
     """
+    from imgserver.settings.describe import format_value
     from imgserver.settings.names import SECRETS, pattern_of, values
-    from imgserver.settings.reference import spell
 
     loaded = read_settings(config)
     rows = {
@@ -80,7 +80,7 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
         click.echo(
             json.dumps(
                 {
-                    name: {"value": spell(name, v) if isinstance(v, Path) else v, "origin": o}
+                    name: {"value": format_value(name, v) if isinstance(v, Path) else v, "origin": o}
                     for name, (v, o) in (rows | rules).items()
                 },
                 indent=2,
@@ -143,12 +143,12 @@ def _check_policy(path: Path) -> None:
 
 def _policy_rows(path: Path) -> dict[str, tuple[object, str]]:
     from imgserver.security.policy import Policy
-    from imgserver.settings.policy_file import load, spell, values
+    from imgserver.settings.policy_file import format_value, load, values
 
     origin = f"file {path}" if path != Path() else "default"
     policy, built_in = load(path) if path != Path() else Policy(), values(Policy())
     return {
-        f"policy.{name}": (spell(value), origin if value != built_in[name] else "default")
+        f"policy.{name}": (format_value(value), origin if value != built_in[name] else "default")
         for name, value in values(policy).items()
     }
 
@@ -157,12 +157,12 @@ def _print_table(rows: dict[str, tuple[object, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from imgserver.settings.reference import spell
+    from imgserver.settings.describe import format_value
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("setting", "value", "origin"):
         table.add_column(column, overflow="fold")
     for name, (value, origin) in rows.items():
         style = "dim" if origin == "default" else ""
-        table.add_row(name, spell(name, value), origin, style=style)
+        table.add_row(name, format_value(name, value), origin, style=style)
     Console(soft_wrap=True).print(table)

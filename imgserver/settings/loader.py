@@ -1,6 +1,7 @@
-"""Settings read from one TOML file, the environment and options, checked, and composed into one frozen value.
+"""Reads settings from one TOML file, the environment and the command line, validates them, and composes `Settings`.
 
-Precedence: option > `IMGSERVER_<SECTION>_<NAME>` > TOML `[section] name` > `PORT` (for server.port) > default.
+Precedence, highest first: option, variable `IMGSERVER_<SECTION>_<NAME>`, TOML `[section] name`, platform variable
+(`PORT` for server.port, `REDIS_URL` for redis.url), default.
 """
 
 import tomllib
@@ -35,12 +36,12 @@ from imgserver.settings.schema import Settings
 
 CONFIG_VARIABLE = "IMGSERVER_CONFIG"
 PLATFORM = {"PORT": "server.port", "REDIS_URL": "redis.url"}
-# How the command line spells the settings it can give; the origin of a value and its faults are told in these words.
+# The options of `imgserver serve` that are settings. Origins and error messages name the option, not the setting.
 OPTIONS = {"server.host": "--host", "server.port": "--port", "workers.count": "--workers", "source.root": "DIR"}
 
 
 class BadSettings(ImgserverError):
-    """All faults of one load; facts: faults, a tuple of sentences. Raised at boot, never while serving."""
+    """All errors of one load; facts: faults, a tuple of sentences."""
 
     code: ClassVar[str] = "bad-settings"
     title: ClassVar[str] = "The settings are wrong"
@@ -59,7 +60,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and the origin of each by its dotted name (`server.port`)."""
+    """The settings, and the origin of each value by its dotted name (`server.port`)."""
 
     settings: Settings
     origins: Mapping[str, Origin]
@@ -67,7 +68,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """One value somebody wrote. `label` is how they spelt its name."""
+    """A value from one origin, not validated yet. `label` is its name for error messages, as the owner wrote it."""
 
     name: str
     value: object
@@ -76,10 +77,11 @@ class _Given:
 
 
 def load(toml_path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Loaded:
-    """Reads, validates and composes. `overrides` maps dotted names to values of the command line.
+    """Reads all origins, validates every value and composes the settings.
 
-    Without `toml_path` the variable IMGSERVER_CONFIG may name the file. Raises BadSettings with every fault found: a
-    value that a later origin replaces is checked as well.
+    Without `toml_path` the variable IMGSERVER_CONFIG names the file, if it is set. `overrides` maps dotted names to
+    values of the command line. Raises BadSettings with all errors together; a value is validated even if an origin of
+    higher precedence replaces it.
     """
     faults: list[str] = []
     path = toml_path or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
@@ -98,7 +100,7 @@ def load(toml_path: Path | None, environ: Mapping[str, str], overrides: Mapping[
 
 
 def _from_platform(environ: Mapping[str, str]) -> Iterator[_Given]:
-    """Platforms export PORT and REDIS_URL; anything said to imgserver itself is stronger."""
+    """Variables that platforms export; they have the lowest precedence."""
     for key, name in PLATFORM.items():
         if environ.get(key):
             yield _Given(name, environ[key], Origin("env", key), key)
@@ -143,12 +145,12 @@ def _from_named(path: Path, section: str, table: dict[str, Any], faults: list[st
         elif not is_dataclass(named()[section]):
             yield _Given(full, inside, Origin("file", str(path)), f"{path}: {full}")
         elif isinstance(inside, dict):
-            yield from _frommembers(path, full, inside, faults)
+            yield from _from_members(path, full, inside, faults)
         else:
             faults.append(f"{path}: {full}: {inside!r} is not allowed; a table [{full}] with names and values")
 
 
-def _frommembers(path: Path, full: str, table: dict[str, Any], faults: list[str]) -> Iterator[_Given]:
+def _from_members(path: Path, full: str, table: dict[str, Any], faults: list[str]) -> Iterator[_Given]:
     known = set(members(named()[full.partition(".")[0]]))
     for key, value in table.items():
         if key in known:
@@ -193,7 +195,7 @@ def _from_environment(environ: Mapping[str, str], faults: list[str]) -> Iterator
 
 
 def _named_by(key: str) -> str | None:
-    """`IMGSERVER_SOURCES_MY_SHOP_ROOT` -> `sources.my-shop.root`; None if no table of such names matches."""
+    """`IMGSERVER_SOURCES_MY_SHOP_ROOT` -> `sources.my-shop.root`; None for a variable that matches no pattern."""
     owners = ((pattern, owner_name(key, pattern)) for pattern in patterns())
     return next((pattern.replace("*", owner) for pattern, owner in owners if owner), None)
 
@@ -211,28 +213,28 @@ def _from_options(overrides: Mapping[str, object], faults: list[str]) -> Iterato
 
 
 def nearest(name: str, known: set[str], *, before: str = "") -> str:
-    """The rest of a sentence about a name that nobody knows."""
+    """The end of an error message about an unknown name: the nearest known name, or all of them if they are few."""
     found = get_close_matches(name, sorted(known), n=1)
     return f"; nearest: {before}{found[0]}" if found else f"; known: {', '.join(sorted(known))}" * (len(known) <= 12)
 
 
 def _valid(given: _Given, faults: list[str]) -> Iterator[object]:
-    """The value as its type, or nothing and a fault."""
+    """Yields the value as its type, or adds a fault and yields nothing."""
     hint = hint_of(given.name)
     try:
-        yield converted(given.name, given.value, hint)
+        yield convert(given.name, given.value, hint)
     except (ValidationError, ValueError):
         shown = "(hidden)" if pattern_of(given.name) in SECRETS else f'"{given.value}"'
         faults.append(f"{given.label}: {shown} is not allowed; {allowed(given.name)}")
 
 
-def converted(name: str, value: object, hint: Any) -> object:
-    """What was written for `name`, as its type. Raises ValueError (pydantic's is one)."""
-    if isinstance(value, bool) and bool not in alternatives(hint):  # TOML's true would pass for a 1
+def convert(name: str, value: object, hint: Any) -> object:
+    """A value as the type of its setting. Raises ValueError, of which pydantic's ValidationError is one."""
+    if isinstance(value, bool) and bool not in alternatives(hint):  # pydantic would take TOML's true for a 1
         raise ValueError(value)
     if name.endswith("bytes") and isinstance(value, str):
         value = parse_size(value)
-    if typing.get_origin(bare(hint)) is tuple and isinstance(value, str):  # a variable: one text for the whole list
+    if typing.get_origin(bare(hint)) is tuple and isinstance(value, str):  # a variable has one text for the whole list
         value = [item.strip() for item in value.split(",")] if value.strip() else []
     return TypeAdapter(hint).validate_python(value)
 
@@ -265,7 +267,7 @@ def _composed_by_name(section: str, own: Mapping[str, object], faults: list[str]
 
 
 def _composed(name: str, kind: Any, own: Mapping[str, object], faults: list[str]) -> Any:
-    """None, and a fault, where its component finds that its values do not go together."""
+    """The values of one component; None and a fault if the component raises ValueError because they conflict."""
     try:
         return kind(**own)
     except ValueError as fault:

@@ -1,7 +1,7 @@
-"""The policy's file: YAML without guesses. Every scalar is text until its place says what it is.
+"""Reads the security policy from YAML, without YAML's implicit types: a scalar is text until its field gives it a type.
 
-So `no` stays a word, 1:30 is no number in base sixty, and an address is an address. Tags, aliases (which can make a
-small file grow without end) and names that occur twice are refused.
+So `no` stays a word, and 1:30 is not a number in base sixty. Tags, duplicate names and aliases are refused; aliases can
+expand a small file without bound.
 """
 
 import types
@@ -19,34 +19,34 @@ from imgserver.errors import ImgserverError
 from imgserver.security.networks import network_of
 from imgserver.security.policy import Policy
 from imgserver.settings.describe import takes
-from imgserver.settings.loader import converted, nearest
+from imgserver.settings.loader import convert, nearest
 
 BYTES_LIMIT = 4 << 20
-# The parser in C builds its tree by recursion and has no bound of its own: a line of brackets would end the process.
+# libyaml builds its tree by unbounded recursion: a long line of brackets would crash the process.
 DEPTH_LIMIT = 16
 NETWORKS = "a network such as 192.0.2.0/24 or 2001:db8::/32, or one address"
 
-# The parser in C where the wheel has it: ten thousand networks must not keep the event loop from its interpreter.
+# libyaml where the wheel has it: a policy with ten thousand networks must not hold the interpreter lock for long.
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 
 
 class BadPolicy(ImgserverError):
-    """All faults of one file; facts: faults, a tuple of sentences."""
+    """All errors of one file; facts: faults, a tuple of sentences."""
 
     code: ClassVar[str] = "bad-policy"
     title: ClassVar[str] = "The policy is wrong"
 
 
 def load(path: Path) -> Policy:
-    """Reads and checks; blocks. Raises BadPolicy with every fault found."""
+    """Reads and validates the file; blocks. Raises BadPolicy with all errors together."""
     faults: list[str] = []
     try:
         text = _read(path)
         _refuse_depth(text)
         node = yaml.compose(text, Loader=_LOADER)
     except (OSError, ValueError, yaml.YAMLError) as fault:
-        faults.append(f"{path}: {_why(fault)}")
+        faults.append(f"{path}: {_reason(fault)}")
         node = None
     policy = _Reader(path, faults).section("", node, Policy)
     if faults:
@@ -55,12 +55,12 @@ def load(path: Path) -> Policy:
 
 
 def values(policy: Policy) -> dict[str, object]:
-    """Every value by its dotted name: `rates.pictures.burst`."""
+    """Every value of the policy by its dotted name, such as `rates.pictures.burst`."""
     return dict(_leaves("", policy))
 
 
-def spell(value: object) -> str:
-    """A value for people."""
+def format_value(value: object) -> str:
+    """A value as its owner would write it; an unset one is empty."""
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)
@@ -79,7 +79,7 @@ def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         text = file.read(BYTES_LIMIT + 1)
     if len(text) > BYTES_LIMIT:
-        raise ValueError(f"it is over {BYTES_LIMIT} bytes")
+        raise ValueError(f"larger than {BYTES_LIMIT} bytes")
     return text
 
 
@@ -91,14 +91,14 @@ def _refuse_depth(text: bytes) -> None:
             raise ValueError(f"nested more than {DEPTH_LIMIT} deep")
 
 
-def _why(fault: Exception) -> str:
+def _reason(fault: Exception) -> str:
     if isinstance(fault, OSError):
         return f"cannot be read: {fault.strerror}"
     return f"not valid YAML: {' '.join(str(fault).split())}"
 
 
 class _Reader:
-    """From the nodes of a document to values; what is wrong becomes a fault and the value keeps its default."""
+    """Turns the nodes of a document into values. An invalid one adds a fault, and its value keeps the default."""
 
     def __init__(self, path: Path, faults: list[str]) -> None:
         self._path = path
@@ -115,7 +115,7 @@ class _Reader:
                 found[key] = read
         try:
             return kind(**found)
-        except ValueError as fault:  # what is checked across values
+        except ValueError as fault:  # values that conflict with each other
             self._fault(node, f"{name}: {fault}")
             return kind()
 
@@ -123,33 +123,33 @@ class _Reader:
         if node is None or _is_empty(node):
             return
         if not self._is_plain(node) or not isinstance(node, yaml.MappingNode):
-            self._fault(node, f"{name or 'the document'}: names with values are wanted here")
+            self._fault(node, f"{name or 'the document'}: must be a mapping of names to values")
             return
-        said: set[str] = set()
+        seen: set[str] = set()
         for key, inner in node.value:
             word, before = str(key.value), f"{name}." if name else ""
             if word not in known:
                 self._fault(key, f"no entry {before}{word}{nearest(word, known, before=before)}")
-            elif word in said:
-                self._fault(key, f"{before}{word} stands here twice")
+            elif word in seen:
+                self._fault(key, f"{before}{word} is given twice")
             else:
-                said.add(word)
+                seen.add(word)
                 yield word, inner
 
     def _value(self, name: str, node: yaml.Node, hint: Any) -> object:
-        """None for what is empty or wrong."""
+        """None for an empty or invalid node."""
         if not self._is_plain(node) or _is_empty(node):
             return None
         if typing.get_origin(hint) is tuple:
             return self._items(name, node, typing.get_args(hint)[0])
         if not isinstance(node, yaml.ScalarNode):
-            self._fault(node, f"{name}: one value is wanted here; {takes(name, _said(hint))}")
+            self._fault(node, f"{name}: must be one value; {takes(name, _given_type(hint))}")
             return None
-        return self._scalar(name, node, _said(hint))
+        return self._scalar(name, node, _given_type(hint))
 
     def _items(self, name: str, node: yaml.Node, kind: Any) -> object:
         if not isinstance(node, yaml.SequenceNode):
-            self._fault(node, f"{name}: a list is wanted here")
+            self._fault(node, f"{name}: must be a list")
             return None
         plain = [item for item in node.value if self._is_plain(item)]
         read = [self._scalar(name, item, kind) for item in plain]
@@ -158,15 +158,15 @@ class _Reader:
     def _scalar(self, name: str, node: yaml.Node, hint: Any) -> object:
         is_network = isinstance(hint, types.UnionType)
         try:
-            return network_of(node.value) if is_network else converted(name, node.value, hint)
+            return network_of(node.value) if is_network else convert(name, node.value, hint)
         except (ValidationError, ValueError, TypeError, AttributeError):
             allowed = NETWORKS if is_network else takes(name, hint)
-            self._fault(node, f'{name}: "{_told(node)}" is not allowed; {allowed}')
+            self._fault(node, f'{name}: "{_text(node)}" is not allowed; {allowed}')
             return None
 
     def _is_plain(self, node: yaml.Node) -> bool:
         if id(node) in self._seen:
-            self._fault(node, "an alias; write it out")
+            self._fault(node, "aliases are not allowed; repeat the value")
             return False
         self._seen.add(id(node))
         if node.tag not in _TAGS:
@@ -179,8 +179,8 @@ class _Reader:
         self._faults.append(f"{self._path}{line}: {sentence}")
 
 
-def _said(hint: Any) -> Any:
-    """The type of what was said, of one that may also be left open."""
+def _given_type(hint: Any) -> Any:
+    """The type of a value that is given, if the hint also allows None."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return next(kind for kind in typing.get_args(hint) if kind is not type(None))
     return hint
@@ -190,5 +190,5 @@ def _is_empty(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.value == "" and not node.style
 
 
-def _told(node: yaml.Node) -> str:
+def _text(node: yaml.Node) -> str:
     return str(node.value) if isinstance(node, yaml.ScalarNode) else "…"

@@ -1,16 +1,18 @@
-"""What each setting is for, in one line; the sample file and the reference page are made from it.
+"""The reference of all settings, generated from their fields: the commented sample file and the page docs/settings.md.
 
-A test compares both with the files in the repository, so a setting without its line here fails the build.
+A test compares both with the files in the repository.
 """
 
+import textwrap
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-from imgserver.settings.describe import allowed, spell_size
-from imgserver.settings.names import meaning_of, members, named, section_meaning, values, variable
+from imgserver.settings.describe import allowed, format_value
+from imgserver.settings.names import bare, meaning_of, members, named, section_meaning, values, variable
 from imgserver.settings.schema import Settings
+
+SAMPLE_COLUMNS = 118
 
 _PLACE = {
     "root": "the folder with the originals",
@@ -50,58 +52,56 @@ MEANINGS = {
     "spool.absent_seconds": "how long an absent original is not asked for again",
 }
 
-# What the sample shows where the owner chooses the name and there is no default: by name and value.
+# The example of a table with names of the owner's choice, which has no default: a name and its value.
 EXAMPLES = {"presets.*": ("card", "c_fill,w_400,h_300,g_auto/f_auto")}
 
 
 def sample() -> str:
-    """A TOML file with every setting, commented out at its default."""
+    """A TOML file with every setting at its default, commented out.
+
+    Tables with names of the owner's choice have no default: each is an example, commented out as a whole.
+    """
     lines = [
-        "# imgserver settings: every one with its default; remove the # to change it.",
-        "# Each can also be given as a variable IMGSERVER_<SECTION>_<NAME>, which wins over this file.",
-        '# Names that end in bytes take plain bytes or text such as "64MiB".',
+        "# All settings of imgserver with their defaults; remove the # to change one.",
+        "# The variable IMGSERVER_<SECTION>_<NAME> sets the same and has precedence over this file.",
+        '# Settings whose name ends in bytes take a number or text such as "64MiB".',
     ]
     for section, rows in _sections():
-        lines += ["", f"# {section_meaning(section)}", f"{'# ' * (section in named())}{_heading(section)}"]
+        comment = "# " if section in named() else ""
+        lines += ["", *_comment(section_meaning(section)), f"{comment}{_heading(section)}"]
         for name, default in rows:
-            told = [f"# {_meaning(name)} ({allowed(name)})", f"#{_own(name)} = {_toml(name, default)}"]
-            lines += [f"# {line}" for line in told] if section in named() else told
+            lines += [comment + line for line in _comment(f"{_meaning(name)} ({allowed(name)})")]
+            lines.append(f"{comment}#{_own_name(name)} = {_toml(name, default)}")
     return "\n".join(lines) + "\n"
 
 
-def _heading(section: str) -> str:
-    """In the sample, a table of one's own names is an example, whole in comments: it has no default."""
-    has_tables = section in named() and "" not in members(named()[section])
-    return f"[{section}.NAME]" if has_tables else f"[{section}]"
-
-
 def markdown() -> str:
-    """The reference page, a table per section."""
+    """The reference page, with a table per section."""
     lines = [PROSE]
     for section, rows in _sections():
         lines += [f"## {_heading(section)}", "", section_meaning(section), ""]
-        lines += ["| setting | default | takes | what it is |", "|---|---|---|---|"]
-        lines += [
-            f"| `{_own(name)}`<br>`{variable(name)}` | `{_toml(name, default)}` | {allowed(name)} | {_meaning(name)} |"
-            for name, default in rows
-        ]
+        lines += ["| setting | default | values | meaning |", "|---|---|---|---|"]
+        lines += [_table_row(name, default) for name, default in rows]
         lines.append("")
     return "\n".join(lines)
 
 
-def spell(name: str, value: object) -> str:
-    """A value for people, as they would write it: sizes with a unit; a path that is not set is empty."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    if value == Path() and not name.endswith(".root"):
-        return ""
-    return spell_size(value) if name.endswith("bytes") and isinstance(value, int) else str(value)
+def _table_row(name: str, default: object) -> str:
+    names, value = f"`{_own_name(name)}`<br>`{variable(name)}`", f"`{_toml(name, default)}`"
+    return f"| {names} | {value} | {allowed(name)} | {_meaning(name)} |"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, SAMPLE_COLUMNS, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
+
+
+def _heading(section: str) -> str:
+    has_tables = section in named() and "" not in members(named()[section])
+    return f"[{section}.NAME]" if has_tables else f"[{section}]"
 
 
 def _sections() -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
-    """In the order of definition, each setting by its dotted name with its default."""
+    """The sections in order of definition; for each setting its dotted name and its default."""
     return groupby(_rows(), key=lambda row: row[0].partition(".")[0])
 
 
@@ -109,7 +109,7 @@ def _rows() -> Iterator[tuple[str, object]]:
     defaults = values(Settings())
     for section in Settings.__dataclass_fields__:
         if section in named():
-            yield from _named_rows(section, named()[section])
+            yield from _named_rows(section, bare(named()[section]))
         else:
             yield from (row for row in defaults.items() if row[0].startswith(f"{section}."))
 
@@ -125,41 +125,43 @@ def _meaning(name: str) -> str:
     return meaning_of(name) or MEANINGS[name]
 
 
-def _own(name: str) -> str:
-    """A setting's name within its table."""
+def _own_name(name: str) -> str:
+    """The name of a setting within its table."""
     return EXAMPLES[name][0] if name in EXAMPLES else name.rpartition(".")[2].replace("*", "NAME")
 
 
 def _toml(name: str, value: object) -> str:
     if isinstance(value, bool):
-        return spell(name, value)
+        return format_value(name, value)
     if isinstance(value, tuple):
         return str(list(value))
-    text = spell(name, value)
+    text = format_value(name, value)
     return text if text.replace("_", "").replace(".", "", 1).isdigit() else f'"{text}"'
 
 
 PROSE = """\
 # Settings
 
-Written by `imgserver config init --markdown`; a test keeps this page true.
+This page is generated by `imgserver config init --markdown`; a test keeps it up to date.
 
-A value comes from, the strongest first:
+A value is taken from the first of these that has one:
 
 1. an option of the command line (`--host`, `--port`, `--workers`, the folder),
-2. a variable `IMGSERVER_<SECTION>_<NAME>`,
-3. the TOML file given by `--config`, else by `IMGSERVER_CONFIG`, else none,
-4. for the port alone, the variable `PORT` that platforms export,
+2. the variable `IMGSERVER_<SECTION>_<NAME>`,
+3. the TOML file given by `--config`, or else by the variable `IMGSERVER_CONFIG`,
+4. for `server.port` the variable `PORT`, and for `redis.url` the variable `REDIS_URL`, which platforms export,
 5. the default.
 
 `imgserver config` prints every value with its origin, `imgserver config check FILE` checks a file, and
-`imgserver config init > imgserver.toml` writes one with everything commented out. Names nobody knows and values that
-are not allowed stop the server at its start, all faults in one message:
+`imgserver config init > imgserver.toml` writes a file with all settings commented out. An unknown name, a name that was
+changed and a value that is not allowed stop the server at its start. One message names all of them:
 
 ```
 Error: imgserver.toml: no setting server.prot; nearest: server.port
+imgserver.toml: queue.room is now queue.max_waiting
 IMGSERVER_LIMITS_FRAMES: "many" is not allowed; a whole number 1-10000
 ```
 
-Names that end in `bytes` take plain bytes or text such as `"64MiB"` (powers of 1024) or `"64MB"` (powers of 1000).
+Settings whose name ends in `bytes` take a number or text such as `"64MiB"` (powers of 1024) or `"64MB"` (powers of
+1000).
 """

@@ -1,4 +1,4 @@
-"""A policy's file is read strictly, and every fault is told with its line."""
+"""The policy file is validated strictly, and every error names its line."""
 
 import re
 from dataclasses import replace
@@ -26,11 +26,11 @@ def faults_of(tmp_path: Path, text: str) -> list[str]:
     return [fault.replace(f"{tmp_path}/security.yaml", "file") for fault in caught.value.facts["faults"]]
 
 
-def test_the_shipped_file_changes_nothing() -> None:
+def test_the_shipped_file_is_the_default_policy() -> None:
     assert replace(load(SHIPPED), digest="") == Policy()
 
 
-def test_the_shipped_file_has_every_entry_with_its_explanation() -> None:
+def test_the_shipped_file_explains_every_entry() -> None:
     lines = SHIPPED.read_text("utf-8").splitlines()
     names, path = {}, []
     for number, line in enumerate(lines):
@@ -39,12 +39,12 @@ def test_the_shipped_file_has_every_entry_with_its_explanation() -> None:
             names[".".join(path)] = number
 
     assert set(values(Policy())) <= set(names)
-    # The rates of the three classes are told once.
-    told = {n: i for n, i in names.items() if not n.startswith(("rates.uploads.", "rates.admin."))}
-    assert [name for name, number in told.items() if not lines[number - 1].lstrip().startswith("#")] == []
+    # The rates of the three classes are explained once.
+    explained = {n: i for n, i in names.items() if not n.startswith(("rates.uploads.", "rates.admin."))}
+    assert [name for name, number in explained.items() if not lines[number - 1].lstrip().startswith("#")] == []
 
 
-def test_every_entry_can_be_said(tmp_path: Path) -> None:
+def test_every_entry_is_read(tmp_path: Path) -> None:
     policy = read(
         tmp_path,
         """
@@ -71,18 +71,18 @@ def test_every_entry_can_be_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "rates:\n", "rates:\n  pictures:\n    burst:\n"])
-def test_what_is_left_open_is_as_built_in(tmp_path: Path, text: str) -> None:
+def test_absent_and_empty_entries_keep_their_defaults(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == Policy()
 
 
-def test_scalars_are_not_guessed_at(tmp_path: Path) -> None:
+def test_scalars_have_no_implicit_types(tmp_path: Path) -> None:
     lists = read(tmp_path, "clients:\n  deny:\n  - 1:2:3:4:5:6:7:8\n  - ::1\n").clients
 
     assert lists.deny == (ip_network("1:2:3:4:5:6:7:8"), ip_network("::1"))
     assert faults_of(tmp_path, "rates: {pictures: {burst: yes}}")[0].startswith('file:1: rates.pictures.burst: "yes"')
 
 
-def test_the_digest_names_the_content(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_content_only(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("proxies: {hops: 1}")
     two.write_text("proxies: {hops: 1}")
@@ -92,7 +92,7 @@ def test_the_digest_names_the_content(tmp_path: Path) -> None:
     assert digest != load(two).digest
 
 
-def test_all_faults_come_in_one_message_with_their_lines(tmp_path: Path) -> None:
+def test_one_message_has_all_errors_with_their_lines(tmp_path: Path) -> None:
     faults = faults_of(
         tmp_path,
         "clints: {}\n"
@@ -110,14 +110,14 @@ def test_all_faults_come_in_one_message_with_their_lines(tmp_path: Path) -> None
         f'file:2: clients.deny: "x" is not allowed; {network}',
         'file:3: rates.pictures.per_second: "-1" is not allowed; a number 0-1000000',
         "file:3: no entry rates.pictures.brst; nearest: rates.pictures.burst",
-        "file:3: rates.uploads: names with values are wanted here",
-        "file:4: proxies.hops: one value is wanted here; a whole number 0-16",
+        "file:3: rates.uploads: must be a mapping of names to values",
+        "file:4: proxies.hops: must be one value; a whole number 0-16",
         'file:4: proxies.field: "XFF" is not allowed; X-Forwarded-For, Forwarded',
         'file:5: formats.write: "bmp" is not allowed; jpg, png, webp, avif, gif, tiff',
         "file:5: formats: write lacks gif, png, which f_auto falls back to",
         'file:6: uploads.body_bytes: "10 MB or so" is not allowed; a whole number 1KiB-1GiB, in bytes or as text like'
         ' "64MiB"',
-        "file:6: uploads.parts stands here twice",
+        "file:6: uploads.parts is given twice",
     ]
 
 
@@ -125,27 +125,27 @@ def test_all_faults_come_in_one_message_with_their_lines(tmp_path: Path) -> None
     ("text", "fault"),
     [
         ("[", "file: not valid YAML"),
-        ("- a\n", "file:1: the document: names with values are wanted here"),
+        ("- a\n", "file:1: the document: must be a mapping of names to values"),
         ("a: 1\n---\nb: 2\n", "file: not valid YAML"),
         ("[" * 100_000, "file: not valid YAML"),
-        ("clients: {deny: &d [192.0.2.1], allow: *d}", "file:1: an alias; write it out"),
+        ("clients: {deny: &d [192.0.2.1], allow: *d}", "file:1: aliases are not allowed; repeat the value"),
         ("clients: {deny: [!!python/object/apply:os.getpid []]}", "file:1: the tag tag:yaml.org,2002:python/object"),
         ("clients: !x {deny: []}", "file:1: the tag !x is not allowed"),
         ("formats: {read: []}", "file:1: formats: read is empty"),
-        ("#" * (4 << 20) + "\n", "file: not valid YAML: it is over 4194304 bytes"),
+        ("#" * (4 << 20) + "\n", "file: not valid YAML: larger than 4194304 bytes"),
     ],
 )
-def test_what_is_no_policy_is_refused(tmp_path: Path, text: str, fault: str) -> None:
+def test_a_malformed_document_is_refused(tmp_path: Path, text: str, fault: str) -> None:
     assert faults_of(tmp_path, text)[0].startswith(fault)
 
 
-def test_an_alias_bomb_costs_nothing(tmp_path: Path) -> None:
+def test_an_alias_bomb_is_refused_without_expanding_it(tmp_path: Path) -> None:
     rows = ["a: &a0 [x]"] + [f"b{n}: &a{n + 1} [" + ", ".join([f"*a{n}"] * 9) + "]" for n in range(30)]
 
     assert faults_of(tmp_path, "\n".join(rows))
 
 
-def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadPolicy, match="cannot be read: No such file"):
         load(tmp_path / "none.yaml")
     with pytest.raises(BadPolicy, match="cannot be read: Is a directory"):

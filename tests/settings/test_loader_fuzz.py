@@ -1,4 +1,4 @@
-"""Whatever stands in a file of settings or rules: a value, or all its faults as an error of ours."""
+"""Any content of a settings file or a policy file is either loaded or refused with BadSettings or BadPolicy."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from imgserver.settings.policy_file import load as load_policy
 from tests.running_server import ROOT
 
 SAMPLE = (ROOT / "config" / "imgserver.toml").read_bytes()
-RULES = (ROOT / "config" / "security.yaml").read_bytes()
+POLICY = (ROOT / "config" / "security.yaml").read_bytes()
 TOML = (
     b"[",
     b"]",
@@ -101,26 +101,29 @@ def file() -> Iterator[Path]:
 
 
 @st.composite
-def changed(draw: st.DrawFn, text: bytes, wedges: tuple[bytes, ...]) -> bytes:
+def mutated(draw: st.DrawFn, text: bytes, fragments: tuple[bytes, ...]) -> bytes:
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
         end = min(len(text), start + draw(st.sampled_from((0, 0, 1, 3, 20, 400))))
-        text = text[:start] + draw(st.sampled_from(wedges) | st.binary(max_size=4)) + text[end:]
+        text = text[:start] + draw(st.sampled_from(fragments) | st.binary(max_size=4)) + text[end:]
     return text
 
 
-def pieced(words: tuple[bytes, ...]) -> st.SearchStrategy[bytes]:
+def concatenated(words: tuple[bytes, ...]) -> st.SearchStrategy[bytes]:
     return st.lists(st.sampled_from(words), max_size=25).map(b"".join)
 
 
-settings_text = st.binary(max_size=200) | changed(SAMPLE.replace(b"\n# ", b"\n"), TOML) | pieced(TOML)
-rules_text = (
-    st.binary(max_size=200) | changed(RULES, YAML) | changed(RULES.replace(b"\n#", b"\n"), YAML) | pieced(YAML + WORDS)
+settings_text = st.binary(max_size=200) | mutated(SAMPLE.replace(b"\n# ", b"\n"), TOML) | concatenated(TOML)
+policy_text = (
+    st.binary(max_size=200)
+    | mutated(POLICY, YAML)
+    | mutated(POLICY.replace(b"\n#", b"\n"), YAML)
+    | concatenated(YAML + WORDS)
 )
 
 
 @given(settings_text)
-def test_any_bytes_are_settings_or_told_what_is_wrong(file: Path, text: bytes) -> None:
+def test_any_bytes_are_loaded_as_settings_or_refused(file: Path, text: bytes) -> None:
     file.write_bytes(text)
     try:
         load(file, {}, {})
@@ -128,8 +131,8 @@ def test_any_bytes_are_settings_or_told_what_is_wrong(file: Path, text: bytes) -
         assert error.facts["faults"] and all(str(file) in fault or fault for fault in error.facts["faults"])
 
 
-@given(rules_text)
-def test_any_bytes_are_rules_or_told_what_is_wrong(file: Path, text: bytes) -> None:
+@given(policy_text)
+def test_any_bytes_are_loaded_as_a_policy_or_refused(file: Path, text: bytes) -> None:
     file.write_bytes(text)
     try:
         load_policy(file)
@@ -141,7 +144,7 @@ names = st.sampled_from(sorted(name for name in hints() if "*" not in name))
 
 
 @given(st.dictionaries(names, st.sampled_from(VALUES) | st.text(max_size=20), max_size=5))
-def test_any_text_is_a_value_of_a_setting_or_told_so(chosen: dict[str, str]) -> None:
+def test_any_text_in_a_variable_is_loaded_or_refused(chosen: dict[str, str]) -> None:
     try:
         load(None, {"IMGSERVER_" + name.upper().replace(".", "_"): value for name, value in chosen.items()}, {})
     except BadSettings as error:
@@ -156,7 +159,7 @@ toml_values = st.recursive(
 
 
 @given(st.dictionaries(names, toml_values, max_size=4))
-def test_any_kind_of_value_is_one_of_a_setting_or_told_so(chosen: dict[str, object]) -> None:
+def test_any_type_of_value_is_loaded_or_refused(chosen: dict[str, object]) -> None:
     try:
         load(None, {}, chosen)
     except BadSettings as error:
