@@ -29,8 +29,7 @@ def measure_sources() -> list[Row]:
     settings = {
         "sources_far_url": f"http://127.0.0.1:{port}/",
         "sources_far_networks": "127.0.0.0/8",
-        "spool_waiting": WAITING,
-        "spool_fetch_seconds": PATIENCE_SECONDS,
+        "origin_cache_max_waiting": WAITING,
         "fetch_total_seconds": PATIENCE_SECONDS,
         "queue_deadline_seconds": PATIENCE_SECONDS,
     }

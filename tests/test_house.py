@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from imgserver import __version__
 from imgserver.cli import main
 from imgserver.settings.names import hints, meaning_of, patterns, section_meaning, values, variable
-from imgserver.settings.reference import MEANINGS, markdown, sample
+from imgserver.settings.reference import markdown, sample
 from imgserver.settings.schema import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +106,7 @@ def test_the_settings_page_is_the_one_the_command_prints() -> None:
 
 
 def test_every_setting_and_section_has_its_meaning() -> None:
-    assert [name for name in {*hints(), *patterns()} if not (meaning_of(name) or name in MEANINGS)] == []
+    assert [name for name in {*hints(), *patterns()} if not meaning_of(name)] == []
     assert all(map(section_meaning, Settings.__dataclass_fields__))
     assert set(values(Settings())) == set(hints())
 

@@ -200,7 +200,7 @@ def _files(settings: Settings) -> Check:
     # A download has a socket and a file.
     far = sum(place.kind != "folder" for place in (settings.source, *settings.sources.values()))
     far += settings.remote.are_served
-    wanted = settings.server.max_connections + OTHER_FILES + 2 * settings.spool.fetches * far
+    wanted = settings.server.max_connections + OTHER_FILES + 2 * settings.origin_cache.max_concurrent * far
     ok = soft == resource.RLIM_INFINITY or soft >= wanted
     fix = "" if ok else f"ulimit -n {wanted}, or lower server.max_connections"
     return Check("open files", ok, f"{soft} allowed, {wanted} wanted", fix, needed=False)

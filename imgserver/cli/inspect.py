@@ -93,7 +93,7 @@ async def _download(address: str, copy: Path, settings: "Settings") -> None:
 
     path = str(parse(address))
     terms = RemoteSettings(enabled=True, allowed=settings.remote.allowed, networks=settings.remote.networks)
-    site = terms.site(settings.fetch, settings.spool)
+    site = terms.site(settings.fetch, settings.origin_cache)
     remote = RemoteUrlMapping(site, audit=unheard)
     # Whoever asks is the owner. A port of its own needs an entry on the list nevertheless.
     remote.admit(path, signed=True)

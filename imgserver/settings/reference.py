@@ -14,44 +14,6 @@ from imgserver.settings.schema import Settings
 
 SAMPLE_COLUMNS = 118
 
-_PLACE = {
-    "root": "the folder with the originals",
-    "url": "instead of a folder: the https:// address its originals are below, or s3://bucket/prefix, gs://, az://",
-    "writable": "whether uploads may be stored there",
-    "headers": 'lines such as "Authorization: Bearer ..." that are sent with every request below url',
-    "redirects_to": "addresses beside url that its redirects may lead to",
-    "networks": "networks that may be dialled though they are not public, such as 10.1.0.0/16",
-    "endpoint": "the object store's own address, where it is not Amazon's",
-    "region": "the object store's region",
-    "variables": "what stands before the names of the variables with its keys, such as SHOP_",
-}
-
-MEANINGS = {
-    **{f"source.{name}": meaning for name, meaning in _PLACE.items()},
-    **{f"sources.*.{name}": meaning for name, meaning in _PLACE.items()},
-    "remote.enabled": "whether signed URLs may name any address; those on the list may be named without this",
-    "remote.allowed": "addresses that every URL may name, such as https://cdn.example.com/pictures/, https://*.example.com",
-    "remote.networks": "networks that may be dialled though they are not public, such as 10.1.0.0/16",
-    "fetch.connect_seconds": "for the name, the connection and TLS",
-    "fetch.idle_seconds": "how long a source may send nothing",
-    "fetch.total_seconds": "for one original, with all attempts and redirects",
-    "fetch.redirects": "how many are followed; each is judged like the first address",
-    "fetch.attempts": "how often an original is asked for while its source fails",
-    "spool.path": "the folder for originals from elsewhere; empty is one of this source in the user's cache",
-    "spool.limit_bytes": "size of the originals kept of each source",
-    "spool.item_bytes": "largest original that is downloaded",
-    "spool.fetches": "originals downloaded at the same time from each source",
-    "spool.waiting": "requests that may wait for each source; the next ones are refused",
-    "spool.fetch_seconds": "for one original, the wait for its turn included",
-    "spool.least_seconds": "how long an original is fresh at least",
-    "spool.most_seconds": "how long an original is fresh at most",
-    "spool.silent_seconds": "how long an original is fresh when its source says nothing",
-    "spool.renew_seconds": "how long it is used after that, while it is asked for behind",
-    "spool.error_seconds": "how long it is used after that, while its source fails",
-    "spool.pause_seconds": "how long a source that has failed is not asked for that original",
-    "spool.absent_seconds": "how long an absent original is not asked for again",
-}
-
 # The example of a table with names of the owner's choice, which has no default: a name and its value.
 EXAMPLES = {"presets.*": ("card", "c_fill,w_400,h_300,g_auto/f_auto")}
 
@@ -70,7 +32,7 @@ def sample() -> str:
         comment = "# " if section in named() else ""
         lines += ["", *_comment(section_meaning(section)), f"{comment}{_heading(section)}"]
         for name, default in rows:
-            lines += [comment + line for line in _comment(f"{_meaning(name)} ({allowed(name)})")]
+            lines += [comment + line for line in _comment(f"{meaning_of(name)} ({allowed(name)})")]
             lines.append(f"{comment}#{_own_name(name)} = {_toml(name, default)}")
     return "\n".join(lines) + "\n"
 
@@ -88,7 +50,7 @@ def markdown() -> str:
 
 def _table_row(name: str, default: object) -> str:
     names, value = f"`{_own_name(name)}`<br>`{variable(name)}`", f"`{_toml(name, default)}`"
-    return f"| {names} | {value} | {allowed(name)} | {_meaning(name)} |"
+    return f"| {names} | {value} | {allowed(name)} | {meaning_of(name)} |"
 
 
 def _comment(text: str) -> list[str]:
@@ -119,10 +81,6 @@ def _named_rows(section: str, kind: Any) -> Iterator[tuple[str, object]]:
         yield f"{section}.*", EXAMPLES[f"{section}.*"][1] if f"{section}.*" in EXAMPLES else kind()
     else:
         yield from ((f"{section}.*.{name}", getattr(kind(), name)) for name in members(kind))
-
-
-def _meaning(name: str) -> str:
-    return meaning_of(name) or MEANINGS[name]
 
 
 def _own_name(name: str) -> str:

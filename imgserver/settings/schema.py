@@ -160,7 +160,7 @@ class Settings:
     fetch: Annotated[FetchSettings, doc("Time-outs, redirects and retries of remote sources.")] = field(
         default_factory=FetchSettings
     )
-    spool: Annotated[
+    origin_cache: Annotated[
         OriginCacheSettings, doc("Local copies of remote originals: each is downloaded once for all its renditions.")
     ] = field(default_factory=OriginCacheSettings)
     workers: Annotated[

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, doc
 
 from imgserver.sources.object_store import ObjectStoreSettings, refuse_malformed
 from imgserver.sources.origin_cache.metadata import Lifetimes
@@ -18,44 +18,58 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class OriginCacheSettings:
-    """`path` is the spool's own folder, of one origin. `limit_bytes` bounds its files in whole blocks,
-    downloads under way included; a larger original than `item_bytes` is refused.
+    """`path` is the folder of the cache; each origin has a folder of its own below it. `limit_bytes` bounds the files
+    of one origin in whole blocks, downloads in progress included. An original larger than `item_bytes` is refused.
 
-    `fetches` are asked of the origin at once, each for at most `fetch_seconds`; `waiting` requests may wait for them,
-    which belongs below queue.max_waiting. An original is fresh for what the origin says, between `least_seconds` and
-    `most_seconds`, or for `silent_seconds` when it says nothing; it is used for `renew_seconds` more while it is asked
-    for behind, and for `error_seconds` while the origin fails, which is tried again every `pause_seconds`. An absent
-    one is not asked for again within `absent_seconds`.
+    An origin gets at most `max_concurrent` requests at the same time, and at most `max_waiting` clients wait for it,
+    which must be fewer than queue.max_waiting. An original is fresh for the lifetime that its origin states, clamped
+    to `min_ttl_seconds` and `max_ttl_seconds`, or for `default_ttl_seconds` when the origin states none. Then it is
+    served for `stale_while_revalidate_seconds` more and revalidated in the background. While the origin fails, it is
+    served until `stale_if_error_seconds` after its fresh lifetime; the origin is tried again every
+    `retry_delay_seconds`. The response "not found" is cached for `negative_ttl_seconds`.
     """
 
-    path: Path = Path()
-    limit_bytes: Annotated[int, Ge(0)] = 2 * GIB
-    item_bytes: Annotated[int, Ge(1)] = 64 * MIB
-    fetches: Annotated[int, Ge(1), Le(10_000)] = 32
-    waiting: Annotated[int, Ge(1), Le(100_000)] = 128
-    fetch_seconds: Annotated[float, Gt(0), Le(600)] = 8.0
-    least_seconds: Annotated[float, Ge(0)] = 1.0
-    most_seconds: Annotated[float, Ge(0)] = 86_400.0
-    silent_seconds: Annotated[float, Ge(0)] = 300.0
-    renew_seconds: Annotated[float, Ge(0)] = 3600.0
-    error_seconds: Annotated[float, Ge(0)] = 86_400.0
-    pause_seconds: Annotated[float, Ge(0), Le(3600)] = 5.0
-    absent_seconds: Annotated[float, Ge(0), Le(3600)] = 1.0
+    path: Annotated[
+        Path, doc("folder of the local copies; empty is a folder of the default source in the user's cache")
+    ] = Path()
+    limit_bytes: Annotated[int, Ge(0), doc("total size of the copies of one source on disk")] = 2 * GIB
+    item_bytes: Annotated[int, Ge(1), doc("size of the largest original that is downloaded")] = 64 * MIB
+    max_concurrent: Annotated[int, Ge(1), Le(10_000), doc("concurrent requests to one source")] = 32
+    max_waiting: Annotated[
+        int, Ge(1), Le(100_000), doc("requests that may wait for one source; further ones are refused with 503")
+    ] = 128
+    default_ttl_seconds: Annotated[float, Ge(0), doc("freshness lifetime of an original whose source states none")] = (
+        300.0
+    )
+    min_ttl_seconds: Annotated[float, Ge(0), doc("shortest freshness lifetime, whatever the source states")] = 1.0
+    max_ttl_seconds: Annotated[float, Ge(0), doc("longest freshness lifetime, whatever the source states")] = 86_400.0
+    stale_while_revalidate_seconds: Annotated[
+        float, Ge(0), doc("how long a stale original is used while it is revalidated in the background")
+    ] = 3600.0
+    stale_if_error_seconds: Annotated[float, Ge(0), doc("how long a stale original is used while its source fails")] = (
+        86_400.0
+    )
+    negative_ttl_seconds: Annotated[
+        float, Ge(0), Le(3600), doc("how long the response that an original does not exist is cached")
+    ] = 1.0
+    retry_delay_seconds: Annotated[
+        float, Ge(0), Le(3600), doc("how long a stale original is used without a new request after its source failed")
+    ] = 5.0
 
     def __post_init__(self) -> None:
         if self.limit_bytes < 2 * self.item_bytes:
             raise ValueError("limit_bytes is less than two originals of item_bytes")
-        if self.least_seconds > self.most_seconds:
-            raise ValueError("least_seconds is more than most_seconds")
+        if self.min_ttl_seconds > self.max_ttl_seconds:
+            raise ValueError("min_ttl_seconds is more than max_ttl_seconds")
 
     @property
     def lifetimes(self) -> Lifetimes:
         return Lifetimes(
-            least=self.least_seconds,
-            most=self.most_seconds,
-            silent=self.silent_seconds,
-            renew=self.renew_seconds,
-            error=max(self.error_seconds, self.renew_seconds),
+            least=self.min_ttl_seconds,
+            most=self.max_ttl_seconds,
+            silent=self.default_ttl_seconds,
+            renew=self.stale_while_revalidate_seconds,
+            error=max(self.stale_if_error_seconds, self.stale_while_revalidate_seconds),
         )
 
 
@@ -101,18 +115,26 @@ class SourceConfig:
     `writable` lets uploads be stored there. Of a web server: secret `headers` lines go with every request below `url`,
     its redirects may lead to `redirects_to` as well, and `networks` are CIDRs that may be dialled though they are not
     public. Of a store: `endpoint` and `region` where it is not Amazon's own; its keys are in the environment, with
-    `variables` before their names.
+    `env_prefix` before their names.
     """
 
-    root: Path = Path()
-    url: str = ""
-    writable: bool = False
-    headers: tuple[str, ...] = field(default=(), repr=False)
-    redirects_to: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
-    endpoint: str = ""
-    region: str = ""
-    variables: str = ""
+    root: Annotated[Path, doc("folder with the originals")] = Path()
+    url: Annotated[
+        str, doc("location of the originals instead of a folder: an https:// URL, s3://bucket/prefix, gs:// or az://")
+    ] = ""
+    writable: Annotated[bool, doc("whether results of uploads may be stored in this source")] = False
+    headers: Annotated[
+        tuple[str, ...], doc('header lines such as "Authorization: Bearer ..." for every request below url')
+    ] = field(default=(), repr=False)
+    redirects_to: Annotated[tuple[str, ...], doc("URLs outside url to which redirects may lead")] = ()
+    networks: Annotated[
+        tuple[str, ...], doc("networks that may be connected to although they are not public, such as 10.1.0.0/16")
+    ] = ()
+    endpoint: Annotated[str, doc("URL of the object store's API, unless it is the provider's own")] = ""
+    region: Annotated[str, doc("region of the object store")] = ""
+    env_prefix: Annotated[
+        str, doc("prefix of the environment variables with the credentials: SHOP_ reads SHOP_AWS_ACCESS_KEY_ID")
+    ] = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -120,8 +142,8 @@ class SourceConfig:
             raise ValueError("root and url: a source is a folder or an address, not both")
         if self.kind != "http" and (self.headers or self.redirects_to or self.networks):
             raise ValueError("headers, redirects_to and networks belong to a url that begins with http")
-        if self.kind != "objects" and (self.endpoint or self.region or self.variables):
-            raise ValueError("endpoint, region and variables belong to a url that begins with s3, gs or az")
+        if self.kind != "objects" and (self.endpoint or self.region or self.env_prefix):
+            raise ValueError("endpoint, region and env_prefix belong to a url that begins with s3, gs or az")
         if self.kind == "http":
             if self.writable:
                 raise ValueError("writable: a web server is only read")
@@ -163,7 +185,7 @@ class SourceConfig:
             url=self.url,
             endpoint=self.endpoint,
             region=self.region,
-            variables=self.variables,
+            env_prefix=self.env_prefix,
             connect_seconds=fetching.connect_seconds,
             idle_seconds=fetching.idle_seconds,
             total_seconds=fetching.total_seconds,
@@ -175,11 +197,15 @@ class SourceConfig:
 class FetchSettings:
     """How long any far source may take. `total_seconds` is for all attempts and redirects of one download together."""
 
-    connect_seconds: Annotated[float, Gt(0), Le(60)] = 2
-    idle_seconds: Annotated[float, Gt(0), Le(60)] = 5
-    total_seconds: Annotated[float, Gt(0), Le(600)] = 8
-    redirects: Annotated[int, Ge(0), Le(10)] = 3
-    attempts: Annotated[int, Ge(1), Le(5)] = 3
+    connect_seconds: Annotated[
+        float, Gt(0), Le(60), doc("time-out of a connection: a free place, DNS, TCP and TLS")
+    ] = 2
+    idle_seconds: Annotated[float, Gt(0), Le(60), doc("longest time without a byte from the source")] = 5
+    total_seconds: Annotated[
+        float, Gt(0), Le(600), doc("time-out of one original: the wait for its turn, all attempts and all redirects")
+    ] = 8
+    redirects: Annotated[int, Ge(0), Le(10), doc("redirects that are followed; each target is checked like a URL")] = 3
+    attempts: Annotated[int, Ge(1), Le(5), doc("attempts for one original while its source fails")] = 3
 
     def of_site(
         self,
@@ -202,7 +228,7 @@ class FetchSettings:
             max_bytes=spool.item_bytes,
             redirects=self.redirects,
             attempts=self.attempts,
-            connections=min(1000, spool.fetches),
+            connections=min(1000, spool.max_concurrent),
         )
 
 
@@ -211,9 +237,16 @@ class RemoteSettings:
     """Whole addresses in URLs. Those on the list `allowed` are served to everybody, all others to signed URLs only;
     `enabled` serves signed ones without any list. `networks`: CIDRs that may be dialled though they are not public."""
 
-    enabled: bool = False
-    allowed: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
+    enabled: Annotated[
+        bool, doc("whether signed URLs may name any URL; those that are listed in allowed need no signature")
+    ] = False
+    allowed: Annotated[
+        tuple[str, ...],
+        doc("URLs that every request may name, such as https://cdn.example.com/pictures/, https://*.example.com"),
+    ] = ()
+    networks: Annotated[
+        tuple[str, ...], doc("networks that may be connected to although they are not public, such as 10.1.0.0/16")
+    ] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError."""

@@ -65,7 +65,7 @@ class ObjectStoreSettings:
     not Amazon's own.
 
     Credentials come from the environment, by obstore's own names (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-    GOOGLE_SERVICE_ACCOUNT, AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY, ...). With `variables`, from those
+    GOOGLE_SERVICE_ACCOUNT, AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY, ...). With `env_prefix`, from those
     that begin with that text, which is cut off: SHOP_AWS_ACCESS_KEY_ID is AWS_ACCESS_KEY_ID of "SHOP_".
 
     `idle_seconds` without a byte end an attempt, of which there are up to `retries` more; `total_seconds` end all.
@@ -74,7 +74,7 @@ class ObjectStoreSettings:
     url: str = ""
     endpoint: str = ""
     region: str = ""
-    variables: str = ""
+    env_prefix: str = ""
     connect_seconds: Annotated[float, Gt(0), Le(60)] = 2.0
     idle_seconds: Annotated[float, Gt(0), Le(600)] = 5.0
     total_seconds: Annotated[float, Gt(0), Le(600)] = 8.0
@@ -245,7 +245,7 @@ def _made(settings: ObjectStoreSettings, environ: Mapping[str, str]) -> "ObjectS
 
 def _config(settings: ObjectStoreSettings, environ: Mapping[str, str]) -> Any:
     """For one kind of store or another: obstore refuses the names that are none of its own."""
-    prefix = settings.variables
+    prefix = settings.env_prefix
     config = {name.removeprefix(prefix).lower(): value for name, value in environ.items() if name.startswith(prefix)}
     config = config if prefix else {}
     if prefix and not config:

@@ -85,7 +85,7 @@ class Health:
             "queue": _fields(service.renderer.admission.statistics()),
             "flights": _fields(service.flights.statistics()),
             "cache": _fields(service.cache.statistics()),
-            "spools": {name: _fields(spool.statistics()) for name, spool in self._spools.items()},
+            "origin_caches": {name: _fields(spool.statistics()) for name, spool in self._spools.items()},
             "codecs": _fields(codecs),
             "versions": self._versions,
         }

@@ -131,14 +131,14 @@ def _spools(spools: Mapping[str, OriginCache]) -> dict[str, Any]:
     statistics = {name: spool.statistics() for name, spool in spools.items()}
     results = ("hits", "fetches", "revalidations", "stat_requests", "coalesced", "failures", "refused")
     return {
-        "spool_entries": {name: one.entries for name, one in statistics.items()},
-        "spool_size_bytes": {name: one.bytes for name, one in statistics.items()},
-        "spool_limit_bytes": {name: one.limit_bytes for name, one in statistics.items()},
-        "spool_waiting": {name: one.waiting for name, one in statistics.items()},
-        "spool_requests_total": {
+        "origin_cache_entries": {name: one.entries for name, one in statistics.items()},
+        "origin_cache_size_bytes": {name: one.bytes for name, one in statistics.items()},
+        "origin_cache_limit_bytes": {name: one.limit_bytes for name, one in statistics.items()},
+        "origin_cache_waiting": {name: one.waiting for name, one in statistics.items()},
+        "origin_cache_requests_total": {
             (name, result): getattr(one, result) for name, one in statistics.items() for result in results
         },
-        "spool_evictions_total": {name: one.evictions for name, one in statistics.items()},
+        "origin_cache_evictions_total": {name: one.evictions for name, one in statistics.items()},
     }
 
 

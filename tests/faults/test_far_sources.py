@@ -27,7 +27,7 @@ def settings(origin: OriginServer) -> dict[str, object]:
 def test_a_full_disk_under_the_spool_refuses_new_far_originals_alone(origin, disk):
     """A small one takes the room of another that is kept; a larger one than all of them finds none."""
     origin.answers["/large.png"] = body((SAMPLES / "cat.png").read_bytes())
-    with serving(**settings(origin), spool_path=disk / "spool") as server:
+    with serving(**settings(origin), origin_cache_path=disk / "spool") as server:
         first = server.ask("/img/w_20/shop/0.jpg").status
         filler = fill(disk)
         small = [server.ask(f"/img/w_20/shop/{number}.jpg").status for number in (1, 2)]
@@ -44,7 +44,7 @@ def test_a_full_disk_under_the_spool_refuses_new_far_originals_alone(origin, dis
 
 def test_slow_origins_take_a_bounded_number_of_descriptors_and_give_them_back(origin):
     origin.answers |= {f"/slow/{number}.jpg": trickled(photo()) for number in range(60)}
-    times = {"spool_fetch_seconds": 2, "fetch_total_seconds": 2, "spool_fetches": 20}
+    times = {"fetch_total_seconds": 2, "origin_cache_max_concurrent": 20}
     with serving(**settings(origin), **times) as server:
         server.ask("/img/w_20/shop/0.jpg")
         process = psutil.Process(server.process.pid)
@@ -52,7 +52,7 @@ def test_slow_origins_take_a_bounded_number_of_descriptors_and_give_them_back(or
         before = process.num_fds()
         with ThreadPoolExecutor(60) as pool:
             asked = [pool.submit(server.ask, f"/img/w_20/shop/slow/{number}.jpg") for number in range(60)]
-            wait_until(lambda: server.metric("imgserver_spool_waiting", source="shop") == 60, "all wait")
+            wait_until(lambda: server.metric("imgserver_origin_cache_waiting", source="shop") == 60, "all wait")
             most = process.num_fds()
             answers = [one.result() for one in asked]
 

@@ -33,7 +33,7 @@ OK = ('ETag: "one"', "Last-Modified: Mon, 23 Nov 2026 06:00:00 GMT")
 def origin_at(
     endpoint: str, *, environ=ENVIRONMENT, url: str = "s3://bucket/photos/of shop", **changes
 ) -> ObjectStoreOrigin:
-    settings = {"region": "us-east-1", "variables": "TEST_", **changes}
+    settings = {"region": "us-east-1", "env_prefix": "TEST_", **changes}
     return ObjectStoreOrigin(ObjectStoreSettings(url=url, endpoint=endpoint, **settings), environ)
 
 
@@ -239,7 +239,7 @@ async def test_signed_addresses_reach_neither_log_nor_error(caplog):
     environ = {"AZ_AZURE_STORAGE_SAS_KEY": "sv=2024&sig=THESIGNATURE"}
     async with scripted(answer("403 Forbidden", b"<Error><Code>AuthenticationFailed</Code></Error>")) as script:
         settings = ObjectStoreSettings(
-            url="az://container/photos", endpoint=f"{script.endpoint}/account", variables="AZ_"
+            url="az://container/photos", endpoint=f"{script.endpoint}/account", env_prefix="AZ_"
         )
         environ["AZ_AZURE_STORAGE_ACCOUNT_NAME"] = "account"
         with pytest.raises(SourceFailed) as failed:
@@ -264,7 +264,7 @@ async def test_a_bucket_that_is_none_is_no_absent_original(server, caplog):
 async def test_credentials_are_taken_from_obstores_own_variables(server, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    origin = origin_at(server.endpoint, variables="")
+    origin = origin_at(server.endpoint, env_prefix="")
     await origin.store("cat.png", PNG)
 
     assert (await fetched(origin, "cat.png"))[1] == PNG
@@ -339,7 +339,7 @@ async def test_what_cannot_be_written_is_told(server):
 
 
 async def test_what_is_stored_through_a_spool_is_read_through_it(origin, tmp_path):
-    spool = OriginCache(origin, OriginCacheSettings(path=tmp_path / "spool", absent_seconds=60))
+    spool = OriginCache(origin, OriginCacheSettings(path=tmp_path / "spool", negative_ttl_seconds=60))
     await spool.start()
     with pytest.raises(NotFound):
         await spool.fingerprint("cat.png")

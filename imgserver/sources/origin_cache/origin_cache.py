@@ -34,7 +34,7 @@ from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.threads import ThreadPool
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Listed, Writable
-from imgserver.sources.config import OriginCacheSettings, OriginCacheStatistics
+from imgserver.sources.config import FetchSettings, OriginCacheSettings, OriginCacheStatistics
 from imgserver.sources.origin import BodySink, Origin
 from imgserver.sources.origin_cache.download import PartialDownload
 from imgserver.sources.origin_cache.fetch_queue import FetchEvent, FetchKind, FetchQueue
@@ -79,6 +79,7 @@ class OriginCache:
         *,
         name: str = "",
         identity: str = "",
+        timeout_seconds: float = FetchSettings().total_seconds,
         observe: Callable[[FetchEvent], None] = unobserved,
         on_task_failure: OnTaskFailure = log_task_failure,
         clock: Callable[[], float] = time.time,
@@ -87,7 +88,7 @@ class OriginCache:
         self._settings = settings
         self._lifetimes = settings.lifetimes
         self._name = name
-        self._pause_seconds = max(1, round(settings.pause_seconds))
+        self._retry_delay_seconds = max(1, round(settings.retry_delay_seconds))
         self._prefix = f"{identity or name}\n"
         self._clock = clock
         self._stock = OriginStore(settings.path, limit_bytes=settings.limit_bytes)
@@ -97,13 +98,13 @@ class OriginCache:
         self._background = BackgroundRefresh(on_failure=on_task_failure)
         self._queue = FetchQueue(
             name,
-            at_once=settings.fetches,
-            room=settings.waiting,
-            seconds=settings.fetch_seconds,
+            at_once=settings.max_concurrent,
+            room=settings.max_waiting,
+            seconds=timeout_seconds,
             observe=observe,
         )
-        self._absent = TtlMap[str, bool](settings.absent_seconds)
-        self._troubled = TtlMap[str, bool](settings.pause_seconds)
+        self._absent = TtlMap[str, bool](settings.negative_ttl_seconds)
+        self._troubled = TtlMap[str, bool](settings.retry_delay_seconds)
         self._looked = TtlMap[str, OriginMetadata](math.inf)
         self._condemned = PendingPurges()
         self._forgotten = 0
@@ -234,7 +235,7 @@ class OriginCache:
         if known is not None and (age in (Freshness.FRESH, Freshness.USABLE) or (age is Freshness.OLD and troubled)):
             return known
         if question == "stat" and troubled:
-            raise Unavailable("The source has just failed", reason="origin", retry_after=self._pause_seconds)
+            raise Unavailable("The source has just failed", reason="origin", retry_after=self._retry_delay_seconds)
         try:
             return await self._wait(question, path)
         except _TROUBLE:

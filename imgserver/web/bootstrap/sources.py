@@ -128,7 +128,7 @@ def make_sources(
     made = {name: _source(name, place, settings, audit, observers) for name, place in places.items()}
     remote = None
     if settings.remote.are_served:
-        site = settings.remote.site(settings.fetch, settings.spool)
+        site = settings.remote.site(settings.fetch, settings.origin_cache)
         remote = RemoteUrlMapping(site, audit=audit)
         made[REMOTE] = _spool(REMOTE, http.remote(site, remote, audit=audit), REMOTE_IDENTITY, settings, observers)
     writable = frozenset(name for name, place in places.items() if place.writable)
@@ -140,7 +140,7 @@ def make_origin(name: str, place: SourceConfig, settings: Settings, audit: Audit
     """Of a place that is no folder. Raises ServerFault."""
     try:
         if place.kind == "http":
-            return http.named(name, place.site(settings.fetch, settings.spool), audit=audit)
+            return http.named(name, place.site(settings.fetch, settings.origin_cache), audit=audit)
         return ObjectStoreOrigin(place.store(settings.fetch))
     except (ServerFault, ValueError) as error:
         raise ServerFault(f"source {name}: {error}") from error
@@ -157,16 +157,19 @@ def _source(name: str, place: SourceConfig, settings: Settings, audit: Audit, ob
 
 def _spool(name: str, origin: Origin, identity: str, settings: Settings, observers: _Observers) -> OriginCache:
     """In a folder of this origin alone: what another has left there would never be found, and take room."""
-    base = settings.spool.path if settings.spool.path != Path() else default_cache_folder(settings) / "spool"
+    base = settings.origin_cache.path
+    if base == Path():
+        base = default_cache_folder(settings) / "originals"
     folder = base / sha256(identity.encode()).hexdigest()[:16]
     # All who waited for one slow origin may come for a worker at once: they must not fill the room by themselves.
-    waiting = min(settings.spool.waiting, settings.queue.max_waiting)
-    terms = replace(settings.spool, path=folder, waiting=waiting)
+    waiting = min(settings.origin_cache.max_waiting, settings.queue.max_waiting)
+    own = replace(settings.origin_cache, path=folder, max_waiting=waiting)
     return OriginCache(
         origin,
-        terms,
+        own,
         name=name,
         identity=identity,
+        timeout_seconds=settings.fetch.total_seconds,
         observe=observers.observe,
         on_task_failure=observers.on_task_failure,
     )

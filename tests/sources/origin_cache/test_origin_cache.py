@@ -38,35 +38,37 @@ KIB = 1024
 class Scene:
     """A spool in front of a fake origin, with a wall clock that tests move."""
 
-    def __init__(self, folder: Path, **settings) -> None:
+    def __init__(self, folder: Path, *, timeout_seconds: float = 8.0, **settings) -> None:
         self.now = 1_000_000.0
+        self.timeout_seconds = timeout_seconds
         self.folder = folder / "spool"
         self.origin = FakeOrigin({PATH: CAT})
         self.asked: list[FetchEvent] = []
-        self.settings = OriginCacheSettings(path=self.folder, **{"silent_seconds": 300, **settings})
-        self.spool = self._spool()
+        self.settings = OriginCacheSettings(path=self.folder, **{"default_ttl_seconds": 300, **settings})
+        self.cache = self._cache()
 
-    def _spool(self, identity: str = "") -> OriginCache:
+    def _cache(self, identity: str = "") -> OriginCache:
         return OriginCache(
             self.origin,
             self.settings,
             name="shop",
             identity=identity,
+            timeout_seconds=self.timeout_seconds,
             observe=self.asked.append,
             clock=lambda: self.now,
         )
 
     async def start(self) -> None:
-        await self.spool.start()
-        await self.spool.scanned()
+        await self.cache.start()
+        await self.cache.scanned()
 
     async def restart(self, identity: str = "") -> None:
-        await self.spool.close()
-        self.spool = self._spool(identity)
+        await self.cache.close()
+        self.cache = self._cache(identity)
         await self.start()
 
     async def read(self, path: str = PATH) -> bytes:
-        async with self.spool.open(path) as original:
+        async with self.cache.open(path) as original:
             body = Path(original.path).read_bytes()
             assert original.size_bytes == len(body)
             return body
@@ -96,7 +98,7 @@ async def make(tmp_path):
 
     yield make
     for scene in scenes:
-        await scene.spool.close()
+        await scene.cache.close()
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ class TestContract(SourceContract):
     async def source(self, make):
         scene = await make()
         scene.origin.files = {self.present: self.PICTURE}
-        return scene.spool
+        return scene.cache
 
 
 class TestContractOfAnOriginThatTellsNothing(SourceContract):
@@ -117,7 +119,7 @@ class TestContractOfAnOriginThatTellsNothing(SourceContract):
     async def source(self, make):
         scene = await make()
         scene.origin.files, scene.origin.telling = {self.present: self.PICTURE}, False
-        return scene.spool
+        return scene.cache
 
 
 # One download
@@ -126,25 +128,25 @@ class TestContractOfAnOriginThatTellsNothing(SourceContract):
 async def test_all_sizes_asked_for_at_once_come_from_one_download(scene):
     scene.origin.held = asyncio.Event()
     readers = [asyncio.create_task(scene.read()) for _ in range(12)]
-    await eventually(lambda: scene.spool.statistics().waiting == 12)
+    await eventually(lambda: scene.cache.statistics().waiting == 12)
     scene.origin.held.set()
 
     assert await asyncio.gather(*readers) == [CAT] * 12
     assert scene.origin.fetches == [PATH]
-    assert scene.spool.statistics().coalesced == 11
+    assert scene.cache.statistics().coalesced == 11
 
 
 async def test_who_looked_just_before_it_came_does_not_download_it_again(scene, monkeypatch):
     """The look is a thread's; when it is done, the download that it did not see may have landed."""
-    facts, landed = scene.spool._stock.facts, threading.Event()
+    facts, landed = scene.cache._stock.facts, threading.Event()
 
     def slow_look(key: str) -> None:
-        monkeypatch.setattr(scene.spool._stock, "facts", facts)
+        monkeypatch.setattr(scene.cache._stock, "facts", facts)
         assert landed.wait(10)
 
-    monkeypatch.setattr(scene.spool._stock, "facts", slow_look)
+    monkeypatch.setattr(scene.cache._stock, "facts", slow_look)
     slow = asyncio.create_task(scene.read())
-    await eventually(lambda: scene.spool._stock.facts == facts)
+    await eventually(lambda: scene.cache._stock.facts == facts)
     await scene.read()
     landed.set()
 
@@ -157,19 +159,19 @@ async def test_what_is_kept_is_opened_without_asking(scene):
     scene.origin.fault = SourceFailed()
 
     assert await scene.read() == CAT
-    assert scene.spool.statistics().hits == 1
+    assert scene.cache.statistics().hits == 1
 
 
 async def test_what_is_kept_survives_a_restart(scene):
-    before = await scene.spool.fingerprint(PATH)
+    before = await scene.cache.fingerprint(PATH)
     await scene.read()
-    kept = scene.spool.statistics()
+    kept = scene.cache.statistics()
     await scene.restart()
 
     assert await scene.read() == CAT
-    assert await scene.spool.fingerprint(PATH) == before
+    assert await scene.cache.fingerprint(PATH) == before
     assert scene.origin.fetches == [PATH]
-    after = scene.spool.statistics()
+    after = scene.cache.statistics()
     assert (after.entries, after.bytes) == (kept.entries, kept.bytes) == (1, scene.disk_bytes())
 
 
@@ -183,7 +185,7 @@ async def test_another_origin_in_the_same_folder_is_not_taken_for_the_first(scen
 
 async def test_an_original_tells_what_its_origin_told(scene):
     scene.origin.max_age_seconds = 77
-    async with scene.spool.open(PATH) as original:
+    async with scene.cache.open(PATH) as original:
         assert (original.modified, original.max_age_seconds) == (1_700_000_000, 77)
         assert original.head == CAT[: 80 * KIB]
 
@@ -208,7 +210,7 @@ async def test_a_path_may_be_any_text(scene):
 async def test_a_leaver_does_not_cancel_the_download_of_others(scene):
     scene.origin.held = asyncio.Event()
     first, second = (asyncio.create_task(scene.read()) for _ in range(2))
-    await eventually(lambda: scene.spool.statistics().waiting == 2)
+    await eventually(lambda: scene.cache.statistics().waiting == 2)
     first.cancel()
     await asyncio.wait([first])
     scene.origin.held.set()
@@ -226,15 +228,15 @@ async def test_a_download_ends_when_the_last_has_left_and_leaves_nothing(scene):
     await asyncio.wait(readers)
 
     await eventually(lambda: not scene.origin.asking and not scene.coming())
-    assert scene.spool.statistics().bytes == scene.spool.statistics().waiting == 0
+    assert scene.cache.statistics().bytes == scene.cache.statistics().waiting == 0
 
 
 async def test_a_slow_origin_is_asked_so_much_at_once_and_no_more(make):
-    scene = await make(fetches=3)
+    scene = await make(max_concurrent=3)
     scene.origin.files = {str(number): CAT for number in range(10)}
     scene.origin.held = asyncio.Event()
     readers = [asyncio.create_task(scene.read(path)) for path in scene.origin.files]
-    await eventually(lambda: scene.spool.statistics().fetching == 3)
+    await eventually(lambda: scene.cache.statistics().fetching == 3)
     scene.origin.held.set()
 
     assert await asyncio.gather(*readers) == [CAT] * 10
@@ -242,11 +244,11 @@ async def test_a_slow_origin_is_asked_so_much_at_once_and_no_more(make):
 
 
 async def test_who_comes_when_too_many_wait_is_refused_at_once(make):
-    scene = await make(waiting=4)
+    scene = await make(max_waiting=4)
     scene.origin.files = {str(number): CAT for number in range(5)}
     scene.origin.held = asyncio.Event()
     readers = [asyncio.create_task(scene.read(str(number))) for number in range(4)]
-    await eventually(lambda: scene.spool.statistics().waiting == 4)
+    await eventually(lambda: scene.cache.statistics().waiting == 4)
 
     with pytest.raises(Unavailable) as refused:
         await asyncio.wait_for(scene.read("4"), 1)
@@ -258,23 +260,23 @@ async def test_who_comes_when_too_many_wait_is_refused_at_once(make):
 
 
 async def test_looks_leave_places_for_those_who_need_an_original(make):
-    scene = await make(waiting=4)
+    scene = await make(max_waiting=4)
     scene.origin.files = {str(number): CAT for number in range(5)}
     scene.origin.held = asyncio.Event()
-    looks = [asyncio.create_task(scene.spool.fingerprint(str(number))) for number in range(2)]
-    await eventually(lambda: scene.spool.statistics().waiting == 2)
+    looks = [asyncio.create_task(scene.cache.fingerprint(str(number))) for number in range(2)]
+    await eventually(lambda: scene.cache.statistics().waiting == 2)
 
     with pytest.raises(Unavailable):
-        await scene.spool.fingerprint("3")
+        await scene.cache.fingerprint("3")
     reader = asyncio.create_task(scene.read("4"))
-    await eventually(lambda: scene.spool.statistics().waiting == 3)
+    await eventually(lambda: scene.cache.statistics().waiting == 3)
     scene.origin.held.set()
     assert await reader == CAT
     await asyncio.gather(*looks)
 
 
 async def test_an_origin_that_hangs_is_given_up(make):
-    scene = await make(fetch_seconds=0.05)
+    scene = await make(timeout_seconds=0.05)
     scene.origin.held = asyncio.Event()
 
     with pytest.raises(DeadlineExceeded):
@@ -288,7 +290,7 @@ async def test_closing_ends_downloads_and_closes_the_origin(make):
     scene.origin.held = asyncio.Event()
     reader = asyncio.create_task(scene.read())
     await eventually(scene.coming)
-    await scene.spool.close()
+    await scene.cache.close()
 
     with pytest.raises(Unavailable):
         await reader
@@ -300,7 +302,7 @@ async def test_closing_ends_downloads_and_closes_the_origin(make):
 
 
 async def test_an_original_is_fresh_for_as_long_as_its_origin_says_within_bounds(make):
-    scene = await make(least_seconds=10, most_seconds=100, renew_seconds=0)
+    scene = await make(min_ttl_seconds=10, max_ttl_seconds=100, stale_while_revalidate_seconds=0)
     for told, lifetime in ((None, 100), (1, 10), (50, 50), (10_000, 100)):
         scene.origin.max_age_seconds = told
         path = f"of {told}"
@@ -322,20 +324,20 @@ async def test_past_its_time_it_is_used_at_once_and_renewed_behind(scene):
     assert await asyncio.wait_for(scene.read(), 1) == CAT
     await eventually(lambda: len(scene.origin.fetches) == 2)
     scene.origin.held.set()
-    await eventually(lambda: scene.spool.statistics().revalidations == 1)
+    await eventually(lambda: scene.cache.statistics().revalidations == 1)
     await scene.read()
     assert len(scene.origin.fetches) == 2
 
 
 async def test_what_changed_is_taken_over_behind_with_another_fingerprint(scene):
     await scene.read()
-    before = await scene.spool.fingerprint(PATH)
+    before = await scene.cache.fingerprint(PATH)
     scene.origin.files[PATH] = DOG
     scene.now += 301
 
-    assert await scene.spool.fingerprint(PATH) == before
-    await eventually(lambda: scene.spool.statistics().fetches == 2)
-    assert await scene.spool.fingerprint(PATH) != before
+    assert await scene.cache.fingerprint(PATH) == before
+    await eventually(lambda: scene.cache.statistics().fetches == 2)
+    assert await scene.cache.fingerprint(PATH) != before
     assert await scene.read() == DOG
     assert len(scene.files()) == 2
 
@@ -343,7 +345,7 @@ async def test_what_changed_is_taken_over_behind_with_another_fingerprint(scene)
 async def test_past_its_use_the_origin_is_asked_first(scene):
     await scene.read()
     scene.origin.files[PATH] = DOG
-    scene.now += 301 + scene.settings.renew_seconds
+    scene.now += 301 + scene.settings.stale_while_revalidate_seconds
 
     assert await scene.read() == DOG
 
@@ -351,13 +353,13 @@ async def test_past_its_use_the_origin_is_asked_first(scene):
 @pytest.mark.parametrize("fault", [SourceFailed, DeadlineExceeded, Unavailable])
 async def test_while_the_origin_fails_the_old_one_is_used_for_a_while(scene, fault):
     await scene.read()
-    before = await scene.spool.fingerprint(PATH)
+    before = await scene.cache.fingerprint(PATH)
     scene.origin.fault = fault()
-    scene.now += 301 + scene.settings.renew_seconds
+    scene.now += 301 + scene.settings.stale_while_revalidate_seconds
 
     assert await scene.read() == CAT
-    assert await scene.spool.fingerprint(PATH) == before
-    scene.now += scene.settings.error_seconds
+    assert await scene.cache.fingerprint(PATH) == before
+    scene.now += scene.settings.stale_if_error_seconds
     with pytest.raises(fault):
         await scene.read()
 
@@ -365,7 +367,7 @@ async def test_while_the_origin_fails_the_old_one_is_used_for_a_while(scene, fau
 async def test_an_origin_that_fails_is_not_asked_by_everybody(scene):
     await scene.read()
     scene.origin.fault = SourceFailed()
-    scene.now += 301 + scene.settings.renew_seconds
+    scene.now += 301 + scene.settings.stale_while_revalidate_seconds
     for _ in range(10):
         await scene.read()
 
@@ -375,7 +377,7 @@ async def test_an_origin_that_fails_is_not_asked_by_everybody(scene):
 async def test_a_denied_original_is_not_served_from_what_is_kept(scene):
     await scene.read()
     scene.origin.fault = SourceDenied()
-    scene.now += 301 + scene.settings.renew_seconds
+    scene.now += 301 + scene.settings.stale_while_revalidate_seconds
 
     with pytest.raises(SourceDenied):
         await scene.read()
@@ -384,12 +386,12 @@ async def test_a_denied_original_is_not_served_from_what_is_kept(scene):
 async def test_a_vanished_original_is_put_out(scene):
     await scene.read()
     del scene.origin.files[PATH]
-    scene.now += 301 + scene.settings.renew_seconds
+    scene.now += 301 + scene.settings.stale_while_revalidate_seconds
 
     with pytest.raises(NotFound):
         await scene.read()
     assert not scene.files()
-    assert scene.spool.statistics().bytes == 0
+    assert scene.cache.statistics().bytes == 0
 
 
 async def test_a_clock_set_back_makes_nothing_fresh_for_longer(scene):
@@ -397,22 +399,22 @@ async def test_a_clock_set_back_makes_nothing_fresh_for_longer(scene):
     scene.now -= 3600
 
     assert await scene.read() == CAT
-    await eventually(lambda: scene.spool.statistics().revalidations == 1)
+    await eventually(lambda: scene.cache.statistics().revalidations == 1)
 
 
 async def test_what_is_absent_is_not_asked_for_again_at_once(make):
-    scene = await make(absent_seconds=60)
+    scene = await make(negative_ttl_seconds=60)
     for _ in range(3):
         with pytest.raises(NotFound):
             await scene.read("absent")
         with pytest.raises(NotFound):
-            await scene.spool.fingerprint("absent")
+            await scene.cache.fingerprint("absent")
 
     assert (scene.origin.fetches, scene.origin.stats) == (["absent"], [])
 
 
 async def test_absence_is_forgotten_and_failures_are_never_remembered(make):
-    scene = await make(absent_seconds=0)
+    scene = await make(negative_ttl_seconds=0)
     with pytest.raises(NotFound):
         await scene.read("new")
     scene.origin.fault = SourceFailed()
@@ -427,9 +429,9 @@ async def test_absence_is_forgotten_and_failures_are_never_remembered(make):
 
 
 async def test_a_look_tells_the_fingerprint_of_the_download(scene):
-    looked = await scene.spool.fingerprint(PATH)
+    looked = await scene.cache.fingerprint(PATH)
 
-    async with scene.spool.open(PATH) as original:
+    async with scene.cache.open(PATH) as original:
         assert original.fingerprint == looked
     assert (scene.origin.stats, scene.origin.fetches) == ([PATH], [PATH])
 
@@ -444,27 +446,27 @@ async def test_a_body_of_untold_length_has_the_fingerprint_of_a_look_that_tells_
 
     monkeypatch.setattr(scene.origin, "stat", stat)
     monkeypatch.setattr(scene.origin, "fetch", fetch)
-    looked = await scene.spool.fingerprint(PATH)
+    looked = await scene.cache.fingerprint(PATH)
 
-    async with scene.spool.open(PATH) as original:
+    async with scene.cache.open(PATH) as original:
         assert original.fingerprint == looked
 
 
 async def test_a_look_is_good_for_as_long_as_a_download(scene):
     for _ in range(3):
-        await scene.spool.fingerprint(PATH)
+        await scene.cache.fingerprint(PATH)
     assert len(scene.origin.stats) == 1
     scene.now += 301
     scene.origin.held = asyncio.Event()
 
-    await asyncio.wait_for(scene.spool.fingerprint(PATH), 1)
+    await asyncio.wait_for(scene.cache.fingerprint(PATH), 1)
     await eventually(lambda: len(scene.origin.stats) == 2)
 
 
 async def test_many_looks_at_once_are_one(scene):
     scene.origin.held = asyncio.Event()
-    looks = [asyncio.create_task(scene.spool.fingerprint(PATH)) for _ in range(5)]
-    await eventually(lambda: scene.spool.statistics().waiting == 5)
+    looks = [asyncio.create_task(scene.cache.fingerprint(PATH)) for _ in range(5)]
+    await eventually(lambda: scene.cache.statistics().waiting == 5)
     scene.origin.held.set()
 
     assert len(set(await asyncio.gather(*looks))) == 1
@@ -473,47 +475,47 @@ async def test_many_looks_at_once_are_one(scene):
 
 async def test_where_the_origin_tells_nothing_the_bytes_are_the_fingerprint(scene):
     scene.origin.telling = False
-    before = await scene.spool.fingerprint(PATH)
-    async with scene.spool.open(PATH) as original:
+    before = await scene.cache.fingerprint(PATH)
+    async with scene.cache.open(PATH) as original:
         assert original.fingerprint == before
     assert scene.origin.fetches == [PATH]
-    scene.now += 301 + scene.settings.renew_seconds
-    assert await scene.spool.fingerprint(PATH) == before
+    scene.now += 301 + scene.settings.stale_while_revalidate_seconds
+    assert await scene.cache.fingerprint(PATH) == before
     scene.origin.files[PATH] = DOG
-    scene.now += 301 + scene.settings.renew_seconds
+    scene.now += 301 + scene.settings.stale_while_revalidate_seconds
 
-    assert await scene.spool.fingerprint(PATH) != before
+    assert await scene.cache.fingerprint(PATH) != before
 
 
 async def test_a_fingerprint_waits_for_no_slow_origin_while_what_is_kept_is_of_use(scene):
     await scene.read()
-    before = await scene.spool.fingerprint(PATH)
+    before = await scene.cache.fingerprint(PATH)
     scene.origin.held = asyncio.Event()
     scene.now += 301
 
-    told = [await asyncio.wait_for(scene.spool.fingerprint(PATH), 0.5) for _ in range(20)]
+    told = [await asyncio.wait_for(scene.cache.fingerprint(PATH), 0.5) for _ in range(20)]
     assert told == [before] * 20
 
 
 async def test_a_slow_origin_is_heard_to_the_end_though_the_one_who_asked_has_left(scene):
     await scene.read()
     scene.origin.files[PATH], scene.origin.held = DOG, asyncio.Event()
-    scene.now += 301 + scene.settings.renew_seconds
+    scene.now += 301 + scene.settings.stale_while_revalidate_seconds
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(scene.spool.fingerprint(PATH), 0.05)
+        await asyncio.wait_for(scene.cache.fingerprint(PATH), 0.05)
     scene.origin.held.set()
 
-    await eventually(lambda: scene.spool.statistics().fetches == 2)
+    await eventually(lambda: scene.cache.statistics().fetches == 2)
     assert await scene.read() == DOG
 
 
 async def test_a_look_at_a_failing_origin_is_not_repeated_by_every_hit(scene):
     scene.origin.fault = SourceFailed()
     with pytest.raises(SourceFailed):
-        await scene.spool.fingerprint(PATH)
+        await scene.cache.fingerprint(PATH)
     for _ in range(10):
         with pytest.raises(Unavailable):
-            await scene.spool.fingerprint(PATH)
+            await scene.cache.fingerprint(PATH)
 
     assert len(scene.origin.stats) == 1
     with pytest.raises(SourceFailed):
@@ -523,21 +525,21 @@ async def test_a_look_at_a_failing_origin_is_not_repeated_by_every_hit(scene):
 async def test_a_slow_look_is_heard_to_the_end_though_the_hit_has_gone_on(scene):
     scene.origin.held = asyncio.Event()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(scene.spool.fingerprint(PATH), 0.05)
+        await asyncio.wait_for(scene.cache.fingerprint(PATH), 0.05)
     scene.origin.held.set()
 
-    await eventually(lambda: scene.spool.statistics().stat_requests == 1)
-    await scene.spool.fingerprint(PATH)
+    await eventually(lambda: scene.cache.statistics().stat_requests == 1)
+    await scene.cache.fingerprint(PATH)
     assert len(scene.origin.stats) == 1
 
 
 async def test_an_original_that_changes_all_the_time_is_never_given_under_anothers_fingerprint(make):
-    scene = await make(least_seconds=0, silent_seconds=0, renew_seconds=1e6)
+    scene = await make(min_ttl_seconds=0, default_ttl_seconds=0, stale_while_revalidate_seconds=1e6)
     seen: dict[str, bytes] = {}
 
     async def look_on() -> None:
         for _ in range(40):
-            async with scene.spool.open(PATH) as original:
+            async with scene.cache.open(PATH) as original:
                 body = Path(original.path).read_bytes()
                 assert seen.setdefault(original.fingerprint, body) == body
             scene.now += 1
@@ -595,8 +597,8 @@ async def test_the_cap_holds_with_what_is_coming_and_the_oldest_go_first(make, m
     await watching
 
     assert 80 * KIB < most <= 100 * KIB
-    assert scene.disk_bytes() <= scene.spool.statistics().bytes <= 100 * KIB
-    assert scene.spool.statistics().evictions > 20
+    assert scene.disk_bytes() <= scene.cache.statistics().bytes <= 100 * KIB
+    assert scene.cache.statistics().evictions > 20
     assert scene.origin.fetches.count("0") == 1
 
 
@@ -622,7 +624,7 @@ async def test_the_order_of_use_survives_a_restart(make):
 async def test_an_opened_original_is_not_put_out_and_what_finds_no_room_is_refused(make):
     scene = await make(limit_bytes=50 * KIB, item_bytes=20 * KIB)
     scene.origin.files = {path: path.encode() * 16 * KIB for path in "abc"}
-    async with scene.spool.open("a") as first, scene.spool.open("b") as second:
+    async with scene.cache.open("a") as first, scene.cache.open("b") as second:
         with pytest.raises(Unavailable) as refused:
             await scene.read("c")
         assert refused.value.facts["reason"] == "spool"
@@ -637,17 +639,17 @@ async def test_an_opened_original_is_not_put_out_and_what_finds_no_room_is_refus
 
 async def test_an_opened_original_stays_readable_when_another_state_has_come(make):
     scene = await make(limit_bytes=100 * KIB, item_bytes=20 * KIB)
-    async with scene.spool.open(PATH) as original:
+    async with scene.cache.open(PATH) as original:
         scene.origin.files[PATH] = DOG
-        await scene.spool.forget(PATH)
+        await scene.cache.forget(PATH)
         assert await scene.read() == DOG
-        held = scene.spool.statistics().bytes
+        held = scene.cache.statistics().bytes
 
         assert Path(original.path).read_bytes() == CAT
         assert held == 2 * (12 * KIB + BLOCK_BYTES)
-    await scene.spool.forget(PATH)
+    await scene.cache.forget(PATH)
     await scene.read()
-    assert scene.spool.statistics().bytes == 12 * KIB + BLOCK_BYTES
+    assert scene.cache.statistics().bytes == 12 * KIB + BLOCK_BYTES
 
 
 async def test_an_original_over_the_limit_is_refused_while_it_comes_and_leaves_nothing(make):
@@ -671,7 +673,7 @@ async def test_a_download_that_fails_in_the_middle_leaves_nothing(scene):
     with pytest.raises(SourceFailed):
         await reader
     assert not scene.files()
-    assert scene.spool.statistics().bytes == 0
+    assert scene.cache.statistics().bytes == 0
 
 
 async def test_what_was_coming_when_the_server_died_is_gone_at_the_next_start(scene):
@@ -696,7 +698,7 @@ async def test_a_second_server_in_the_folder_leaves_what_is_coming_to_the_first(
     assert await reading == CAT
     assert await second.read() == CAT
     assert second.origin.fetches == []
-    await first.spool.forget(PATH)
+    await first.cache.forget(PATH)
     assert await second.read() == CAT
     assert second.origin.fetches == [PATH]
 
@@ -712,7 +714,7 @@ async def test_a_torn_file_is_a_miss(scene, torn):
     body_of(scene).write_bytes(torn)
 
     assert await scene.read() == CAT
-    assert scene.spool.statistics().corrupt == 1
+    assert scene.cache.statistics().corrupt == 1
     body_of(scene).write_bytes(torn)
     await scene.restart()
     assert await scene.read() == CAT
@@ -797,7 +799,7 @@ async def test_a_large_original_is_never_whole_in_memory(make):
     scene.origin.fetch = fetch
     tracemalloc.start()
     try:
-        async with scene.spool.open(PATH) as original:
+        async with scene.cache.open(PATH) as original:
             assert original.size_bytes == 32 * KIB * KIB
         assert tracemalloc.get_traced_memory()[1] < 4 * KIB * KIB
     finally:
@@ -810,7 +812,7 @@ async def test_on_a_full_disk_kept_originals_make_way(make, small_disk):
 
     for number in range(8):
         assert await scene.read(str(number)) == bytes([number]) * 30 * KIB
-    assert scene.spool.statistics().evictions >= 5
+    assert scene.cache.statistics().evictions >= 5
 
 
 async def test_what_no_disk_can_hold_is_refused_and_leaves_nothing(make, small_disk):
@@ -821,7 +823,7 @@ async def test_what_no_disk_can_hold_is_refused_and_leaves_nothing(make, small_d
         await scene.read("large")
     assert (refused.value.status, refused.value.facts["reason"]) == (503, "disk")
     assert not scene.files()
-    assert scene.spool.statistics().bytes == 0
+    assert scene.cache.statistics().bytes == 0
     assert await scene.read() == CAT
 
 
@@ -844,7 +846,7 @@ async def test_a_folder_that_cannot_be_had_is_told_and_costs_downloads_only(tmp_
 
     with pytest.raises(Unavailable):
         await scene.read()
-    assert await scene.spool.fingerprint(PATH)
+    assert await scene.cache.fingerprint(PATH)
     assert len(caplog.messages) == 1
 
 
@@ -854,7 +856,7 @@ async def test_a_folder_that_cannot_be_had_is_told_and_costs_downloads_only(tmp_
 async def test_what_was_forgotten_is_downloaded_again(scene):
     await scene.read()
     scene.origin.files[PATH] = DOG
-    await scene.spool.forget(PATH)
+    await scene.cache.forget(PATH)
 
     assert await scene.read() == DOG
 
@@ -865,8 +867,8 @@ async def test_forgetting_by_a_rule_spares_the_others(scene):
     await scene.read("dog")
     kept = scene.files()
     scene.now += 1
-    scene.spool.condemn(lambda path: path.startswith("folder/"))
-    await scene.spool.sweep()
+    scene.cache.condemn(lambda path: path.startswith("folder/"))
+    await scene.cache.sweep()
     swept = scene.files()
     await scene.read()
     await scene.read("dog")
@@ -879,11 +881,11 @@ async def test_what_is_condemned_is_given_to_nobody_though_it_is_still_on_the_di
     await scene.read()
     scene.origin.files[PATH] = DOG
     scene.now += 1
-    scene.spool.condemn(lambda path: path == PATH)
+    scene.cache.condemn(lambda path: path == PATH)
 
     assert await scene.read() == DOG
 
-    await scene.spool.sweep()
+    await scene.cache.sweep()
     scene.origin.files[PATH] = CAT
     assert await scene.read() == DOG
     assert scene.origin.fetches == [PATH, PATH]
@@ -893,7 +895,7 @@ async def test_of_many_sentences_one_for_everything_is_made(scene):
     await scene.read()
     scene.now += 1
     for number in range(LIMIT + 1):
-        scene.spool.condemn(lambda path, number=number: path == str(number))
+        scene.cache.condemn(lambda path, number=number: path == str(number))
     await scene.read()
 
     assert scene.origin.fetches == [PATH, PATH]
@@ -904,7 +906,7 @@ async def test_who_asks_after_a_purge_never_gets_what_was_coming_before_it(scene
     before = asyncio.create_task(scene.read())
     await eventually(lambda: scene.origin.asking == 1)
     scene.origin.files[PATH] = DOG
-    await scene.spool.forget(PATH)
+    await scene.cache.forget(PATH)
     after = asyncio.create_task(scene.read())
     await eventually(lambda: scene.origin.asking == 2)
     scene.origin.held.set()
@@ -919,7 +921,7 @@ async def test_what_was_coming_during_a_purge_is_asked_for_again_by_the_next(sce
     before = asyncio.create_task(scene.read())
     await eventually(lambda: scene.origin.asking == 1)
     scene.origin.files[PATH] = DOG
-    await scene.spool.forget(PATH)
+    await scene.cache.forget(PATH)
     scene.origin.held.set()
     assert await before == CAT
 
@@ -930,9 +932,9 @@ async def test_what_was_coming_during_a_purge_is_asked_for_again_by_the_next(sce
 
 
 async def test_every_question_is_told(scene):
-    await scene.spool.fingerprint(PATH)
+    await scene.cache.fingerprint(PATH)
     await scene.read()
-    scene.now += 301 + scene.settings.renew_seconds
+    scene.now += 301 + scene.settings.stale_while_revalidate_seconds
     await scene.read()
     scene.origin.fault = SourceFailed()
     with suppress(SourceFailed):
@@ -952,14 +954,14 @@ async def test_its_state_can_be_read(scene):
     await scene.read()
 
     shown = "<OriginCache shop: 1 kept, 16384/2147483648 bytes, <FetchQueue fetching 0/32, waiting 0/128>>"
-    assert repr(scene.spool) == shown
+    assert repr(scene.cache) == shown
 
 
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="item_bytes"):
         OriginCacheSettings(limit_bytes=KIB)
-    with pytest.raises(ValueError, match="most_seconds"):
-        OriginCacheSettings(least_seconds=10, most_seconds=5)
+    with pytest.raises(ValueError, match="max_ttl_seconds"):
+        OriginCacheSettings(min_ttl_seconds=10, max_ttl_seconds=5)
 
 
 async def test_a_download_called_off_twice_leaves_nothing(scene):
@@ -968,10 +970,10 @@ async def test_a_download_called_off_twice_leaves_nothing(scene):
     reader = asyncio.create_task(scene.read())
     await eventually(scene.coming)
     busy = threading.Event()
-    blockers = [scene.spool._threads.submit(lambda: busy.wait(10)) for _ in range(THREADS)]
+    blockers = [scene.cache._threads.submit(lambda: busy.wait(10)) for _ in range(THREADS)]
     reader.cancel()
     await asyncio.wait([reader])
-    closing = asyncio.create_task(scene.spool.close())
+    closing = asyncio.create_task(scene.cache.close())
     await eventually(lambda: scene.origin.closed)
     busy.set()
     await closing

@@ -17,10 +17,10 @@ LOOPBACK = "127.0.0.0/8"
 CALM = {"Cache-Control": "max-age=600"}
 # So that every look asks the origin, and what fails fails soon.
 HASTY = {
-    "spool_least_seconds": 0,
-    "spool_renew_seconds": 0,
-    "spool_pause_seconds": 0,
-    "spool_absent_seconds": 0,
+    "origin_cache_min_ttl_seconds": 0,
+    "origin_cache_stale_while_revalidate_seconds": 0,
+    "origin_cache_retry_delay_seconds": 0,
+    "origin_cache_negative_ttl_seconds": 0,
     "fetch_attempts": 1,
     "fetch_idle_seconds": 1,
 }
@@ -72,7 +72,9 @@ def test_twelve_sizes_of_a_cold_original_are_one_download_and_no_worker_waits_fo
     origin.answers["/cold.jpg"] = answer
     with ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(shop.ask, f"/img/w_{10 + size}/shop/cold.jpg") for size in range(12)]
-        wait_until(lambda: shop.metric("imgserver_spool_waiting", source="shop") == 12, "all wait for the origin")
+        wait_until(
+            lambda: shop.metric("imgserver_origin_cache_waiting", source="shop") == 12, "all wait for the origin"
+        )
         busy = shop.metric("imgserver_workers", state="busy"), shop.metric("imgserver_queue_depth")
         release()
         answers = [one.result() for one in asked]
@@ -98,16 +100,18 @@ def test_an_origin_of_one_byte_a_second_delays_nobody_else(origin):
     origin.answers |= {f"/{number}/slow.jpg": trickled(photo()) for number in range(100)}
     slow = [f"/img/w_10/{('shop', 'other')[number % 2]}/{number}/slow.jpg" for number in range(100)]
     other = {name.replace("shop", "other"): value for name, value in of_shop(origin).items()}
-    patience = {"fetch_total_seconds": 6, "spool_fetch_seconds": 6, "spool_waiting": 25, "queue_max_waiting": 40}
+    patience = {"fetch_total_seconds": 6, "origin_cache_max_waiting": 25, "queue_max_waiting": 40}
     with serving(workers_count=1, disk_limit_bytes=0, **patience, **of_shop(origin), **other) as server:
         server.ask("/img/w_11/cat.png")
         alone = slowest_of_hits_and_misses(server, "q_70")
         with ThreadPoolExecutor(100) as pool:
             asked = [pool.submit(server.ask, target) for target in slow]
-            wait_until(lambda: server.metric("imgserver_spool_waiting", source="shop") == 25, "the place is full")
+            wait_until(
+                lambda: server.metric("imgserver_origin_cache_waiting", source="shop") == 25, "the place is full"
+            )
             wait_until(lambda: sum(one.done() for one in asked) == 50, "the others were refused", seconds=3)
             beside = slowest_of_hits_and_misses(server, "q_71")
-            assert server.metric("imgserver_spool_waiting", source="shop") == 25
+            assert server.metric("imgserver_origin_cache_waiting", source="shop") == 25
             answers = [one.result() for one in asked]
 
     refused = [one for one in answers if one.status == 503]
@@ -128,7 +132,7 @@ def slowest_of_hits_and_misses(server: ServerProcess, quality: str) -> tuple[flo
 def test_a_restart_keeps_originals(origin, tmp_path):
     origin.answers["/kept.jpg"] = body(photo(), **CALM)
     for width in (10, 11):
-        with serving(disk_limit_bytes=0, spool_path=tmp_path, workers_count=1, **of_shop(origin)) as server:
+        with serving(disk_limit_bytes=0, origin_cache_path=tmp_path, workers_count=1, **of_shop(origin)) as server:
             assert server.ask(f"/img/w_{width}/shop/kept.jpg").status == 200
 
     assert downloads(origin, "/kept.jpg") == 1
@@ -136,14 +140,14 @@ def test_a_restart_keeps_originals(origin, tmp_path):
 
 def test_an_original_that_is_no_longer_fresh_is_asked_for_on_condition(shop, origin):
     origin.answers["/same.jpg"] = revalidated(photo(), '"one"', Cache_Control="max-age=0")
-    before = shop.metric("imgserver_spool_requests_total", source="shop", result="revalidations")
-    fetched = shop.metric("imgserver_spool_requests_total", source="shop", result="fetches")
+    before = shop.metric("imgserver_origin_cache_requests_total", source="shop", result="revalidations")
+    fetched = shop.metric("imgserver_origin_cache_requests_total", source="shop", result="fetches")
 
     answers = [shop.ask(f"/img/w_{width}/shop/same.jpg") for width in (10, 11, 12)]
 
     assert {one.status for one in answers} == {200}
-    assert shop.metric("imgserver_spool_requests_total", source="shop", result="revalidations") >= before + 2
-    assert shop.metric("imgserver_spool_requests_total", source="shop", result="fetches") == fetched + 1
+    assert shop.metric("imgserver_origin_cache_requests_total", source="shop", result="revalidations") >= before + 2
+    assert shop.metric("imgserver_origin_cache_requests_total", source="shop", result="fetches") == fetched + 1
 
 
 def test_of_a_changed_original_the_old_picture_is_never_seen_after_the_new_one(shop, origin):

@@ -15,7 +15,12 @@ from tests.s3_server import BUSY, KEY, SECRET, S3Server, Script, answer, scripte
 ADMIN = "a key of sixteen characters"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
 PHOTO = (SAMPLES / "cat.png").read_bytes()
-HASTY = {"spool_least_seconds": 0, "spool_renew_seconds": 0, "spool_silent_seconds": 0, "spool_pause_seconds": 0}
+HASTY = {
+    "origin_cache_min_ttl_seconds": 0,
+    "origin_cache_stale_while_revalidate_seconds": 0,
+    "origin_cache_default_ttl_seconds": 0,
+    "origin_cache_retry_delay_seconds": 0,
+}
 QUIET = {"workers_count": 1, "disk_limit_bytes": 0}
 
 
@@ -54,7 +59,7 @@ def test_a_bucket_is_served_like_a_folder(store):
         front = server.ask("/")
         answers = [server.ask(f"/img/w_{width}/animals/dogs.jpg") for width in (10, 11, 12)]
         absent = server.ask("/img/w_10/nosuch.jpg")
-        fetches = server.metric("imgserver_spool_requests_total", source="photos", result="fetches")
+        fetches = server.metric("imgserver_origin_cache_requests_total", source="photos", result="fetches")
 
     assert front.status == 200
     assert b"/cat.png" in front.body
@@ -66,7 +71,7 @@ def test_a_bucket_is_served_like_a_folder(store):
 def test_a_bucket_is_one_source_of_several(store):
     named = {"sources_shop_url": "s3://bucket/photos", "sources_shop_endpoint": store.endpoint}
     variables = {f"SHOP_{name}": value for name, value in CREDENTIALS.items()}
-    with serving(variables=variables, sources_shop_variables="SHOP_", **named, **QUIET) as server:
+    with serving(variables=variables, sources_shop_env_prefix="SHOP_", **named, **QUIET) as server:
         statuses = [server.ask(f"/img/w_10/{path}").status for path in ("shop/cat.png", "cat.png", "shop/nosuch.png")]
 
     assert statuses == [200, 200, 404]
