@@ -9,7 +9,7 @@ from pathlib import Path
 from imgserver.engine import sandbox
 from imgserver.engine.job import Job, RenderResult
 from imgserver.errors import BadRequest, ImgserverError
-from imgserver.plan.formats import FORMAT_OF_SUFFIX, FORMATS
+from imgserver.plan.formats import format_of_media_type, format_of_suffix
 from imgserver.plan.plan import Plan
 from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality
 from imgserver.rendering.cost import Cost
@@ -83,12 +83,12 @@ def _written(task: Task, result: RenderResult) -> Path | None:
     """A file replaced by itself is only replaced by less, and by the same format. Raises OSError."""
     if task.target is None:
         return None
-    name = next((row.name for row in FORMATS.values() if row.media_type == result.media_type), "")
+    row = format_of_media_type(result.media_type)
     target = task.target
-    if FORMAT_OF_SUFFIX.get(target.suffix.lower()) != name:
+    if format_of_suffix(target.suffix) != row:
         if target.resolve() == task.file.resolve():
-            raise BadRequest(f"the result is {name}: give -o DIR for another format")
-        target = target.with_suffix(FORMATS[name].suffix if name else ".json")
+            raise BadRequest(f"the result is {row.name if row else result.media_type}: give -o DIR for another format")
+        target = target.with_suffix(row.suffix if row else ".json")
     if target.resolve() == task.file.resolve() and len(result.body) >= result.source_bytes:
         return None
     target.parent.mkdir(parents=True, exist_ok=True)

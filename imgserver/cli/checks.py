@@ -20,7 +20,7 @@ from imgserver.cache.redis.client import RedisClient, RedisClientStatistics, Red
 from imgserver.engine.job import Job, Limits
 from imgserver.errors import ImgserverError, NotFound
 from imgserver.observability.audit import Event
-from imgserver.plan.formats import FORMATS, WRITABLE
+from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import Fit, Output, Plan, Px
 from imgserver.runtime import resources
 from imgserver.settings.describe import format_size
@@ -246,7 +246,7 @@ def _images() -> Iterator[Check]:
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "picture.png"
         picture.write_bytes(tiny_png())
-        for name in sorted(WRITABLE):
+        for name in sorted(name for name, row in FORMATS.items() if row.writable):
             yield _codec(name, picture, lambda job: render(job).body)
         yield _heic(Path(folder), lambda job: render(job).body)
         yield _fonts(Path(folder), lambda job: render(job).body)

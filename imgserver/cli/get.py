@@ -13,7 +13,7 @@ from imgserver.cli.config import config_option, place_of, read_settings
 from imgserver.cli.errors import fail
 from imgserver.errors import NotFound
 from imgserver.headers import caching
-from imgserver.plan.formats import FORMAT_OF_SUFFIX, WRITABLE
+from imgserver.plan.formats import format_of_suffix
 from imgserver.runtime.files import replace_file
 from imgserver.security.remote_url import REMOTE
 
@@ -78,9 +78,9 @@ def _negotiated(request: "ImageRequest", accept: str | None, output: Path | None
     from imgserver.headers.negotiation import negotiate, offers
 
     wish = request.plan.output
-    named = FORMAT_OF_SUFFIX.get(output.suffix.lower()) if output and accept is None else None
-    if named in WRITABLE and wish.format in ("source", "auto"):
-        wish = replace(wish, format=named)
+    named = format_of_suffix(output.suffix) if output and accept is None else None
+    if named is not None and named.writable and wish.format in ("source", "auto"):
+        wish = replace(wish, format=named.name)
     return replace(request, plan=replace(request.plan, output=negotiate(wish, offers(accept))))
 
 

@@ -1,26 +1,26 @@
-"""What fills the space around a picture: a color, its rim going on, itself blurred, or its rim's mean color."""
+"""What fills the canvas around an image: a color, its edge pixels, a blurred copy, or the mean color of its border."""
 
-from imgserver.engine.color import background, colored, premultiplied, resized, with_alpha
-from imgserver.engine.frames import Picture
+from imgserver.engine.color import background, colored, premultiplied, resize_image, with_alpha
+from imgserver.engine.frames import Frames
 from imgserver.engine.vips import Image
 from imgserver.plan.geometry import Box
 from imgserver.plan.plan import TRANSPARENT, Color, Fill
 
-# A blurred ground is made this small and scaled up again: nobody sees more of it, and it costs next to nothing.
-GROUND_SIDE = 96
-GROUND_SIGMA = 5
+# A blurred background is computed at this size and scaled up: the blur hides the difference, and it costs very little.
+BLUR_SIDE = 96
+BLUR_SIGMA = 5
 
 
-def laid(picture: Picture, box: Box, size: tuple[int, int], fill: Fill) -> Picture:
-    """The picture at `box` on a canvas of `size`."""
+def place_on_canvas(frames: Frames, box: Box, size: tuple[int, int], fill: Fill) -> Frames:
+    """The frames at `box` on a canvas of `size`, which `fill` fills."""
     if fill == "edge":
-        return picture.each(lambda image: image.embed(box.left, box.top, *size, extend="copy"))
+        return frames.each(lambda image: image.embed(box.left, box.top, *size, extend="copy"))
     if isinstance(fill, Color):
-        return picture.each(lambda image: _on_color(image, box, size, fill))
-    still = picture.settled()
+        return frames.each(lambda image: _on_color(image, box, size, fill))
+    still = frames.in_memory()
     if fill == "blur":
-        return still.each(lambda image: _on_itself(image, box, size))
-    return still.each(lambda image: _on_color(image, box, size, rim_color(still.first)))
+        return still.each(lambda image: _on_blur(image, box, size))
+    return still.each(lambda image: _on_color(image, box, size, border_color(still.first)))
 
 
 def _on_color(image: Image, box: Box, size: tuple[int, int], fill: Color) -> Image:
@@ -29,24 +29,24 @@ def _on_color(image: Image, box: Box, size: tuple[int, int], fill: Color) -> Ima
     return image.embed(box.left, box.top, *size, extend="background", background=background(image, fill))
 
 
-def _on_itself(image: Image, box: Box, size: tuple[int, int]) -> Image:
-    """Its own picture covering the canvas, blurred."""
+def _on_blur(image: Image, box: Box, size: tuple[int, int]) -> Image:
+    """On a blurred copy of the image that covers the canvas."""
     opaque = image.flatten(background=[255]) if image.hasalpha() else image
     cover = max(size[0] / image.width, size[1] / image.height)
-    shrink = min(1.0, GROUND_SIDE / max(size))
+    shrink = min(1.0, BLUR_SIDE / max(size))
     wide, high = (max(1, round(side * cover * shrink)) for side in (image.width, image.height))
-    small = resized(opaque, wide, high).gaussblur(GROUND_SIGMA)
+    small = resize_image(opaque, wide, high).gaussblur(BLUR_SIGMA)
     across, down = (min(max(1, round(side * shrink)), now) for side, now in zip(size, (wide, high), strict=True))
-    ground = small.crop((wide - across) // 2, (high - down) // 2, across, down)
-    ground = ground.resize(size[0] / across, vscale=size[1] / down, kernel="cubic")
+    backdrop = small.crop((wide - across) // 2, (high - down) // 2, across, down)
+    backdrop = backdrop.resize(size[0] / across, vscale=size[1] / down, kernel="cubic")
     if not image.hasalpha():
-        return ground.insert(image, box.left, box.top)
-    over = image.embed(box.left, box.top, *size, extend="background", background=[0] * image.bands)
-    return ground.composite2(over, "over").cast("uchar").flatten()
+        return backdrop.insert(image, box.left, box.top)
+    foreground = image.embed(box.left, box.top, *size, extend="background", background=[0] * image.bands)
+    return backdrop.composite2(foreground, "over").cast("uchar").flatten()
 
 
-def rim_color(image: Image) -> Color:
-    """The mean color of the outermost pixels; what is transparent does not count."""
+def border_color(image: Image) -> Color:
+    """The mean color of the outermost pixels, weighted by their alpha; transparent if all of them are."""
     image = colored(image)
     wide, high = image.width, image.height
     depth = max(1, min(wide, high) // 50)
@@ -67,6 +67,6 @@ def rim_color(image: Image) -> Color:
 
 
 def _sums(image: Image) -> list[float]:
-    """Each band's sum: column 2 of libvips' statistics, below a row for all bands together."""
+    """The sum of each band: column 2 of libvips' statistics, whose first row is for all bands together."""
     table = image.stats()
     return [float(table.getpoint(2, band + 1)[0]) for band in range(image.bands)]

@@ -1,4 +1,4 @@
-"""What a file says about itself: for people who ask why a picture looks as it does. Nothing is decoded."""
+"""Describes a file from its header and metadata, for people who examine an image. Nothing is decoded."""
 
 import re
 import struct
@@ -9,7 +9,8 @@ from imgserver.engine.header import Header, examine, opened
 from imgserver.engine.job import Limits
 from imgserver.engine.vips import Image, names_of, reading, text_of
 
-# Shown of EXIF. The place, serial numbers and the owner's name are not: of the place only whether it is there.
+# The EXIF tags in a description. It never contains the place, serial numbers or the owner's name; `has_place` says
+# whether the file holds a place.
 SHOWN = (
     "Make",
     "Model",
@@ -25,15 +26,16 @@ SHOWN = (
     "Copyright",
 )
 PLACE = "exif-ifd3-"
-# libvips spells a field "raw (for people, type, n components, m bytes)".
+# libvips writes a field as "raw (readable, type, n components, m bytes)".
 FIELD = re.compile(r"(.*), \w[\w ]*, \d+ components?, \d+ bytes\)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """`width` and `height` in pixels as stored, before `orientation` (EXIF, 1-8) is applied; `bits` of one sample.
+    """`width` and `height` are in pixels as stored, before `orientation` (EXIF, 1-8) is applied. `bits` are of one
+    sample, `bytes` of the file, `delays` in ms for each frame.
 
-    `profile` is the ICC profile's name, "" if it has none, None without a profile. `delays` in ms, one per frame.
+    `profile` is the name of the ICC profile: "" if it has no name, None without a profile.
     """
 
     format: str
@@ -54,7 +56,7 @@ class Description:
 
 
 def describe(path: str, limits: Limits) -> Description:
-    """Reads the header. Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit."""
+    """The description of a file. Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit."""
     header = examine(path, limits)
     with reading():
         return _described(header, opened(path, header.format))
@@ -83,8 +85,8 @@ def _described(header: Header, image: Image) -> Description:
 
 def _exif(image: Image, fields: frozenset[str]) -> dict[str, str]:
     found = {tag: f"exif-ifd{ifd}-{tag}" for tag in SHOWN for ifd in (2, 0) if f"exif-ifd{ifd}-{tag}" in fields}
-    told = {tag: _value(text_of(image, name)) for tag, name in found.items()}
-    return {tag: value for tag, value in told.items() if value}
+    values = {tag: _value(text_of(image, name)) for tag, name in found.items()}
+    return {tag: value for tag, value in values.items() if value}
 
 
 def _value(text: str) -> str:
@@ -92,7 +94,7 @@ def _value(text: str) -> str:
     if not match:
         return text.strip()
     both = match[1]
-    # Texts stand there twice and may hold a bracket themselves; of numbers the second spelling has the unit.
+    # libvips writes a text twice, and it may contain brackets. Of a number, the second form has the unit.
     half = (len(both) - 2) // 2
     return (both[:half] if both == f"{both[:half]} ({both[:half]}" else both.partition(" (")[2]).strip()
 

@@ -1,4 +1,4 @@
-"""The source's header, and what is refused by it alone, before a pixel is decoded."""
+"""The header of an original, and the checks that need no more than that: nothing is decoded here."""
 
 import math
 import os
@@ -6,25 +6,29 @@ import stat
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from imgserver.engine import truncation
 from imgserver.engine.job import Limits
+from imgserver.engine.truncation import gif, tiff
 from imgserver.engine.vips import LOADERS, Image, codecs, reading
 from imgserver.errors import BadRequest, BrokenImage, ImageOverLimit, NotFound, UnsupportedImage
 from imgserver.plan.plan import Dims
 from imgserver.plan.sniffing import HEAD_BYTES, format_of
 
-# Bytes of one sample by libvips' band format.
-# Signed samples and those of 32 bits have no one way to be shown: what is white stands nowhere.
+# Bytes of one sample by libvips' band format. Signed samples and 32-bit samples are refused: nothing in the file says
+# which value is white.
 SAMPLE_BYTES = {"uchar": 1, "ushort": 2, "float": 4, "double": 8}
-# Formats whose pages are moments of one picture; pages of a TIFF are sheets.
+# Formats whose pages are frames of an animation. The pages of a TIFF are separate images.
 ANIMATED = frozenset({"gif", "webp"})
-# The most bands a picture may have: CMYK with alpha.
+# The largest number of bands: CMYK with alpha.
 MAX_BANDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`dims` holds one page as stored, with the frames that are in the file. `page` is the first to load, from 0."""
+    """`dims` is the size of one page as stored, in pixels, and the number of frames in the file.
+
+    `bytes` is the size of the file. `page` is the first page to load, from 0. `svg_scale` shrinks an SVG that is larger
+    than the limits.
+    """
 
     path: str
     format: str
@@ -45,9 +49,9 @@ class Header:
 
 
 def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
-    """Opens the header of a file at `page` (from 0), by default at its primary picture.
+    """The header of a file at `page` (from 0), by default at its primary image.
 
-    Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit, and BadRequest for a page that is not there.
+    Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit, and BadRequest for a page that does not exist.
     """
     size, head = _file(path, limits, page or 0)
     name = format_of(head)
@@ -69,17 +73,17 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
 
 
 def opened(path: str, name: str, **options: Any) -> Image:
-    """The lazily opened image: nothing but its header is read yet. Raises vips.Error."""
+    """The image, opened lazily: only its header is read. `options` are the loader's. Raises vips.Error."""
     if name == "svg":
-        # From memory there is no base address, so nothing beside the file can be fetched.
+        # An SVG that is loaded from memory has no base URL, so it cannot include other files.
         with open(path, "rb") as file:  # noqa: PTH123
             return Image.svgload_buffer(file.read(), **options)
-    # `truncated`: libvips' own default shows the missing part of a picture in gray and calls it a success.
+    # Without fail_on=truncated libvips fills the missing part of an image with gray and reports success.
     return getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
 
 
 def _file(path: str, limits: Limits, page: int) -> tuple[int, bytes]:
-    """Size and head of a regular file; a FIFO must not be waited for."""
+    """Size and first bytes of a regular file. Opened without blocking: a FIFO would block for ever."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -93,28 +97,29 @@ def _file(path: str, limits: Limits, page: int) -> tuple[int, bytes]:
             raise over("source bytes", status.st_size, limits.source_bytes)
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        _refuse_gaps(file, format_of(head), status.st_size, page)
+        _refuse_incomplete(file, format_of(head), status.st_size, page)
     if not head:
         raise BrokenImage("the source is empty")
     return status.st_size, head
 
 
-def _refuse_gaps(file: BinaryIO, name: str, size: int, page: int) -> None:
-    """By our own look, for the two formats whose loaders do not mind what is missing."""
-    whole = True
+def _refuse_incomplete(file: BinaryIO, name: str, size: int, page: int) -> None:
+    """For the two formats whose loaders accept an incomplete file. Raises BrokenImage and UnsupportedImage."""
+    complete = True
     if name == "gif":
-        whole = truncation.gif_is_complete(file)
+        complete = gif.is_complete(file)
     elif name == "tiff":
-        fields = truncation.fields_of(file, page)
-        if not truncation.is_readable(fields):
+        fields = tiff.read_fields(file, page)
+        if not tiff.is_readable(fields):
             raise UnsupportedImage("a TIFF of this compression cannot be read here", format=name)
-        whole = truncation.tiff_is_complete(fields, size)
-    if not whole:
+        complete = tiff.is_complete(fields, size)
+    if not complete:
         raise BrokenImage("the source is truncated")
 
 
 def _svg_scale(path: str, limits: Limits) -> float:
-    """A drawing has no pixels of its own: one of absurd size is drawn smaller instead of refused."""
+    """The scale at which an SVG is within the limits, at most 1. An SVG has no pixels, so it is drawn smaller instead
+    of refused."""
     with reading():
         image = opened(path, "svg")
     width, height = int(image.width), int(image.height)
@@ -152,14 +157,14 @@ def _field(image: Image, name: str, default: Any) -> Any:
 
 
 def _refuse_side(header: Header, limits: Limits) -> None:
-    """Decoder buffers grow with the width alone: a 41-byte PNG can claim a line of a million pixels."""
+    """The buffers of decoders grow with the width alone: a PNG of 41 bytes can claim a line of a million pixels."""
     side = max(header.dims.width, header.dims.height)
     if side > limits.source_side:
         raise over("source side", side, limits.source_side)
 
 
 def refuse_over(header: Header, frames: int, limits: Limits) -> None:
-    """The limits that depend on how many frames are to be loaded. Raises ImageOverLimit."""
+    """Checks the limits that depend on the number of frames to load. Raises ImageOverLimit."""
     if frames > limits.frames:
         raise over("frames", frames, limits.frames)
     pixels = header.dims.width * header.dims.height * frames
@@ -167,7 +172,7 @@ def refuse_over(header: Header, frames: int, limits: Limits) -> None:
         raise over("source pixels", pixels, limits.source_pixels)
     decoded = pixels * header.bands * header.sample_bytes
     if header.format == "jpg" and header.interlaced:
-        decoded *= 2  # all coefficients, 16 bit each, are held until the last scan
+        decoded *= 2  # a progressive JPEG holds all coefficients, 16 bits each, until the last scan
     if decoded > limits.decoded_bytes:
         raise over("decoded bytes", decoded, limits.decoded_bytes)
 

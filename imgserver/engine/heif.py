@@ -1,10 +1,10 @@
-"""The pixels of a HEIC picture: the sole importer of pi-heif, which is optional (`pip install 'imgserver[heic]'`).
+"""The pixels of a HEIC image: the only importer of pi-heif, which is optional (`pip install 'imgserver[heic]'`).
 
-Header, limits, metadata and profile are read by libvips, as of any picture; its usual builds only lack the decoder for
-HEVC, for that is patented. So there is nothing here but one picture of a file turned into bytes.
+libvips reads header, limits, metadata and profile, as of any format. Its usual builds lack only the decoder for HEVC,
+which is patented. This module turns one image of a file into bytes, and does nothing else.
 
-pi-heif is entered by its inner door, `_pi_heif`. The outer one reads metadata, thumbnails and depth maps of all
-pictures in the file before the first pixel is asked for, and 1.4.0 dies of some that lie about their type.
+It calls the extension module `_pi_heif` directly. The public API of pi-heif reads metadata, thumbnails and depth maps
+of all images in the file before the first pixel is needed, and version 1.4.0 crashes on some that declare a wrong type.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from typing import Any
 
 from imgserver.errors import BrokenImage, UnsupportedImage
 
-# Of a worker, which is one core. The other arguments of the door: 8 bits, RGB, rows without padding, any decoder.
+# A worker uses one core. The other arguments of `load_file`: 8 bits, RGB, rows without padding, any decoder.
 THREADS = 1
-# Samples of one pixel by pi-heif's modes; in `RGBa` colors are premultiplied.
+# Samples of one pixel by pi-heif's modes. In `RGBa` the colors are premultiplied.
 BANDS = {"L": 1, "RGB": 3, "RGBA": 4, "RGBa": 4}
 
 UNKNOWN_KIND = "a HEIC of this kind cannot be read here"
@@ -23,7 +23,7 @@ UNKNOWN_KIND = "a HEIC of this kind cannot be read here"
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """8-bit samples, row by row, upright: a HEIC's own turns and mirrors have been done."""
+    """8-bit samples, row by row. The turns and mirrors that the file declares are already applied."""
 
     data: bytes
     width: int
@@ -33,7 +33,7 @@ class Pixels:
 
 
 def decoded(path: str, page: int, size: tuple[int, int]) -> Pixels:
-    """The picture at `page` (from 0), which is of this size or refused before it is decoded.
+    """The image at `page` (from 0). An image of another size than `size` is refused before it is decoded.
 
     Raises BrokenImage, UnsupportedImage and MemoryError.
     """
@@ -42,14 +42,14 @@ def decoded(path: str, page: int, size: tuple[int, int]) -> Pixels:
     try:
         picture = _at(_pi_heif.load_file(Path(path).read_bytes(), THREADS, 1, 0, 1, 1, "", 0), page)
         mode = _mode(picture, size)
-        # A copy: what pi-heif hands out is memory of `picture`, which it does not keep alive.
+        # A copy: `picture.data` is a view into `picture`, and does not keep it alive.
         data = bytes(picture.data)
-        # The decoder believes the stream, not the header: the size is looked at once more.
+        # The decoder takes the size from the stream, not from the header: it is checked again.
         _mode(picture, size)
-    except SyntaxError as error:  # of libheif: a feature or codec it has not
+    except SyntaxError as error:  # libheif lacks a feature or codec
         raise UnsupportedImage(UNKNOWN_KIND, format="heic") from error
     except (ValueError, RuntimeError, EOFError, OSError) as error:
-        raise _judged(error) from error
+        raise _translated(error) from error
     return Pixels(data, *size, BANDS[mode], premultiplied=mode.endswith("a"))
 
 
@@ -64,13 +64,14 @@ def _mode(picture: Any, size: tuple[int, int]) -> str:
     if found != size:
         raise BrokenImage("the source is truncated or corrupt")
     if mode not in BANDS:
-        # Gray of more than 8 bits: pi-heif believes the header's bits, and would read behind the rows of one that lies.
+        # Gray of more than 8 bits: pi-heif trusts the depth in the header. With a wrong one it would read beyond the
+        # rows.
         raise UnsupportedImage("a gray HEIC of more than 8 bits cannot be read here", format="heic")
     return str(mode)
 
 
-def _judged(error: Exception) -> Exception:
-    """By its text: libheif has one kind of error for nearly all."""
+def _translated(error: Exception) -> Exception:
+    """Our error for an error of libheif, by its text: libheif uses one class for nearly all faults."""
     text = str(error).lower()
     if "memory" in text or "security limit" in text:
         return MemoryError(text)

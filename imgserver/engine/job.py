@@ -1,4 +1,4 @@
-"""What crosses the border between server and worker: jobs, limits, results. Plain picklable values."""
+"""The values that pass between server and worker: jobs, limits, results. All can be pickled."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the worker refuses before it decodes (422) or, for `output_*`, before it works at all (400)."""
+    """What a worker refuses from the header of the original (422), or from plan and header (`output_*`, 400)."""
 
     source_bytes: Annotated[int, Ge(1024), doc("file size of an original")] = 64 * MIB
     source_side: Annotated[int, Ge(1), Le(65_535), doc("width or height of an original, in pixels")] = 16_383
@@ -49,15 +49,15 @@ class Quality:
     ] = True
 
     def avif_effort_for(self, pixels: int) -> int:
-        """What a live AVIF of this size may cost."""
+        """The effort for a live AVIF of so many pixels."""
         return self.avif_effort if pixels <= self.avif_effort_max_pixels else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture to make. `path` is a local regular file; `svg` etc. stand in limits.
+    """One image to render. `path` is a local regular file.
 
-    `goal` is `optimize` where the result shall not be larger than the original: see engine/optimize.py.
+    `goal` is "optimize" if the result must not be larger than the original (engine/optimize.py).
     """
 
     path: str
@@ -69,7 +69,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Codecs:
-    """What a worker's libvips can do: its version, and formats by the names of `formats.FORMATS`."""
+    """What a worker can read and write: names of `plan.formats.FORMATS`, and the version of libvips."""
 
     version: str = ""
     read: tuple[str, ...] = ()
@@ -87,15 +87,17 @@ class Timings:
     rss_bytes: int = 0
 
 
-# encoded: anew; original: the original's own pixels, stripped; larger: encoded anew, and larger than the original.
+# encoded: encoded again; original: the original without its metadata; larger: encoded again, and larger than the
+# original.
 Outcome = Literal["encoded", "original", "larger"]
 
 
 @dataclass(frozen=True, slots=True)
 class RenderResult:
-    """The finished body and what is known about it. `etag` is a 128-bit hex digest of the body, made in the worker.
+    """The rendered file. `etag` is a 128-bit digest of `body` in hex. `size` is that of the result, in pixels and
+    frames.
 
-    `outcome` and, for one that is larger, `reason` tell what became of the goal to optimize.
+    `outcome` is the result of the goal "optimize"; for "larger", `reason` is a word of engine/optimize.py.
     """
 
     body: bytes

@@ -1,44 +1,44 @@
-"""From header to pixels: the decoder's own reduction, frames, and the order pixels are read in."""
+"""From the header to pixels: the decoder's reduction (shrink-on-load), frames, and the order of reading."""
 
 from fractions import Fraction
 from typing import Any
 
 from imgserver.engine import heif
-from imgserver.engine.frames import Picture
+from imgserver.engine.frames import Frames
 from imgserver.engine.header import Header, opened
 from imgserver.engine.vips import Image, names_of, reading, text_of
 from imgserver.errors import BrokenImage
 
-# Factors of the JPEG decoder's scaled inverse DCT, largest first.
+# Factors of the scaled inverse DCT of the JPEG decoder, largest first.
 JPEG_SHRINKS = (8, 4, 2)
-# Below this gain a scaled WebP decode costs as much as a whole one.
-WEBP_WORTH_IT = Fraction(3, 4)
-# What belongs to a header's pixels, or may travel with them (engine/metadata.py decides).
+# Above this scale, decoding a WebP at a reduced size costs as much as decoding all of it.
+WEBP_MAX_SCALE = Fraction(3, 4)
+# Metadata that the pixels of a HEIC need, or that may be kept with them (engine/metadata.py decides).
 BLOCKS = ("icc-profile-data", "exif-data", "xmp-data", "iptc-data")
 
 
 def reduction(header: Header, share: Fraction, headroom: int) -> Fraction:
-    """How large, of 1, the decoder is asked to deliver the picture: at least `share` × `headroom`.
+    """The scale, at most 1, at which the decoder delivers the image: at least `share` × `headroom`.
 
-    Headroom is a matter of quality: the decoder's reduction is a plain box filter (see benchmarks/quality.py).
+    The headroom keeps the quality: the reduction of the decoder is a plain box filter (see benchmarks/quality.py).
     """
     wanted = share * max(headroom, 1)
     if header.format == "jpg":
         return next((Fraction(1, by) for by in JPEG_SHRINKS if Fraction(1, by) >= wanted), Fraction(1))
-    if header.format == "webp" and not header.animated and wanted <= WEBP_WORTH_IT:
+    if header.format == "webp" and not header.animated and wanted <= WEBP_MAX_SCALE:
         return wanted
     return Fraction(1)
 
 
-def load(header: Header, *, frames: int, scale: Fraction) -> Picture:
-    """The picture at `scale`, lazily: a still streams from the decoder, top to bottom, once.
+def load(header: Header, *, frame_count: int, scale: Fraction) -> Frames:
+    """The image at `scale`, lazily: a still image streams from the decoder once, top to bottom.
 
-    Raises BrokenImage, and for what only the decoder of HEIC finds out UnsupportedImage and ImageOverLimit.
+    Raises BrokenImage; for a HEIC, whose decoder runs here, also UnsupportedImage and ImageOverLimit.
     """
     if header.format == "heic":
         with reading():
-            return Picture((_heic(header),))
-    options: dict[str, Any] = {"access": "sequential" if frames == 1 else "random"}
+            return Frames((_heic(header),))
+    options: dict[str, Any] = {"access": "sequential" if frame_count == 1 else "random"}
     if header.format == "jpg" and scale < 1:
         options["shrink"] = int(1 / scale)
     elif header.format == "webp" and scale < 1:
@@ -47,15 +47,15 @@ def load(header: Header, *, frames: int, scale: Fraction) -> Picture:
         options["scale"] = header.svg_scale
     if header.page:
         options["page"] = header.page
-    if frames > 1:
-        options["n"] = frames
+    if frame_count > 1:
+        options["n"] = frame_count
     with reading():
         image = opened(header.path, header.format, **options)
-        return Picture((image,)) if frames == 1 else _animation(image, frames)
+        return Frames((image,)) if frame_count == 1 else _animation(image, frame_count)
 
 
 def _heic(header: Header) -> Image:
-    """Decoded at once, with the profile and the metadata that libvips read from its header."""
+    """The decoded pixels, with the profile and the metadata that libvips reads from the header."""
     pixels = heif.decoded(header.path, header.page, (header.dims.width, header.dims.height))
     image = Image.new_from_memory(pixels.data, pixels.width, pixels.height, pixels.bands, "uchar")
     image = image.copy(interpretation="srgb" if pixels.bands >= 3 else "b-w")
@@ -66,17 +66,18 @@ def _heic(header: Header) -> Image:
     for name in BLOCKS:
         if kind := described.get_typeof(name):
             image.set_type(kind, name, described.get(name))
-    # libvips writes of EXIF what stands in single fields, too.
+    # libvips also writes the EXIF values that are in single fields.
     for name in names_of(described):
         if name.startswith("exif-ifd") and (value := text_of(described, name)):
             image.set_type(described.get_typeof(name), name, value)
     return image
 
 
-def _animation(image: Image, frames: int) -> Picture:
-    """Frames are cut from libvips' one tall strip; each then goes through the steps on its own."""
+def _animation(image: Image, frame_count: int) -> Frames:
+    """libvips loads an animation as one tall strip, which is cut into frames here: each goes through the steps
+    alone."""
     strip = image.copy_memory()
-    height = strip.height // frames
-    cut = tuple(strip.crop(0, top, strip.width, height) for top in range(0, frames * height, height))
-    delays = tuple(strip.get("delay")[:frames]) if strip.get_typeof("delay") else (100,) * frames
-    return Picture(cut, delays=delays, loop=strip.get("loop") if strip.get_typeof("loop") else 0)
+    height = strip.height // frame_count
+    images = tuple(strip.crop(0, top, strip.width, height) for top in range(0, frame_count * height, height))
+    delays = tuple(strip.get("delay")[:frame_count]) if strip.get_typeof("delay") else (100,) * frame_count
+    return Frames(images, delays=delays, loop=strip.get("loop") if strip.get_typeof("loop") else 0)

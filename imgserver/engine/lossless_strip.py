@@ -1,8 +1,8 @@
-"""The lossless way: a picture's own segments, written anew without everything else the file carried.
+"""Strips a file without decoding it: writes the segments that hold the image, and nothing else.
 
-Each walker answers the stripped file, or None where it does not find what it expects: then the picture is encoded
-anew instead. Nothing is repaired. What is kept is listed; whatever is not listed goes: comments, EXIF, XMP, IPTC,
-profiles, thumbnails, private chunks, and all that stands before, between or behind.
+Each walker returns the stripped file, or None if the file does not have the expected structure; the image is then
+encoded again. Nothing is repaired. The walkers list what they keep. Everything else is dropped: comments, EXIF, XMP,
+IPTC, profiles, thumbnails, private chunks, and bytes before, between or after the segments.
 """
 
 import re
@@ -10,33 +10,33 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 
-# More segments than any camera or tool writes are no picture worth keeping.
-MOST_PIECES = 200_000
-# Signs of another kind of file. Slack that no walker sees, such as bits behind the last block of a scan, may hold one;
-# in compressed pixels they hardly ever come by chance, and then the picture is only encoded anew.
-STRANGER = re.compile(
+# No camera or tool writes more segments or chunks.
+MAX_SEGMENTS = 200_000
+# Signs of another type of file. Bytes that no walker examines may hold one, such as those after the last block of a
+# scan. Compressed pixels hardly ever contain one by chance, and then the image is only encoded again.
+OTHER_FILE = re.compile(
     rb"PK\x03\x04|PK\x05\x06|%PDF-|\x7fELF|Rar!\x1a|<\?php|(?i:<script|<!doctype|<html|<svg|javascript:)"
 )
 
 
 def strip(name: str, body: bytes) -> bytes | None:
-    """`body` is a whole file of the format `name`. Never raises."""
+    """The file `body` of the format `name` without anything but its image; None if that is impossible. Never raises."""
     walker = WALKERS.get(name)
     if walker is None:
         return None
     try:
-        pieces = walker(body)
+        stripped = walker(body)
     except (struct.error, IndexError, ValueError, zlib.error):
         return None
-    return None if pieces is None or STRANGER.search(pieces) else pieces
+    return None if stripped is None or OTHER_FILE.search(stripped) else stripped
 
 
 # JPEG (ITU-T T.81, annex B)
 
 SOI, EOI, SOS, APP0, APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
-# Tables, frame headers, restart intervals: all that decoding needs. No browser shows arithmetic coding.
+# Tables, frame headers, restart intervals: all that a decoder needs. Browsers do not show arithmetic coding.
 JPEG_KEPT = frozenset({0xDB, 0xC4, 0xDD, 0xC0, 0xC1, 0xC2})
-# In a scan 0xFF is followed by 0 (a byte of data) or a restart marker.
+# In a scan, 0xFF is followed by 0 (a byte of data) or by a restart marker.
 IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
@@ -44,7 +44,7 @@ def _jpg(body: bytes) -> bytes | None:
     if body[:2] != b"\xff\xd8":
         return None
     kept, at = [b"\xff\xd8"], 2
-    for _ in range(MOST_PIECES):
+    for _ in range(MAX_SEGMENTS):
         while body[at] == 0xFF and body[at + 1] == 0xFF:  # fill bytes (B.1.1.2)
             at += 1
         if body[at] != 0xFF:
@@ -74,7 +74,7 @@ def _jpg(body: bytes) -> bytes | None:
 
 
 def _color_segment(segment: bytes) -> bytes:
-    """JFIF and Adobe tell how colors are coded; without their thumbnails and whatever follows."""
+    """JFIF and Adobe segments say how colors are coded. They are kept without their thumbnails and trailing bytes."""
     if segment[4:9] == b"JFIF\0":
         return b"\xff\xe0\x00\x10JFIF\0" + segment[9:16] + b"\0\0"
     if segment[1] == APP14 and segment[4:9] == b"Adobe" and len(segment) >= 16:
@@ -91,7 +91,7 @@ PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 INDEXED = 3
 # Adam7's passes: offsets and steps.
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-INFLATED_AT_ONCE = 1 << 20
+INFLATE_BYTES = 1 << 20
 
 
 def _png(body: bytes) -> bytes | None:
@@ -104,9 +104,9 @@ def _png(body: bytes) -> bytes | None:
         if name == b"IDAT":
             data.append(content)
         elif name in PNG_KEPT and len(content) <= 768:
-            # A palette beside full colors is only a hint, and hints go.
+            # In an image with full colors the palette is only a hint for quantization, and is dropped.
             head += [_png_chunk(name, content)] if name != b"PLTE" or body[25] == INDEXED else []
-        elif not name[0] & 0x20:  # critical, and none we know
+        elif not name[0] & 0x20:  # a critical chunk that is unknown
             return None
     else:
         return None
@@ -117,11 +117,11 @@ def _png(body: bytes) -> bytes | None:
 
 
 def _png_stream(data: bytes, body: bytes) -> bytes | None:
-    """The zlib stream without what stands behind it, if it holds the picture's rows and no byte more."""
+    """The zlib stream without trailing bytes; None unless it holds exactly the rows of the image."""
     inflate, length, rest = zlib.decompressobj(), 0, data
     expected = _png_length(body)
     while rest and not inflate.eof:
-        length += len(inflate.decompress(rest, INFLATED_AT_ONCE))
+        length += len(inflate.decompress(rest, INFLATE_BYTES))
         rest = inflate.unconsumed_tail
         if length > expected:
             return None
@@ -133,7 +133,7 @@ def _png_stream(data: bytes, body: bytes) -> bytes | None:
 
 
 def _png_length(body: bytes) -> int:
-    """Bytes of all filtered rows."""
+    """The size of all filtered rows, in bytes."""
     width, height, bits, kind, _, _, interlaced = struct.unpack_from(">IIBBBBB", body, 16)
     per_pixel = bits * PNG_SAMPLES.get(kind, 0)
 
@@ -150,8 +150,11 @@ def _png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _chunks(body: bytes, at: int, *, order: str, name_first: bool) -> Iterator[tuple[bytes, bytes]]:
-    """Chunks of PNG (length, name, content, checksum) or RIFF (name, length, content, padded). Raises ValueError."""
-    for _ in range(MOST_PIECES):
+    """Name and content of each chunk of PNG (length, name, content, checksum) or RIFF (name, length, padded content).
+
+    Raises ValueError and struct.error.
+    """
+    for _ in range(MAX_SEGMENTS):
         if at >= len(body):
             return
         name, length = (
@@ -161,7 +164,7 @@ def _chunks(body: bytes, at: int, *, order: str, name_first: bool) -> Iterator[t
         )
         content = body[at + 8 : at + 8 + length]
         if len(content) != length:
-            raise ValueError("a chunk is cut")
+            raise ValueError("a chunk is truncated")
         yield name, content
         at += 8 + length + (length & 1 if name_first else 4)
     raise ValueError("too many chunks")
@@ -180,7 +183,7 @@ def _webp(body: bytes) -> bytes | None:
     kept = []
     for name, content in _chunks(body[: 8 + length], 12, order="<", name_first=True):
         if name == b"VP8X" and len(content) >= 10:
-            # The flags of profile, EXIF and XMP go with their chunks.
+            # The flags for profile, EXIF and XMP are cleared, because their chunks are dropped.
             kept.append(_riff_chunk(name, bytes([content[0] & ALPHA_AND_ANIMATION, 0, 0, 0]) + content[4:10]))
         elif name == b"ANIM" and len(content) >= 6:
             kept.append(_riff_chunk(name, content[:6]))
@@ -210,7 +213,7 @@ def _gif(body: bytes) -> bytes | None:
         return None
     at = 13 + _colors(body[10])
     kept, control = [body[:at]], b""
-    for _ in range(MOST_PIECES):
+    for _ in range(MAX_SEGMENTS):
         kind = body[at]
         if kind == TRAILER:
             return b"".join((*kept, b";"))
@@ -236,7 +239,7 @@ def _colors(flags: int) -> int:
 
 
 def _blocks_end(body: bytes, at: int) -> int:
-    """Behind the empty block that ends a row of sub-blocks."""
+    """The offset after the empty block that ends a sequence of sub-blocks."""
     while body[at]:
         at += 1 + body[at]
     return at + 1

@@ -1,21 +1,21 @@
-"""A picture that is to become smaller: encoded anew, or, where that made it larger, the original without its metadata.
+"""Makes a file smaller: encodes the image again, or, if that made it larger, strips the metadata of the original.
 
-The original's own pixels are only handed on when nothing else was asked for than to be small: no other size, format or
-metadata; when they need no turning and no profile to look right; and when the stripped file decodes without so much as
-a warning. Otherwise the larger result stands, and says why:
+The original's compressed pixels are used only if the request asks for no other size, format or metadata, if they look
+right without orientation and profile, and if the stripped file decodes without a warning. Otherwise the larger result
+is the answer, and its `reason` says why:
 
-    options      the plan changes pixels, or asks for metadata or a manner of writing
-    format       another format was asked for, or the original's is not for every client
-    orientation  the original lies on its side
-    profile      its colors mean nothing without its profile
-    container    its own segments cannot be told from the rest
+    options      the plan changes pixels, or asks for metadata or a way of encoding
+    format       the request asks for another format, or not every client shows the original's
+    orientation  the original has an EXIF orientation that must be applied
+    profile      the original's colors need its profile
+    container    the image data cannot be separated from the rest of the file
 """
 
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from imgserver.engine.color import UNCOLORED, is_srgb_already
+from imgserver.engine.color import KNOWN_SPACES, is_srgb_already
 from imgserver.engine.header import Header, examine, opened
 from imgserver.engine.job import Job, RenderResult
 from imgserver.engine.lossless_strip import WALKERS, strip
@@ -27,7 +27,7 @@ from imgserver.plan.plan import Crop, Dims, Fit, Flatten, Orient, Plan, Step
 
 
 def optimize(job: Job) -> RenderResult:
-    """Raises what `render` raises."""
+    """Renders the job; the result is no larger than the original, or says why it is. Raises what `render` raises."""
     cpu = time.process_time()
     result = render(job)
     if job.plan.terminal.kind != "image" or len(result.body) < result.source_bytes:
@@ -47,27 +47,27 @@ def optimize(job: Job) -> RenderResult:
 
 
 def _reason_to_encode(header: Header, plan: Plan, result: RenderResult) -> str:
-    """Why the original's own pixels will not do; "" if they will."""
+    """Why the original's compressed pixels cannot be the answer; "" if they can."""
     fewer = result.size.frames != header.dims.frames
     if not _is_untouched(plan, header) or not _is_plain(plan) or (fewer and plan.output.frames != "auto"):
         return "options"
-    if fewer or not _may_be(header.format, plan):
+    if fewer or not _is_accepted(header.format, plan):
         return "format"
     if header.dims.orientation != 1 and any(isinstance(step, Orient) for step in plan.steps):
         return "orientation"
     with reading():
         image = opened(header.path, header.format)
-        if header.interpretation not in UNCOLORED or not is_srgb_already(image):
+        if header.interpretation not in KNOWN_SPACES or not is_srgb_already(image):
             return "profile"
     return "" if header.format in WALKERS else "container"
 
 
-def _may_be(name: str, plan: Plan) -> bool:
-    """Whether a result of this format is what was asked for."""
-    asked = plan.output.format
-    if asked == "auto":
+def _is_accepted(name: str, plan: Plan) -> bool:
+    """Whether the request accepts a result in this format."""
+    wanted = plan.output.format
+    if wanted == "auto":
         return name in ("jpg", "png", "gif") or name in plan.output.offers
-    return asked in ("source", name)
+    return wanted in ("source", name)
 
 
 def _is_plain(plan: Plan) -> bool:
@@ -76,13 +76,13 @@ def _is_plain(plan: Plan) -> bool:
 
 
 def _is_untouched(plan: Plan, header: Header) -> bool:
-    """Whether no step changes a pixel of this very picture, whatever it would do to another."""
+    """Whether no step changes a pixel of this image."""
     bound = bind_plan(plan, header.dims)
     return not bound.is_open and all(_is_neutral(one, header) for one in bound.bounds)
 
 
 def _is_neutral(bound: Bound, header: Header) -> bool:
-    """A resize to the size it has, a fill of what is opaque."""
+    """Whether a step has no effect: a resize to the same size, a background behind an opaque image."""
     step: Step = bound.step
     if isinstance(step, Orient):
         return step.mode in ("exif", 1)
@@ -93,13 +93,14 @@ def _is_neutral(bound: Bound, header: Header) -> bool:
 
 
 def _stripped(header: Header) -> bytes | None:
-    """The original without what is no picture; None if that cannot be had, or is not what a decoder likes."""
+    """The original file without its metadata; None if it cannot be stripped, or if the stripped file is not sound."""
     body = strip(header.format, Path(header.path).read_bytes())
     return body if body is not None and _is_sound(body, header) else None
 
 
 def _is_sound(body: bytes, header: Header) -> bool:
-    """Decodes what will be sent as strictly as there is: also in warnings something may hide."""
+    """Whether the file decodes to the original's size without a warning: a warning may be the sign of hidden
+    content."""
     load = getattr(Image, LOADERS[header.format][1] + "_buffer")
     options = {"n": -1} if header.animated else {}
     try:

@@ -1,16 +1,16 @@
-"""From header to finished pixels: one load of the plan's prefix, then its steps as listed.
+"""From the header to the finished pixels: load the image, then run the steps of the plan in order.
 
-The only optimization across steps: `[Orient] [Crop...] Fit` at the front becomes one load at the decoder's reduction,
-scaled while the pixels still stream in stored order, and only then turned. Colors are converted where fewest pixels
-are: after a Fit that shrinks, before one that enlarges.
+There is one optimization across steps. If the plan begins with `[Orient] [Crop...] Fit`, the image is loaded at the
+decoder's reduction (shrink-on-load), scaled while its pixels stream in stored order, and turned last. Colors are
+converted where there are fewest pixels: after a Fit that shrinks, before one that enlarges.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 
 from imgserver.engine import steps
-from imgserver.engine.color import normal
-from imgserver.engine.frames import Picture
+from imgserver.engine.color import to_srgb
+from imgserver.engine.frames import Frames
 from imgserver.engine.header import Header
 from imgserver.engine.job import Job
 from imgserver.engine.load import load, reduction
@@ -19,36 +19,40 @@ from imgserver.plan.geometry import Bound, BoundPlan, Box, bind_plan, check, ori
 from imgserver.plan.plan import Crop, Dims, Fit, Orient
 
 
-def develop(header: Header, bounds: BoundPlan, job: Job, *, frames: int) -> Picture:
-    """The picture with all steps done, still lazy where it can be. Raises what `bind`, `check` and `apply` raise."""
-    front = prefix(bounds.bounds)
+def run_steps(header: Header, bounds: BoundPlan, job: Job, *, frame_count: int) -> Frames:
+    """The frames after all steps, lazy where possible. `bounds` is the plan of `job` bound to the size in `header`.
+
+    Raises what `load`, `bind_plan`, `check` and `steps.apply` raise.
+    """
+    first = prefix(bounds.bounds)
     scale = reduction(header, share_needed(bounds.bounds), job.quality.shrink_headroom)
-    picture = load(header, frames=frames, scale=scale)
+    frames = load(header, frame_count=frame_count, scale=scale)
     convert = _converter(keep_profile=job.plan.output.profile == "keep")
-    picture = _prefixed(picture, front, convert, linear=job.quality.linear_light) if front else convert(picture)
-    for bound in bounds.bounds[len(front) :]:
-        picture = steps.apply(picture, bound, linear=job.quality.linear_light)
-    return _rest(picture, bounds, job) if bounds.is_open else picture
+    frames = _run_prefix(frames, first, convert, linear=job.quality.linear_light) if first else convert(frames)
+    for bound in bounds.bounds[len(first) :]:
+        frames = steps.apply(frames, bound, linear=job.quality.linear_light)
+    return _run_rest(frames, bounds, job) if bounds.is_open else frames
 
 
-def _converter(*, keep_profile: bool) -> Callable[[Picture], Picture]:
-    return lambda picture: picture.each(lambda image: normal(image, keep_profile=keep_profile))
+def _converter(*, keep_profile: bool) -> Callable[[Frames], Frames]:
+    return lambda frames: frames.each(lambda image: to_srgb(image, keep_profile=keep_profile))
 
 
-def _rest(picture: Picture, bounds: BoundPlan, job: Job) -> Picture:
-    """What had to wait for the trimmed size."""
+def _run_rest(frames: Frames, bounds: BoundPlan, job: Job) -> Frames:
+    """The steps after a Trim, whose sizes depend on the trimmed size."""
     while True:
-        dims = Dims(picture.width, picture.height, 1, len(picture.frames))
+        dims = Dims(frames.width, frames.height, 1, len(frames.images))
         bounds = bind_plan(bounds.rest, dims)
         check(bounds, side=job.limits.output_side, pixels=job.limits.output_pixels)
         for bound in bounds.bounds:
-            picture = steps.apply(picture, bound, linear=job.quality.linear_light)
+            frames = steps.apply(frames, bound, linear=job.quality.linear_light)
         if not bounds.is_open:
-            return picture
+            return frames
 
 
 def prefix(bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
-    """The bounds up to and with the first Fit, if only an Orient and fixed Crops stand before it."""
+    """The bounds up to and including the first Fit, if only an Orient and Crops with fixed windows precede it; else
+    empty."""
     for index, bound in enumerate(bounds):
         match bound.step:
             case Fit():
@@ -62,20 +66,20 @@ def prefix(bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
     return ()
 
 
-def _prefixed(
-    picture: Picture, front: tuple[Bound, ...], convert: Callable[[Picture], Picture], *, linear: bool
-) -> Picture:
-    motion = _motion(front[0])
-    fit = front[-1]
-    for bound in front[:-1]:
+def _run_prefix(
+    frames: Frames, first: tuple[Bound, ...], convert: Callable[[Frames], Frames], *, linear: bool
+) -> Frames:
+    motion = _motion(first[0])
+    fit = first[-1]
+    for bound in first[:-1]:
         if isinstance(bound.step, Crop):
-            picture = _cut_as_stored(picture, bound, motion)
+            frames = _crop_as_stored(frames, bound, motion)
     enlarges = max(fit.scales) > 1
     with working():
-        picture = convert(picture) if enlarges else picture
-        picture = steps.scaled(picture, oriented(fit.scaled, motion), linear=linear)
-        picture = picture if enlarges else convert(picture)
-        return steps.finished(steps.turned(picture, motion), fit)
+        frames = convert(frames) if enlarges else frames
+        frames = steps.resize(frames, oriented(fit.scaled, motion), linear=linear)
+        frames = frames if enlarges else convert(frames)
+        return steps.apply_finish(steps.apply_motion(frames, motion), fit)
 
 
 def _motion(first: Bound) -> int:
@@ -84,15 +88,15 @@ def _motion(first: Bound) -> int:
     return first.before.orientation if first.step.mode == "exif" else first.step.mode
 
 
-def _cut_as_stored(picture: Picture, bound: Bound, motion: int) -> Picture:
+def _crop_as_stored(frames: Frames, bound: Bound, motion: int) -> Frames:
     assert bound.box is not None
     size = bound.before.width, bound.before.height
     box = unturned(bound.box, motion, size)
-    return steps.cut(picture, steps.loaded_box(box, oriented(size, motion), picture))
+    return steps.crop_to(frames, steps.loaded_box(box, oriented(size, motion), frames))
 
 
 def unturned(box: Box, motion: int, size: tuple[int, int]) -> Box:
-    """A window of the turned picture of this size, in the picture before the motion."""
+    """The window `box` of an image of `size` after the motion, in the coordinates before the motion."""
     right, below = size[0] - box.left - box.width, size[1] - box.top - box.height
     match motion:
         case 2:

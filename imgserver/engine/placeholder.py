@@ -1,4 +1,4 @@
-"""Tiny stand-ins for a picture: a data URI, two hashes, a palette. All are told as text."""
+"""Placeholders for an image: a data URI (LQIP), BlurHash, ThumbHash, a palette. All are text."""
 
 import base64
 from collections import Counter
@@ -7,13 +7,13 @@ from fractions import Fraction
 
 import orjson
 
-from imgserver.engine.color import colored, resized, with_alpha
+from imgserver.engine.color import colored, resize_image, with_alpha
 from imgserver.engine.vips import Image, working
 from imgserver.errors import NotInThisBuild
 from imgserver.plan.plan import Terminal
 
 LQIP_SIDE = 48
-# What the hashes' own algorithms can hold: more pixels change nothing but the cost.
+# More pixels than these change only the cost of a hash, not its value.
 BLURHASH_SIDE = 64
 THUMBHASH_SIDE = 100
 PALETTE_SIDE = 64
@@ -21,12 +21,12 @@ Pixel = tuple[int, int, int]
 
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json"
-# The longest side a decoded picture needs for each kind.
+# The longest side of the image that each kind is computed from, in pixels.
 SIDES = {"lqip": LQIP_SIDE, "blurhash": BLURHASH_SIDE, "thumbhash": THUMBHASH_SIDE, "palette": PALETTE_SIDE}
 
 
-def stand_in(image: Image, terminal: Terminal) -> tuple[bytes, str]:
-    """Body and media type of the terminal `lqip`, `blurhash`, `thumbhash` or `palette`."""
+def make_placeholder(image: Image, terminal: Terminal) -> tuple[bytes, str]:
+    """Body and media type for the terminal `lqip`, `blurhash`, `thumbhash` or `palette`. Raises NotInThisBuild."""
     with working():
         small = _within(colored(image), SIDES[terminal.kind])
         match terminal.kind:
@@ -42,7 +42,7 @@ def stand_in(image: Image, terminal: Terminal) -> tuple[bytes, str]:
 
 def _within(image: Image, side: int) -> Image:
     scale = min(Fraction(1), Fraction(side, max(image.width, image.height)))
-    return resized(image, max(1, round(image.width * scale)), max(1, round(image.height * scale))).copy_memory()
+    return resize_image(image, max(1, round(image.width * scale)), max(1, round(image.height * scale))).copy_memory()
 
 
 def _lqip(image: Image) -> bytes:
@@ -51,7 +51,7 @@ def _lqip(image: Image) -> bytes:
 
 
 def _blurhash(image: Image) -> str:
-    # Brings Pillow along, which only the workers that are asked for a hash shall pay for.
+    # This import loads Pillow, so only workers that compute a hash do it.
     from blurhash_rs._lib import encode_rgb
 
     flat = image.flatten(background=[255]) if image.hasalpha() else image
@@ -60,11 +60,11 @@ def _blurhash(image: Image) -> str:
 
 
 def _thumbhash(image: Image) -> str:
-    """Base64 of the hash's bytes, as its authors spell it in URLs and HTML."""
+    """The hash in base64, as its authors write it in URLs and HTML."""
     try:
         from fast_thumbhash import rgba_to_thumb_hash
-    except ImportError:  # setup.cfg says where there is none
-        raise NotInThisBuild("f_thumbhash needs a package that this Python has not", argument="f") from None
+    except ImportError:  # setup.cfg says for which platforms there is no package
+        raise NotInThisBuild("f_thumbhash needs a package that this Python does not have", argument="f") from None
     pixels = bytes(with_alpha(image).write_to_memory())
     return base64.b64encode(bytes(rgba_to_thumb_hash(image.width, image.height, pixels))).decode()
 
@@ -79,7 +79,7 @@ def _opaque_pixels(image: Image) -> list[Pixel]:
 
 
 def palette(pixels: Sequence[Pixel], colors: int) -> list[dict[str, str | float]]:
-    """Up to so many colors by median cut, the most frequent first, each with its share of the pixels."""
+    """Up to `colors` colors by median cut, the most frequent first, each with its share of the pixels (0 to 1)."""
     boxes = [list(pixels)] if pixels else []
     while boxes and len(boxes) < colors:
         widest = max(boxes, key=_spread)
@@ -105,7 +105,7 @@ def _spread(box: list[Pixel]) -> int:
 
 
 def _halves(box: list[Pixel]) -> list[list[Pixel]]:
-    """Cut at the middle of the widest channel's values, so that a small, distinct color gets its own box."""
+    """The box cut at the middle of the values of its widest channel, so that a rare but distinct color gets a box."""
     ranges = _ranges(box)
     channel = ranges.index(max(ranges))
     values = [pixel[channel] for pixel in box]

@@ -1,133 +1,92 @@
-"""One job in, one result out: the story a worker tells."""
+"""One job in, one result out."""
 
 import hashlib
 import resource
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from imgserver.engine.encode import AVIF_PIXELS, prepare, settled, write
-from imgserver.engine.header import Header, examine, refuse_over
+from imgserver.engine.encode import in_memory, prepare, write
+from imgserver.engine.header import Header, examine
 from imgserver.engine.job import Job, RenderResult, Timings
-from imgserver.engine.pipeline import develop
-from imgserver.engine.placeholder import JSON, SIDES, stand_in
-from imgserver.plan.formats import FORMATS, choose
-from imgserver.plan.geometry import BoundPlan, bind_plan, check
-from imgserver.plan.plan import Canvas, Color, Dims, Fit, Flatten, Mask, Output, Plan, Px, Step, Tone, Turn
-
-# What a job will produce, decided from header and plan alone: page, frames, alpha, format. No pixel is read.
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """`frames` to load, and the format to write."""
-
-    format: str
-    frames: int
-
-
-def page_of(output: Output) -> int | None:
-    """The page to open, from 0; None for the one that the file itself holds to be its picture."""
-    return output.frames - 1 if isinstance(output.frames, int) else None
-
-
-def shape_of(header: Header, plan: Plan) -> Shape:
-    """Animations stay animated if the output can be. Raises NotInThisBuild."""
-    moving = header.animated and plan.output.frames in ("auto", "all") and plan.terminal.kind in ("image", "info")
-    alpha = alpha_after(plan.steps, header.alpha)
-    name = choose(plan.output, source=header.format, alpha=alpha, animated=moving)
-    return Shape(name, header.dims.frames if moving and FORMATS[name].animation else 1)
-
-
-def alpha_after(steps: tuple[Step, ...], alpha: bool) -> bool:
-    """Whether the picture has an alpha channel when all steps are done."""
-    for step in steps:
-        match step:
-            case Flatten():
-                alpha = False
-            case Mask() | Tone(name="opacity"):
-                alpha = True
-            case Fit(finish="pad", fill=Color(alpha=opacity)) | Canvas(fill=Color(alpha=opacity)):
-                alpha = alpha or opacity < 255
-            case Turn(degrees=degrees, fill=fill) if degrees % 90:
-                alpha = not (isinstance(fill, Color) and fill.alpha == 255)
-            case _:
-                pass
-    return alpha
-
+from imgserver.engine.output_shape import OutputShape, outline, page_of
+from imgserver.engine.pipeline import run_steps
+from imgserver.engine.placeholder import JSON, SIDES, make_placeholder
+from imgserver.plan.formats import FORMATS
+from imgserver.plan.geometry import BoundPlan
+from imgserver.plan.plan import Dims, Fit, Plan, Px
 
 ETAG_BYTES = 16
 
 
-class Stopwatch:
-    """Wall seconds between laps, and CPU seconds since the start."""
-
-    def __init__(self) -> None:
-        self.cpu = time.process_time()
-        self.last = time.perf_counter()
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        passed, self.last = now - self.last, now
-        return passed
-
-
 def render(job: Job) -> RenderResult:
-    """Renders a local file as its plan says. `open_engine` must have been called.
+    """Renders a local file as its plan says. Call `open_engine` once before.
 
     Raises NotFound, UnsupportedImage (415), BrokenImage and ImageOverLimit (422), BadRequest and OutputOverLimit (400),
     NotInThisBuild (501), ServerFault; never an error of libvips.
     """
     watch = Stopwatch()
-    plan = _bounded(job.plan)
+    plan = _with_placeholder_size(job.plan)
     header = examine(job.path, job.limits, page=page_of(plan.output))
-    shape, bounds = _outlined(header, plan, job)
-    opened = watch.lap()
+    shape, bounds = outline(header, plan, job.limits)
+    decode = watch.lap()
     if plan.terminal.kind == "info":
-        body, media_type, size = _info(header, shape, bounds), JSON, bounds.after
-        return _result(header, body, media_type, size, _timings(watch, decode=opened))
-    picture = develop(header, bounds, replace(job, plan=plan), frames=shape.frames)
-    size = Dims(picture.width, picture.height, 1, len(picture.frames))
+        return _result(header, _info(header, shape, bounds), JSON, bounds.after, watch.timings(decode=decode))
+    frames = run_steps(header, bounds, replace(job, plan=plan), frame_count=shape.frames)
+    size = Dims(frames.width, frames.height, 1, len(frames.images))
     if plan.terminal.kind == "image":
-        prepared = prepare(picture, shape.format, plan.output, job.quality)
-        developed = watch.lap()
+        prepared = prepare(frames, shape.format, plan.output, job.quality)
+        transform = watch.lap()
         body, media_type = write(prepared, job.limits), FORMATS[shape.format].media_type
     else:
-        image = settled(picture.first)
-        developed = watch.lap()
-        body, media_type = stand_in(image, plan.terminal)
-    timings = _timings(watch, decode=opened, transform=developed, encode=watch.lap())
-    return _result(header, body, media_type, size, timings)
+        image = in_memory(frames.first)
+        transform = watch.lap()
+        body, media_type = make_placeholder(image, plan.terminal)
+    return _result(header, body, media_type, size, watch.timings(decode, transform, watch.lap()))
 
 
-def _bounded(plan: Plan) -> Plan:
-    """A placeholder is told from a small picture, whatever the plan's own size: that is the loader's chance."""
+class Stopwatch:
+    """Wall seconds of each stage, and CPU seconds since the start."""
+
+    def __init__(self) -> None:
+        self._cpu = time.process_time()
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Wall seconds since the last call, or since the start."""
+        now = time.perf_counter()
+        passed, self._last = now - self._last, now
+        return passed
+
+    def timings(self, decode: float, transform: float = 0.0, encode: float = 0.0) -> Timings:
+        """The stages' wall seconds with the CPU seconds and the peak memory of this process."""
+        return Timings(
+            decode_seconds=decode,
+            transform_seconds=transform,
+            encode_seconds=encode,
+            cpu_seconds=time.process_time() - self._cpu,
+            rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+
+
+def etag_of(body: bytes) -> str:
+    """A 128-bit digest in hex, unquoted."""
+    return hashlib.blake2b(body, digest_size=ETAG_BYTES).hexdigest()
+
+
+def _with_placeholder_size(plan: Plan) -> Plan:
+    """A placeholder is computed from a small image, whatever the plan's size. As a last Fit the small size lets the
+    decoder shrink on load."""
     side = SIDES.get(plan.terminal.kind)
     if side is None:
         return plan
     return replace(plan, steps=(*plan.steps, Fit(Px(side), Px(side))))
 
 
-def _outlined(header: Header, plan: Plan, job: Job) -> tuple[Shape, BoundPlan]:
-    """Frames, format and sizes; all limits are judged here."""
-    shape = shape_of(header, plan)
-    refuse_over(header, shape.frames, job.limits)
-    bounds = bind_plan(plan, replace(header.dims, frames=shape.frames))
-    check(bounds, side=job.limits.output_side, pixels=job.limits.output_pixels)
-    if shape.format == "avif" and plan.output.format == "auto" and _pixels(bounds) > AVIF_PIXELS:
-        offers = tuple(name for name in plan.output.offers if name != "avif")
-        shape = shape_of(header, replace(plan, output=replace(plan.output, offers=offers)))
-    return shape, bounds
-
-
-def _pixels(bounds: BoundPlan) -> int:
-    return bounds.after.width * bounds.after.height
-
-
-def _info(header: Header, shape: Shape, bounds: BoundPlan) -> bytes:
-    """The original, and what it would become; nothing of where, by whom or with which camera it was taken."""
+def _info(header: Header, shape: OutputShape, bounds: BoundPlan) -> bytes:
+    """The original and its result as JSON, without the place, the author or the camera of the photograph."""
     dims = header.dims
     original: dict[str, Any] = {
         "format": header.format,
@@ -141,30 +100,16 @@ def _info(header: Header, shape: Shape, bounds: BoundPlan) -> bytes:
         "profile": header.profile,
         "bytes": header.bytes,
     }
-    becomes: dict[str, Any] = {
+    output: dict[str, Any] = {
         "format": shape.format,
         "media_type": FORMATS[shape.format].media_type,
         "width": bounds.after.width,
         "height": bounds.after.height,
         "frames": bounds.after.frames,
-        # What a trim leaves is known only when it is done.
+        # The size after a trim is known only when the pixels are.
         "exact": not bounds.is_open,
     }
-    return orjson.dumps({"original": original, "output": becomes}, option=orjson.OPT_INDENT_2)
-
-
-def _timings(watch: Stopwatch, *, decode: float, transform: float = 0.0, encode: float = 0.0) -> Timings:
-    return Timings(
-        decode_seconds=decode,
-        transform_seconds=transform,
-        encode_seconds=encode,
-        cpu_seconds=time.process_time() - watch.cpu,
-        rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    )
-
-
-def etag_of(body: bytes) -> str:
-    return hashlib.blake2b(body, digest_size=ETAG_BYTES).hexdigest()
+    return orjson.dumps({"original": original, "output": output}, option=orjson.OPT_INDENT_2)
 
 
 def _result(header: Header, body: bytes, media_type: str, size: Dims, timings: Timings) -> RenderResult:

@@ -1,7 +1,7 @@
-"""What a worker process does to itself before its first task, and around each. Runs in the worker; free of pyvips.
+"""The sandbox of a worker process: limits that it sets on itself before its first job, and around each job.
 
-The engine is named by text and imported here on demand, so that the server can import this module (it sends these
-functions by name) without ever loading libvips.
+These functions run in the worker. The server imports this module too, because it sends the functions by name, so the
+engine is imported on demand: the server must never load libvips.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from imgserver.errors import ImageOverLimit, ImgserverError, ServerFault
 
 ENGINE = "imgserver.engine.render"
 OPTIMIZER = "imgserver.engine.optimize"
-AIRLOCK = "imgserver.engine.vips"
+VIPS = "imgserver.engine.vips"
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
@@ -37,7 +37,8 @@ Work = Callable[[Job], RenderResult]
 
 @dataclass(frozen=True, slots=True)
 class ChildSettings:
-    """`parent_pid`: who must be our parent, or we are an orphan already. `memory_bytes`: of address space."""
+    """`parent_pid`: the server, which must be the parent of the worker. `memory_bytes`: limit of the address space.
+    `nice`: how much lower than the server's the worker's CPU priority is."""
 
     parent_pid: int
     memory_bytes: int
@@ -46,7 +47,7 @@ class ChildSettings:
 
 @dataclass(frozen=True, slots=True)
 class Warmth:
-    """A worker's first answer."""
+    """The first message of a worker: it is ready."""
 
     pid: int
     codecs: Codecs
@@ -56,45 +57,52 @@ _begun: "Connection[bytes, bytes] | None" = None
 
 
 def settle(settings: ChildSettings, begun: "Connection[bytes, bytes]") -> None:
-    """The initializer: everything that must hold before bytes of strangers are touched.
+    """The initializer of the worker: everything that must hold before it reads an untrusted file.
 
-    `begun` hears of each task when it begins: a worker that was dying already is not held against its task.
+    The worker sends a byte through `begun` when it begins a job, so that a worker that died before is not blamed on the
+    job.
     """
     global _begun
     _begun = begun
     _die_with(settings.parent_pid)
-    # Both come to the whole process group or cgroup when the server is told to end: it drains, and it ends us.
+    # A stopping server drains, then ends its workers. Both signals also reach the workers directly, through the process
+    # group or the cgroup.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _silence()
+    _close_streams()
     _set_limits(settings.memory_bytes)
     _volunteer_for_the_oom_killer()
 
 
 def open_engine(*, svg: bool = False) -> Codecs:
-    """Loads libvips and closes it to all but the allowed formats; the slow part of a start."""
+    """Loads libvips and limits it to the allowed formats: the slow part of a start. Raises ServerFault."""
     importlib.import_module(ENGINE)
-    return cast(Codecs, importlib.import_module(AIRLOCK).open_engine(svg=svg))
+    return cast(Codecs, importlib.import_module(VIPS).open_engine(svg=svg))
 
 
 def render(job: Job) -> RenderResult:
-    """The engine's render, found in the worker."""
+    """Runs the job in the engine. Raises what `engine.render.render` raises."""
     if job.goal == "optimize":
         return cast(RenderResult, importlib.import_module(OPTIMIZER).optimize(job))
     return cast(RenderResult, importlib.import_module(ENGINE).render(job))
 
 
 def warm_up(opener: Callable[[], Codecs], nice: int) -> Warmth:
-    """Opens the engine at the server's own priority, for a gap in the pool is short only if it is closed at once; then
-    steps back. No setsid: with kernel autogrouping, a session of its own would make the nice value meaningless."""
+    """Opens the engine at the server's CPU priority, so that a replacement is ready soon, and then lowers the priority.
+
+    No setsid: with kernel autogrouping, a session for each worker would make the nice value meaningless.
+    """
     codecs = opener()
     os.nice(nice)
     return Warmth(pid=os.getpid(), codecs=codecs)
 
 
 def work_off(work: Work, job: Job, seconds: float) -> RenderResult:
-    """One task with its CPU bound. Raises nothing but our own errors: a foreign one might not survive pickling."""
-    _bound_cpu(seconds)
+    """Runs one job with a limit on its CPU time, derived from the `seconds` to its deadline.
+
+    Raises errors of `errors.py` only: others may not survive pickling.
+    """
+    _limit_cpu(seconds)
     if _begun is not None:
         _begun.send_bytes(b"b")
     try:
@@ -112,12 +120,12 @@ def _die_with(parent_pid: int) -> None:
     for option, value in ((PR_SET_PDEATHSIG, int(signal.SIGKILL)), (PR_SET_NO_NEW_PRIVS, 1)):
         if libc.prctl(option, value, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), f"prctl {option} was refused")
-    # The parent may have died before the signal was asked for.
+    # The parent may have died before prctl was called.
     if os.getppid() != parent_pid:
         os._exit(1)
 
 
-def _silence() -> None:
+def _close_streams() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
@@ -136,13 +144,14 @@ def _set_limits(memory_bytes: int) -> None:
 
 
 def _within_hard(limit: int, wanted: int) -> int:
-    """The wish, or what the limits we were started with leave of it: asking for more is refused."""
+    """`wanted`, or the hard limit of this process if that is lower: setrlimit refuses more."""
     _, hard = resource.getrlimit(limit)
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
-def _bound_cpu(seconds: float) -> None:
-    """A backstop for a server that cannot kill: twice the time left, since codecs may run a second thread."""
+def _limit_cpu(seconds: float) -> None:
+    """Ends the worker if the server fails to: after twice the remaining time, because codecs may run a second
+    thread."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     spent = usage.ru_utime + usage.ru_stime
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -151,7 +160,7 @@ def _bound_cpu(seconds: float) -> None:
 
 
 def _volunteer_for_the_oom_killer() -> None:
-    """When memory runs out a worker shall go, never the server. A wish: some sandboxes have no such file."""
+    """When memory runs out, the kernel shall kill a worker, never the server. Some sandboxes do not have this file."""
     path = Path("/proc/self/oom_score_adj")
     with contextlib.suppress(OSError):
         path.write_text(str(min(int(path.read_text()) + OOM_SCORE, OOM_SCORE_MAX)))

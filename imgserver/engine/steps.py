@@ -1,66 +1,67 @@
-"""The steps as libvips calls. Every size comes from `geometry.bind`; here is only how it is reached.
+"""The steps as libvips calls. Every size comes from `plan.geometry.bind`; this module only produces it.
 
-Before the first Fit the picture may be loaded smaller than its bound says (see `geometry.share_needed`); a Crop there
-scales its window to what was loaded, and the Fit hits its size exactly.
+Before the first Fit the image may be loaded at a smaller size than its bound says (see `geometry.share_needed`). A Crop
+before that Fit scales its window to the loaded size, and the Fit then produces its size exactly.
 """
 
 import math
 from fractions import Fraction
 
-from imgserver.engine.background import laid
-from imgserver.engine.color import background, colored, premultiplied, resized, straight, with_alpha
-from imgserver.engine.effects import kernelled, masked, toned
-from imgserver.engine.frames import Picture
+from imgserver.engine.background import place_on_canvas
+from imgserver.engine.color import background, colored, premultiplied, resize_image, unpremultiplied, with_alpha
+from imgserver.engine.effects import apply_kernel, apply_mask, apply_tone
+from imgserver.engine.frames import Frames
 from imgserver.engine.vips import Image, interpolator, working
 from imgserver.plan.geometry import Bound, Box, Size, whole
 from imgserver.plan.plan import Canvas, Color, Crop, Fit, Flatten, Kernel, Mask, Orient, Step, Tone, Trim, Turn
 
 
-def apply(picture: Picture, bound: Bound, *, linear: bool) -> Picture:
-    """One step done. Raises BrokenImage where it must read pixels, ServerFault if libvips refuses the work."""
+def apply(frames: Frames, bound: Bound, *, linear: bool) -> Frames:
+    """The frames after one step. Raises BrokenImage if it must read pixels of a broken original, and ServerFault if
+    libvips cannot run the step."""
     with working():
         match bound.step:
             case Orient(mode=mode):
-                return turned(picture, bound.before.orientation if mode == "exif" else mode)
+                return apply_motion(frames, bound.before.orientation if mode == "exif" else mode)
             case Trim() as trim:
-                return _trimmed(picture, trim)
+                return _trim(frames, trim)
             case Crop() as crop:
-                return _cropped(picture, crop, bound)
+                return _crop(frames, crop, bound)
             case Fit():
-                return finished(scaled(picture, bound.scaled, linear=linear), bound)
+                return apply_finish(resize(frames, bound.scaled, linear=linear), bound)
             case Canvas(fill=fill) if bound.box:
-                return laid(picture, bound.box, bound.size, fill)
+                return place_on_canvas(frames, bound.box, bound.size, fill)
             case Turn() as turn:
-                return _rotated(picture, turn, bound.size)
+                return _rotate(frames, turn, bound.size)
             case step:
-                return _recolored(picture, step)
+                return _change_values(frames, step)
 
 
-def _recolored(picture: Picture, step: Step) -> Picture:
-    """The steps that keep the size."""
+def _change_values(frames: Frames, step: Step) -> Frames:
+    """The steps that do not change the size."""
     match step:
         case Tone():
-            return picture.each(lambda image: toned(image, step))
+            return frames.each(lambda image: apply_tone(image, step))
         case Kernel():
-            return picture.settled().each(lambda image: kernelled(image, step))
+            return frames.in_memory().each(lambda image: apply_kernel(image, step))
         case Mask():
-            return picture.each(lambda image: masked(image, step))
+            return frames.each(lambda image: apply_mask(image, step))
         case Flatten(color=color):
-            return picture.each(lambda image: _under(image, color) if image.hasalpha() else image)
+            return frames.each(lambda image: _flatten(image, color) if image.hasalpha() else image)
         case _:
-            return picture
+            return frames
 
 
-def turned(picture: Picture, motion: int) -> Picture:
-    """A rigid motion, by the EXIF orientation it undoes."""
+def apply_motion(frames: Frames, motion: int) -> Frames:
+    """The frames after a rigid motion, given as the EXIF orientation (1-8) that it undoes."""
     if motion == 1:
-        return picture
-    # A mirror left to right keeps the order of lines; all others read them in another order.
-    still = picture if motion == 2 else picture.settled()
-    return still.each(lambda image: _moved(image, motion))
+        return frames
+    # Mirroring left to right keeps the order of the lines. All other motions read the lines in another order.
+    still = frames if motion == 2 else frames.in_memory()
+    return still.each(lambda image: _move(image, motion))
 
 
-def _moved(image: Image, motion: int) -> Image:
+def _move(image: Image, motion: int) -> Image:
     match motion:
         case 2:
             return image.fliphor()
@@ -80,10 +81,10 @@ def _moved(image: Image, motion: int) -> Image:
             return image
 
 
-def _trimmed(picture: Picture, step: Trim) -> Picture:
-    """Cut to what differs from the rim in any frame; a picture that is all rim stays as it is."""
-    still = picture.settled()
-    boxes = [box for frame in still.frames if (box := _content(step, frame))]
+def _trim(frames: Frames, step: Trim) -> Frames:
+    """Cuts the border that no frame has content in; an image that is all border stays unchanged."""
+    still = frames.in_memory()
+    boxes = [box for image in still.images if (box := _content_box(step, image))]
     if not boxes:
         return still
     left = max(min(box[0] for box in boxes) - step.pad, 0)
@@ -93,81 +94,86 @@ def _trimmed(picture: Picture, step: Trim) -> Picture:
     return still.each(lambda image: image.crop(left, top, right - left, bottom - top))
 
 
-def _content(step: Trim, image: Image) -> tuple[int, int, int, int] | None:
+def _content_box(step: Trim, image: Image) -> tuple[int, int, int, int] | None:
+    """Left, top, width and height of what differs from the border; None if nothing does."""
     if step.by == "alpha":
-        seen = image.extract_band(image.bands - 1) if image.hasalpha() else None
-        box = seen.find_trim(threshold=step.tolerance, background=[0]) if seen is not None else (0, 0, 0, 0)
+        alpha = image.extract_band(image.bands - 1) if image.hasalpha() else None
+        box = alpha.find_trim(threshold=step.tolerance, background=[0]) if alpha is not None else (0, 0, 0, 0)
     else:
         opaque = image.flatten(background=[255]) if image.hasalpha() else image
-        rim = background(opaque, step.color) if step.color else opaque.getpoint(0, 0)
-        box = opaque.find_trim(threshold=step.tolerance, background=rim)
+        border = background(opaque, step.color) if step.color else opaque.getpoint(0, 0)
+        box = opaque.find_trim(threshold=step.tolerance, background=border)
     return tuple(box) if box[2] and box[3] else None
 
 
-def _cropped(picture: Picture, step: Crop, bound: Bound) -> Picture:
+def _crop(frames: Frames, step: Crop, bound: Bound) -> Frames:
     assert bound.box is not None
-    box = loaded_box(bound.box, (bound.before.width, bound.before.height), picture)
+    box = loaded_box(bound.box, (bound.before.width, bound.before.height), frames)
     if step.anchor.is_smart:
-        return _smart(picture, (box.width, box.height), step.anchor.kind)
-    return cut(picture, box)
+        return _smart_crop(frames, (box.width, box.height), step.anchor.kind)
+    return crop_to(frames, box)
 
 
-def loaded_box(box: Box, size: Size, picture: Picture) -> Box:
-    """A window of the full picture, in the pixels of the reduced one that was loaded; never empty."""
-    sx, sy = Fraction(picture.width, size[0]), Fraction(picture.height, size[1])
-    left, top = min(whole(box.left * sx), picture.width - 1), min(whole(box.top * sy), picture.height - 1)
+def loaded_box(box: Box, size: Size, frames: Frames) -> Box:
+    """A window of an image of `size`, in the pixels of the frames, which may be loaded at a reduced size; never
+    empty."""
+    sx, sy = Fraction(frames.width, size[0]), Fraction(frames.height, size[1])
+    left, top = min(whole(box.left * sx), frames.width - 1), min(whole(box.top * sy), frames.height - 1)
     right, bottom = whole((box.left + box.width) * sx), whole((box.top + box.height) * sy)
-    return Box(left, top, max(min(right, picture.width) - left, 1), max(min(bottom, picture.height) - top, 1))
+    return Box(left, top, max(min(right, frames.width) - left, 1), max(min(bottom, frames.height) - top, 1))
 
 
-def cut(picture: Picture, box: Box) -> Picture:
-    if box == Box(0, 0, picture.width, picture.height):
-        return picture
-    return picture.each(lambda image: image.crop(box.left, box.top, box.width, box.height))
+def crop_to(frames: Frames, box: Box) -> Frames:
+    if box == Box(0, 0, frames.width, frames.height):
+        return frames
+    return frames.each(lambda image: image.crop(box.left, box.top, box.width, box.height))
 
 
-def _smart(picture: Picture, size: Size, kind: str) -> Picture:
-    """The window libvips finds in the first frame, for all frames: a window of its own for each would jump."""
-    if size == (picture.width, picture.height):
-        return picture
-    still = picture.settled()
+def _smart_crop(frames: Frames, size: Size, kind: str) -> Frames:
+    """Cuts the window that libvips finds in the first frame from all frames: separate windows would make an animation
+    jump."""
+    if size == (frames.width, frames.height):
+        return frames
+    still = frames.in_memory()
     window = still.first.smartcrop(*size, interesting=kind)
-    return cut(still, Box(-window.xoffset, -window.yoffset, *size))
+    return crop_to(still, Box(-window.xoffset, -window.yoffset, *size))
 
 
-def scaled(picture: Picture, size: Size, *, linear: bool) -> Picture:
-    return picture.each(lambda image: resized(image, *size, linear=linear))
+def resize(frames: Frames, size: Size, *, linear: bool) -> Frames:
+    """The frames at exactly this size. `linear`: mixes in linear light."""
+    return frames.each(lambda image: resize_image(image, *size, linear=linear))
 
 
-def finished(picture: Picture, bound: Bound) -> Picture:
-    """A Fit's cut or padding, after the scaling."""
+def apply_finish(frames: Frames, bound: Bound) -> Frames:
+    """The crop or the padding of a Fit, after its scaling."""
     step = bound.step
     assert isinstance(step, Fit)
     if bound.box is None or bound.size == bound.scaled:
-        return picture
+        return frames
     if step.finish == "pad":
-        return laid(picture, bound.box, bound.size, step.fill)
-    return _smart(picture, bound.size, step.anchor.kind) if step.anchor.is_smart else cut(picture, bound.box)
+        return place_on_canvas(frames, bound.box, bound.size, step.fill)
+    return _smart_crop(frames, bound.size, step.anchor.kind) if step.anchor.is_smart else crop_to(frames, bound.box)
 
 
-def _rotated(picture: Picture, step: Turn, size: Size) -> Picture:
-    rigid = turned(picture, step.motion)
+def _rotate(frames: Frames, step: Turn, size: Size) -> Frames:
+    rigid = apply_motion(frames, step.motion)
     degrees = step.degrees % 360
     if degrees % 90 == 0:
-        return turned(rigid, {0: 1, 90: 6, 180: 3, 270: 8}[degrees])
+        return apply_motion(rigid, {0: 1, 90: 6, 180: 3, 270: 8}[degrees])
     fill = step.fill if isinstance(step.fill, Color) else Color(0, 0, 0, 0)
-    return rigid.settled().each(lambda image: _tilted(image, degrees, size, fill))
+    return rigid.in_memory().each(lambda image: _tilt(image, degrees, size, fill))
 
 
-def _tilted(image: Image, degrees: int, size: Size, fill: Color) -> Image:
-    """About the center, on a canvas of the bound size; libvips' own choice of canvas is at times a pixel off."""
+def _tilt(image: Image, degrees: int, size: Size, fill: Color) -> Image:
+    """Turned about the center, on a canvas of the bound size. libvips would at times choose a canvas that differs by a
+    pixel."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     source = with_alpha(colored(image) if image.bands <= 2 else image)
-    # Pixel centers, not corners, are what libvips maps.
+    # libvips maps the centers of pixels, not their corners.
     x, y = (source.width - 1) / 2, (source.height - 1) / 2
     shift = {"odx": (size[0] - 1) / 2 - (cos * x - sin * y), "ody": (size[1] - 1) / 2 - (sin * x + cos * y)}
-    # A transparent rim lets the edge of the picture be mixed with what lies around it.
-    # In memory, because tilted tiles overlap: computed lazily, each pixel would be made several times.
+    # A transparent background lets the edge of the image blend into its surroundings.
+    # In memory, because the tiles of a turned image overlap: libvips would compute each pixel several times.
     mixed = (
         premultiplied(source)
         .copy_memory()
@@ -181,13 +187,13 @@ def _tilted(image: Image, degrees: int, size: Size, fill: Color) -> Image:
             **shift,
         )
     )
-    clear = straight(mixed, source)
-    return clear if fill.alpha == 0 else _under(clear, fill)
+    clear = unpremultiplied(mixed, source)
+    return clear if fill.alpha == 0 else _flatten(clear, fill)
 
 
-def _under(image: Image, fill: Color) -> Image:
-    """The image over a color, itself perhaps half transparent."""
+def _flatten(image: Image, fill: Color) -> Image:
+    """The image over a color, which may be translucent."""
     if fill.alpha == 255:
         return image.flatten(background=background(image, fill)[:-1])
-    ground = image.new_from_image(background(image, fill)).cast("uchar").copy(interpretation=image.interpretation)
-    return ground.composite2(image, "over").cast("uchar")
+    canvas = image.new_from_image(background(image, fill)).cast("uchar").copy(interpretation=image.interpretation)
+    return canvas.composite2(image, "over").cast("uchar")

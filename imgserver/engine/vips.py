@@ -1,7 +1,7 @@
-"""The airlock: the only importer of pyvips. Opens libvips for hostile input and translates its errors.
+"""The only importer of pyvips. Prepares libvips for hostile input, and translates its errors.
 
-A raw `pyvips.Error` must never leave the worker: unpickling one would import libvips into the server. libvips'
-messages contain file names, so they stay in the cause (for the log) and never enter the public text.
+A `pyvips.Error` must never leave the worker: unpickling it would import libvips into the server. The messages of
+libvips contain file names, so they stay in the cause (for the log) and never enter the public text.
 """
 
 import logging
@@ -13,6 +13,7 @@ import pyvips
 from pyvips import Error as Error
 from pyvips import Image as Image
 
+from imgserver.engine.encoders import ENCODERS
 from imgserver.engine.job import Codecs
 from imgserver.errors import (
     BrokenImage,
@@ -24,10 +25,10 @@ from imgserver.errors import (
 )
 from imgserver.runtime import resources
 
-# Earlier libvips decodes hostile files into memory faults (CVE-2026-33327 and its followers).
-FLOOR = (8, 18, 3)
+# Earlier versions of libvips have memory faults with hostile files (CVE-2026-33327 and later ones).
+MIN_VERSION = (8, 18, 3)
 
-# What strangers' bytes may reach. The loaders of each class are unblocked by name; everything else stays shut.
+# The loaders that untrusted files may reach: class and operation. All other loaders stay blocked.
 LOADERS = {
     "jpg": ("VipsForeignLoadJpeg", "jpegload"),
     "png": ("VipsForeignLoadPng", "pngload"),
@@ -36,24 +37,16 @@ LOADERS = {
     "avif": ("VipsForeignLoadHeif", "heifload"),
     "tiff": ("VipsForeignLoadTiff", "tiffload"),
     "svg": ("VipsForeignLoadSvg", "svgload"),
-    # Its header only; its pixels are decoded by engine/heif.py.
+    # Reads only the header; engine/heif.py decodes the pixels.
     "heic": ("VipsForeignLoadHeif", "heifload"),
 }
-SAVERS = {
-    "jpg": "jpegsave_buffer",
-    "png": "pngsave_buffer",
-    "webp": "webpsave_buffer",
-    "gif": "gifsave_buffer",
-    "avif": "heifsave_buffer",
-    "tiff": "tiffsave_buffer",
-}
-# Types for metadata that is set on an image.
+# The types of metadata fields.
 GInt = pyvips.GValue.gint_type
 GInts = pyvips.GValue.array_int_type
 Blob = pyvips.GValue.blob_type
 
-# Of sources: what they are is known and not done, and nothing about them need be broken. The last is what this libvips
-# says of every TIFF in Lab.
+# Parts of error messages about originals that are valid but cannot be read here. libvips says the last one of every
+# TIFF in Lab.
 UNSUPPORTED = (
     "not supported",
     "unsupported",
@@ -63,31 +56,31 @@ UNSUPPORTED = (
     "bad labq format",
 )
 OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
-NO_ROOM = ("no space left", "disk quota exceeded", "read-only file system", 'unable to write to "')
-ROOM_SECONDS = 10
+NO_SPACE = ("no space left", "disk quota exceeded", "read-only file system", 'unable to write to "')
+NO_SPACE_RETRY_SECONDS = 10
 
 
 def open_engine(*, svg: bool = False) -> Codecs:
-    """Closes libvips to all but the allowed formats, one thread, no caches. Call once, before the first render.
+    """Limits libvips to the allowed formats, one thread and no caches. Call once, before the first render.
 
-    Raises ServerFault if libvips is older than the floor.
+    Returns what can be read and written. Raises ServerFault if libvips is older than MIN_VERSION.
     """
     version = tuple(pyvips.version(part) for part in range(3))
-    if version < FLOOR:
-        found, floor = (".".join(map(str, numbers)) for numbers in (version, FLOOR))
-        raise ServerFault(f"libvips {found} has known holes; at least {floor} is needed")
+    if version < MIN_VERSION:
+        found, least = (".".join(map(str, numbers)) for numbers in (version, MIN_VERSION))
+        raise ServerFault(f"libvips {found} has known vulnerabilities; at least {least} is needed")
     pyvips.operation_block_set("VipsForeignLoad", True)
     for name, (loader, _) in LOADERS.items():
         pyvips.operation_block_set(loader, name == "svg")
-    # Also shuts untrusted loaders that the class tree above may not know; SVG counts among them.
+    # Also blocks untrusted loaders that are not below VipsForeignLoad. SVG is one of them.
     pyvips.block_untrusted_set(True)
     pyvips.operation_block_set("VipsForeignLoadSvg", not svg)
-    # Each render is another picture: what a cache keeps is only memory.
+    # Each job is a different image: a cache of operations would only use memory.
     for limit in (pyvips.cache_set_max, pyvips.cache_set_max_mem, pyvips.cache_set_max_files):
         limit(0)
-    # One worker is one core; AVIF's bytes also differ with the number of threads.
+    # One worker uses one core. The bytes of an AVIF also depend on the number of threads.
     pyvips.vips_lib.vips_concurrency_set(1)
-    # A hostile file can make libvips warn a thousand times; what fails is told by errors.
+    # A hostile file can make libvips log a thousand warnings. Errors report what fails.
     logging.getLogger("pyvips").setLevel(logging.ERROR)
     codecs.cache_clear()
     return codecs()
@@ -95,13 +88,14 @@ def open_engine(*, svg: bool = False) -> Codecs:
 
 @cache
 def codecs() -> Codecs:
+    """What this process can read and write."""
     version = ".".join(str(pyvips.version(part)) for part in range(3))
-    read = tuple(name for name, (_, operation) in LOADERS.items() if _exists(operation) and _is_decoded(name))
-    write = tuple(name for name, operation in SAVERS.items() if _exists(operation))
+    read = tuple(name for name, (_, operation) in LOADERS.items() if _exists(operation) and _has_decoder(name))
+    write = tuple(name for name, encoder in ENCODERS.items() if not encoder.operation or _exists(encoder.operation))
     return Codecs(version, read, write)
 
 
-def _is_decoded(name: str) -> bool:
+def _has_decoder(name: str) -> bool:
     return name != "heic" or resources.reads_heic()
 
 
@@ -110,7 +104,7 @@ def _exists(operation: str) -> bool:
 
 
 def names_of(image: Image) -> frozenset[str]:
-    """The names of its fields; none if one is no text: files name their comments and items as they like."""
+    """The names of the metadata fields; empty if one of them is not UTF-8: a file may give its comments any name."""
     try:
         return frozenset(image.get_fields())
     except UnicodeDecodeError:
@@ -118,7 +112,7 @@ def names_of(image: Image) -> frozenset[str]:
 
 
 def text_of(image: Image, name: str) -> str:
-    """A field as text; "" if it is none."""
+    """A metadata field as text; "" if it is not UTF-8."""
     try:
         return str(image.get(name))
     except UnicodeDecodeError:
@@ -132,14 +126,20 @@ def interpolator(name: str) -> pyvips.Interpolate:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Around what touches the source's pixels or header: a fault there is the source's."""
+    """Translates errors of code that reads the original's header or pixels: a fault there means a broken original.
+
+    Raises BrokenImage, UnsupportedImage, ImageOverLimit, Unavailable and ServerFault.
+    """
     with _translated(BrokenImage("the source is truncated or corrupt")):
         yield
 
 
 @contextmanager
 def working() -> Iterator[None]:
-    """Around what only builds or encodes: a fault there is ours."""
+    """Translates errors of code that only builds pipelines or encodes: a fault there is ours.
+
+    Raises ServerFault, ImageOverLimit and Unavailable.
+    """
     with _translated(ServerFault("the picture could not be made")):
         yield
 
@@ -151,18 +151,21 @@ def _translated(fault: ImgserverError) -> Iterator[None]:
     except MemoryError as error:
         raise _too_large() from error
     except Error as error:
-        raise _judged(str(error).lower(), fault) from error
+        raise _translate_text(str(error).lower(), fault) from error
 
 
-def _judged(text: str, fault: ImgserverError) -> ImgserverError:
+def _translate_text(text: str, fault: ImgserverError) -> ImgserverError:
     if any(sign in text for sign in OUT_OF_MEMORY):
         return _too_large()
-    # What is over 100 MB and read more than once lies in a temporary file: no fault of the source if that cannot be.
-    if any(sign in text for sign in NO_ROOM):
-        return Unavailable("There is no room to decode this picture now", reason="space", retry_after=ROOM_SECONDS)
+    # libvips decodes an image of more than 100 MB that is read more than once into a temporary file. A full disk is no
+    # fault of the original.
+    if any(sign in text for sign in NO_SPACE):
+        return Unavailable(
+            "There is no room to decode this picture now", reason="space", retry_after=NO_SPACE_RETRY_SECONDS
+        )
     if isinstance(fault, BrokenImage) and any(sign in text for sign in UNSUPPORTED):
         return UnsupportedImage("a picture of this kind cannot be read here")
-    # A plan of ours read a streamed picture twice; no source can be blamed for that.
+    # The plan read a streamed image twice: that is no fault of the original.
     return ServerFault("the picture could not be made") if "out of order" in text else fault
 
 

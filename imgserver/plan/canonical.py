@@ -40,7 +40,6 @@ from imgserver.plan.plan import (
 )
 
 WHOLE = Rel(Fraction(1))
-INTERLACED = frozenset({"jpg", "png", "gif"})
 NEUTRAL_TONE = {"brightness": 1, "contrast": 1, "saturation": 1, "gamma": 1, "opacity": 1}
 
 # The eight rigid motions as matrices (x' = ax + by, y' = cx + dy; y points down), by EXIF orientation.
@@ -282,7 +281,7 @@ def _output(output: Output, terminal: Terminal) -> Output:
         offers=(),
         quality=_quality(output, concrete.lossy and not lossless),
         lossless=lossless,
-        progressive=output.progressive if concrete.name in INTERLACED else None,
+        progressive=output.progressive if concrete.progressive else None,
         frames="auto" if frames == "first" and not concrete.animation else frames,
         background=WHITE if concrete.alpha else output.background,
     )

@@ -1,11 +1,14 @@
-"""Image formats: one row each, and the pure rules that choose one and its quality."""
+"""Image formats: one row each, and the pure rules that choose a format and its quality.
+
+A format from outside adds its row to `FORMATS` before the server starts, and its encoder to `engine.ENCODERS`.
+"""
 
 from dataclasses import dataclass
 
 from imgserver.errors import NotInThisBuild
 from imgserver.plan.plan import Output
 
-# Words for people who do not want a number; the same picture quality in each format, not the same number.
+# Numbers for the quality levels. A level means the same picture quality in each format, not the same number.
 QUALITY_LEVELS: dict[str, dict[str, int]] = {
     "jpg": {"best": 90, "good": 80, "eco": 70, "low": 55},
     "webp": {"best": 88, "good": 78, "eco": 68, "low": 50},
@@ -16,58 +19,135 @@ QUALITY_LEVELS: dict[str, dict[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`max_side` is the format's own limit in pixels; `web` tells whether browsers show it."""
+    """What a format can hold, and what this package does with it.
+
+    `name` is its word in URLs and in metrics. `suffix` ends the names of files that are written, `other_suffixes` also
+    end the names of files that are read. `lossy` and `lossless` are the modes that the format has; only a lossy one
+    has a quality. `progressive`: it can be written in passes. `web`: browsers show it.
+
+    `max_side` (pixels) and `max_pixels` (of one frame) are the limits of the format or of its encoder; no setting
+    lifts them. `readable` and `writable`: there is a decoder or an encoder for it.
+    """
 
     name: str
     media_type: str
     suffix: str
+    other_suffixes: tuple[str, ...] = ()
     alpha: bool = False
     animation: bool = False
     lossless: bool = False
     lossy: bool = True
+    progressive: bool = False
     web: bool = True
     max_side: int = 65535
+    max_pixels: int | None = None
+    readable: bool = False
+    writable: bool = False
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Every suffix of this format's files, in lower case."""
+        return self.suffix, *self.other_suffixes
 
 
 FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
-        Format("jpg", "image/jpeg", ".jpg"),
-        Format("png", "image/png", ".png", alpha=True, lossless=True, lossy=False),
-        Format("webp", "image/webp", ".webp", alpha=True, animation=True, lossless=True, max_side=16383),
-        Format("avif", "image/avif", ".avif", alpha=True, lossless=True, max_side=16384),
-        Format("gif", "image/gif", ".gif", alpha=True, animation=True, lossy=False),
+        Format("jpg", "image/jpeg", ".jpg", (".jpeg",), progressive=True, readable=True, writable=True),
+        Format(
+            "png",
+            "image/png",
+            ".png",
+            alpha=True,
+            lossless=True,
+            lossy=False,
+            progressive=True,
+            readable=True,
+            writable=True,
+        ),
+        Format(
+            "webp",
+            "image/webp",
+            ".webp",
+            alpha=True,
+            animation=True,
+            lossless=True,
+            max_side=16383,
+            readable=True,
+            writable=True,
+        ),
+        Format(
+            "avif",
+            "image/avif",
+            ".avif",
+            alpha=True,
+            lossless=True,
+            max_side=16384,
+            # A larger AVIF takes too long for a live answer at any effort.
+            max_pixels=12_000_000,
+            readable=True,
+            writable=True,
+        ),
+        Format(
+            "gif",
+            "image/gif",
+            ".gif",
+            alpha=True,
+            animation=True,
+            lossy=False,
+            progressive=True,
+            readable=True,
+            writable=True,
+        ),
         Format("jxl", "image/jxl", ".jxl", alpha=True, animation=True, lossless=True, web=False),
-        Format("tiff", "image/tiff", ".tif", alpha=True, lossless=True, lossy=False, web=False),
-        Format("svg", "image/svg+xml", ".svg", alpha=True, web=False),
-        Format("heic", "image/heic", ".heic", alpha=True, web=False),
+        Format(
+            "tiff",
+            "image/tiff",
+            ".tif",
+            (".tiff",),
+            alpha=True,
+            lossless=True,
+            lossy=False,
+            web=False,
+            readable=True,
+            writable=True,
+        ),
+        Format("svg", "image/svg+xml", ".svg", alpha=True, web=False, readable=True),
+        Format("heic", "image/heic", ".heic", (".heif", ".hif"), alpha=True, web=False, readable=True),
     )
 }
 
-# The format that a file's name claims, by its suffix in lower case.
-FORMAT_OF_SUFFIX = {row.suffix: row.name for row in FORMATS.values()} | {
-    ".jpeg": "jpg",
-    ".tiff": "tiff",
-    ".heif": "heic",
-    ".hif": "heic",
-}
 
-READABLE = frozenset({"jpg", "png", "webp", "avif", "gif", "tiff", "svg", "heic"})
-WRITABLE = frozenset({"jpg", "png", "webp", "avif", "gif", "tiff"})
+def format_of_suffix(suffix: str) -> Format | None:
+    """The format that a file's name claims; None for an unknown suffix. `suffix` begins with a dot; case is ignored."""
+    lower = suffix.lower()
+    return next((row for row in FORMATS.values() if lower in row.suffixes), None)
+
+
+def format_of_media_type(media_type: str) -> Format | None:
+    """The format with this media type; None for a media type that is no image format of `FORMATS`."""
+    return next((row for row in FORMATS.values() if row.media_type == media_type), None)
+
+
+def is_writable(name: str) -> bool:
+    """Whether this build can write the format `name`; False for an unknown name."""
+    return name in FORMATS and FORMATS[name].writable
 
 
 def choose(output: Output, *, source: str, alpha: bool, animated: bool) -> str:
-    """The concrete format of a result, from the wish and what the running picture is. Raises NotInThisBuild."""
+    """The name of the result's format. `source` is the format of the original; `alpha` and `animated` describe the
+    image that is to be written. Raises NotInThisBuild for a format that cannot be written."""
     if output.format not in ("auto", "source"):
         return _writable(output.format)
-    offers = [name for name in output.offers if name in WRITABLE and (not animated or FORMATS[name].animation)]
+    offers = [name for name in output.offers if is_writable(name) and (not animated or FORMATS[name].animation)]
     if output.format == "auto" and offers:
         return offers[0]
     return _plain(source, alpha=alpha, animated=animated, modern=output.format == "source")
 
 
 def _plain(source: str, *, alpha: bool, animated: bool, modern: bool) -> str:
-    """What any browser shows; with `modern` also the source's own newer format, which its owner chose."""
+    """A format that every browser shows. With `modern` a WebP or AVIF original keeps its format, which its owner
+    chose."""
     if animated:
         return "webp" if source == "webp" and modern else "gif"
     kept = {"jpg", "png", "gif", "webp", "avif"} if modern else {"jpg", "png", "gif"}
@@ -77,13 +157,13 @@ def _plain(source: str, *, alpha: bool, animated: bool, modern: bool) -> str:
 
 
 def _writable(name: str) -> str:
-    if name not in WRITABLE:
+    if not is_writable(name):
         raise NotInThisBuild(f"f: this build cannot write {name}", argument="f", value=name)
     return name
 
 
 def quality_of(output: Output, name: str) -> int:
-    """The number given to the encoder; formats without a lossy mode ignore it."""
+    """The number that the encoder of the format `name` gets, 1-100. Formats without a lossy mode ignore it."""
     if isinstance(output.quality, int):
         return output.quality
     level = "good" if output.quality == "auto" else output.quality

@@ -2,12 +2,14 @@
 
 from pathlib import PurePosixPath
 
-from imgserver.plan.formats import FORMAT_OF_SUFFIX, READABLE
+from imgserver.plan.formats import FORMATS
 from imgserver.runtime import resources
 
 # Off by default, or not in every installation.
 _OPTIONAL = {"svg"} if resources.reads_heic() else {"svg", "heic"}
-PICTURE_SUFFIXES = tuple(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name in READABLE - _OPTIONAL)
+PICTURE_SUFFIXES = tuple(
+    suffix for row in FORMATS.values() if row.readable and row.name not in _OPTIONAL for suffix in row.suffixes
+)
 # A source may hold millions of files; who shows some of its pictures looks at the first of them.
 LOOKED_AT = 2_000
 

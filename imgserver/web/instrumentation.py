@@ -11,7 +11,7 @@ from imgserver.errors import ImgserverError, NotFound
 from imgserver.observability.audit import REASONS, Audit
 from imgserver.observability.logs import cut
 from imgserver.observability.metrics import Metrics
-from imgserver.plan.formats import FORMATS
+from imgserver.plan.formats import format_of_media_type
 from imgserver.rendering.cost import Workload
 from imgserver.rendering.renderer import FinishedRender
 from imgserver.rendering.worker_pool import WorkerEvent
@@ -47,7 +47,8 @@ def render_observer(metrics: Metrics) -> Callable[[FinishedRender], None]:
 
 def _format_name(media_type: str) -> str:
     """The format's name, as in the series of failed renders; "info" for a result that is not an image."""
-    return next((row.name for row in FORMATS.values() if row.media_type == media_type), "info")
+    row = format_of_media_type(media_type)
+    return row.name if row else "info"
 
 
 def render_failure_observer(metrics: Metrics) -> Callable[[Workload, ImgserverError], None]:

@@ -1,4 +1,4 @@
-"""The airlock's own rules."""
+"""The import rule of pyvips, the version check and the translation of errors."""
 
 import re
 from pathlib import Path
@@ -11,15 +11,15 @@ from imgserver.errors import BrokenImage, ImageOverLimit, ServerFault
 PACKAGE = Path(vips.__file__).parents[1]
 
 
-def test_a_libvips_with_known_holes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_libvips_with_known_vulnerabilities_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vips.pyvips, "version", lambda part: (8, 18, 2)[part])
 
-    with pytest.raises(ServerFault, match=r"8\.18\.2 has known holes; at least 8\.18\.3"):
+    with pytest.raises(ServerFault, match=r"8\.18\.2 has known vulnerabilities; at least 8\.18\.3"):
         vips.open_engine()
 
 
 @pytest.mark.parametrize(("library", "importer"), [("pyvips", "vips.py"), ("_?pi_heif", "heif.py")])
-def test_nobody_else_imports_a_decoder(library: str, importer: str) -> None:
+def test_one_module_imports_each_decoder(library: str, importer: str) -> None:
     importing = re.compile(rf"^\s*(?:import|from) {library}\b", re.MULTILINE)
     importers = [path.name for path in PACKAGE.rglob("*.py") if importing.search(path.read_text("utf-8"))]
 
@@ -34,12 +34,12 @@ def test_nobody_else_imports_a_decoder(library: str, importer: str) -> None:
         ("vipspng: out of order read at line 300", ServerFault),
     ],
 )
-def test_errors_while_reading_are_the_sources_unless_they_are_ours(text: str, expected: type[Exception]) -> None:
+def test_an_error_while_reading_means_a_broken_original(text: str, expected: type[Exception]) -> None:
     with pytest.raises(expected), vips.reading():
         raise vips.Error(text)
 
 
-def test_errors_while_building_are_ours_and_tell_no_names() -> None:
+def test_an_error_while_building_is_a_server_fault_without_file_names() -> None:
     with pytest.raises(ServerFault) as caught, vips.working():
         raise vips.Error("/srv/photos/a.jpg: no such thing")
     assert "a.jpg" not in caught.value.detail

@@ -16,8 +16,7 @@ from imgserver.dialects.native.options import OPTIONS
 from imgserver.dialects.native.segment import Wish
 from imgserver.dialects.native.validation import mode_of
 from imgserver.errors import NotInThisBuild
-from imgserver.plan.canonical import INTERLACED
-from imgserver.plan.formats import FORMATS, WRITABLE
+from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import (
     CENTER,
     TRANSPARENT,
@@ -271,10 +270,10 @@ def _check_format(wish: Wish, name: str) -> None:
     row = FORMATS.get(name)
     if row is None:
         return
-    if name not in WRITABLE:
+    if not row.writable:
         option = wish.written["f"]
         raise NotInThisBuild(f"f: this build cannot write {name}", argument="f", value=option.text, at=option.at)
-    needs = {"animated": row.animation, "lossless": row.lossless, "progressive": name in INTERLACED}
+    needs = {"animated": row.animation, "lossless": row.lossless, "progressive": row.progressive}
     for flag, able in needs.items():
         if flag in wish.flags and not able:
             raise bad_rule(wish.written["fl"], f"{flag} has no effect on {name}")

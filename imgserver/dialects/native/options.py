@@ -14,11 +14,11 @@ from imgserver.dialects.native.messages import Misread
 from imgserver.dialects.native.modes import FLAGS, GRAVITIES, MODES, read_flags
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.headers.negotiation import USUAL_RATIO, USUAL_WIDTH, Hints
+from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import BLACK, Color, Level, Px, Terminal
 
 COLOR_WORDS = "a CSS color name or 3, 4, 6 or 8 hex digits"
-IMAGE_FORMATS = ("auto", "source", "jpg", "png", "webp", "avif", "gif", "jxl", "tiff")
-TELLERS = ("info", "blurhash", "thumbhash", "lqip", "palette")
+PLACEHOLDERS = ("info", "blurhash", "thumbhash", "lqip", "palette")
 LEVELS: tuple[Level, ...] = ("best", "good", "eco", "low")
 PRESET = re.compile(r"[a-z0-9-]{1,64}")
 
@@ -111,7 +111,19 @@ def _format(text: str) -> str | Terminal:
             return Terminal(text)
         case "jpeg":
             return "jpg"
-    return _word(IMAGE_FORMATS)(text)
+    if text not in image_formats():
+        raise Misread(_format_rule(), words=(*image_formats(), "jpeg", *PLACEHOLDERS))
+    return text
+
+
+def image_formats() -> tuple[str, ...]:
+    """The values of `f` that stand for an image. JPEG XL is among them, so that the error says that it is not in this
+    build."""
+    return ("auto", "source", *(row.name for row in FORMATS.values() if row.writable or not row.readable))
+
+
+def _format_rule() -> str:
+    return "one of " + " ".join((*image_formats(), *PLACEHOLDERS)) + " (palette:1-16)"
 
 
 def _quality(text: str) -> int | Level | Literal["auto"]:
@@ -236,11 +248,10 @@ OPTIONS: dict[str, Option] = {
         Option(
             "f",
             "format",
-            "one of " + " ".join((*IMAGE_FORMATS, *TELLERS)) + " (palette:1-16)",
+            _format_rule(),
             "the result's format (`auto`: the best the client shows; `jpeg` is `jpg`), or what is told instead of it",
             _format,
             "url",
-            words=(*IMAGE_FORMATS, "jpeg", *TELLERS),
         ),
         Option(
             "q",

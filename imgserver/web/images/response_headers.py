@@ -11,7 +11,7 @@ from multidict import CIMultiDict, istr
 from imgserver.cache.cache_tags import header_groups
 from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Terms
-from imgserver.plan.formats import FORMATS
+from imgserver.plan.formats import format_of_media_type
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
 from imgserver.rendering.variants import RenderRequest, ServedRendition
@@ -137,4 +137,5 @@ def disposition(request: ImageRequest, rendition: Rendition) -> str:
 
 
 def suffix_of(media_type: str) -> str:
-    return next((row.suffix for row in FORMATS.values() if row.media_type == media_type), "")
+    row = format_of_media_type(media_type)
+    return row.suffix if row else ""

@@ -15,7 +15,7 @@ from imgserver.dialects.native.options import OPTIONS
 from imgserver.dialects.native.segment import KEYS_BY_NAME
 from imgserver.errors import BadOption, BadRequest, BadSourcePath, Forbidden, ImgserverError, NotInThisBuild
 from imgserver.headers.negotiation import negotiate, offers
-from imgserver.plan.formats import FORMAT_OF_SUFFIX, WRITABLE
+from imgserver.plan.formats import FORMATS, format_of_suffix
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.security.signing import NO_KEYS
 
@@ -115,9 +115,9 @@ class ParameterParser:
 def _with_stored_format(options: UploadOptions, path: str) -> UploadOptions:
     """The options with the format that the suffix of `store` names. The path is checked when its URL is built."""
     plan, suffix = options.request.plan, PurePosixPath(path).suffix.lower()
-    name = FORMAT_OF_SUFFIX.get(suffix)
-    if name not in WRITABLE or plan.terminal.kind != "image":
-        suffixes = ", ".join(suffix for suffix, format_name in FORMAT_OF_SUFFIX.items() if format_name in WRITABLE)
+    row = format_of_suffix(suffix)
+    if row is None or not row.writable or plan.terminal.kind != "image":
+        suffixes = ", ".join(suffix for known in FORMATS.values() if known.writable for suffix in known.suffixes)
         allowed = f"a path that ends in one of {suffixes}"
         raise BadRequest(
             f"store: needs {allowed}, and a result that is an image",
@@ -125,10 +125,10 @@ def _with_stored_format(options: UploadOptions, path: str) -> UploadOptions:
             value=path[:200],
             allowed=allowed,
         )
-    if plan.output.format not in ("source", "auto", name):
+    if plan.output.format not in ("source", "auto", row.name):
         detail = f"store: the suffix {suffix} contradicts the format f_{plan.output.format}"
         raise BadRequest(detail, argument="store", value=path[:200])
-    plan = replace(plan, output=replace(plan.output, format=name))
+    plan = replace(plan, output=replace(plan.output, format=row.name))
     return replace(options, request=replace(options.request, plan=plan))
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from imgserver.engine.job import RenderResult
 from imgserver.errors import ImgserverError
-from imgserver.plan.formats import FORMATS
+from imgserver.plan.formats import format_of_media_type
 from imgserver.web import problem
 
 # Headers of an image response. Scripts of the origin that may upload can read them.
@@ -142,4 +142,5 @@ def _add_data(rows: list[dict[str, Any]], results: Sequence[UploadResult]) -> No
 
 def _format_name(result: RenderResult) -> str:
     """The name of the format as in the options of URLs; "" for a result that is not an image."""
-    return next((row.name for row in FORMATS.values() if row.media_type == result.media_type), "")
+    row = format_of_media_type(result.media_type)
+    return row.name if row else ""

@@ -1,8 +1,8 @@
-"""Whether a TIFF holds all the pixels it speaks of, and holds them in a way that this build can read.
+"""Whether a TIFF holds all the pixels that it declares, in a compression that this build can read.
 
-libtiff repairs an uncompressed strip that ends behind the file by believing the file, and shows what is missing in
-black, whatever `fail_on` says; so it does with all of a picture whose compression it was built without. So the page's
-directory is read here (TIFF 6.0, section 2), and held against the file.
+libtiff accepts an uncompressed strip that ends beyond the file and shows the missing pixels in black, whatever
+`fail_on` says. It also shows an image in black if it was built without its compression. This module reads the directory
+of the page (TIFF 6.0, section 2) and compares it with the file.
 """
 
 import struct
@@ -13,21 +13,22 @@ SAMPLES, ROWS_PER_STRIP, PLANAR = 277, 278, 284
 STRIPS = (273, 279)
 TILES = (324, 325)
 WANTED = frozenset((WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, ROWS_PER_STRIP, PLANAR, *STRIPS, *TILES))
-# None, CCITT (three kinds), LZW, JPEG, deflate (two numbers), PackBits, WebP.
+# None, CCITT (three kinds), LZW, JPEG, Deflate (two numbers), PackBits, WebP.
 READABLE = frozenset((1, 2, 3, 4, 5, 7, 8, 32946, 32773, 50001))
 UNCOMPRESSED, YCBCR, SEPARATE = 1, 6, 2
 # Bytes of one value by TIFF field type: SHORT, LONG, LONG8.
 SIZES = {3: 2, 4: 4, 16: 8}
 CODES = {3: "H", 4: "I", 16: "Q"}
-# More parts than any picture within the limits has; the rest is libtiff's to judge.
+# More strips or tiles than any image within the limits has. A file with more is left to libtiff.
 MAX_PARTS = 100_000
 
+# Values by TIFF tag.
 Fields = dict[int, tuple[int, ...]]
 
 
-def fields_of(file: BinaryIO, page: int = 0) -> Fields:
-    """The directory of a page (from 0), as far as it tells where its pixels are; empty where it cannot be read:
-    libtiff will say what is wrong with it."""
+def read_fields(file: BinaryIO, page: int = 0) -> Fields:
+    """The fields of a page (from 0) that locate its pixels; empty if the directory cannot be read: libtiff will report
+    what is wrong with it."""
     try:
         return _directory(file, page)
     except (struct.error, OverflowError, ValueError):
@@ -35,28 +36,29 @@ def fields_of(file: BinaryIO, page: int = 0) -> Fields:
 
 
 def is_readable(fields: Fields) -> bool:
+    """Whether this build can decompress the pixels."""
     return _first(fields, COMPRESSION, UNCOMPRESSED) in READABLE
 
 
-def tiff_is_complete(fields: Fields, size: int) -> bool:
-    """False if a strip or tile ends behind a file of `size` bytes, or if strips are too short for their rows."""
+def is_complete(fields: Fields, size: int) -> bool:
+    """False if a strip or tile ends beyond a file of `size` bytes, or if the strips are too short for their rows."""
     for offsets, counts in (STRIPS, TILES):
         ends = (at + count for at, count in zip(fields.get(offsets, ()), fields.get(counts, ()), strict=False))
         if any(end > size for end in ends):
             return False
-    return sum(fields.get(STRIPS[1], ())[: _strips(fields)]) >= _strip_bytes(fields)
+    return sum(fields.get(STRIPS[1], ())[: _strip_count(fields)]) >= _min_strip_bytes(fields)
 
 
-def _strips(fields: Fields) -> int:
-    """How many strips libtiff will read: a file may list more."""
+def _strip_count(fields: Fields) -> int:
+    """The number of strips that libtiff reads; a file may list more."""
     height = _first(fields, HEIGHT, 0)
     rows = max(1, min(_first(fields, ROWS_PER_STRIP, height), height))
     planes = _first(fields, SAMPLES, 1) if _first(fields, PLANAR, 1) == SEPARATE else 1
     return -(-height // rows) * planes
 
 
-def _strip_bytes(fields: Fields) -> int:
-    """What uncompressed strips hold at least; 0 where that cannot be told (tiles, subsampled colors)."""
+def _min_strip_bytes(fields: Fields) -> int:
+    """The least size of all uncompressed strips together; 0 if it is unknown (tiles, subsampled colors)."""
     raw = _first(fields, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED
     if not raw or STRIPS[1] not in fields or _first(fields, PHOTOMETRIC, 0) == YCBCR:
         return 0
@@ -82,7 +84,7 @@ def _directory(file: BinaryIO, page: int) -> Fields:
 
 
 def _next(file: BinaryIO, at: int, order: str, *, big: bool) -> int:
-    """Where the directory after the one at `at` begins."""
+    """The offset of the directory that follows the one at `at`."""
     file.seek(at)
     (entries,) = _read(file, order + ("Q" if big else "H"))
     file.seek(entries * (20 if big else 12), 1)
@@ -91,7 +93,7 @@ def _next(file: BinaryIO, at: int, order: str, *, big: bool) -> int:
 
 
 def _values(file: BinaryIO, order: str, kind: int, count: int, data: bytes) -> tuple[int, ...]:
-    """A field's values, which stand in the entry itself if they fit."""
+    """The values of a field. They are in the directory entry itself if they fit into it."""
     if kind not in SIZES or count > MAX_PARTS:
         return ()
     layout = f"{order}{count}{CODES[kind]}"
@@ -103,58 +105,3 @@ def _values(file: BinaryIO, order: str, kind: int, count: int, data: bytes) -> t
 
 def _read(file: BinaryIO, layout: str) -> tuple[Any, ...]:
     return struct.unpack(layout, file.read(struct.calcsize(layout)))
-
-
-# Whether a GIF holds all the frames it began.
-#
-# libvips shows the frames before a cut and reports success, whatever `fail_on` says. So the blocks of the file
-# are walked here, by their lengths alone (GIF89a, appendix A).
-
-HEADER_BYTES = 13
-DESCRIPTOR_BYTES = 9
-IMAGE, EXTENSION = b",", b"!"
-
-
-class _Cut(Exception):
-    """The file ends inside a block."""
-
-
-def gif_is_complete(file: BinaryIO) -> bool:
-    """False if the file ends inside a block. A missing trailer is forgiven, as browsers forgive it: nothing of the
-    pictures is missing. What cannot be understood counts as whole: libvips will say what is wrong with it."""
-    try:
-        _skip_colors(file, _taken(file, HEADER_BYTES)[10])
-        while _skip_block(file):
-            pass
-    except _Cut:
-        return False
-    return True
-
-
-def _skip_block(file: BinaryIO) -> bool:
-    """False behind the last block."""
-    kind = file.read(1)
-    if kind == IMAGE:
-        _skip_colors(file, _taken(file, DESCRIPTOR_BYTES)[8])
-    elif kind != EXTENSION:
-        return False
-    _taken(file, 1)  # the extension's label, or the size of the image's first code
-    _skip_parts(file)
-    return True
-
-
-def _skip_parts(file: BinaryIO) -> None:
-    while size := _taken(file, 1)[0]:
-        _taken(file, size)
-
-
-def _skip_colors(file: BinaryIO, flags: int) -> None:
-    if flags & 0x80:
-        _taken(file, 3 << (flags & 7) + 1)
-
-
-def _taken(file: BinaryIO, count: int) -> bytes:
-    data = file.read(count)
-    if len(data) < count:
-        raise _Cut
-    return data

@@ -1,0 +1,21 @@
+"""AVIF. Effort 4, which is libvips' default, costs 10-40 times as much as effort 0, for 13 % fewer bytes."""
+
+from typing import Any
+
+from imgserver.engine.encoders.vips_encoder import VipsEncoder, effort_of
+from imgserver.engine.job import Quality
+from imgserver.plan.formats import quality_of
+from imgserver.plan.plan import Output
+
+
+def _options(output: Output, quality: Quality, pixels: int) -> dict[str, Any]:
+    return {
+        "Q": quality_of(output, "avif"),
+        "lossless": output.lossless,
+        "effort": effort_of(output, quality.avif_effort_for(pixels), highest=9),
+        "compression": "av1",
+        "bitdepth": 8,
+    }
+
+
+AVIF = VipsEncoder("heifsave_buffer", _options)

@@ -1,0 +1,17 @@
+"""PNG."""
+
+from typing import Any
+
+from imgserver.engine.encoders.vips_encoder import VipsEncoder
+from imgserver.engine.job import Quality
+from imgserver.plan.plan import Output
+
+# zlib's level, of 9.
+COMPRESSION = 6
+
+
+def _options(output: Output, _: Quality, __: int) -> dict[str, Any]:
+    return {"compression": COMPRESSION, "interlace": bool(output.progressive)}
+
+
+PNG = VipsEncoder("pngsave_buffer", _options)
