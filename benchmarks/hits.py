@@ -39,9 +39,9 @@ def measure_hits() -> list[Row]:
 
 
 @contextlib.contextmanager
-def bare_twin(ours: Server) -> Iterator[Server]:
-    """A bare handler that answers what `ours` answers for TARGET, field by field."""
-    with urllib.request.urlopen(ours.url + TARGET) as answer:
+def bare_twin(ours: Server, target: str = TARGET) -> Iterator[Server]:
+    """A bare handler that answers what `ours` answers for `target`, field by field."""
+    with urllib.request.urlopen(ours.url + target) as answer:
         body, fields = answer.read(), dict(answer.headers)
     fields = {name: value for name, value in fields.items() if name.lower() not in HOP_FIELDS}
     fields["Server"] = "bare"
