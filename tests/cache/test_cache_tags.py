@@ -1,3 +1,6 @@
+"""Cache groups and tags."""
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -5,6 +8,8 @@ from imgserver.cache.cache_tags import (
     ALL,
     MAX_DEPTH,
     MAX_HEADER_GROUPS,
+    MAX_TAGS,
+    Tags,
     groups_of,
     header_groups,
     is_group,
@@ -17,6 +22,7 @@ from imgserver.plan import canonical
 from imgserver.plan.plan import SourceRef
 
 REF = SourceRef("folder", "a/b/c.jpg")
+TAGS = Tags.of({"summer": "campaigns/2026/  *sun*.jpg", "press": "press/*.png", "all": "*"})
 
 
 def test_a_record_has_the_groups_of_everything_its_folders_original_key_and_tags():
@@ -85,3 +91,32 @@ def test_headers_leave_out_the_deepest_folders():
 def test_is_group_checks_the_form_of_a_group():
     assert all(is_group(group) for group in groups_of(REF, key="1/x/y", tags=("red",)))
     assert not any(map(is_group, ("", "b", "a0", "s123", "S57862b9718b7cf50", "x57862b9718b7cf50", ALL + "\n")))
+
+
+# Tags.
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("campaigns/2026/a/b.jpg", ("summer", "all")),
+        ("campaigns/2026.jpg", ("all",)),
+        ("old/sunset.jpg", ("summer", "all")),
+        ("press/a.png", ("press", "all")),
+        ("press/deep/a.png", ("press", "all")),
+        ("Press/a.png", ("all",)),
+        ("cat.png", ("all",)),
+    ],
+)
+def test_an_original_has_the_tags_whose_patterns_match_its_path(path, expected):
+    assert TAGS.of_path(path) == expected
+
+
+def test_each_tag_name_is_listed_once():
+    assert TAGS.names == ("summer", "press", "all")
+
+
+def test_an_original_has_the_first_tags_when_too_many_match():
+    tags = Tags.of({f"t{number}": "*" for number in range(MAX_TAGS + 5)})
+
+    assert tags.of_path("a") == tuple(f"t{number}" for number in range(MAX_TAGS))

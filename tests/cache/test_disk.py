@@ -282,12 +282,12 @@ async def test_a_stalled_disk_costs_one_deadline_and_then_nothing(tmp_path, monk
     found = await asyncio.gather(*(tier.get("a") for _ in range(MAX_CALLS)))
     async with asyncio.timeout(0.5):
         found += await asyncio.gather(*(tier.get("a") for _ in range(MAX_CALLS)))
-    told = tier.statistics()
+    statistics = tier.statistics()
     resumed.set()
     monkeypatch.undo()
 
     assert found == [None] * 2 * MAX_CALLS
-    assert told.timeouts >= MAX_CALLS
+    assert statistics.timeouts >= MAX_CALLS
     await eventually(lambda: tier._threads._free_places._value == MAX_CALLS)
 
 
@@ -314,11 +314,11 @@ asyncio.run(main())
 async def test_a_writer_killed_at_any_moment_leaves_whole_records(tmp_path):
     for _ in range(5):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-        told = [int(writer.stdout.readline()) for _ in range(5)][-1]
+        written = [int(writer.stdout.readline()) for _ in range(5)][-1]
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
         tier = await opened(tmp_path)
-        found = [await tier.get(str(number)) for number in range(told)]
+        found = [await tier.get(str(number)) for number in range(written)]
 
         assert all(rendition is not None for rendition in found)
         assert {rendition.body for rendition in found} == {bytes([i]) * 200_000 for i in range(4)}

@@ -53,8 +53,8 @@ def test_decode_returns_what_was_encoded(key, rendition):
 
 
 def test_every_field_of_a_rendition_survives():
-    """A field added to Rendition and forgotten here would come back as its default."""
-    # What does not compare is not the picture's: for whoever waited for it.
+    """A field that is added to Rendition but not to the record would be decoded as its default."""
+    # Fields that are not compared belong to the request, not to the rendition.
     assert {field.name for field in dataclasses.fields(Rendition) if field.compare} == {
         *("body", "media_type", "etag", "size", "source_format", "fingerprint", "modified", "created"),
         *("render_seconds", "fresh_until", "expires", "max_age_seconds", "generations"),
@@ -103,7 +103,7 @@ ODD = st.recursive(
 
 @given(st.lists(ODD, max_size=19) | ODD, st.integers(0, 15), ODD)
 def test_a_well_formed_envelope_around_an_odd_header_is_corrupt_or_whole(fields, index, odd):
-    """Somebody else who writes into the same Redis can make checksums, too."""
+    """A foreign writer into the same Redis can compute checksums, too."""
     for header in (fields, _with_field(index, odd)):
         with contextlib.suppress(Corrupt):
             assert isinstance(decode(KEY, _forge(orjson.dumps(header))), Rendition)

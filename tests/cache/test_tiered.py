@@ -83,10 +83,10 @@ async def test_concurrent_requests_share_one_lookup_below_memory(opened, tiers):
     await rendered(tiered)
     tiered.memory.drop_nowait(KEY)
     found = await asyncio.gather(*(tiered.get(KEY) for _ in range(500)))
-    told = tiered.statistics()
+    statistics = tiered.statistics()
 
     assert {rendition.body for rendition in found} == {BODY}
-    assert sum(tier.hits + tier.misses for name, tier in told.tiers.items() if name != "memory") == 1
+    assert sum(tier.hits + tier.misses for name, tier in statistics.tiers.items() if name != "memory") == 1
 
 
 async def test_a_purge_at_the_end_of_a_shared_lookup_holds_for_all_that_wait_for_it(opened, tmp_path, monkeypatch):
@@ -144,9 +144,9 @@ async def test_an_expired_record_is_a_miss_in_every_tier(opened, tiers):
 
     assert tiered.get_fresh(KEY) is None
     assert await tiered.get(KEY) is None
-    told = tiered.statistics()
-    assert [tier.stale for tier in told.tiers.values()] == [1] * (1 + len(tiered.tiers))
-    assert told.tiers["memory"].hits == 1
+    statistics = tiered.statistics()
+    assert [tier.stale for tier in statistics.tiers.values()] == [1] * (1 + len(tiered.tiers))
+    assert statistics.tiers["memory"].hits == 1
 
 
 @pytest.mark.parametrize(
@@ -315,12 +315,12 @@ async def test_writes_beyond_the_limit_are_dropped_without_waiting(opened, redis
     try:
         for number in range(50):
             tiered.put(f"1/a/{number}", make_rendition(b"x" * 20_000))
-        told = tiered.statistics()
+        statistics = tiered.statistics()
     finally:
         redis_server.thaw()
 
-    assert told.pending_write_bytes <= 100_000
-    assert told.dropped_writes["budget"] >= 45
+    assert statistics.pending_write_bytes <= 100_000
+    assert statistics.dropped_writes["budget"] >= 45
 
 
 async def test_close_finishes_pending_writes(opened, tmp_path):
@@ -402,18 +402,18 @@ async def test_every_lookup_has_one_result_in_each_tier_that_it_reaches(opened, 
             if tiered.get_fresh(key) is not None:
                 lookups += 1
     redis_server.thaw()
-    told = tiered.statistics()
+    statistics = tiered.statistics()
 
-    memory = told.tiers["memory"].hits + told.tiers["memory"].misses + told.tiers["memory"].stale
+    memory = statistics.tiers["memory"].hits + statistics.tiers["memory"].misses + statistics.tiers["memory"].stale
     disk, redis = (
         tier.hits + tier.misses + tier.stale + tier.errors + tier.bypassed
-        for tier in (told.tiers["disk"], told.tiers["redis"])
+        for tier in (statistics.tiers["disk"], statistics.tiers["redis"])
     )
     assert memory == lookups
-    assert disk == memory - told.tiers["memory"].hits
-    assert redis == disk - told.tiers["disk"].hits
-    assert told.tiers["redis"].errors == 5
-    assert told.tiers["redis"].bypassed > 10
+    assert disk == memory - statistics.tiers["memory"].hits
+    assert redis == disk - statistics.tiers["disk"].hits
+    assert statistics.tiers["redis"].errors == 5
+    assert statistics.tiers["redis"].bypassed > 10
 
 
 async def test_put_observes_the_size_of_the_body(opened):
@@ -428,10 +428,10 @@ async def test_put_observes_the_size_of_the_body(opened):
 async def test_statistics_have_the_free_space_of_the_file_system(opened, tmp_path):
     tiered = await opened(disk=tmp_path / "cache")
     await eventually(lambda: tiered.tiers["disk"].statistics().size_bytes)
-    told, real = tiered.tiers["disk"].statistics(), shutil.disk_usage(tmp_path)
+    statistics, real = tiered.tiers["disk"].statistics(), shutil.disk_usage(tmp_path)
 
-    assert told.size_bytes == real.total
-    assert abs(told.free_bytes - real.free) < real.total / 10
+    assert statistics.size_bytes == real.total
+    assert abs(statistics.free_bytes - real.free) < real.total / 10
 
 
 async def test_validity_costs_a_memory_hit_a_few_microseconds_at_most(opened):

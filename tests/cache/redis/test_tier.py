@@ -49,8 +49,8 @@ def client_of(cache: RedisTier) -> RedisClient:
 
 
 def connected(cache: RedisTier) -> bool:
-    told = client_of(cache).statistics()
-    return told.read_breaker == told.write_breaker == "closed"
+    client = client_of(cache).statistics()
+    return client.read_breaker == client.write_breaker == "closed"
 
 
 async def seconds_of(call) -> float:
@@ -87,9 +87,9 @@ def test_a_url_cannot_set_reserved_options():
     client = RedisClient(
         RedisSettings(url="redis://h?socket_timeout=9&decode_responses=True&protocol=2&max_connections=9999")
     )
-    told = client._writer.connection_pool.connection_kwargs
+    options = client._writer.connection_pool.connection_kwargs
 
-    assert (told["socket_timeout"], told["protocol"], told.get("decode_responses", False)) == (1.0, 3, False)
+    assert (options["socket_timeout"], options["protocol"], options.get("decode_responses", False)) == (1.0, 3, False)
     assert client._writer.connection_pool.max_connections == 16
 
 
@@ -143,12 +143,12 @@ async def test_an_absent_redis_delays_neither_the_start_nor_a_lookup(redis_serve
     async with opened(redis_server.url) as cache:
         started = time.monotonic() - begun
         found = [await cache.get(KEY) for _ in range(20)]
-        asked = time.monotonic() - begun - started
+        looked_up = time.monotonic() - begun - started
 
         assert (found, connected(cache)) == ([None] * 20, False)
         assert client_of(cache).statistics().read_breaker == "open"
         assert started < 0.5
-        assert asked < 0.1
+        assert looked_up < 0.1
         await in_thread(redis_server.start)
         assert await eventually(lambda: connected(cache), seconds=10) < 5
         assert await cache.put(KEY, make_rendition(BODY))
@@ -163,12 +163,12 @@ async def test_killing_redis_with_a_hundred_lookups_in_flight_costs_misses_only(
     stop = asyncio.Event()
     slowest = []
 
-    async def ask():
+    async def look_up():
         while not stop.is_set():
             slowest.append(await seconds_of(cache.get(KEY)))
             await asyncio.sleep(0)
 
-    tasks = [asyncio.create_task(ask()) for _ in range(100)]
+    tasks = [asyncio.create_task(look_up()) for _ in range(100)]
     await eventually(lambda: cache.statistics().hits > 500)
     redis_server.kill()
     await eventually(lambda: client_of(cache).statistics().read_breaker == "open")
@@ -195,7 +195,7 @@ async def test_a_stalled_redis_costs_five_time_outs_and_then_nothing(redis_serve
         redis_server.thaw()
 
     assert max(seconds) < TIMEOUT_SECONDS + 0.05
-    assert sum(cost > 0.01 for cost in seconds) <= 20 * 0.3
+    assert sum(one > 0.01 for one in seconds) <= 20 * 0.3
     assert max(seconds[-10:]) < 0.005
     await eventually(lambda: connected(cache), seconds=10)
     assert await cache.get(KEY) == make_rendition(BODY)
@@ -228,11 +228,11 @@ async def test_a_slow_connection_opens_the_breaker_until_it_is_fast_again(redis_
         for name, value in fault.items():
             setattr(proxy.faults, name, value)
         seconds = [await seconds_of(cache.get(KEY)) for _ in range(20)]
-        told = client_of(cache).statistics()
+        client = client_of(cache).statistics()
 
         assert max(seconds) < TIMEOUT_SECONDS + 0.05
         assert max(seconds[-10:]) < 0.005
-        assert (cache.statistics().hits, told.read_breaker) == (0, "open")
+        assert (cache.statistics().hits, client.read_breaker) == (0, "open")
         for name in fault:
             setattr(proxy.faults, name, type(fault[name])())
         await eventually(lambda: connected(cache), seconds=15)
@@ -257,12 +257,12 @@ async def test_a_lost_connection_is_one_fault_for_all_its_requests(redis_server)
     async with proxied(redis_server.port) as proxy, opened(f"redis://127.0.0.1:{proxy.port}") as cache:
         await cache.put(KEY, make_rendition(BODY))
         proxy.faults.stalled = True
-        asked = asyncio.gather(*(cache.get(KEY) for _ in range(8)))
+        lookups = asyncio.gather(*(cache.get(KEY) for _ in range(8)))
         await eventually(lambda: sum(one.pending for one in client_of(cache)._pipelines._all) >= 8)
         proxy.reset()
         proxy.faults.stalled = False
 
-        assert await asked == [None] * 8
+        assert await lookups == [None] * 8
         assert client_of(cache).statistics().faults == {"connection": 1}
         assert connected(cache)
         assert await cache.get(KEY) == make_rendition(BODY)
@@ -320,12 +320,12 @@ async def test_a_redis_that_refuses_writes_is_still_read(redis_server, cache, br
     await in_thread(break_writes, redis_server)
     written = [await cache.put(f"1/a/{number}", make_rendition(BODY)) for number in range(10)]
     found = [await cache.get(KEY) for _ in range(10)]
-    told = client_of(cache).statistics()
+    client = client_of(cache).statistics()
 
     assert (any(written), None in found) == (False, False)
-    assert (told.read_breaker, told.write_breaker) == ("closed", "open")
-    assert told.faults[fault] >= 1
-    assert told.bypassed == 9
+    assert (client.read_breaker, client.write_breaker) == ("closed", "open")
+    assert client.faults[fault] >= 1
+    assert client.bypassed == 9
     assert +Counter(cache.statistics().dropped_writes) == {"error": 10}
 
 
@@ -355,9 +355,9 @@ async def test_a_wrong_password_opens_both_breakers(tmp_path):
         async with opened(server.url) as cache:
             assert await cache.get(KEY) is None
             assert not await cache.put(KEY, make_rendition())
-            told = client_of(cache).statistics()
-            assert (told.read_breaker, told.write_breaker, told.connected) == ("open", "open", False)
-            assert told.faults["auth"] >= 2
+            client = client_of(cache).statistics()
+            assert (client.read_breaker, client.write_breaker, client.connected) == ("open", "open", False)
+            assert client.faults["auth"] >= 2
         async with opened(f"redis://:secret@127.0.0.1:{server.port}") as cache:
             assert await cache.put(KEY, make_rendition())
             assert "secret" not in repr(client_of(cache).statistics())
@@ -433,10 +433,10 @@ async def test_a_cancelled_lookup_never_shifts_replies(redis_server):
         proxy.faults.delay_seconds = 0.002
         outcomes = {"right": 0, "miss": 0, "cancelled": 0}
 
-        async def ask(number: int, patience: float | None) -> None:
+        async def look_up(number: int, cancel_after: float | None) -> None:
             task = asyncio.ensure_future(cache.get(f"1/k/{number}"))
-            if patience is not None:
-                asyncio.get_running_loop().call_later(patience, task.cancel)
+            if cancel_after is not None:
+                asyncio.get_running_loop().call_later(cancel_after, task.cancel)
             try:
                 found = await task
             except asyncio.CancelledError:
@@ -447,7 +447,10 @@ async def test_a_cancelled_lookup_never_shifts_replies(redis_server):
 
         for _ in range(100):
             await asyncio.gather(
-                *(ask(draw.randrange(50), draw.uniform(0, 0.008) if draw.random() < 0.5 else None) for _ in range(20))
+                *(
+                    look_up(draw.randrange(50), draw.uniform(0, 0.008) if draw.random() < 0.5 else None)
+                    for _ in range(20)
+                )
             )
             await eventually(lambda: connected(cache), seconds=15)
 
@@ -486,14 +489,14 @@ def key_of(path: str, edition: str = EDITIONS[0]) -> str:
 async def test_a_sweep_removes_invalid_records_and_no_other_key(redis_server, cache):
     for edition in EDITIONS:
         await cache.put(key_of("keep", edition), make_rendition(generations=(("a", "new"),)))
-        await cache.put(key_of("gone", edition), make_rendition(generations=(("a", "old"),)))
+        await cache.put(key_of("invalid", edition), make_rendition(generations=(("a", "old"),)))
     redis_server.admin.set(f"imgserver:{key_of('odd')}", "odd")
     others = (
         "imgserver:generation:a",
-        f"imgserver:lock:{key_of('gone')}",
-        f"imgserver:lock:{key_of('gone', 'ffffffff')}",
-        f"imgserver2:{key_of('gone')}",
-        key_of("gone"),
+        f"imgserver:lock:{key_of('invalid')}",
+        f"imgserver:lock:{key_of('invalid', 'ffffffff')}",
+        f"imgserver2:{key_of('invalid')}",
+        key_of("invalid"),
         "imgserver:queue/1/a/b",
         "session:1/a/b",
     )
@@ -530,6 +533,6 @@ async def test_a_hit_of_60_kb_takes_well_under_its_budget(redis_server, cache):
 
 
 def test_settings_have_the_documented_defaults():
-    told = dataclasses.asdict(RedisSettings())
+    defaults = dataclasses.asdict(RedisSettings())
 
-    assert (told["timeout_seconds"], told["item_bytes"], told["url"]) == (0.05, 2 << 20, "")
+    assert (defaults["timeout_seconds"], defaults["item_bytes"], defaults["url"]) == (0.05, 2 << 20, "")

@@ -86,16 +86,16 @@ async def test_connections_share_one_tls_context(tls_redis, ca_file, monkeypatch
     """Reading the CA certificates blocks the event loop."""
     _, port = tls_redis
     client = RedisClient(RedisSettings(url=f"rediss://127.0.0.1:{port}", ca_file=ca_file, timeout_seconds=2))
-    monkeypatch.setattr(ssl, "create_default_context", lambda: pytest.fail("read anew"))
+    monkeypatch.setattr(ssl, "create_default_context", lambda: pytest.fail("read again"))
     await client.start()
     await eventually(lambda: client.connected)
     cache = RedisTier(client)
     await asyncio.gather(*(cache.get(KEY) for _ in range(20)))
-    told = client.statistics()
+    statistics = client.statistics()
     await client.close()
 
-    assert sum(told.connections.values()) > 1
-    assert told.faults == {}
+    assert sum(statistics.connections.values()) > 1
+    assert statistics.faults == {}
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_a_server_caches_in_redis_over_tls(tls_redis, ca_file):
         wait_until(lambda: first.metric("imgserver_redis_up") == 1, "it is connected")
         first.ask("/img/w_40/cat.png")
         wait_until(lambda: server.admin.keys("whole:*/*"), "it is written")
-    with serving(workers_count=1, **settings) as stranger:
+    with serving(workers_count=1, **settings) as untrusting:
         begun = time.monotonic()
-        answers = [stranger.ask(f"/img/w_{width}/cat.png") for width in range(40, 50)]
+        answers = [untrusting.ask(f"/img/w_{width}/cat.png") for width in range(40, 50)]
         seconds = time.monotonic() - begun
-        breaker, up = (stranger.metric(name, **labels) for name, labels in BREAKER)
+        breaker, up = (untrusting.metric(name, **labels) for name, labels in BREAKER)
 
     assert [answer.status for answer in answers] == [200] * 10
     assert "hit" not in answers[0].headers["Cache-Status"]
