@@ -1,4 +1,4 @@
-"""Probes, health, metrics and the front page of a real server."""
+"""Probes, health, metrics and the gallery."""
 
 import json
 import os
@@ -8,10 +8,17 @@ import shutil
 import subprocess
 from contextlib import closing
 from http.client import HTTPConnection
+from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
+from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.observability import metrics
+from imgserver.settings.schema import ServerSettings, Settings
+from imgserver.sources.folder import Folder
+from imgserver.web.app import make_app
+from imgserver.web.gallery import Gallery
 from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
 
@@ -21,7 +28,7 @@ def test_a_serving_process_is_alive_and_ready(server: ServerProcess):
     assert server.ask("/api/health").json()["status"] == "ok"
 
 
-def test_image_health_tells_workers_queue_cache_codecs_and_versions(server):
+def test_image_health_reports_workers_queue_cache_codecs_and_versions(server):
     facts = server.image_health()
 
     assert facts["workers"]["idle"] + facts["workers"]["busy"] == 2
@@ -31,22 +38,25 @@ def test_image_health_tells_workers_queue_cache_codecs_and_versions(server):
     assert facts["versions"]["imgserver"]
 
 
-def test_image_health_is_told_when_no_file_can_be_opened():
-    with serving(workers_count=1) as server, closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as kept:
-        kept.request("GET", "/livez")
-        kept.getresponse().read()
+def test_image_health_is_reported_when_no_file_can_be_opened():
+    with (
+        serving(workers_count=1) as server,
+        closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection,
+    ):
+        connection.request("GET", "/livez")
+        connection.getresponse().read()
         wait_until(lambda: server.image_health()["workers"]["spare"] == 1, "all workers are up")
         _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
-        kept.request("GET", "/api/image/health")
-        answer = kept.getresponse()
+        connection.request("GET", "/api/image/health")
+        answer = connection.getresponse()
 
         assert (answer.status, json.loads(answer.read())["status"]) == (200, "ok")
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian package prometheus)")
-def test_promtool_finds_nothing_wrong_with_the_metrics(server):
+def test_promtool_accepts_the_metrics(server):
     server.ask("/img/w_60/cat.png")
     text = server.ask("/metrics").body
     judged = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
@@ -54,7 +64,7 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(server):
     assert (judged.returncode, judged.stdout + judged.stderr) == (0, b"")
 
 
-def test_every_declared_series_is_scraped_and_no_other_of_ours(server):
+def test_every_declared_series_is_scraped(server):
     server.ask("/img/w_60/cat.png")
     text = server.ask("/metrics").body.decode()
     scraped = set(re.findall(rf"^# TYPE {metrics.PREFIX}(\S+)", text, re.MULTILINE))
@@ -63,7 +73,7 @@ def test_every_declared_series_is_scraped_and_no_other_of_ours(server):
     assert "http_request_duration_seconds" in scraped
 
 
-def test_every_request_for_a_picture_has_one_outcome(server):
+def test_every_image_request_has_one_outcome(server):
     def counted(name: str, *, having: str = "") -> float:
         lines = server.ask("/metrics").body.decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{") and having in line)
@@ -103,22 +113,26 @@ def test_unknown_paths_and_methods_share_their_labels(server):
     assert server.metric("imgserver_http_requests_total", route="other", method="GET", status="404") >= 20
 
 
-def test_a_request_is_one_line_of_json_whatever_its_target_says():
-    with serving(workers_count=1) as server:
-        server.ask("/img/w_50/cat.png", headers={"X-Request-Id": "traced-1"})
-        server.ask("/img/%0aevil%1b%5b31m" + "x" * 1000)
-        server.stop()
-        events = [event for event in server.events() if event["event"] == "request"]
+def test_a_request_is_one_line_of_json_whatever_its_target_is(server):
+    targets = {"traced-1": "/img/w_50/cat.png", "traced-2": "/img/%0aevil%1b%5b31m" + "x" * 1000}
+    for request_id, target in targets.items():
+        server.ask(target, headers={"X-Request-Id": request_id})
 
-    first = next(event for event in events if event["request_id"] == "traced-1")
-    assert (first["status"], first["route"], first["outcome"]) == (200, "image", "rendered")
+    def traced() -> list[dict[str, Any]]:
+        requests = [event for event in server.events() if event["event"] == "request"]
+        return [event for event in requests if event["request_id"] in targets]
+
+    wait_until(lambda: len(traced()) == 2, "both events are written")
+    first, second = traced()
+
+    assert (first["status"], first["route"]) == (200, "image")
+    assert first["outcome"] in ("rendered", "hit")
     assert first["target"] == "/img/w_50/cat.png"
-    assert [event["error"] for event in events] == [None, "bad-source-path"]
-    assert len(events) == 2
-    assert all(len(event["target"]) <= 201 for event in events)
+    assert [event["error"] for event in (first, second)] == [None, "bad-source-path"]
+    assert len(second["target"]) <= 201
 
 
-def test_the_front_page_shows_the_folder_with_pictures_of_our_own(server):
+def test_the_gallery_shows_the_folder_with_images_of_this_server(server):
     page = server.ask("/")
     sources = re.findall(r'<img src="([^"]+)"', page.body.decode())
 
@@ -128,17 +142,21 @@ def test_the_front_page_shows_the_folder_with_pictures_of_our_own(server):
     assert "script" not in page.headers["Content-Security-Policy"]
 
 
-def test_the_front_page_leaves_out_what_it_cannot_link_to(tmp_path):
+async def test_the_gallery_omits_files_that_no_url_can_name(tmp_path):
     for name in ("back\\slash.jpg", ".hidden.jpg", "notes.txt", os.fsdecode(b"\xff.jpg"), "a b#1.jpg"):
         (tmp_path / name).write_bytes((SAMPLES / "autumn.jpg").read_bytes())
-    with serving(tmp_path, workers_count=1) as server:
-        page = server.ask("/")
+    folder = Folder(tmp_path)
+    gallery = Gallery(folder, NativeDialect(NativeSettings(), {"photos"}, "photos"), name="photos", title="")
+    page = await gallery(make_mocked_request("GET", "/"))
+    folder.close()
 
     assert page.status == 200
-    assert re.findall(r'<img src="([^"]+)"', page.body.decode()) == ["/img/w_400,ar_3:2,g_auto,f_auto/a%20b%231.jpg"]
+    assert re.findall(r'<img src="([^"]+)"', page.text or "") == ["/img/w_400,ar_3:2,g_auto,f_auto/a%20b%231.jpg"]
 
 
-def test_the_front_page_is_not_shown_to_strangers():
-    with serving(workers_count=1, server_gallery="off", http_metrics_public="false") as server:
-        assert server.ask("/").status == 404
-        assert server.ask("/metrics").status == 200
+def test_the_gallery_has_no_route_when_it_is_off():
+    settings = Settings(server=ServerSettings(gallery="off"))
+    routes = {resource.canonical for resource in make_app(settings).router.resources()}
+
+    assert "/" not in routes
+    assert "/metrics" in routes

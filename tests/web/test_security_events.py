@@ -1,4 +1,4 @@
-"""Each attack is answered as it should be, and is exactly one event of the audit."""
+"""Every attack gets its response and is exactly one audit event."""
 
 import http.client
 import os
@@ -32,13 +32,21 @@ Counts = dict[tuple[str, str], float]
 def attacked(tmp_path_factory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("planted") / "root"
     folder.mkdir()
-    furnish(folder)
+    write_files(folder)
     with serving(folder, workers_count=1, admin_key=KEY, log_level="debug") as running:
         yield running
 
 
-def furnish(folder: Path) -> None:
-    """One good picture, and what attackers would like to be read."""
+@pytest.fixture(scope="module")
+def weak() -> Iterator[ServerProcess]:
+    """A server with remote sources, SVG and a short deadline."""
+    settings = {"remote_allowed": "http://localhost:1/", "limits_svg": "true", "queue_deadline_seconds": 0.5}
+    with serving(workers_count=1, log_level="debug", **settings) as running:
+        yield running
+
+
+def write_files(folder: Path) -> None:
+    """Writes one valid image, and the files that attackers try to read."""
     for name in ("root/good.png", "secret.png", "root-beside.png"):
         shutil.copy(SAMPLES / "cat.png", folder.parent / name)
     (folder / "out.png").symlink_to(folder.parent / "secret.png")
@@ -58,25 +66,31 @@ def counts(server: ServerProcess) -> Counts:
     return {(event, reason): float(value) for event, reason, value in rows}
 
 
-def told(server: ServerProcess) -> list[dict]:
+def security_events(server: ServerProcess) -> list[dict]:
     return [event for event in server.events() if event["event"].startswith("security.")]
 
 
 ATTACKS = [
-    ("decompression bomb, a line of a million", "GET", "/img/w_9/wide.png", 422, ("limit_exceeded", "side")),
+    ("decompression bomb, a row of a million pixels", "GET", "/img/w_9/wide.png", 422, ("limit_exceeded", "side")),
     ("decompression bomb, zeros", "GET", "/img/w_9/zeros.png", 422, ("limit_exceeded", "side")),
     ("frame bomb", "GET", "/img/w_9,f_gif/frames.gif", 422, ("limit_exceeded", "frames")),
-    ("enlarged beyond all", "GET", "/img/c_pad,w_8000,h_8000/good.png", 400, ("limit_exceeded", "output")),
-    ("endless target", "GET", "/img/" + "a/" * 4050 + "b", 414, ("limit_exceeded", "target")),
-    ("rare loader", "GET", "/img/w_9/script.png", 415, ("loader_blocked", "unsupported")),
+    ("an enlargement beyond the limit", "GET", "/img/c_pad,w_8000,h_8000/good.png", 400, ("limit_exceeded", "output")),
+    ("an overlong target", "GET", "/img/" + "a/" * 4050 + "b", 414, ("limit_exceeded", "target")),
+    ("a rare loader", "GET", "/img/w_9/script.png", 415, ("loader_blocked", "unsupported")),
     ("SVG under another name", "GET", "/img/w_9/drawing.png", 415, ("loader_blocked", "svg")),
     ("traversal", "GET", "/img/../secret.png", 400, ("path_rejected", "malformed")),
     ("traversal, encoded", "GET", "/img/%2e%2e%2fsecret.png", 400, ("path_rejected", "malformed")),
     ("traversal by backslash", "GET", "/img/..%5csecret.png", 400, ("path_rejected", "malformed")),
     ("NUL in the path", "GET", "/img/good.png%00.txt", 400, ("path_rejected", "malformed")),
     ("symlink out of the root", "GET", "/img/out.png", 404, ("path_rejected", "outside")),
-    ("symlink into a sibling of the same beginning", "GET", "/img/beside.png", 404, ("path_rejected", "outside")),
-    ("an address, where none is served", "GET", "/img/http://127.0.0.1/a.png", 403, ("source_denied", "no_remote")),
+    (
+        "symlink into a sibling of a similar name",
+        "GET",
+        "/img/beside.png",
+        404,
+        ("path_rejected", "outside"),
+    ),
+    ("a remote URL without remote sources", "GET", "/img/http://127.0.0.1/a.png", 403, ("source_denied", "no_remote")),
     ("admin without a key", "POST", "/api/admin/purge", 401, ("auth_failed", "no_key")),
 ]
 
@@ -84,88 +98,89 @@ ATTACKS = [
 @pytest.mark.parametrize(
     ("method", "target", "status", "event"), [row[1:] for row in ATTACKS], ids=[r[0] for r in ATTACKS]
 )
-def test_an_attack_is_exactly_its_event(attacked, method, target, status, event):
-    before, lines = counts(attacked), len(told(attacked))
+def test_an_attack_is_exactly_one_event(attacked, method, target, status, event):
+    before, lines = counts(attacked), len(security_events(attacked))
     answer = attacked.ask(target, method, {"Content-Length": "0"} if method == "POST" else {})
     after = counts(attacked)
 
     assert answer.status == status
     assert {kind: after[kind] - before[kind] for kind in after if after[kind] != before[kind]} == {event: 1}
-    wait_until(lambda: len(told(attacked)) > lines, "the event is written")
-    assert [(one["event"], one["reason"], one["remote"]) for one in told(attacked)[lines:]] == [
+    wait_until(lambda: len(security_events(attacked)) > lines, "the event is written")
+    assert [(one["event"], one["reason"], one["remote"]) for one in security_events(attacked)[lines:]] == [
         (f"security.{event[0]}", event[1], "127.0.0.0/24")
     ]
 
 
-def offered(data: bytes, query: str = "", kind: str = "image/png", key: str = KEY) -> tuple[str, dict[str, str], bytes]:
+def upload_of(
+    data: bytes, query: str = "", kind: str = "image/png", key: str = KEY
+) -> tuple[str, dict[str, str], bytes]:
     fields = {"Content-Type": kind, "Content-Length": str(len(data)), "Authorization": f"Bearer {key}"}
     return f"/api/image/optimize?{query}", fields, data
 
 
 UPLOADS = (
-    ("no picture", offered(b"%!PS-Adobe-3.0\n" + bytes(100)), 415, ("upload_rejected", "unsupported-image")),
-    ("SVG", offered(decompression_bombs.SVG_HUGE), 415, ("upload_rejected", "unsupported-image")),
-    ("a bomb", offered(decompression_bombs.wide_interlaced_png()), 422, ("upload_rejected", "image-over-limit")),
-    ("no picture's type", offered(b"x", kind="text/plain"), 415, ("upload_rejected", "unsupported-image")),
-    ("a huge result", offered(b"x", query="w=999999"), 400, ("upload_rejected", "bad-option")),
-    ("a wrong key", offered(b"x", key="nobody.knows"), 401, ("auth_failed", "unknown_key")),
+    ("not an image", upload_of(b"%!PS-Adobe-3.0\n" + bytes(100)), 415, ("upload_rejected", "unsupported-image")),
+    ("SVG", upload_of(decompression_bombs.SVG_HUGE), 415, ("upload_rejected", "unsupported-image")),
+    ("a bomb", upload_of(decompression_bombs.wide_interlaced_png()), 422, ("upload_rejected", "image-over-limit")),
+    ("the media type of text", upload_of(b"x", kind="text/plain"), 415, ("upload_rejected", "unsupported-image")),
+    ("a huge result", upload_of(b"x", query="w=999999"), 400, ("upload_rejected", "bad-option")),
+    ("a wrong key", upload_of(b"x", key="nobody.knows"), 401, ("auth_failed", "unknown_key")),
 )
 
 
-@pytest.mark.parametrize(("what", "status", "event"), [row[1:] for row in UPLOADS], ids=[row[0] for row in UPLOADS])
-def test_an_upload_that_is_an_attack_is_exactly_one_event_with_the_requests_id(attacked, what, status, event):
-    target, fields, data = what
-    before, lines = counts(attacked), len(told(attacked))
+@pytest.mark.parametrize(("upload", "status", "event"), [row[1:] for row in UPLOADS], ids=[row[0] for row in UPLOADS])
+def test_an_attack_by_upload_is_exactly_one_event_with_the_id_of_the_request(attacked, upload, status, event):
+    target, fields, data = upload
+    before, lines = counts(attacked), len(security_events(attacked))
     answer = attacked.ask(target, "POST", fields, data)
     after = counts(attacked)
 
     assert answer.status == status
     assert {kind: after[kind] - before[kind] for kind in after if after[kind] != before[kind]} == {event: 1}
-    wait_until(lambda: len(told(attacked)) > lines, "the event is written")
-    assert [(one["event"], one["reason"], one["request_id"], one["remote"]) for one in told(attacked)[lines:]] == [
-        (f"security.{event[0]}", event[1], answer.headers["X-Request-Id"], "127.0.0.0/24")
-    ]
+    wait_until(lambda: len(security_events(attacked)) > lines, "the event is written")
+    assert [
+        (one["event"], one["reason"], one["request_id"], one["remote"]) for one in security_events(attacked)[lines:]
+    ] == [(f"security.{event[0]}", event[1], answer.headers["X-Request-Id"], "127.0.0.0/24")]
 
 
 @pytest.mark.parametrize("target", ["/img/good.png", "/img/none.png", "/img/folder", "/img/w_x/good.png", "/nothing"])
-def test_what_is_no_attack_is_no_event(attacked, target):
+def test_an_ordinary_refusal_is_not_an_event(attacked, target):
     before = counts(attacked)
     attacked.ask(target)
 
     assert counts(attacked) == before
 
 
-FAR = [
+REMOTE_REFUSALS = [
     ("/img/https://unlisted.example/a.png", 403, "source_denied", "not_listed"),
     ("/img/http://localhost:1/a.png", 404, "address_blocked", "loopback"),
 ]
 
 
-def test_an_address_that_is_refused_is_told_with_the_request_that_asked_for_it():
-    with serving(workers_count=1, remote_allowed="http://localhost:1/", log_level="debug") as server:
-        answers = [server.ask(target) for target, *_ in FAR]
-        wait_until(lambda: len(told(server)) == len(FAR), "the events are written")
-        events = told(server)
+def test_a_refused_remote_url_is_an_event_with_the_id_of_its_request(weak):
+    before = len(security_events(weak))
+    answers = [weak.ask(target) for target, *_ in REMOTE_REFUSALS]
+    wait_until(lambda: len(security_events(weak)) == before + len(REMOTE_REFUSALS), "the events are written")
+    events = security_events(weak)[before:]
 
-    assert [answer.status for answer in answers] == [status for _, status, *_ in FAR]
+    assert [answer.status for answer in answers] == [status for _, status, *_ in REMOTE_REFUSALS]
     assert [(one["event"], one["reason"], one["request_id"], one["remote"]) for one in events] == [
         (f"security.{event}", reason, answer.headers["X-Request-Id"], "127.0.0.0/24")
-        for (_, _, event, reason), answer in zip(FAR, answers, strict=True)
+        for (_, _, event, reason), answer in zip(REMOTE_REFUSALS, answers, strict=True)
     ]
 
 
-def test_every_series_of_the_audit_is_there_from_the_start(server):
+def test_every_audit_series_exists_from_the_start(server):
     assert set(label_sets()) == set(counts(server))
 
 
-def test_a_render_killed_at_its_deadline_is_an_event():
-    with serving(workers_count=1, queue_deadline_seconds=0.5) as server:
-        for worker in server.workers():
-            worker.suspend()
-        status = server.ask("/img/w_77/cat.png").status
-        for worker in server.workers():
-            worker.resume()
-        found = counts(server)["render_killed", "timeout"]
+def test_a_render_killed_at_its_deadline_is_an_event(weak):
+    for worker in weak.workers():
+        worker.suspend()
+    status = weak.ask("/img/w_77/cat.png").status
+    for worker in weak.workers():
+        worker.resume()
+    found = counts(weak)["render_killed", "timeout"]
 
     assert (status, found) == (504, 1)
 
@@ -180,7 +195,7 @@ def test_a_render_killed_at_its_deadline_is_an_event():
         (WorkerEvent("lost", reason="abandoned"), []),
     ],
 )
-def test_deaths_of_workers_are_events_where_they_were_violent(event, expected):
+def test_a_killed_worker_is_an_event_and_a_recycled_one_is_not(event, expected):
     audited = []
     observe = worker_observer(Mock(), Mock(), lambda name, *, reason, **facts: audited.append((name, reason)))
     observe(event)
@@ -191,7 +206,7 @@ def test_deaths_of_workers_are_events_where_they_were_violent(event, expected):
 HIDDEN = ("/img/none.png", "/img/out.png", "/img/folder", "/img/pipe.png", "/img/folder/none.png")
 
 
-def test_what_is_absent_and_what_is_hidden_are_told_in_the_same_words(attacked):
+def test_missing_and_hidden_files_get_the_same_response(attacked):
     answers = [attacked.ask(target) for target in HIDDEN]
     bodies = [{name: value for name, value in answer.json().items() if name != "request_id"} for answer in answers]
     fields = [sorted(name for name in answer.headers if name != "X-Request-Id") for answer in answers]
@@ -201,17 +216,18 @@ def test_what_is_absent_and_what_is_hidden_are_told_in_the_same_words(attacked):
     assert len({answer.headers["Cache-Control"] for answer in answers}) == 1
 
 
-def test_what_is_absent_and_what_is_outside_take_the_same_time(attacked):
-    """Turn by turn on one connection, so that whatever slows the machine down slows both; the best of three rounds."""
+def test_missing_files_and_files_outside_the_root_take_the_same_time(attacked):
+    """The requests alternate on one connection, so that load on the machine slows both. The best of three rounds
+    counts."""
     gaps = []
     while len(gaps) < 3 and min(gaps, default=1) >= 0.002:
-        absent, outside = timed(attacked, *HIDDEN[:2])
-        gaps.append(abs(statistics.median(absent) - statistics.median(outside)))
+        missing, outside = response_seconds(attacked, *HIDDEN[:2])
+        gaps.append(abs(statistics.median(missing) - statistics.median(outside)))
 
     assert min(gaps) < 0.002
 
 
-def timed(server: ServerProcess, *targets: str) -> tuple[list[float], ...]:
+def response_seconds(server: ServerProcess, *targets: str) -> tuple[list[float], ...]:
     seconds: tuple[list[float], ...] = tuple([] for _ in targets)
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
         for _ in range(200):
@@ -223,7 +239,7 @@ def timed(server: ServerProcess, *targets: str) -> tuple[list[float], ...]:
     return seconds
 
 
-def test_no_error_tells_where_the_originals_lie(attacked):
+def test_no_error_reveals_the_folder_of_the_originals(attacked):
     planted = re.compile(rb"planted|secret\.png|/proc/|/tmp")
     for _, method, target, _, _ in ATTACKS:
         assert not planted.search(
@@ -231,18 +247,16 @@ def test_no_error_tells_where_the_originals_lie(attacked):
         )
 
 
-def test_line_breaks_and_colors_in_a_target_make_neither_lines_nor_series():
-    with serving(workers_count=1) as server:
-        server.ask("/img/../a")
-        series(server)
-        before = series(server)
-        for number in range(30):
-            server.ask(f"/img/%0aevil{number}%1b%5b31m/../x")
-            server.ask(f"/%0d%0aevil{number}")
-            server.ask("/img/good", headers={"X-Forwarded-For": f"evil{number}", "User-Agent": "\x1b[31mevil"})
-        after = series(server)
-        server.stop()
-        lines = server.log.read_bytes().splitlines()
+def test_control_characters_in_a_target_add_neither_log_lines_nor_series(attacked):
+    attacked.ask("/img/../a")
+    before = series(attacked)
+    for number in range(30):
+        attacked.ask(f"/img/%0aevil{number}%1b%5b31m/../x")
+        attacked.ask(f"/%0d%0aevil{number}")
+        attacked.ask("/img/good", headers={"X-Forwarded-For": f"evil{number}", "User-Agent": "\x1b[31mevil"})
+    after = series(attacked)
+    attacked.reload()
+    lines = attacked.log.read_bytes().splitlines()
 
     assert before.keys() == after.keys()
     assert not any(line.startswith(b"evil") or b"\x1b" in line for line in lines)
@@ -273,22 +287,20 @@ HOPS = Policy(proxies=Proxies(hops=1))
         (Settings(server=OPEN, http=HttpSettings(metrics_public=False)), Policy(), ["unsigned_public"]),
     ],
 )
-def test_what_is_weak_is_found(settings, policy, reasons):
+def test_weaknesses_are_found(settings, policy, reasons):
     assert [reason for reason, _ in find_weaknesses(settings, policy)] == reasons
 
 
-def test_a_weak_configuration_is_told_at_the_start():
-    with serving(workers_count=1, limits_svg="true") as server:
-        found = counts(server)
-        server.stop()
-        weak = [(event["reason"], event["level"]) for event in told(server)]
+def test_weak_settings_are_audited_at_the_start(weak):
+    found = counts(weak)
+    events = [event for event in security_events(weak) if event["event"] == "security.config_weak"]
 
     assert found["config_weak", "svg_on"] == 1
-    assert weak == [("svg_on", "warning")]
+    assert [(event["reason"], event["level"]) for event in events] == [("svg_on", "warning")]
 
 
-def test_secrets_stand_in_no_log_whatever_goes_wrong():
-    """Wrong keys, a Redis that does not answer, purges, and a stop; `serving` looks through the log."""
+def test_no_secret_is_logged():
+    """Wrong keys, an unreachable Redis, purges and a stop; `serving` searches the log."""
     password = "planted-redis-password"
     url = f"redis://:{password}@127.0.0.1:1/0"
     with serving(workers_count=1, admin_key=KEY, redis_url=url, log_level="debug") as server:
