@@ -9,7 +9,7 @@ from imgserver.dialects.native import NativeDialect
 from imgserver.plan.plan import SourceRef
 from imgserver.settings.schema import Settings
 from imgserver.sources.folder import pictures_in
-from imgserver.web.bootstrap.dialects import make_dialect
+from imgserver.web.bootstrap.dialects import make_dialects
 
 SHOWN = (
     ("w_400", "at most 400 wide"),
@@ -56,7 +56,7 @@ class Banner:
 
 def examples(settings: Settings) -> list[tuple[str, str]]:
     """Targets with their meanings: each transformation on another picture while there are some, and the health page."""
-    dialect = make_dialect(settings)
+    dialect = make_dialects(settings).native
     found = pictures_in(settings.source.root) if settings.source.kind == "folder" else iter(())
     spellable = (path for path in found if dialect.is_spellable(SourceRef(settings.source.name, path)))
     pictures = list(islice(spellable, len(SHOWN)))

@@ -47,10 +47,10 @@ def get(target: str, *, output: Path | None, root: str | None, accept: str | Non
     """
     import asyncio
 
-    from imgserver.web.bootstrap.dialects import make_owners_dialect
+    from imgserver.web.bootstrap.dialects import make_owners_dialects
 
     settings = read_settings(config, **place_of(root)).settings
-    request = make_owners_dialect(settings).parse(_path(target))
+    request = make_owners_dialects(settings).parse(_path(target))
     if request.expires is not None:
         caching.seconds_left(request.expires, now=time.time())
     request = _negotiated(request, accept, output)

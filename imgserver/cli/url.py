@@ -65,9 +65,9 @@ def url(
     if srcset and keys["w"]:
         raise click.UsageError("--srcset gives the widths; leave out --w")
     end = [f"exp_{int(time.time()) + _seconds(expires)}"] if expires is not None else []
-    from imgserver.web.bootstrap.dialects import make_dialect
+    from imgserver.web.bootstrap.dialects import make_dialects
 
-    dialect = make_dialect(read_settings(config).settings)
+    dialect = make_dialects(read_settings(config).settings).native
     ref, build = dialect.ref(source), dialect.build_signed if sign or end else dialect.build
 
     def made(width: str | None) -> str:

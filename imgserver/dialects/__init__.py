@@ -1,23 +1,19 @@
-"""Dialects: how a request target becomes a value. Each is a table of options and one emission table.
+"""Dialects: URL grammars. Each turns a request target into an `ImageRequest`.
 
-To write another: a module here with `parse`, rows of options of its own, and a table that emits steps of `plan.py` in
-the order that dialect promises. Nothing below knows its name, and nothing after it looks at the URL again.
+To add a dialect: a module with a class that satisfies `Dialect`, and its row in `DIALECTS`. A server serves all
+dialects of the registry, each under its own mount. `imgserver.testing.DialectContract` tests a dialect.
+docs/extending.md has an example.
+
+The code after a dialect reads the plan only: nothing else reads the URL, and nothing depends on the dialect.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
-from imgserver.headers.negotiation import NO_HINTS, Hints
-from imgserver.plan.plan import ImageRequest
+from imgserver.dialects.dialect import Dialect, DialectConfig
+from imgserver.dialects.mounted import MountedDialects
+from imgserver.dialects.native import NativeDialect
 
+__all__ = ["DIALECTS", "Dialect", "DialectConfig", "MountedDialects"]
 
-class Dialect(Protocol):
-    """Pure: no I/O, no clock, no state. Called once per request, before anything else is decided."""
-
-    def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
-        """The request a target means to a client with these hints; `ImageRequest.hints` tells which of them count.
-
-        `raw_target` is the request target exactly as received, query included: nothing decoded, nothing repaired.
-        Raises errors of `errors.py` and no others, whatever the text: NotFound outside this dialect's mount,
-        TargetTooLong, BadRequest and its kinds, Forbidden and its kinds, Expired, NotInThisBuild.
-        """
-        ...
+# A factory raises ValueError for a configuration that the dialect cannot serve.
+DIALECTS: dict[str, Callable[[DialectConfig], Dialect]] = {"native": NativeDialect.of}

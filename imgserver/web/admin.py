@@ -6,7 +6,7 @@ import orjson
 from aiohttp import web
 
 from imgserver.cache.tiered import TieredCache
-from imgserver.dialects.native import NativeDialect
+from imgserver.dialects import MountedDialects
 from imgserver.observability.audit import asked
 from imgserver.service import ImageService
 from imgserver.web.auth import Authenticator
@@ -26,14 +26,14 @@ SWEEP_SECONDS = 25.0
 
 
 def setup(
-    routes: Routes, service: ImageService, dialect: NativeDialect, authenticator: Authenticator, sources: Sources
+    routes: Routes, service: ImageService, dialects: MountedDialects, authenticator: Authenticator, sources: Sources
 ) -> None:
     """The routes exist while a key with the scope `purge` is configured."""
 
     def is_enabled() -> bool:
         return authenticator.keys.grants(SCOPE)
 
-    purge, sweep = PurgeHandler(service, dialect, authenticator, sources), SweepHandler(service.cache, authenticator)
+    purge, sweep = PurgeHandler(service, dialects, authenticator, sources), SweepHandler(service.cache, authenticator)
     routes.add_while(is_enabled, "/api/admin/purge", purge, "purge", METHODS)
     routes.add_while(is_enabled, "/api/admin/sweep", sweep, "sweep", METHODS)
 
@@ -42,10 +42,10 @@ class PurgeHandler:
     """Invalidates renditions in all tiers and, for sources with an origin cache, the originals."""
 
     def __init__(
-        self, service: ImageService, dialect: NativeDialect, authenticator: Authenticator, sources: Sources
+        self, service: ImageService, dialects: MountedDialects, authenticator: Authenticator, sources: Sources
     ) -> None:
         self._cache = service.cache
-        self._resolver = PurgeResolver(dialect, service.pipeline_version)
+        self._resolver = PurgeResolver(dialects, service.pipeline_version)
         self._authenticator = authenticator
         self._sources = sources
 

@@ -42,9 +42,8 @@ RELOADER = web.AppKey("reloader", Reloader)
 
 GUARD = web.AppKey("guard", Guard)
 PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
+MOUNTS: web.AppKey[tuple[str, ...]] = web.AppKey("mounts")
 FAST_PATH: web.AppKey[FastPath] = web.AppKey("fast_path")
-
-MOUNT = "/img/"
 
 
 def make_app(
@@ -122,7 +121,9 @@ def _add_routes(
 
     pictures = ImageHandler(dialects.public, service, settings.http, admit=_remote_admission(sources))
     settings_reload.follow(lambda _: pictures.request_cache.forget())
-    app[PICTURES] = routes.add(MOUNT + ANYTHING, pictures, IMAGE_ROUTE, METHODS)
+    app[PICTURES], app[MOUNTS] = routes.around(pictures, IMAGE_ROUTE, METHODS), dialects.public.mounts
+    for mount in app[MOUNTS]:
+        routes.put(mount + ANYTHING, app[PICTURES])
     app[FAST_PATH] = boundary.at_once(pictures.at_once, IMAGE_ROUTE)
     health.setup(routes, app[HEALTH], authenticator, observability.metrics, public=settings.http.metrics_public)
     admin.setup(routes, service, dialects.owners, authenticator, sources)
@@ -135,11 +136,11 @@ def _add_routes(
             authenticator=authenticator,
             admission=uploads,
             accounting=UploadAccounting(observability.metrics, observability.audit),
-            store=UploadStore.of(sources, settings.uploads.store, dialects.owners, service.written),
+            store=UploadStore.of(sources, settings.uploads.store, dialects.owners.native, service.written),
             settings_reload=settings_reload,
         )
     if gallery.is_enabled(settings.server):
-        gallery.setup(routes, settings.source, sources, dialects.public)
+        gallery.setup(routes, settings.source, sources, dialects.public.native)
     routes.end()
 
 

@@ -236,13 +236,13 @@ class GuardedSite(web.SockSite):
         listener: socket.socket,
         guard: Guard,
         *,
-        mount: str,
+        mounts: tuple[str, ...],
         pictures: Handler,
         at_once: FastPath,
     ) -> None:
         super().__init__(runner, listener, backlog=guard.settings.backlog)
         self._guard = guard
-        self._mount = mount
+        self._mounts = mounts
         self._pictures = pictures
         self._at_once = at_once
 
@@ -257,10 +257,10 @@ class GuardedSite(web.SockSite):
         )
 
     def _with_lane(self, routed: AnyHandler) -> AnyHandler:
-        mount, pictures = self._mount, cast(AnyHandler, self._pictures)
+        mounts, pictures = self._mounts, cast(AnyHandler, self._pictures)
 
         def lane(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            return pictures(request) if request.raw_path.startswith(mount) else routed(request)
+            return pictures(request) if request.raw_path.startswith(mounts) else routed(request)
 
         return lane
 

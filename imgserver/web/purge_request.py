@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from imgserver.cache.cache_tags import ALL, is_group, key_group, original_group, prefix_group, source_group, tag_group
-from imgserver.dialects.native import NativeDialect
+from imgserver.dialects import MountedDialects
 from imgserver.errors import BadRequest
 from imgserver.headers import negotiation
 from imgserver.plan.plan import SourceRef
@@ -49,18 +49,18 @@ class PurgeRequest:
 class PurgeResolver:
     """Finds the cache groups and the original that a purge request names."""
 
-    def __init__(self, dialect: NativeDialect, pipeline_version: PipelineVersion) -> None:
-        self._dialect = dialect
+    def __init__(self, dialects: MountedDialects, pipeline_version: PipelineVersion) -> None:
+        self._dialects = dialects
         self._pipeline_version = pipeline_version
 
     def groups(self, purge: PurgeRequest) -> tuple[str, ...]:
         """The cache groups to purge. Raises BadRequest for a value of the wrong type or an unknown tag, and what
-        `NativeDialect.parse` and `NativeDialect.ref` raise."""
+        `Dialect.parse` and `NativeDialect.ref` raise."""
         match purge.selector, purge.value:
             case "all", True:
                 return (ALL,)
             case "source", str(path) if path:
-                return (source_group(self._dialect.ref(path.strip("/"))),)
+                return (source_group(self._dialects.native.ref(path.strip("/"))),)
             case "prefix", str(prefix):
                 return (self._prefix_group(prefix.strip("/")),)
             case "tag", str(tag):
@@ -68,7 +68,7 @@ class PurgeResolver:
             case "group", str(group) if is_group(group):
                 return (group,)
             case "url", str(target):
-                original = original_group(self._dialect.parse(target).ref)
+                original = original_group(self._dialects.parse(target).ref)
                 return (*dict.fromkeys(self._key_groups(target)), original)
         raise BadRequest('purge: "url", "source", "prefix", "tag" and "group" take text, "all" takes true')
 
@@ -76,9 +76,9 @@ class PurgeResolver:
         """The original of a request that names exactly one; otherwise None."""
         match purge.selector, purge.value:
             case "url", str(target):
-                return self._dialect.parse(target).ref
+                return self._dialects.parse(target).ref
             case "source", str(path):
-                return self._dialect.ref(path.strip("/"))
+                return self._dialects.native.ref(path.strip("/"))
         return None
 
     def _tag_group(self, tag: str) -> str:
@@ -88,12 +88,12 @@ class PurgeResolver:
         return tag_group(tag)
 
     def _key_groups(self, target: str) -> Iterator[str]:
-        for hints in negotiation.variants(self._dialect.parse(target).hints):
-            request = self._dialect.parse(target, hints)
+        for hints in negotiation.variants(self._dialects.parse(target).hints):
+            request = self._dialects.parse(target, hints)
             for offers in OFFERS:
                 yield key_group(self._pipeline_version.order(request, offers, save_data=hints.save_data).key)
 
     def _prefix_group(self, prefix: str) -> str:
         """The group of a folder, or of a whole source when the prefix is a source's name."""
-        below = self._dialect.ref(f"{prefix}/_" if prefix else "_")
+        below = self._dialects.native.ref(f"{prefix}/_" if prefix else "_")
         return prefix_group(below.source, below.path.rpartition("/")[0])

@@ -15,7 +15,7 @@ from aiohttp import web
 from imgserver.errors import ServerFault
 from imgserver.observability.logs import route_standard_logging
 from imgserver.settings.schema import ServerSettings, Settings
-from imgserver.web.app import FAST_PATH, GUARD, HEALTH, LOGGER, MOUNT, PICTURES, RELOADER, SERVICE, make_app
+from imgserver.web.app import FAST_PATH, GUARD, HEALTH, LOGGER, MOUNTS, PICTURES, RELOADER, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
 
 # New objects between two looks of the garbage collector; a few MB at most wait for it.
@@ -74,7 +74,9 @@ async def _serve(
     )
     try:
         await runner.setup()
-        site = GuardedSite(runner, listener, app[GUARD], mount=MOUNT, pictures=app[PICTURES], at_once=app[FAST_PATH])
+        site = GuardedSite(
+            runner, listener, app[GUARD], mounts=app[MOUNTS], pictures=app[PICTURES], at_once=app[FAST_PATH]
+        )
         await site.start()
         _settle_memory()
         app[LOGGER].info("server.ready", url=site.name, workers=app[SERVICE].renderer.workers.count)

@@ -9,7 +9,7 @@ from imgserver.cli import main
 from imgserver.plan.plan import SourceRef
 from imgserver.settings.loader import load
 from imgserver.settings.schema import Settings
-from imgserver.web.bootstrap.dialects import make_dialect
+from imgserver.web.bootstrap.dialects import make_dialects
 
 
 def run(*arguments: str, **environ: str) -> Result:
@@ -38,7 +38,7 @@ def test_what_is_built(arguments: list[str], url: str) -> None:
 def test_the_server_reads_the_path_that_was_meant(path: str) -> None:
     target = run(path, "--w", "5").stdout.strip()
 
-    assert make_dialect(Settings()).parse(target).ref == SourceRef("photos", path)
+    assert make_dialects(Settings()).parse(target).ref == SourceRef("photos", path)
 
 
 def test_bad_options_are_refused_in_the_parsers_words() -> None:
@@ -69,7 +69,7 @@ def test_a_signed_url_is_the_published_example() -> None:
 def test_every_width_of_a_srcset_is_signed() -> None:
     base = "https://i.example.com"
     line = run("a.jpg", "--srcset", "100,200", "--expires", "1h", "--base", base, **KEYS).stdout.strip()
-    dialect = make_dialect(load(None, KEYS, {}).settings)
+    dialect = make_dialects(load(None, KEYS, {}).settings)
 
     requests = [dialect.parse(item.split()[0].removeprefix(base)) for item in line.split(", ")]
     assert [request.signed for request in requests] == [True, True]
@@ -82,7 +82,7 @@ def test_a_link_ends_after_the_time_that_is_asked_for(text: str, seconds: int) -
     before = int(time.time())
     target = run("a.jpg", "--expires", text, **KEYS).stdout.strip()
 
-    expires = make_dialect(load(None, KEYS, {}).settings).parse(target).expires
+    expires = make_dialects(load(None, KEYS, {}).settings).parse(target).expires
     assert expires is not None and before + seconds <= expires <= time.time() + seconds
 
 

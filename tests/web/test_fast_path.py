@@ -13,7 +13,7 @@ from aiohttp import web
 from imgserver.security.signing import Key, Keyring, SigningSettings
 from imgserver.settings.schema import DefaultSource, HttpSettings, SecuritySettings, ServerSettings, Settings
 from imgserver.web import app as composition
-from imgserver.web.app import FAST_PATH, GUARD, MOUNT, PICTURES, SERVICE, make_app
+from imgserver.web.app import FAST_PATH, GUARD, MOUNTS, PICTURES, SERVICE, make_app
 from imgserver.web.connections import GuardedSite
 from tests.polling import eventually
 from tests.running_server import SAMPLES, serving, wait_until
@@ -80,7 +80,7 @@ async def scene_of(**changes):
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
     scene = Scene(app, listener.getsockname()[1])
-    site = GuardedSite(runner, listener, app[GUARD], mount=MOUNT, pictures=app[PICTURES], at_once=scene.at_once)
+    site = GuardedSite(runner, listener, app[GUARD], mounts=app[MOUNTS], pictures=app[PICTURES], at_once=scene.at_once)
     await site.start()
     try:
         yield scene

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
+from imgserver.dialects.dialect import DialectConfig
 from imgserver.dialects.native.emit import emit, emit_output, fold, gather, pixel_ratio
 from imgserver.dialects.native.lexer import END_OF_OPTIONS, SIGNATURE, Target, cut, is_options, unseal
 from imgserver.dialects.native.messages import bad_rule
@@ -46,16 +47,33 @@ class NativeDialect:
         """
         self.settings = settings
         self.client_hints = client_hints
-        self.mount = mount
+        self._mount = mount
         self._addresses = Addresses(frozenset(sources), default_source, remote)
         self._presets = Presets(settings, presets or {})
         self._keyring = keyring
         self._ladder = Ladder(settings.snap_widths)
 
+    @classmethod
+    def of(cls, config: DialectConfig) -> "NativeDialect":
+        """Raises ValueError for source names the grammar does not allow."""
+        return cls(
+            config.native,
+            config.sources,
+            config.default_source,
+            presets=config.presets,
+            keyring=config.keyring,
+            remote=config.remote,
+            client_hints=config.client_hints,
+        )
+
     @property
     def presets(self) -> tuple[str, ...]:
         """Their names."""
         return tuple(self._presets.texts)
+
+    @property
+    def mount(self) -> str:
+        return self._mount
 
     def adopt(self, *, presets: Mapping[str, str], keyring: Keyring) -> None:
         """From the next call on. What was parsed before may not be what these allow."""

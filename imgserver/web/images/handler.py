@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, istr
 
-from imgserver.dialects import Dialect
+from imgserver.dialects import MountedDialects
 from imgserver.errors import NotFound, SourceDenied
 from imgserver.headers import caching, ranges
 from imgserver.headers.negotiation import NO_HINTS, Hints
@@ -47,19 +47,19 @@ class ImageHandler:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialects: MountedDialects,
         service: ImageService,
         settings: HttpSettings,
         *,
         admit: Callable[[ImageRequest], None] = lambda _: None,
     ) -> None:
         """`admit` raises for a request that must not be answered, kept or not."""
-        self._dialect = dialect
+        self._dialects = dialects
         self._service = service
         self._admit = admit
         self._headers = ResponseHeaders(settings)
         self._timed = settings.server_timing
-        self.request_cache = RequestCache(dialect, settings.version_parameter)
+        self.request_cache = RequestCache(dialects, settings.version_parameter)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS:
@@ -158,7 +158,7 @@ class ImageHandler:
 
     def _order(self, parsed: ParsedRequest, offers: tuple[str, ...], hints: Hints) -> RenderRequest:
         """Read again with the hints, where a number of the plan stands for them."""
-        asked = parsed.request if hints == NO_HINTS else self._dialect.parse(parsed.target, hints)
+        asked = parsed.request if hints == NO_HINTS else self._dialects.parse(parsed.target, hints)
         return self._service.pipeline_version.order(asked, offers, save_data=hints.save_data)
 
     async def _get(self, parsed: ParsedRequest, order: RenderRequest, request: web.Request) -> ServedRendition:

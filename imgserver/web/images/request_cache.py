@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import hdrs
 from multidict import CIMultiDict
 
-from imgserver.dialects import Dialect
+from imgserver.dialects import MountedDialects
 from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Terms
 from imgserver.headers.negotiation import NO_HINTS, Hints
@@ -77,8 +77,8 @@ class ParsedRequest:
 class RequestCache:
     """The most recent ones, by target."""
 
-    def __init__(self, dialect: Dialect, version_parameter: str) -> None:
-        self._dialect = dialect
+    def __init__(self, dialects: MountedDialects, version_parameter: str) -> None:
+        self._dialects = dialects
         self._version_parameter = version_parameter
         self._known: OrderedDict[str, ParsedRequest] = OrderedDict()
 
@@ -100,11 +100,11 @@ class RequestCache:
         return parsed
 
     def forget(self) -> None:
-        """Once the dialect reads targets otherwise: a URL that it refuses by now must not be answered."""
+        """Once the dialects read targets otherwise: a URL that they refuse by now must not be answered."""
         self._known.clear()
 
     def _parse(self, target: str) -> ParsedRequest:
-        request = self._dialect.parse(target)
+        request = self._dialects.parse(target)
         return ParsedRequest(
             target,
             request,
