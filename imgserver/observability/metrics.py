@@ -43,13 +43,13 @@ OUTCOMES = (
 
 # Every name that a background task is started with (runtime/background.py).
 BACKGROUND_TASKS = (
-    "cache_upkeep",
+    "cache_maintenance",
     "disk_measurement",
     "disk_sweep",
     "loop_lag_probe",
     "origin_cache_sweep",
     "purge_subscription",
-    "redis_later",
+    "redis_cleanup",
     "redis_read_probe",
     "redis_sweep",
     "redis_write_probe",
@@ -83,9 +83,12 @@ class Metrics:
         self.result_bytes = counter("result_bytes_total", "Bytes of pictures made", "format")
         self.queue_wait = seconds("queue_wait_seconds", "Wait for a worker's slot", "queue")
         self.worker_start = seconds("worker_start_seconds", "From a worker's creation to its first answer")
-        self.redis_command = seconds("redis_command_seconds", "Answered Redis commands", "op")
+        self.redis_command = seconds("redis_command_seconds", "Time of Redis commands that were answered", "op")
         self.cache_value = Histogram(
-            PREFIX + "cache_value_bytes", "Bodies of the pictures kept", registry=registry, buckets=BYTES
+            PREFIX + "cache_value_bytes",
+            "Size of the bodies that were put into the cache",
+            registry=registry,
+            buckets=BYTES,
         )
         self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
         self.security = counter("security_events_total", "What was refused or changed at the doors", "event", "reason")
@@ -165,25 +168,25 @@ STATE = (
     Series(
         "negative_cache_hits_total", "Requests refused by the negative cache, without I/O or a render", (), "counter"
     ),
-    Series("cache_requests_total", "Look-ups by tier and result, each in one", ("tier", "result"), "counter"),
-    Series("cache_evictions_total", "Entries dropped for room", ("tier",), "counter"),
-    Series("cache_entries", "Entries kept", ("tier",)),
-    Series("cache_size_bytes", "Bytes kept", ("tier",)),
-    Series("cache_limit_bytes", "Bytes allowed", ("tier",)),
-    Series("cache_corrupt_total", "Records that were not what was put", ("tier", "reason"), "counter"),
-    Series("cache_dropped_writes_total", "Records not written", ("tier", "reason"), "counter"),
-    Series("cache_purges_total", "Purges asked of this server", (), "counter"),
-    Series("cache_disk_free_bytes", "Room left in the disk tier's file system; absent while it is not known"),
-    Series("cache_disk_size_bytes", "Size of the disk tier's file system; absent while it is not known"),
+    Series("cache_requests_total", "Lookups by tier; each has exactly one result", ("tier", "result"), "counter"),
+    Series("cache_evictions_total", "Entries evicted to stay within the limit", ("tier",), "counter"),
+    Series("cache_entries", "Entries in the tier", ("tier",)),
+    Series("cache_size_bytes", "Bytes in the tier", ("tier",)),
+    Series("cache_limit_bytes", "Limit of the tier in bytes", ("tier",)),
+    Series("cache_corrupt_total", "Records that failed their verification", ("tier", "reason"), "counter"),
+    Series("cache_dropped_writes_total", "Records that were not written", ("tier", "reason"), "counter"),
+    Series("cache_purges_total", "Purges requested from this server", (), "counter"),
+    Series("cache_disk_free_bytes", "Free bytes of the file system of the disk tier; absent while unknown"),
+    Series("cache_disk_size_bytes", "Size of the file system of the disk tier; absent while unknown"),
     Series("origin_cache_entries", "Originals kept", ("source",)),
     Series("origin_cache_size_bytes", "Bytes of originals kept or coming", ("source",)),
     Series("origin_cache_limit_bytes", "Bytes allowed", ("source",)),
     Series("origin_cache_waiting", "Requests waiting for an origin", ("source",)),
     Series("origin_cache_requests_total", "Requests to an origin cache by result", ("source", "result"), "counter"),
     Series("origin_cache_evictions_total", "Originals dropped for room", ("source",), "counter"),
-    Series("redis_up", "1 when Redis is connected; absent when none is configured"),
-    Series("redis_breaker_state", "1 while the breaker is open", ("side",)),
-    Series("redis_pool_connections", "Connections that requests use for Redis", ("state",)),
+    Series("redis_up", "1 while Redis is connected; absent if none is configured"),
+    Series("redis_breaker_state", "1 while the circuit breaker for reads or writes is open", ("side",)),
+    Series("redis_pool_connections", "Connections to Redis for requests, by state", ("state",)),
     Series("log_lines_dropped_total", "Log lines dropped because their reader was too slow", (), "counter"),
 )
 
