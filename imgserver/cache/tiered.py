@@ -14,8 +14,8 @@ from imgserver.cache.memory import MemoryTier
 from imgserver.cache.redis.client import RedisClient, RedisClientStatistics
 from imgserver.cache.redis.invalidation import SharedInvalidation
 from imgserver.cache.redis.render_lock import RenderLock
-from imgserver.cache.sweeper import Sweeper
-from imgserver.cache.tier import IsKept, SweepResult, Tier, TierStatistics
+from imgserver.cache.sweeper import TierSweepers
+from imgserver.cache.tier import Tier, TierStatistics
 from imgserver.cache.write_behind import Change, WriteBehind
 from imgserver.plan.rendition import GroupGenerations, Rendition
 from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
@@ -113,7 +113,7 @@ class TieredCache:
         self._writes = WriteBehind(self._write, limit_bytes=settings.write_queue_bytes)
         self._lookups = SingleFlight[Found | None]()
         self._tasks = BackgroundTasks(on_failure=on_task_failure, close_seconds=CLOSE_SECONDS)
-        self._sweepers = {name: Sweeper(partial(self._sweep_tier, tier)) for name, tier in tiers.items()}
+        self._sweepers = TierSweepers(tiers, generations, lambda: self._clock())
         # Found by a tier, but expired or invalidated.
         self._stale = dict.fromkeys((MEMORY, *tiers), 0)
         # Another server has purged, and swept Redis; the tiers of this server are not swept yet.
@@ -132,8 +132,7 @@ class TieredCache:
             await self._tasks.start("purge_subscription", subscribe)
         for _ in range(self._settings.writers):
             await self._tasks.start("write_behind", self._writes.run)
-        for name, sweeper in self._sweepers.items():
-            await self._tasks.start(f"{name}_sweep", sweeper.run)
+        await self._sweepers.start(self._tasks)
         await self._tasks.start("cache_maintenance", self._maintain)
 
     async def close(self) -> None:
@@ -278,31 +277,12 @@ class TieredCache:
     async def _sweep_all(
         self, in_memory: int, groups: Sequence[str], *, propagated: bool, seconds: float
     ) -> PurgeResult:
-        results = await asyncio.gather(*(one.request(groups, seconds=seconds) for one in self._sweepers.values()))
-        by_tier = dict(zip(self._sweepers, results, strict=True))
+        by_tier = await self._sweepers.request(groups, seconds=seconds)
         return PurgeResult(
             removed={MEMORY: in_memory, **{name: result.removed for name, result in by_tier.items()}},
             propagated=propagated,
             incomplete={name: result.incomplete for name, result in by_tier.items() if result.incomplete},
         )
-
-    async def _sweep_tier(self, tier: Tier, groups: frozenset[str]) -> SweepResult:
-        """Of a tier of this server, removes whatever is known to be invalid. Of a shared one only what these groups
-        say: this server may have missed newer generations of other groups."""
-        narrow = tier.is_shared and groups
-        tokens = dict(self.generations.known(groups)) if narrow else self.generations.all_known()
-        return await tier.sweep(self._is_kept(tokens), tuple(groups))
-
-    def _is_kept(self, tokens: Mapping[str, str]) -> IsKept:
-        """Judges by these tokens alone; a group without one is not judged."""
-        now = self._clock()
-
-        def is_kept(expires: float | None, generations: GroupGenerations) -> bool:
-            if expires is not None and expires <= now:
-                return False
-            return all(tokens.get(group, token) == token for group, token in generations)
-
-        return is_kept
 
     def _sweep_memory_of_invalid(self) -> int:
         return self.memory.sweep_nowait(lambda _, generations: self.generations.are_current(generations))
@@ -329,9 +309,7 @@ class TieredCache:
             await self.generations.save()
             if self._sweep_due:
                 self._sweep_due = False
-                for name, tier in self.tiers.items():
-                    if not tier.is_shared:
-                        await self._sweepers[name].request((), seconds=None)
+                await self._sweepers.sweep_unshared()
             pause = max(MAINTENANCE_SECONDS, PAUSE_FACTOR * (time.monotonic() - begun))
 
 

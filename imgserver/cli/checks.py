@@ -219,13 +219,13 @@ def _redis(settings: Settings) -> Check:
 
 
 async def _connected(settings: RedisSettings) -> RedisClientStatistics:
-    # What it logs for servers is told as a finding here.
-    logging.getLogger(RedisClient.__module__).addHandler(logging.NullHandler())
+    # Its log events are for servers; the doctor prints a finding instead.
+    logging.getLogger("imgserver.cache.redis").addHandler(logging.NullHandler())
     client = RedisClient(settings)
     await client.start()
-    told = client.statistics()
+    statistics = client.statistics()
     await client.close()
-    return told
+    return statistics
 
 
 def _rounded(count: int) -> str:

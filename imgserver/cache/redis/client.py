@@ -6,14 +6,12 @@ background talks to Redis. Reads share pipelined connections (`pipeline.py`); wr
 """
 
 import asyncio
-import logging
 import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,29 +20,23 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from imgserver.cache.redis.circuit_breaker import CircuitBreaker
 from imgserver.cache.redis.endpoint import Command, Endpoint, connection_options
 from imgserver.cache.redis.faults import SERVER_FAULTS, WRITE_FAULTS, kind_of
 from imgserver.cache.redis.pipeline import ConnectionLost, LagTolerantTimeout, PipelinedPool, Reply
+from imgserver.cache.redis.probe import BACKGROUND_SECONDS, ProbedBreaker
 from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
 
-# For work that no request waits for (probes, purges, the subscription), on connections of its own.
-BACKGROUND_SECONDS = 1.0
+# Purges and the subscription, which no request waits for, have connections of their own.
 BACKGROUND_CONNECTIONS = 4
 START_SECONDS = 0.25
 MAX_BACKGROUND_JOBS = 256
-# A refusal within this time says that nothing listens there.
-REFUSED_SECONDS = 0.02
 # A healthy Redis replies in less than a millisecond. One that needs so much of the time-out is not healthy.
 SLOW_SHARE = 0.8
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MIB = 1 << 20
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +105,11 @@ class RedisClient:
         self._writer = _client(options, connections=settings.max_connections, seconds=max(timeout, BACKGROUND_SECONDS))
         self.background = _client(options, connections=BACKGROUND_CONNECTIONS, seconds=BACKGROUND_SECONDS)
         self._observe = observe
-        self._reads = _Guard("read", SLOW_SHARE * timeout, self._probe_read)
-        self._writes = _Guard("write", SLOW_SHARE * timeout, self._probe_write)
-        self._tasks = BackgroundTasks(on_failure=on_task_failure, close_seconds=BACKGROUND_SECONDS)
         self._faults: Counter[str] = Counter()
+        budget = SLOW_SHARE * timeout
+        self._reads = ProbedBreaker("read", self._probe_read, budget_seconds=budget, faults=self._faults)
+        self._writes = ProbedBreaker("write", self._probe_write, budget_seconds=budget, faults=self._faults)
+        self._tasks = BackgroundTasks(on_failure=on_task_failure, close_seconds=BACKGROUND_SECONDS)
         self._timeouts = self._bypassed = self._jobs = 0
 
     @property
@@ -125,13 +118,13 @@ class RedisClient:
 
     async def start(self) -> None:
         """Probes now, and again in the background whenever a breaker is open. Waits START_SECONDS at most."""
-        guards = (self._reads, self._writes)
-        for guard in guards:
-            await self._tasks.start(f"redis_{guard.name}_probe", partial(self._probe_while_open, guard))
+        breakers = (self._reads, self._writes)
+        for one in breakers:
+            await self._tasks.start(f"redis_{one.name}_probe", one.run)
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
-                for guard in guards:
-                    await guard.probed.wait()
+                for one in breakers:
+                    await one.probed.wait()
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -144,8 +137,8 @@ class RedisClient:
 
         None: no reply in time, or the breaker is open. `operation` is a metric label.
         """
-        guard = self._reads
-        if guard.breaker.is_open:
+        side = self._reads
+        if side.breaker.is_open:
             self._bypassed += 1
             return None
         connection = self._pipelines.available()
@@ -156,15 +149,15 @@ class RedisClient:
             )
         except Exception as error:
             # Any: whatever listens there need not be a Redis.
-            self._count_fault(error, guard, time.monotonic() - begun)
+            self._count_fault(error, side, time.monotonic() - begun)
             return None
-        self._count_replies(operation, replies, guard, seconds)
+        self._count_replies(operation, replies, side, seconds)
         return replies
 
     async def write(self, operation: str, fill: Fill) -> list[Any] | None:
         """Like `read`, for the commands that `fill` puts into a pipeline. After None the write may have been done."""
-        guard = self._writes
-        if guard.breaker.is_open:
+        side = self._writes
+        if side.breaker.is_open:
             self._bypassed += 1
             return None
         timeout = LagTolerantTimeout(self.settings.timeout_seconds)
@@ -177,9 +170,9 @@ class RedisClient:
                 seconds = timeout.elapsed()
         except Exception as error:
             # Any: a broken handshake raises whatever redis-py's parser raises.
-            self._count_fault(error, guard, timeout.elapsed())
+            self._count_fault(error, side, timeout.elapsed())
             return None
-        self._count_replies(operation, replies, guard, seconds)
+        self._count_replies(operation, replies, side, seconds)
         return replies
 
     async def run_in_background(self, work: Callable[[], Awaitable[object]]) -> None:
@@ -216,15 +209,15 @@ class RedisClient:
             reply = await (await self._pipelines.wait_available()).execute(*commands)
             return Reply(reply.values, timeout.elapsed())
 
-    def _count_replies(self, operation: str, replies: list[Any], guard: "_Guard", seconds: float) -> None:
+    def _count_replies(self, operation: str, replies: list[Any], side: ProbedBreaker, seconds: float) -> None:
         self._observe(operation, seconds)
         errors = [reply for reply in replies if isinstance(reply, Exception)]
         for error in errors:
-            self._count_fault(error, guard, seconds)
+            self._count_fault(error, side, seconds)
         if not errors:
-            guard.breaker.record_success(seconds)
+            side.breaker.record_success(seconds)
 
-    def _count_fault(self, error: Exception, guard: "_Guard", seconds: float) -> None:
+    def _count_fault(self, error: Exception, side: ProbedBreaker, seconds: float) -> None:
         kind = kind_of(error)
         if kind == "wrongtype" or (isinstance(error, ConnectionLost) and error.counted):
             return
@@ -238,38 +231,13 @@ class RedisClient:
             self._reads.breaker.trip(kind)
             self._writes.breaker.trip(kind)
         else:
-            guard.breaker.record_fault(seconds)
+            side.breaker.record_fault(seconds)
 
     async def _run_job(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
             await work()
         finally:
             self._jobs -= 1
-
-    async def _probe_while_open(self, guard: "_Guard") -> None:
-        while True:
-            await guard.opened.wait()
-            await asyncio.sleep(guard.breaker.pause())
-            begun = time.monotonic()
-            try:
-                seconds = await self._probe(guard)
-            except Exception as error:
-                guard.log_failed_probe(error)
-                self._faults[kind_of(error)] += 1
-                refused = isinstance(error, OSError) or type(error) in (RedisConnectionError, ConnectionLost)
-                guard.breaker.reject_probe(refused=refused and time.monotonic() - begun < REFUSED_SECONDS)
-            else:
-                guard.accept_probe(seconds)
-            guard.probed.set()
-
-    async def _probe(self, guard: "_Guard") -> float:
-        """Returns the seconds that a command of a request would take. The first probe may have to connect; only the
-        second is measured."""
-        async with asyncio.timeout(BACKGROUND_SECONDS):
-            await guard.probe()
-            begun = time.monotonic()
-            await guard.probe()
-            return time.monotonic() - begun
 
     async def _probe_read(self) -> object:
         # Not PING: a Redis that cannot save its snapshot refuses PING, but still replies to every read.
@@ -281,39 +249,6 @@ class RedisClient:
 
     async def _probe_write(self) -> object:
         return await self._writer.set(self.name("probe"), b"", px=60_000)
-
-
-class _Guard:
-    """The circuit breaker of all reads or of all writes, with the probe that closes it."""
-
-    def __init__(self, name: str, budget_seconds: float, probe: Callable[[], Awaitable[object]]) -> None:
-        self.name = name
-        self.probe = probe
-        self.opened = asyncio.Event()
-        self.opened.set()
-        self.probed = asyncio.Event()
-        self.breaker = CircuitBreaker(budget_seconds=budget_seconds, on_open=self._on_open)
-        self._logged = False
-
-    def log_failed_probe(self, error: Exception) -> None:
-        """Only the first one while the breaker is open."""
-        if not self._logged:
-            self._logged = True
-            fields = {"commands": self.name, "error": str(error) or type(error).__name__}
-            log.warning("redis.probe_failed", extra=fields)
-
-    def accept_probe(self, seconds: float) -> None:
-        if not self.breaker.is_within_budget(seconds):
-            self.breaker.reject_probe(refused=False)
-            return
-        self.opened.clear()
-        self._logged = False
-        self.breaker.close()
-        log.info("redis.breaker_closed", extra={"commands": self.name})
-
-    def _on_open(self) -> None:
-        self.opened.set()
-        log.warning("redis.breaker_opened", extra={"commands": self.name, "reason": self.breaker.reason})
 
 
 def _client(options: Mapping[str, Any], *, connections: int, seconds: float) -> Redis:

@@ -10,7 +10,8 @@ import orjson
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from imgserver.cache.redis.client import BACKGROUND_SECONDS, RedisClient
+from imgserver.cache.redis.client import RedisClient
+from imgserver.cache.redis.probe import BACKGROUND_SECONDS
 
 # After so long without a message the subscription is pinged. Until the reply it is not trusted to report every purge
 # (`is_alive`). Without a reply for PONG_SECONDS it has ended. So a server hears of a purge immediately, or knows within
