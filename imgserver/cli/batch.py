@@ -45,7 +45,9 @@ class Done:
 
 async def run(tasks: Sequence[Task], plan: Plan, settings: Settings, tell: Callable[[Done], None]) -> list[Done]:
     """In the order of the tasks; `tell` hears of each as it ends. What fails is a Done with an error."""
-    workers = WorkerPool(settings.workers, opener=partial(sandbox.open_engine, svg=settings.limits.svg))
+    workers = WorkerPool(
+        settings.workers, opener=partial(sandbox.open_engine, svg=settings.limits.svg, plugins=settings.server.plugins)
+    )
     await workers.start()
     deadline_seconds = max(LEAST_DEADLINE_SECONDS, settings.queue.deadline_seconds)
     admission = Admission(AdmissionSettings(deadline_seconds=deadline_seconds), pool=workers)

@@ -74,9 +74,14 @@ def settle(settings: ChildSettings, begun: "Connection[bytes, bytes]") -> None:
     _volunteer_for_the_oom_killer()
 
 
-def open_engine(*, svg: bool = False) -> Codecs:
-    """Loads libvips and limits it to the allowed formats: the slow part of a start. Raises ServerFault."""
+def open_engine(*, svg: bool = False, plugins: tuple[str, ...] = ()) -> Codecs:
+    """Loads libvips and limits it to the allowed formats: the slow part of a start. Raises ServerFault.
+
+    `plugins` are the modules that add encoders to the registry.
+    """
     importlib.import_module(ENGINE)
+    for name in plugins:
+        importlib.import_module(name)
     return cast(Codecs, importlib.import_module(VIPS).open_engine(svg=svg))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -31,6 +31,7 @@ from imgserver.settings.names import (
     values,
     variable,
 )
+from imgserver.settings.plugins import import_plugins
 from imgserver.settings.renamed import new_name, new_variable, owner_name
 from imgserver.settings.schema import Settings
 
@@ -79,9 +80,9 @@ class _Given:
 def load(toml_path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Loaded:
     """Reads all origins, validates every value and composes the settings.
 
-    Without `toml_path` the variable IMGSERVER_CONFIG names the file, if it is set. `overrides` maps dotted names to
-    values of the command line. Raises BadSettings with all errors together; a value is validated even if an origin of
-    higher precedence replaces it.
+    Imports the plug-ins that the settings name. Without `toml_path` the variable IMGSERVER_CONFIG names the file, if it
+    is set. `overrides` maps dotted names to values of the command line. Raises BadSettings with all errors together; a
+    value is validated even if an origin of higher precedence replaces it.
     """
     faults: list[str] = []
     path = toml_path or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
@@ -92,7 +93,10 @@ def load(toml_path: Path | None, environ: Mapping[str, str], overrides: Mapping[
         *_from_options(overrides, faults),
     ]
     chosen = {one.name: (value, one.origin) for one in given for value in _valid(one, faults)}
-    settings = _compose({name: value for name, (value, _) in chosen.items()}, faults)
+    found = {name: value for name, (value, _) in chosen.items()}
+    # First of all: a plug-in may bring what other settings name, such as the scheme of a source.
+    faults.extend(import_plugins(cast(tuple[str, ...], found.get("server.plugins", ()))))
+    settings = _compose(found, faults)
     if faults:
         raise BadSettings("\n".join(faults), faults=tuple(faults))
     origins = {name: chosen[name][1] if name in chosen else Origin("default") for name in values(settings)}

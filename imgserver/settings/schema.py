@@ -64,6 +64,10 @@ class ServerSettings:
         Literal["auto", "on", "off"],
         doc("front page that lists the originals; auto shows it while host is a loopback address"),
     ] = "auto"
+    plugins: Annotated[
+        tuple[str, ...],
+        doc("Python modules that add dialects, sources, cache tiers or encoders (docs/extending.md), by dotted name"),
+    ] = ()
 
     @property
     def is_local(self) -> bool:

@@ -28,7 +28,7 @@ def make_renderer(settings: Settings, sources: Sources, observability: Observabi
     metrics = observability.metrics
     workers = WorkerPool(
         settings.workers,
-        opener=partial(sandbox.open_engine, svg=settings.limits.svg),
+        opener=partial(sandbox.open_engine, svg=settings.limits.svg, plugins=settings.server.plugins),
         on_event=instrumentation.worker_observer(metrics, observability.logger, observability.audit),
     )
     return Renderer(
