@@ -14,6 +14,7 @@ from imgserver.cache.disk import DiskSettings
 from imgserver.cache.memory import MemorySettings
 from imgserver.cache.redis.client import RedisSettings
 from imgserver.cache.tiered import TieredSettings
+from imgserver.observability.metrics import BACKGROUND_TASKS
 from imgserver.plan import canonical
 from imgserver.plan.plan import Output, Plan, SourceRef
 from imgserver.testing import make_rendition
@@ -443,3 +444,13 @@ async def test_validity_costs_a_memory_hit_a_few_microseconds_at_most(opened):
         return min(timeit.repeat(lambda: get(KEY), number=2000, repeat=20)) / 2000
 
     assert cost(tiered.get_fresh) - cost(tiered.memory.get_nowait) < 3e-6
+
+
+async def test_every_background_task_has_a_series_in_the_metrics(opened, redis_server, tmp_path):
+    await opened(redis=redis_server.url, disk=tmp_path)
+    names = {task.get_name() for task in asyncio.all_tasks()}
+
+    assert {"cache_maintenance", "disk_sweep", "redis_sweep", "write_behind"} <= names
+    assert {name for name in names if name.startswith(("cache_", "disk_", "redis_", "purge_", "write_"))} <= {
+        *BACKGROUND_TASKS
+    }
