@@ -1,23 +1,34 @@
-"""Contracts for those who write sources, origins and caches: subclass one in your tests, give it your own, and run it.
-And fakes: a rendition that nobody rendered, an origin that does what it is told."""
+"""Contracts for plug-ins, and fakes.
+
+A contract is a class of tests. To test a dialect, a source, an origin, a cache tier or an encoder, subclass its
+contract in your tests and provide the object under test.
+"""
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
+import pickle
 from typing import Any
 
 import pytest
 
 from imgserver.cache import SweepResult, Tier
-from imgserver.errors import ImageOverLimit, NotFound
-from imgserver.plan.plan import Dims
+from imgserver.dialects import Dialect, MountedDialects
+from imgserver.engine import ENCODERS
+from imgserver.engine.job import Limits, Quality
+from imgserver.errors import BadRequest, ImageOverLimit, ImgserverError, NotFound, OutputOverLimit
+from imgserver.plan.canonical import normalize
+from imgserver.plan.formats import FORMATS
+from imgserver.plan.geometry import bind_plan
+from imgserver.plan.plan import Dims, Output, SourceRef
 from imgserver.plan.rendition import Fingerprint, Rendition
 from imgserver.sources import Source
 from imgserver.sources.origin import Origin, OriginResponse, Validators
 
 
 def make_rendition(body: bytes = b"picture", **changes: Any) -> Rendition:
-    """A rendition that nobody rendered; any field can be changed by name."""
+    """A rendition without a render; any field can be changed by name."""
     plain = Rendition(
         body=body,
         media_type="image/webp",
@@ -30,6 +41,63 @@ def make_rendition(body: bytes = b"picture", **changes: Any) -> Rendition:
         render_seconds=0.1,
     )
     return dataclasses.replace(plain, **changes)
+
+
+class DialectContract:
+    """What every dialect does. Provide the fixture `dialect`, with a source `photos` that is the default.
+
+    `options` are texts that `build` accepts, `refused` texts that it must refuse.
+    """
+
+    ref = SourceRef("photos", "folder/cat.jpg")
+    options: tuple[str, ...] = ("",)
+    refused: tuple[str, ...] = ()
+
+    HOSTILE = ("", "%", "%00", "%2e%2e/x", "../x", "x/../../y", "\0", "ä", "a b", "#x", "?x", "\\x", "x" * 10_000)
+
+    @pytest.fixture
+    def dialect(self) -> Dialect:
+        raise NotImplementedError
+
+    def test_the_mount_is_a_path_that_a_server_can_serve(self, dialect: Dialect) -> None:
+        assert MountedDialects({"dialect": dialect}).mounts == (dialect.mount,)
+
+    def test_a_built_target_names_its_original(self, dialect: Dialect) -> None:
+        targets = [dialect.build(self.ref, text) for text in self.options]
+
+        assert all(target.startswith(dialect.mount) for target in targets)
+        assert [dialect.parse(target).ref for target in targets] == [self.ref] * len(targets)
+
+    def test_equal_targets_give_equal_requests_that_can_be_pickled(self, dialect: Dialect) -> None:
+        for text in self.options:
+            request = dialect.parse(dialect.build(self.ref, text))
+
+            assert dialect.parse(dialect.build(self.ref, text)) == request
+            assert pickle.loads(pickle.dumps(request)) == request  # noqa: S301
+
+    def test_every_plan_can_be_bound_and_normalized(self, dialect: Dialect) -> None:
+        for text in self.options:
+            plan = dialect.parse(dialect.build(self.ref, text)).plan
+
+            assert bind_plan(plan, Dims(400, 300)).before == Dims(400, 300)
+            assert normalize(normalize(plan)) == normalize(plan)
+
+    def test_a_target_outside_the_mount_is_not_found(self, dialect: Dialect) -> None:
+        with pytest.raises(NotFound):
+            dialect.parse("/elsewhere" + dialect.mount + "cat.jpg")
+
+    def test_wrong_options_are_a_bad_request(self, dialect: Dialect) -> None:
+        for text in self.refused:
+            with pytest.raises(BadRequest):
+                dialect.build(self.ref, text)
+
+    def test_a_hostile_target_is_refused_or_names_a_path_without_dot_segments(self, dialect: Dialect) -> None:
+        for text in self.HOSTILE:
+            # Any other exception fails the test.
+            with contextlib.suppress(ImgserverError):
+                path = dialect.parse(dialect.mount + text).ref.path
+                assert not {"", ".", ".."} & set(path.split("/"))
+                assert "\0" not in path
 
 
 class TierContract:
@@ -113,6 +181,98 @@ class TierContract:
         await tier.get("1/a/b")
         await tier.drop("1/a/b")
         await tier.sweep(lambda *_: True)
+
+
+class EncoderContract:
+    """What every encoder does. `format` is its name in `engine.ENCODERS` and in `plan.formats.FORMATS`.
+
+    Overwrite `size_of` for a format that libvips cannot read. These tests load libvips into their process, which must
+    not fork afterwards.
+    """
+
+    format: str
+
+    SECRET = b"taken at 47.37 N 8.54 E"
+
+    def size_of(self, body: bytes) -> tuple[int, int]:
+        """Width and height of one frame of a file, in pixels."""
+        from imgserver.engine.vips import LOADERS, Image
+
+        image = getattr(Image, LOADERS[self.format][1] + "_buffer")(body)
+        return image.width, image.height
+
+    @pytest.fixture(autouse=True)
+    def engine(self) -> None:
+        from imgserver.engine.vips import open_engine
+
+        open_engine()
+
+    def encode(self, *images: Any, **output: Any) -> bytes:
+        """The file, made as a worker makes it, of one image or of the frames of an animation."""
+        from imgserver.engine.encode import prepare, write
+        from imgserver.engine.frames import Frames
+
+        frames = Frames(images, delays=(100,) * len(images) if len(images) > 1 else ())
+        return write(prepare(frames, self.format, Output(self.format, **output), Quality()), Limits())
+
+    def test_the_row_of_the_format_is_complete(self) -> None:
+        row = FORMATS[self.format]
+
+        assert row.name == self.format
+        assert row.writable
+        assert row.media_type.startswith("image/")
+        assert row.suffix.startswith(".")
+
+    def test_one_pixel_is_an_image(self) -> None:
+        assert self.size_of(self.encode(make_image(1, 1, bands=3))) == (1, 1)
+
+    @pytest.mark.parametrize("bands", [1, 2, 3, 4])
+    def test_gray_and_color_are_written_with_and_without_alpha(self, bands: int) -> None:
+        assert self.size_of(self.encode(make_image(9, 7, bands=bands))) == (9, 7)
+
+    @pytest.mark.parametrize("quality", [1, 100])
+    def test_both_ends_of_the_quality_scale_are_written(self, quality: int) -> None:
+        assert self.size_of(self.encode(make_image(9, 7, bands=3), quality=quality, lossless=True)) == (9, 7)
+
+    def test_equal_images_give_equal_bytes(self) -> None:
+        assert self.encode(make_image(9, 7, bands=4)) == self.encode(make_image(9, 7, bands=4))
+
+    def test_an_animation_has_frames_of_the_images_size(self) -> None:
+        if FORMATS[self.format].animation:
+            images = [make_image(9, 7, bands=3, seed=seed) for seed in (1, 2, 3)]
+
+            assert self.size_of(self.encode(*images)) == (9, 7)
+
+    def test_an_image_over_the_limits_is_refused_before_it_is_encoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from imgserver.engine.vips import Image
+
+        monkeypatch.delitem(ENCODERS, self.format)
+        row = FORMATS[self.format]
+        sizes = [(row.max_side + 1, 1), (1, row.max_side + 1)]
+        if row.max_pixels is not None:
+            sizes.append((row.max_side, row.max_pixels // row.max_side + 1))
+
+        for width, height in sizes:
+            with pytest.raises(OutputOverLimit):
+                self.encode(Image.black(width, height, bands=3))
+
+    def test_metadata_is_not_written(self) -> None:
+        from imgserver.engine.vips import Blob
+
+        image = make_image(9, 7, bands=3).copy()
+        for name in ("exif-data", "xmp-data", "iptc-data", "icc-profile-data"):
+            image.set_type(Blob, name, self.SECRET)
+
+        assert self.SECRET not in self.encode(image)
+
+
+def make_image(width: int, height: int, *, bands: int, seed: int = 0) -> Any:
+    """A libvips image with a value of its own in each sample, as far as 8 bits go: gray or sRGB, 1 to 4 bands."""
+    from imgserver.engine.vips import Image
+
+    data = bytes((37 * index + seed) % 256 for index in range(width * height * bands))
+    image = Image.new_from_memory(data, width, height, bands, "uchar")
+    return image.copy(interpretation="b-w" if bands <= 2 else "srgb")
 
 
 class SourceContract:
