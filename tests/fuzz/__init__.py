@@ -1,1 +1,1 @@
-"""What strangers' text is made of for tests, and `python -m tests.fuzz`, which looks for texts nobody thought of."""
+"""Generators of hostile input for the tests. `python -m tests.fuzz` searches for input that breaks a parser."""

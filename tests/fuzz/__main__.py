@@ -1,7 +1,7 @@
-"""Fuzzing guided by coverage (atheris): `make fuzz SECONDS=600`, or ONLY=urls, forms, rules, settings for one of them.
+"""Fuzzing guided by coverage (atheris): `make fuzz SECONDS=600`; ONLY=urls, forms, policies or settings for one target.
 
-Each runs in a process of its own for its share of the time, with what it has learnt before (.fuzz/). One that ends
-early has found something: `python -m tests.fuzz --text .fuzz/urls/crash-... urls` tries it again. What was found
+Each target runs in its own process for its share of the time and continues with the corpus of earlier runs (.fuzz/). A
+target that ends early has found a crash. `python -m tests.fuzz --text .fuzz/urls/crash-... urls` repeats it. Each crash
 becomes a test.
 """
 
@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-LEARNT = Path(".fuzz")
-LONGEST_TEXT = 4096
-MEGABYTES = 1024
-SECONDS_FOR_ONE_TEXT = 5
+CORPUS = Path(".fuzz")
+MAX_INPUT_BYTES = 4096
+MAX_MEGABYTES = 1024
+SECONDS_PER_INPUT = 5
 
 
 def urls() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
@@ -28,27 +28,27 @@ def urls() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
 
 
 def forms() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
-    from tests.fuzz.intake import Place, cut, meaning
+    from tests.fuzz.upload_receiver import Receiver, equivalent, split
     from tests.multipart_forms import form, picture
 
-    place = Place(Path(tempfile.mkdtemp()))
+    receiver = Receiver(Path(tempfile.mkdtemp()))
 
-    async def same(text: bytes) -> None:
-        """The first bytes say where the rest is cut."""
-        cuts, body = text[:8], text[8:]
-        pieces = cut(body, (one * 7 for one in cuts))
-        assert meaning(await place.taken([body])) == meaning(await place.taken(pieces))
+    async def receive_twice(text: bytes) -> None:
+        """The first bytes decide where the form, which is the rest, is split."""
+        offsets, body = text[:8], text[8:]
+        pieces = split(body, (one * 7 for one in offsets))
+        assert equivalent(await receiver.receive([body])) == equivalent(await receiver.receive(pieces))
 
     loop = asyncio.new_event_loop()
     whole = form(picture(b"abc")).replace(b"a-boundary-of-the-tests", b"cut")
-    return lambda text: loop.run_until_complete(same(text)), [b"\x01" * 8 + whole]
+    return lambda text: loop.run_until_complete(receive_twice(text)), [b"\x01" * 8 + whole]
 
 
-def rules() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
+def policies() -> tuple[Callable[[bytes], object], Iterable[bytes]]:
     from imgserver.settings.policy_file import BadPolicy, load
     from tests.running_server import ROOT
 
-    file = Path(tempfile.mkdtemp()) / "rules"
+    file = Path(tempfile.mkdtemp()) / "policy"
     return lambda text: _loaded(file, text, load, BadPolicy), [(ROOT / "config" / "security.yaml").read_bytes()]
 
 
@@ -68,20 +68,20 @@ def _loaded(file: Path, text: bytes, load: Callable[[Path], object], bad: type[E
         return
 
 
-SUBJECTS = {one.__name__: one for one in (urls, forms, rules, settings)}
+TARGETS = {one.__name__: one for one in (urls, forms, policies, settings)}
 
 
-def look(name: str, text: Path | None, seconds: int) -> None:
-    """Never returns."""
+def fuzz(name: str, text: Path | None, seconds: int) -> None:
+    """Runs one target in this process. Never returns."""
     import atheris
 
     with atheris.instrument_imports(include=["imgserver", "multipart", "tests.fuzz"]):
-        check, begin_with = SUBJECTS[name]()
-    folder = LEARNT / name
+        check, seeds = TARGETS[name]()
+    folder = CORPUS / name
     folder.mkdir(parents=True, exist_ok=True)
-    for number, one in enumerate(begin_with):
+    for number, one in enumerate(seeds):
         (folder / f"seed-{number}").write_bytes(one)
-    bounds = [f"-max_len={LONGEST_TEXT}", f"-rss_limit_mb={MEGABYTES}", f"-timeout={SECONDS_FOR_ONE_TEXT}"]
+    bounds = [f"-max_len={MAX_INPUT_BYTES}", f"-rss_limit_mb={MAX_MEGABYTES}", f"-timeout={SECONDS_PER_INPUT}"]
     where = [str(text)] if text else [f"-max_total_time={seconds}", f"-artifact_prefix={folder}/", str(folder)]
     atheris.Setup([sys.argv[0], *bounds, "-verbosity=0", "-print_final_stats=1", "-timeout_exitcode=1", *where], check)
     atheris.Fuzz()
@@ -89,14 +89,14 @@ def look(name: str, text: Path | None, seconds: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("only", nargs="*", choices=[[], *SUBJECTS], help="what to fuzz")
-    parser.add_argument("--seconds", type=int, default=60, help="for all together")
-    parser.add_argument("--text", type=Path, help="try this one alone")
+    parser.add_argument("only", nargs="*", choices=[[], *TARGETS], help="the targets")
+    parser.add_argument("--seconds", type=int, default=60, help="the time for all targets together")
+    parser.add_argument("--text", type=Path, help="check this one input")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.alone or given.text:
-        look(given.only[0], given.text, given.seconds)
-    names = given.only or list(SUBJECTS)
+        fuzz(given.only[0], given.text, given.seconds)
+    names = given.only or list(TARGETS)
     share = str(max(1, given.seconds // len(names)))
     found = []
     for name in names:

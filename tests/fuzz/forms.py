@@ -1,4 +1,4 @@
-"""Forms, whole and broken: built of parts as clients send them, then changed in a few places."""
+"""Generates multipart forms: built of parts as clients send them, then damaged in a few places."""
 
 from hypothesis import strategies as st
 
@@ -45,7 +45,7 @@ def parts(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """The boundary is `cut`."""
+    """A whole form with the boundary `cut`."""
     body = b"".join(draw(st.lists(parts(), max_size=8))) + b"--cut--\r\n"
     for _ in range(draw(st.integers(0, 3))):
         start = draw(st.integers(0, len(body)))

@@ -1,5 +1,5 @@
-"""Targets of pictures, whole and broken: every option, signatures, ends, presets, other servers' addresses, ladders and
-hints."""
+"""Generates targets of image URLs, valid and damaged: all options, signatures, expiry, presets, remote URLs, snapped
+sizes and client hints."""
 
 from fractions import Fraction
 
@@ -60,7 +60,7 @@ SOURCES = (
 PIECES = (*"/,_%:.?#-", "s--", "--", "exp_1", "t_card", "%2F", "//", "w_9", "\x00", "é", "w_auto", "dpr_auto")
 
 pairs = st.builds("{}_{}".format, st.sampled_from(sorted(OPTIONS)), st.sampled_from(VALUES))
-# Of which most may stand in one URL, so that much of what is made is no error.
+# Most of these are valid together, so that many of the generated URLs are valid.
 GOOD = ("w_400", "w_auto", "dpr_auto,w_100", "c_fill,w_40,h_40", "f_auto,q_auto", "e_blur:4", "t_card", "a_90", "r_max")
 segments = st.sampled_from(GOOD).map(lambda one: [one]) | st.lists(
     pairs | st.sampled_from(("t_card", "t_end", "t_x", "exp_1798761600")), min_size=1, max_size=4
@@ -95,7 +95,8 @@ def targets(draw: st.DrawFn) -> str:
 
 
 def check(target: str, given: Hints) -> list[ImageRequest]:
-    """Parses or refuses, in every dialect, and twice the same; the requests."""
+    """Parses the target in every dialect, twice with the same result. Returns the requests of the dialects that accept
+    it."""
     found = []
     for dialect in DIALECTS:
         try:

@@ -12,15 +12,13 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from imgserver.engine.job import Limits
+from imgserver.errors import Expired, ImgserverError, NotFound, QuotaExceeded, SignatureRefused, SourceDenied
 from imgserver.observability.audit import label_sets
 from imgserver.rendering.worker_pool import WorkerEvent
-from imgserver.security.policy import Policy, Proxies
-from imgserver.settings.schema import AdminSettings, HttpSettings, ServerSettings, Settings
-from imgserver.sources.config import RemoteSettings
 from imgserver.web.instrumentation import worker_observer
-from imgserver.web.weak_settings import find_weaknesses
+from imgserver.web.security_events import error_observer
 from tests import decompression_bombs
 from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
@@ -270,25 +268,38 @@ def series(server: ServerProcess) -> dict[str, str]:
     return dict(line.rsplit(" ", 1) for line in lines if line.startswith("imgserver_"))
 
 
-LOCAL, OPEN = ServerSettings(), ServerSettings(host="0.0.0.0")
-HOPS = Policy(proxies=Proxies(hops=1))
+def events_of(error: ImgserverError) -> list[dict[str, object]]:
+    audited: list[dict[str, object]] = []
+    observe = error_observer(lambda event, **facts: audited.append({"event": event, **facts}))
+    observe(make_mocked_request("GET", "/img/secret.jpg"), error, "id-1")
+    return audited
 
 
 @pytest.mark.parametrize(
-    ("settings", "policy", "reasons"),
+    ("error", "event", "reason", "facts"),
     [
-        (Settings(), Policy(), []),
-        (Settings(), HOPS, []),
-        (Settings(limits=Limits(svg=True)), Policy(), ["svg_on"]),
-        (Settings(admin=AdminSettings("0123456789abcdef")), Policy(), ["admin_key_short"]),
-        (Settings(admin=AdminSettings(KEY)), Policy(), []),
-        (Settings(remote=RemoteSettings(networks=("10.0.0.0/8",))), Policy(), ["private_networks"]),
-        (Settings(server=OPEN), HOPS, ["unsigned_public", "metrics_public", "proxies_unknown"]),
-        (Settings(server=OPEN, http=HttpSettings(metrics_public=False)), Policy(), ["unsigned_public"]),
+        (SignatureRefused("no", reason="wrong"), "signature_rejected", "wrong", {}),
+        (
+            SignatureRefused("no", reason="source", key="373a1c1c", source="shop", path="a.jpg"),
+            "signature_rejected",
+            "source",
+            {"key": "373a1c1c", "source": "shop"},
+        ),
+        (SourceDenied("no", reason="circle"), "source_denied", "circle", {}),
+        (Expired("over", reason="expired"), "signature_expired", "expired", {}),
+        (QuotaExceeded("much", reason="renditions", retry_after=3), "quota_exceeded", "renditions", {}),
     ],
 )
-def test_weaknesses_are_found(settings, policy, reasons):
-    assert [reason for reason, _ in find_weaknesses(settings, policy)] == reasons
+def test_a_refusal_is_an_event_with_names_and_ids_only(error, event, reason, facts):
+    assert events_of(error) == [{"event": event, "reason": reason, "request_id": "id-1", "remote": None, **facts}]
+
+
+def test_a_missing_file_is_not_an_event():
+    assert events_of(NotFound()) == []
+
+
+def test_an_error_without_a_reason_was_audited_where_it_was_raised():
+    assert events_of(QuotaExceeded("Too many wrong keys", retry_after=3)) == []
 
 
 def test_weak_settings_are_audited_at_the_start(weak):

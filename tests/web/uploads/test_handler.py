@@ -1,4 +1,4 @@
-"""POST /api/image/optimize, over sockets."""
+"""POST /api/image/optimize of a real server."""
 
 import base64
 import io
@@ -10,7 +10,10 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
+from imgserver.rendering.upload_admission import UploadSettings
 from imgserver.security.api_keys import digest_of, new_key
+from imgserver.settings.schema import Settings
+from imgserver.web.app import make_app
 from tests.heic_files import heic
 from tests.multipart_forms import CONTENT_TYPE, field, form, picture
 from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
@@ -30,24 +33,24 @@ def post(server: ServerProcess, body: bytes, *, query: str = "", content_type: s
     return server.ask(f"{PATH}?{query}" if query else PATH, "POST", fields, body)
 
 
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
-def opened(body: bytes) -> Image.Image:
+def decoded(body: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(body))
     image.load()
     return image
 
 
-def test_a_picture_comes_back_smaller_with_its_figures(server):
+def test_an_image_is_returned_smaller_with_its_figures(server):
     answer = upload(server)
 
     assert answer.status == 200
     assert len(answer.body) < len(PHOTO)
-    assert opened(answer.body).size == (2056, 3088)
+    assert decoded(answer.body).size == (2056, 3088)
     shown = {name: answer.headers[name] for name in answer.headers if name.startswith("X-") and "Id" not in name}
     assert shown == {
         "X-Original-Bytes": str(len(PHOTO)),
@@ -65,19 +68,19 @@ def test_a_picture_comes_back_smaller_with_its_figures(server):
 
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", "image/whatever", "application/octet-stream"])
-def test_the_picture_itself_may_be_the_body(server, content_type):
+def test_the_body_may_be_the_image_itself(server, content_type):
     assert post(server, PHOTO, content_type=content_type, query="w=90").headers["X-Image-Width"] == "90"
 
 
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", ""])
-def test_any_other_body_is_refused(server, content_type):
+def test_a_body_of_another_type_is_refused(server, content_type):
     answer = post(server, PHOTO, content_type=content_type)
 
     assert answer.status == 415
     assert "multipart/form-data" in answer.json()["detail"]
 
 
-def test_options_are_those_of_the_urls(server):
+def test_options_are_the_options_of_urls(server):
     by_url = server.ask("/img/w_200,h_100,c_fill,f_png/e_grayscale/dogs.jpg").body
 
     assert upload(server, query="options=w_200,h_100,c_fill,f_png/e_grayscale").body == by_url
@@ -86,11 +89,11 @@ def test_options_are_those_of_the_urls(server):
 def test_options_may_be_fields_of_the_form(server):
     answer = upload(server, field("w", "120"), picture(PHOTO), field("f", "webp"))
 
-    assert opened(answer.body).size == (120, 180)
+    assert decoded(answer.body).size == (120, 180)
     assert answer.headers["Content-Type"] == "image/webp"
 
 
-def test_a_wrong_option_is_told_as_by_a_url(server):
+def test_a_wrong_option_gets_the_same_problem_as_in_a_url(server):
     by_url, answer = server.ask("/img/q_101/dogs.jpg").json(), upload(server, query="q=101")
 
     assert answer.status == 400
@@ -99,12 +102,12 @@ def test_a_wrong_option_is_told_as_by_a_url(server):
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_accept_chooses_the_format_of_auto(server):
+def test_accept_decides_the_format_of_auto(server):
     assert upload(server, query="f=auto&w=50", Accept="image/webp").headers["X-Image-Format"] == "webp"
     assert upload(server, query="f=auto&w=50").headers["X-Image-Format"] == "jpg"
 
 
-def test_json_tells_the_same(server):
+def test_json_contains_the_same_figures(server):
     answer = upload(server, query="w=400&f=webp", **JSON)
 
     facts = answer.json()
@@ -121,13 +124,13 @@ def test_json_tells_the_same(server):
     }
 
 
-def test_the_result_may_be_inside_the_json(server):
+def test_json_may_contain_the_result(server):
     facts = upload(server, query="w=64&data=base64").json()
 
-    assert opened(base64.b64decode(facts["data"])).size == (64, 96)
+    assert decoded(base64.b64decode(facts["data"])).size == (64, 96)
 
 
-def test_of_several_each_has_its_result_or_its_error(server):
+def test_each_of_several_images_has_its_result_or_its_error(server):
     cat = (SAMPLES / "cat.png").read_bytes()
 
     answer = upload(
@@ -143,28 +146,28 @@ def test_of_several_each_has_its_result_or_its_error(server):
     assert facts["result_bytes"] == sum(one.get("result_bytes", 0) for one in facts["files"])
 
 
-def test_a_bad_picture_alone_is_the_answers_status(server):
+def test_the_error_of_a_single_image_is_the_status_of_the_response(server):
     assert upload(server, picture(b"no picture")).status == 415
     assert upload(server, picture(PHOTO[:9000])).status == 422
     assert upload(server, picture(b"")).status == 422
 
 
-def test_what_would_become_larger_comes_back_stripped(server):
-    small = opened(PHOTO).resize((400, 600))
+def test_an_image_that_would_become_larger_is_only_stripped(server):
+    small = decoded(PHOTO).resize((400, 600))
     exif = Image.Exif()
     exif[0x010E] = "planted-words"
-    data = saved(small, "JPEG", quality=15, exif=exif, comment=b"planted-words")
+    data = encoded(small, "JPEG", quality=15, exif=exif, comment=b"planted-words")
 
     answer = upload(server, picture(data))
 
     assert answer.headers["X-Optimized"] == "original"
     assert len(answer.body) < len(data)
     assert b"planted-words" not in answer.body
-    assert opened(answer.body).tobytes() == opened(data).tobytes()
+    assert decoded(answer.body).tobytes() == decoded(data).tobytes()
 
 
-def test_a_format_that_was_asked_for_is_kept_and_said_to_be_larger(server):
-    data = saved(opened(PHOTO).resize((400, 600)), "JPEG", quality=15)
+def test_a_requested_format_is_used_although_the_result_is_larger(server):
+    data = encoded(decoded(PHOTO).resize((400, 600)), "JPEG", quality=15)
 
     answer = upload(server, picture(data), query="f=png")
 
@@ -173,25 +176,25 @@ def test_a_format_that_was_asked_for_is_kept_and_said_to_be_larger(server):
     assert float(answer.headers["X-Compression-Ratio"]) > 1
 
 
-def test_a_photograph_of_a_phone_becomes_a_jpeg(server):
-    answer = upload(server, picture(heic(opened(PHOTO).resize((400, 600))), "IMG_0001.HEIC"), query="w=200")
+def test_a_heic_photograph_becomes_a_jpeg(server):
+    answer = upload(server, picture(heic(decoded(PHOTO).resize((400, 600))), "IMG_0001.HEIC"), query="w=200")
 
     assert answer.headers["X-Image-Format"] == "jpg"
-    assert opened(answer.body).size == (200, 300)
+    assert decoded(answer.body).size == (200, 300)
 
 
-def test_later_is_refused(server):
+def test_asynchronous_uploads_are_refused(server):
     answer = upload(server, query="async=1")
 
     assert answer.status == 501
 
 
-def test_without_a_place_to_keep_them_results_are_not_stored(server):
+def test_storing_is_refused_without_a_source_for_uploads(server):
     assert upload(server, query="store=a.jpg").json()["argument"] == "store"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS"])
-def test_it_is_a_post(server, method):
+def test_any_other_method_than_post_is_refused(server, method):
     answer = server.ask(PATH, method)
 
     assert answer.status == 405
@@ -214,7 +217,7 @@ def test_uploads_are_counted_and_logged(server):
     assert (event["original_bytes"], event["result_bytes"]) == (len(PHOTO), len(answer.body))
 
 
-def test_curl_sends_it_as_users_do(server, tmp_path):
+def test_curl_uploads_a_file(server, tmp_path):
     curl = shutil.which("curl")
     assert curl, "curl is a part of every system that runs these tests"
     out = tmp_path / "out.jpg"
@@ -227,10 +230,10 @@ def test_curl_sends_it_as_users_do(server, tmp_path):
     ).stdout
 
     assert shown == b"200"
-    assert opened(out.read_bytes()).format == "JPEG"
+    assert decoded(out.read_bytes()).format == "JPEG"
 
 
-# Keys
+# A server with API keys
 
 KEYS = {name: new_key(name) for name in ("ci", "ops", "scraper")}
 SCOPES = {"ci": "upload", "ops": "purge", "scraper": "metrics"}
@@ -252,6 +255,7 @@ def locked() -> Iterator[ServerProcess]:
         uploads_allow_origin="https://app.example",
         uploads_max_concurrent=1,
         uploads_max_waiting=0,
+        uploads_max_temp_bytes=1 << 20,
         **settings,
     ) as running:
         yield running
@@ -261,7 +265,7 @@ def bearer(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {KEYS[name]}"}
 
 
-def test_a_configured_key_is_needed_then(locked):
+def test_a_key_is_needed_once_one_is_configured(locked):
     answer = upload(locked, query="w=50")
 
     assert answer.status == 401
@@ -269,13 +273,13 @@ def test_a_configured_key_is_needed_then(locked):
     assert upload(locked, query="w=50", **bearer("ci")).status == 200
 
 
-def test_a_key_for_something_else_is_not_enough(locked):
+def test_a_key_without_the_scope_is_refused(locked):
     assert upload(locked, query="w=50", **bearer("ops")).status == 403
     assert locked.post("/api/admin/purge", {"all": True}, key=KEYS["ci"]).status == 403
     assert locked.post("/api/admin/purge", {"all": True}, key=KEYS["ops"]).status == 200
 
 
-def test_the_log_knows_the_keys_id_and_never_the_key(locked):
+def test_the_log_contains_the_id_of_a_key_and_never_the_key(locked):
     upload(locked, query="w=51", **bearer("ci"))
     upload(locked, query="w=51", Authorization="Bearer ci.wrong-and-secret")
 
@@ -287,7 +291,7 @@ def test_the_log_knows_the_keys_id_and_never_the_key(locked):
     assert '"event":"security.auth_failed"' in text
 
 
-def test_a_key_in_the_url_opens_nothing(locked):
+def test_a_key_in_the_url_is_ignored(locked):
     assert upload(locked, query=f"key={KEYS['scraper']}").status == 401
 
 
@@ -304,7 +308,7 @@ def test_a_key_in_the_url_is_not_in_the_log(locked):
     assert KEYS["scraper"] not in locked.log.read_text()
 
 
-def test_pages_of_the_origin_that_is_allowed_may_ask(locked):
+def test_pages_of_the_allowed_origin_may_upload(locked):
     preflight = locked.ask(PATH, "OPTIONS", {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"})
     refused = upload(locked)
 
@@ -314,8 +318,8 @@ def test_pages_of_the_origin_that_is_allowed_may_ask(locked):
         assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
 
 
-class Held:
-    """A client that waits for 100 Continue."""
+class WaitingClient:
+    """A client that waits for 100 Continue before it sends its body."""
 
     def __init__(self, server: ServerProcess, length: int, **headers: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10)
@@ -329,58 +333,77 @@ class Held:
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self.socket.sendall(f"POST {PATH}?w=50 HTTP/1.1\r\n{head}\r\n".encode())
 
-    def __enter__(self) -> "Held":
+    def __enter__(self) -> "WaitingClient":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def hears(self) -> bytes:
+    def receive(self) -> bytes:
         return self.socket.recv(65536)
 
 
-def test_who_waits_for_it_is_told_to_go_on_once_key_and_place_are_granted(locked):
+def test_100_continue_is_sent_after_the_key_and_the_slot_are_granted(locked):
     length = len(PHOTO)
-    with Held(locked, length, **bearer("ci")) as first:
-        assert first.hears() == b"HTTP/1.1 100 Continue\r\n\r\n"
-        # The only place is taken, and nobody may wait.
-        with Held(locked, length, **bearer("ci")) as second, Held(locked, length) as stranger:
-            refused = second.hears()
+    with WaitingClient(locked, length, **bearer("ci")) as first:
+        assert first.receive() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        # The only slot is taken, and no upload may wait.
+        with WaitingClient(locked, length, **bearer("ci")) as second, WaitingClient(locked, length) as stranger:
+            refused = second.receive()
             assert refused.startswith(b"HTTP/1.1 503 ")
             assert b"Retry-After: " in refused
-            assert stranger.hears().startswith(b"HTTP/1.1 401 ")
+            assert stranger.receive().startswith(b"HTTP/1.1 401 ")
 
         first.socket.sendall(PHOTO)
-        assert first.hears().startswith(b"HTTP/1.1 200 ")
+        assert first.receive().startswith(b"HTTP/1.1 200 ")
 
 
-def test_an_expectation_that_nobody_knows_is_refused(locked):
-    with Held(locked, 10, **bearer("ci"), Expect="miracles") as held:
-        assert held.hears().startswith(b"HTTP/1.1 417 ")
+def test_an_unknown_expectation_is_refused(locked):
+    with WaitingClient(locked, 10, **bearer("ci"), Expect="miracles") as held:
+        assert held.receive().startswith(b"HTTP/1.1 417 ")
 
 
-def test_a_visitor_goes_before_uploads(locked):
-    """The place of an upload is not the slot of a picture: a client that dawdles holds up no visitor."""
-    with Held(locked, len(PHOTO), **bearer("ci")) as held:
-        held.hears()
+def test_a_waiting_upload_delays_no_image_request(locked):
+    """The slot of an upload is not the slot of a render: a slow client does not delay others."""
+    with WaitingClient(locked, len(PHOTO), **bearer("ci")) as held:
+        held.receive()
 
         assert locked.ask("/img/w_33/cat.png").status == 200
 
 
-@pytest.mark.parametrize(
-    ("access", "host", "status"),
-    [
-        ("auto", "127.0.0.1", 200),
-        ("auto", "0.0.0.0", 401),
-        ("key", "127.0.0.1", 401),
-        ("open", "0.0.0.0", 200),
-        ("off", "127.0.0.1", 404),
-    ],
-)
-def test_without_any_key_only_this_machine_may(access, host, status):
-    with serving(workers_count=1, disk_limit_bytes=0, server_host=host, uploads_access=access) as server:
-        assert upload(server, query="w=50").status == status
-        weak = [one["reason"] for one in server.events() if one["event"] == "security.config_weak"]
-        assert ("uploads_open" in weak) is (access == "open")
-        through_a_proxy = upload(server, query="w=50", **{"X-Forwarded-For": "192.0.2.1"}).status
-        assert through_a_proxy == (status if access != "auto" else 401)
+def test_an_upload_is_shed_when_the_temporary_files_are_full(locked):
+    answer = post(locked, (SAMPLES / "sunset.jpg").read_bytes(), query="w=9", **bearer("ci"))
+
+    assert answer.status == 503
+    assert answer.json()["reason"] == "space"
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+# Servers without API keys
+
+
+def test_a_local_client_needs_no_key_but_a_client_behind_a_proxy_does(server):
+    local = upload(server, query="w=50").status
+    through_a_proxy = upload(server, query="w=50", **{"X-Forwarded-For": "192.0.2.1"}).status
+
+    assert (local, through_a_proxy) == (200, 401)
+    assert "uploads_open" not in weaknesses(server)
+
+
+def test_open_uploads_of_a_public_server_need_no_key_and_are_audited_as_weak():
+    with serving(workers_count=1, disk_limit_bytes=0, server_host="0.0.0.0", uploads_access="open") as running:
+        local = upload(running, query="w=50").status
+        through_a_proxy = upload(running, query="w=50", **{"X-Forwarded-For": "192.0.2.1"}).status
+
+        assert (local, through_a_proxy) == (200, 200)
+        assert "uploads_open" in weaknesses(running)
+
+
+def weaknesses(server: ServerProcess) -> list[str]:
+    return [event["reason"] for event in server.events() if event["event"] == "security.config_weak"]
+
+
+def test_there_is_no_route_for_uploads_when_they_are_off():
+    app = make_app(Settings(uploads=UploadSettings(access="off")))
+
+    assert PATH not in {resource.canonical for resource in app.router.resources()}

@@ -1,5 +1,5 @@
-"""Whatever a form's bytes and however they come: a result or an error of ours, the same for every way to cut them into
-pieces, and no file left open."""
+"""Every form, however its bytes are split into pieces, gives the same result or an ImgserverError, and leaves no file
+open."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError, UnsupportedImage
 from imgserver.web.uploads.multipart import MAX_FIELD_BYTES
 from tests.fuzz.forms import bodies
-from tests.fuzz.intake import Place, cut, meaning
+from tests.fuzz.upload_receiver import Receiver, equivalent, split
 from tests.multipart_forms import BOUNDARY, form, picture
 
 
@@ -20,50 +20,50 @@ def folder(tmp_path_factory) -> Path:
 
 
 @given(body=bodies(), at=st.lists(st.integers(0, 1 << 20), max_size=30))
-async def test_a_form_means_the_same_however_it_is_cut(folder: Path, body: bytes, at: list[int]) -> None:
-    place = Place(folder)
-    whole = await place.taken([body])
-    pieces = await place.taken(cut(body, at))
-    bytewise = await place.taken([body[i : i + 1] for i in range(len(body))]) if len(body) < 2000 else whole
-    await place.close()
+async def test_a_form_gives_the_same_result_however_it_is_split(folder: Path, body: bytes, at: list[int]) -> None:
+    receiver = Receiver(folder)
+    whole = await receiver.receive([body])
+    pieces = await receiver.receive(split(body, at))
+    bytewise = await receiver.receive([body[i : i + 1] for i in range(len(body))]) if len(body) < 2000 else whole
+    await receiver.close()
 
-    assert meaning(pieces) == meaning(whole)
-    assert meaning(bytewise) == meaning(whole)
+    assert equivalent(pieces) == equivalent(whole)
+    assert equivalent(bytewise) == equivalent(whole)
 
 
 @pytest.mark.parametrize("before", [b"x", b"cu\r", b"x\r\n", b"preamble of eleven words\r\n"])
-async def test_nothing_stands_before_a_form_whole_or_cut(folder: Path, before: bytes) -> None:
+async def test_text_before_the_first_boundary_is_refused_however_it_is_split(folder: Path, before: bytes) -> None:
     body = before + form(picture(b"abc")).replace(BOUNDARY, b"cut")
-    place = Place(folder)
-    outcomes = [await place.taken(cut(body, [at])) for at in range(len(body))]
-    await place.close()
+    receiver = Receiver(folder)
+    outcomes = [await receiver.receive(split(body, [at])) for at in range(len(body))]
+    await receiver.close()
 
     assert outcomes == [(BadRequest, {})] * len(body)
 
 
-async def test_a_bare_line_feed_stands_in_no_header_whole_or_cut(folder: Path) -> None:
+async def test_a_bare_line_feed_in_a_header_is_refused_however_it_is_split(folder: Path) -> None:
     body = form((b'name="image"; filename="a\nb.jpg"', b"abc")).replace(BOUNDARY, b"cut")
-    place = Place(folder)
-    outcomes = [await place.taken(cut(body, [at])) for at in range(len(body))]
-    await place.close()
+    receiver = Receiver(folder)
+    outcomes = [await receiver.receive(split(body, [at])) for at in range(len(body))]
+    await receiver.close()
 
     assert outcomes == [(BadRequest, {})] * len(body)
 
 
-async def test_a_line_break_may_stand_before_it(folder: Path) -> None:
+async def test_a_line_break_before_the_first_boundary_is_accepted(folder: Path) -> None:
     body = b"\r\n" + form(picture(b"abc")).replace(BOUNDARY, b"cut")
-    place = Place(folder)
-    outcomes = [await place.taken(cut(body, [at])) for at in range(len(body))]
-    await place.close()
+    receiver = Receiver(folder)
+    outcomes = [await receiver.receive(split(body, [at])) for at in range(len(body))]
+    await receiver.close()
 
     assert outcomes == [([("photo.jpg", b"abc")], [])] * len(body)
 
 
 @given(body=st.binary(max_size=300) | st.binary(max_size=300).map(lambda tail: b"--cut\r\n" + tail))
-async def test_any_bytes_are_a_form_or_refused(folder: Path, body: bytes) -> None:
-    place = Place(folder)
-    await place.taken([body])
-    await place.close()
+async def test_any_bytes_give_a_form_or_an_imgserver_error(folder: Path, body: bytes) -> None:
+    receiver = Receiver(folder)
+    await receiver.receive([body])
+    await receiver.close()
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ async def test_any_bytes_are_a_form_or_refused(folder: Path, body: bytes) -> Non
         (b"x" * 100_000, BadRequest),
     ],
 )
-async def test_what_is_wrong_is_told(folder: Path, body: bytes, kind: type[ImgserverError]) -> None:
-    place = Place(folder)
-    outcome = await place.taken([body])
-    await place.close()
+async def test_a_faulty_form_is_refused(folder: Path, body: bytes, kind: type[ImgserverError]) -> None:
+    receiver = Receiver(folder)
+    outcome = await receiver.receive([body])
+    await receiver.close()
 
     assert outcome[0] is kind

@@ -8,7 +8,7 @@ PARSER = ParameterParser(NativeSettings())
 DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos")
 
 
-def read(query: str):
+def parse(query: str):
     return PARSER.parse(parse_query(query))
 
 
@@ -26,15 +26,15 @@ def read(query: str):
         ("async=0", ""),
     ],
 )
-def test_parameters_mean_what_they_mean_in_a_url(query, options):
+def test_parameters_mean_the_same_as_in_a_url(query, options):
     expected = DIALECT.parse(f"/img/{options}cat.png").plan if "%23" not in options else None
 
     if expected is None:
         with pytest.raises(BadOption) as caught:
-            read(query)
+            parse(query)
         assert caught.value.facts["value"] == "4:#fff"
     else:
-        assert read(query).request.plan == expected
+        assert parse(query).request.plan == expected
 
 
 @pytest.mark.parametrize(
@@ -58,50 +58,50 @@ def test_parameters_mean_what_they_mean_in_a_url(query, options):
         ("store=a.jpg&f=info", "store"),
     ],
 )
-def test_what_is_wrong_is_named(query, argument):
+def test_a_wrong_parameter_is_named(query, argument):
     with pytest.raises(BadRequest) as caught:
-        read(query)
+        parse(query)
 
     named = caught.value.facts["argument"]
     assert named == argument
 
 
-def test_a_wrong_option_stands_where_it_stands_in_the_text():
+def test_the_offset_of_a_wrong_option_is_its_offset_in_options():
     with pytest.raises(BadOption) as caught:
-        read("options=w_800,q_x")
+        parse("options=w_800,q_x")
 
     assert caught.value.facts["at"] == 6
 
 
-def test_options_come_one_way_or_the_other():
+def test_options_cannot_be_sent_in_both_ways():
     with pytest.raises(BadRequest, match="options and w"):
-        read("options=q_80&w=800")
+        parse("options=q_80&w=800")
 
 
 @pytest.mark.parametrize(
     ("name", "near"), [("wd", "w"), ("width", "w"), ("quality", "q"), ("stor", "store"), ("%%", None)]
 )
-def test_an_unknown_parameter_is_told_the_nearest_as_in_a_url(name, near):
+def test_the_nearest_name_is_reported_for_an_unknown_parameter(name, near):
     with pytest.raises(BadRequest) as caught:
         PARSER.parse([(name, "8")])
 
     assert caught.value.facts["nearest"] == near
 
 
-def test_later_is_refused_by_name():
+def test_async_is_refused_by_name():
     with pytest.raises(NotInThisBuild, match="async"):
-        read("async=1")
+        parse("async=1")
 
 
-def test_the_name_of_the_stored_file_tells_the_format():
-    assert read("store=team/a.webp").request.plan.output.format == "webp"
+def test_the_suffix_of_store_decides_the_format():
+    assert parse("store=team/a.webp").request.plan.output.format == "webp"
 
 
 def test_too_many_parameters_are_refused():
     with pytest.raises(BadRequest):
-        read("&".join(["e=sharpen"] * 65))
+        parse("&".join(["e=sharpen"] * 65))
 
 
-def test_accept_decides_what_auto_means():
-    assert read("f=auto").plan("image/avif,image/webp").output.offers == ("avif", "webp")
-    assert read("f=auto").plan("application/json").output.offers == ()
+def test_accept_decides_the_format_of_auto():
+    assert parse("f=auto").plan("image/avif,image/webp").output.offers == ("avif", "webp")
+    assert parse("f=auto").plan("application/json").output.offers == ()

@@ -1,154 +1,164 @@
-"""Originals in a real S3 server (rclone), and uploads into it and into folders; asked of a real server."""
+"""Uploads that are stored in a folder, and the limits that the settings put on uploads."""
 
-import asyncio
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from imgserver.errors import ServerFault
+from imgserver.rendering.upload_admission import UploadSettings
+from imgserver.security.api_keys import digest_of, new_key
+from imgserver.settings.loader import load
+from imgserver.settings.schema import Settings
+from imgserver.web.app import make_app
 from tests.multipart_forms import CONTENT_TYPE, field, form, picture
-from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
-from tests.s3_server import BUSY, KEY, SECRET, S3Server, Script, answer, scripted
+from tests.running_server import SAMPLES, Answer, ServerProcess, serving
 
-ADMIN = "a key of sixteen characters"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
-PHOTO = (SAMPLES / "cat.png").read_bytes()
-HASTY = {
-    "origin_cache_min_ttl_seconds": 0,
-    "origin_cache_stale_while_revalidate_seconds": 0,
-    "origin_cache_default_ttl_seconds": 0,
-    "origin_cache_retry_delay_seconds": 0,
-}
-QUIET = {"workers_count": 1, "disk_limit_bytes": 0}
+PATH = "/api/image/optimize"
+PHOTO = (SAMPLES / "dogs.jpg").read_bytes()
+KEY = new_key("ci")
+FORM = form(field("w", "9"), picture(PHOTO))
 
 
-@pytest.fixture
-def store(tmp_path) -> Iterator[S3Server]:
-    """The bucket `bucket` with photos/cat.png and photos/animals/dogs.jpg in it."""
-    folder = tmp_path / "buckets" / "bucket" / "photos"
-    (folder / "animals").mkdir(parents=True)
+@dataclass(frozen=True, slots=True)
+class UploadServer:
+    """A server that stores uploads in `folder`. Every client may upload; storing needs the key."""
+
+    server: ServerProcess
+    folder: Path
+
+    def get(self, target: str) -> Answer:
+        return self.server.ask(target)
+
+    def post(
+        self, query: str, body: bytes = PHOTO, *, content_type: str = "image/jpeg", key: str = KEY, **headers: str
+    ) -> Answer:
+        headers = {"Content-Type": content_type, "Content-Length": str(len(body)), **headers}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        return self.server.ask(f"{PATH}?{query}" if query else PATH, "POST", headers, body)
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory) -> Iterator[UploadServer]:
+    folder = tmp_path_factory.mktemp("uploads") / "photos"
+    folder.mkdir()
     shutil.copy(SAMPLES / "cat.png", folder)
-    shutil.copy(SAMPLES / "dogs.jpg", folder / "animals")
-    server = S3Server(tmp_path / "buckets")
-    try:
-        asyncio.run(server.start())
-        yield server
-    finally:
-        server.kill()
+    settings = {
+        "source_writable": True,
+        "uploads_store": "photos",
+        "uploads_access": "open",
+        "uploads_max_body_bytes": len(FORM),
+        "uploads_max_parts": 2,
+        "api_keys_ci_scopes": "upload",
+        "api_keys_ci_digest": digest_of(KEY),
+    }
+    with serving(folder, workers_count=1, disk_limit_bytes=0, **settings) as running:
+        yield UploadServer(running, folder)
 
 
-@contextmanager
-def serving_store(store: S3Server, **settings: object) -> Iterator[ServerProcess]:
-    """As the default source."""
-    with serving(
-        "s3://bucket/photos", variables=CREDENTIALS, source_endpoint=store.endpoint, **QUIET, **settings
-    ) as server:
-        yield server
+def test_a_result_is_stored_under_a_path_and_served_at_its_url(uploads):
+    answer = uploads.post("w=200&store=team/my%20dogs.webp")
+    stored = uploads.get(answer.headers["Location"])
+
+    assert answer.status == 201
+    assert answer.headers["Location"] == "/img/team/my%20dogs.webp"
+    assert answer.headers["Content-Type"] == "image/webp"
+    assert stored.status == 200
+    assert stored.headers["Content-Type"] == "image/webp"
 
 
-def upload(server: ServerProcess, name: str, key: str = ADMIN) -> Answer:
-    body = form(field("store", name), field("w", "90"), picture(PHOTO, "cat.png"))
-    fields = {"Content-Type": CONTENT_TYPE, "Content-Length": str(len(body)), "Authorization": f"Bearer {key}"}
-    return server.ask("/api/image/optimize", "POST", fields, body)
+def test_json_contains_the_url(uploads):
+    answer = uploads.post("w=200&store=json.jpg", Accept="application/json")
+
+    assert (answer.status, answer.json()["url"]) == (201, "/img/json.jpg")
 
 
-def test_a_bucket_is_served_like_a_folder(store):
-    with serving_store(store) as server:
-        front = server.ask("/")
-        answers = [server.ask(f"/img/w_{width}/animals/dogs.jpg") for width in (10, 11, 12)]
-        absent = server.ask("/img/w_10/nosuch.jpg")
-        fetches = server.metric("imgserver_origin_cache_requests_total", source="photos", result="fetches")
+def test_a_stored_file_is_replaced_only_on_request(uploads):
+    queries = ("w=20&store=twice.jpg", "w=30&store=twice.jpg", "w=40&store=twice.jpg&replace=1")
 
-    assert front.status == 200
-    assert b"/cat.png" in front.body
-    assert b"/animals/dogs.jpg" in front.body
-    assert {one.status for one in answers} == {200}
-    assert (absent.status, fetches) == (404, 1)
+    assert [uploads.post(query).status for query in queries] == [201, 409, 201]
 
 
-def test_a_bucket_is_one_source_of_several(store):
-    named = {"sources_shop_url": "s3://bucket/photos", "sources_shop_endpoint": store.endpoint}
-    variables = {f"SHOP_{name}": value for name, value in CREDENTIALS.items()}
-    with serving(variables=variables, sources_shop_env_prefix="SHOP_", **named, **QUIET) as server:
-        statuses = [server.ask(f"/img/w_10/{path}").status for path in ("shop/cat.png", "cat.png", "shop/nosuch.png")]
+def test_a_stored_file_is_served_at_once(uploads):
+    """Also to a client that has just requested the file before, or a missing file."""
+    widths = []
+    for query in ("w=20", "w=30&replace=1"):
+        uploads.get("/img/f_info/fresh.jpg")
+        uploads.post(f"{query}&store=fresh.jpg")
+        widths.append(uploads.get("/img/f_info/fresh.jpg").json()["original"]["width"])
 
-    assert statuses == [200, 200, 404]
-
-
-def test_what_changes_in_the_bucket_is_seen(store):
-    with serving_store(store, **HASTY) as server:
-        old = server.ask("/img/w_10/cat.png")
-        shutil.copy(SAMPLES / "coffee.png", store.folder / "bucket" / "photos" / "cat.png")
-
-        wait_until(lambda: server.ask("/img/w_10/cat.png").headers["ETag"] != old.headers["ETag"], "the new one")
+    assert widths == [20, 30]
 
 
-def test_while_the_store_is_away_what_is_kept_is_answered_and_nothing_new_is(store):
-    with serving_store(store, **HASTY) as server:
-        kept = server.ask("/img/w_10/cat.png")
-        store.kill()
+def test_storing_changes_no_other_file_of_the_folder(uploads):
+    before = {path: path.stat() for path in uploads.folder.rglob("*") if path.is_file()}
+    uploads.post("w=20&store=other/one.jpg")
+    after = {path: path.stat() for path in uploads.folder.rglob("*") if path.is_file()}
 
-        again, other_size = server.ask("/img/w_10/cat.png"), server.ask("/img/w_11/cat.png")
-        new = server.ask("/img/w_10/animals/dogs.jpg")
-        front = server.ask("/")
-
-    assert (again.status, again.headers["ETag"]) == (200, kept.headers["ETag"])
-    assert other_size.status == 200
-    assert (new.status, new.headers["Cache-Control"]) == (502, "no-store")
-    assert front.status == 502
+    assert after.keys() - before.keys() == {uploads.folder / "other" / "one.jpg"}
+    assert [(one.st_mtime_ns, one.st_ino) for one in before.values()] == [
+        (after[path].st_mtime_ns, after[path].st_ino) for path in before
+    ]
 
 
-def test_a_busy_store_is_asked_again_and_then_given_up():
-    """SlowDown once, and then for ever."""
+@pytest.mark.parametrize("path", ["file.jpg/b.jpg", "a" * 300 + ".jpg"])
+def test_a_path_that_cannot_be_created_is_a_bad_request(uploads, path):
+    uploads.post("w=20&store=file.jpg&replace=1")
+    answer = uploads.post(f"w=20&store={path}")
 
-    async def statuses() -> list[int]:
-        async with scripted(answer("503 Slow Down", BUSY), answer("200 OK", PHOTO)) as script:
-            return await asyncio.to_thread(ask, script)
-
-    def ask(script: Script) -> list[int]:
-        settings = {"source_endpoint": script.endpoint, "fetch_attempts": 2, **QUIET}
-        with serving("s3://bucket", variables=CREDENTIALS, **settings) as server:
-            first = server.ask("/img/w_10/a.png").status
-            script.answers = [answer("503 Slow Down", BUSY)]
-            return [first, server.ask("/img/w_10/b.png").status]
-
-    assert asyncio.run(statuses()) == [200, 502]
+    assert (answer.status, answer.json()["argument"]) == (400, "store")
 
 
-def test_an_upload_is_stored_in_a_writable_bucket_and_nowhere_else(store):
-    settings = {"source_writable": True, "uploads_store": "photos", "admin_key": ADMIN}
-    with serving_store(store, **settings) as server:
-        told = upload(server, "new/one.webp")
-        served = server.ask(told.headers["Location"])
-        twice = upload(server, "new/one.webp")
-
-    files = {path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if path.is_file()}
-    assert (told.status, served.status, twice.status) == (201, 200, 409)
-    assert served.headers["Content-Type"] == "image/webp"
-    assert files == {"bucket/photos/cat.png", "bucket/photos/animals/dogs.jpg", "bucket/photos/new/one.webp"}
+@pytest.mark.parametrize(
+    "path", ["../a.jpg", "/a.jpg", "a//b.jpg", "./a.jpg", ".hidden.jpg", "x/.y/a.jpg", "a\\b.jpg", "a%00.jpg"]
+)
+def test_a_path_cannot_leave_the_folder(uploads, path):
+    assert uploads.post(f"store={path}").status == 400
 
 
-def test_an_upload_is_stored_in_a_writable_folder_and_nothing_else_in_it_is_touched(tmp_path):
-    photos = tmp_path / "photos"
-    shutil.copytree(SAMPLES, photos)
-    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in photos.iterdir()}
-    settings = {"source_writable": True, "uploads_store": "photos", "admin_key": ADMIN}
-    with serving(photos, **settings, **QUIET) as server:
-        told = upload(server, "new/one.webp")
-        served = server.ask(told.headers["Location"])
+def test_storing_needs_a_key_even_where_uploads_are_open(uploads):
+    by_query = uploads.post("store=a.jpg", key="")
+    by_field = uploads.post("", form(field("store", "a.jpg"), picture(b"x")), content_type=CONTENT_TYPE, key="")
 
-    after = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in photos.iterdir()}
-    assert (told.status, served.status) == (201, 200)
-    assert [path.name for path in (photos / "new").iterdir()] == ["one.webp"]
-    assert after == {**before, photos / "new": after[photos / "new"]}
+    assert (by_query.status, by_field.status) == (401, 401)
 
 
-def test_a_folder_that_cannot_be_written_to_is_named_at_the_start():
-    settings = {"source_writable": True, "uploads_store": "photos", "admin_key": ADMIN}
-    with (
-        pytest.raises(AssertionError, match=r"source photos: /proc/sys cannot be written to"),
-        serving(Path("/proc/sys"), **settings, **QUIET),
-    ):
-        pass
+def test_several_images_cannot_have_one_path(uploads):
+    body = form(picture(PHOTO[:100]), picture(PHOTO[:100]))
+
+    assert uploads.post("store=a.jpg", body, content_type=CONTENT_TYPE).status == 400
+
+
+def test_a_body_at_the_limit_is_accepted_and_a_longer_one_is_refused(uploads):
+    longer = form(field("w", "9"), picture(PHOTO, "photo-2.jpg"))
+    statuses = [uploads.post("", body, content_type=CONTENT_TYPE).status for body in (FORM, longer)]
+
+    assert statuses == [200, 413]
+
+
+def test_a_form_with_too_many_parts_is_refused(uploads):
+    body = form(field("w", "9"), field("h", "9"), picture(PHOTO[:100]))
+
+    assert uploads.post("", body, content_type=CONTENT_TYPE).status == 413
+
+
+def settings(root: Path, *, writable: bool = True, **uploads: object) -> Settings:
+    loaded = load(None, {}, {"source.root": root, "source.writable": writable, "workers.count": 1}).settings
+    return replace(loaded, uploads=UploadSettings(**uploads))
+
+
+@pytest.mark.parametrize(
+    ("writable", "uploads", "message"),
+    [
+        (True, {"store": "nosuch"}, r"uploads.store: nosuch is not a source"),
+        (False, {"store": "photos"}, r"uploads.store: photos is not writable"),
+        (True, {"temp_path": Path("/nosuch")}, r"/nosuch is not a folder \(uploads.temp_path\)"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_stops_the_start(tmp_path, writable, uploads, message):
+    with pytest.raises(ServerFault, match=message):
+        make_app(settings(tmp_path, writable=writable, **uploads), log_stream=BytesIO())
