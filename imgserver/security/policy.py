@@ -3,19 +3,17 @@
 None means that the settings' own limit stands.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from imgserver.plan.formats import FORMATS, Format
 from imgserver.security.networks import Network
 
 KIB, MIB = 1 << 10, 1 << 20
 
-Readable = Literal["jpg", "png", "webp", "avif", "gif", "tiff", "svg", "heic"]
-Writable = Literal["jpg", "png", "webp", "avif", "gif", "tiff"]
-READ: tuple[Readable, ...] = ("jpg", "png", "webp", "avif", "gif", "tiff", "svg", "heic")
-WRITE: tuple[Writable, ...] = ("jpg", "png", "webp", "avif", "gif", "tiff")
 # What `f_auto` falls back to, for clients that show nothing newer.
 NEEDED: frozenset[str] = frozenset({"jpg", "png", "gif"})
 
@@ -80,15 +78,33 @@ class PixelLimits:
 
 @dataclass(frozen=True, slots=True)
 class FormatLists:
-    read: tuple[Readable, ...] = READ
-    write: tuple[Writable, ...] = WRITE
+    """Names of `plan.formats.FORMATS`: the formats of originals and of results. By default all that this build has."""
+
+    read: tuple[str, ...] = field(default_factory=lambda: _names(lambda row: row.readable))
+    write: tuple[str, ...] = field(default_factory=lambda: _names(lambda row: row.writable))
 
     def __post_init__(self) -> None:
+        faults = [
+            *_unknown("read", self.read, _names(lambda row: row.readable)),
+            *_unknown("write", self.write, _names(lambda row: row.writable)),
+        ]
         if not self.read:
-            raise ValueError("read is empty: no picture could be made")
+            faults.append("read is empty: no image could be rendered")
         missing = NEEDED.difference(self.write)
         if missing:
-            raise ValueError(f"write lacks {', '.join(sorted(missing))}, which f_auto falls back to")
+            faults.append(f"write lacks {', '.join(sorted(missing))}, which f_auto falls back to")
+        if faults:
+            raise ValueError("; ".join(faults))
+
+
+def _names(has: Callable[[Format], bool]) -> tuple[str, ...]:
+    return tuple(name for name, row in FORMATS.items() if has(row))
+
+
+def _unknown(name: str, given: tuple[str, ...], known: tuple[str, ...]) -> Iterator[str]:
+    for word in given:
+        if word not in known:
+            yield f'{name}: "{word}" is not allowed, only {", ".join(known)}'
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,8 @@ def test_one_message_has_all_errors_with_their_lines(tmp_path: Path) -> None:
         "file:3: rates.uploads: must be a mapping of names to values",
         "file:4: proxies.hops: must be one value; a whole number 0-16",
         'file:4: proxies.field: "XFF" is not allowed; X-Forwarded-For, Forwarded',
-        'file:5: formats.write: "bmp" is not allowed; jpg, png, webp, avif, gif, tiff',
-        "file:5: formats: write lacks gif, png, which f_auto falls back to",
+        'file:5: formats: write: "bmp" is not allowed, only jpg, png, webp, avif, gif, tiff; '
+        "write lacks gif, png, which f_auto falls back to",
         'file:6: uploads.body_bytes: "10 MB or so" is not allowed; a whole number 1KiB-1GiB, in bytes or as text like'
         ' "64MiB"',
         "file:6: uploads.parts is given twice",
