@@ -1,4 +1,4 @@
-"""docs/openapi.yaml tells the routes, statuses and answers that there are, and no others."""
+"""docs/openapi.yaml describes exactly the routes, statuses and responses of the server."""
 
 import io
 from fnmatch import fnmatch
@@ -26,13 +26,13 @@ from tests.running_server import SAMPLES, Answer, ServerProcess, serving
 KEY = "a key of sixteen characters"
 ORIGIN = "https://example.com"
 
-# Of the statuses an operation may answer with, those that are none of the errors' tree.
+# The statuses of each operation that are not errors of the tree in errors.py.
 PLAIN = {
-    "getPicture": {200, 206, 304, 416},
-    "headPicture": {200, 206, 304, 416},
-    "askForPictures": {204},
+    "getImage": {200, 206, 304, 416},
+    "headImage": {200, 206, 304, 416},
+    "getImageOptions": {204},
     "optimize": {200, 201, 417},
-    "askForUploads": {204, 405},
+    "getUploadOptions": {204, 405},
     "getReady": {200, 503},
     "headReady": {200, 503},
     "getHealth": {200, 503},
@@ -42,30 +42,35 @@ PLAIN = {
     "getMetrics": {200, 404},
     "headMetrics": {200, 404},
 }
-# Of the errors, those that each may give, with all that are kinds of them.
-GATE = {errors.AddressDenied, errors.QuotaExceeded, errors.ServerFault}
-DOOR = {errors.Unauthorized, errors.Forbidden, errors.TooManyFailures}
+# The errors of each operation; a class stands for all its subclasses.
+POLICY = {errors.AddressDenied, errors.QuotaExceeded, errors.ServerFault}
+AUTHENTICATION = {errors.Unauthorized, errors.Forbidden, errors.TooManyFailures}
 RENDERED = {errors.UnsupportedImage, errors.Unprocessable, errors.Unavailable, errors.DeadlineExceeded}
 GRAMMAR = {errors.BadRequest, errors.TargetTooLong, errors.NotInThisBuild}
-PICTURE = GATE | GRAMMAR | RENDERED | {errors.Forbidden, errors.NotFound, errors.Expired, errors.SourceFailed}
+IMAGE = POLICY | GRAMMAR | RENDERED | {errors.Forbidden, errors.NotFound, errors.Expired, errors.SourceFailed}
+UPLOADED = {errors.BodyTimeout, errors.BodyTooLarge, errors.Conflict}
 FAULT = {errors.ServerFault}
-GIVES: dict[str, set[type[ImgserverError]]] = {
-    "getPicture": PICTURE,
-    "headPicture": PICTURE,
-    "askForPictures": GATE,
-    "optimize": GATE | DOOR | GRAMMAR | RENDERED | {errors.BodyTimeout, errors.BodyTooLarge, errors.Conflict},
-    "askForUploads": GATE,
-    "purge": GATE | DOOR | GRAMMAR | {errors.NotFound, errors.BodyTimeout},
-    "sweep": GATE | DOOR,
+RAISES: dict[str, set[type[ImgserverError]]] = {
+    "getImage": IMAGE,
+    "headImage": IMAGE,
+    "getImageOptions": POLICY,
+    "optimize": POLICY
+    | AUTHENTICATION
+    | GRAMMAR
+    | RENDERED
+    | {errors.BodyTimeout, errors.BodyTooLarge, errors.Conflict},
+    "getUploadOptions": POLICY,
+    "purge": POLICY | AUTHENTICATION | GRAMMAR | {errors.NotFound, errors.BodyTimeout},
+    "sweep": POLICY | AUTHENTICATION,
     "getImageHealth": FAULT | {errors.AddressDenied},
     "headImageHealth": FAULT | {errors.AddressDenied},
-    "getMetrics": FAULT | DOOR,
-    "headMetrics": FAULT | DOOR,
-    "getGallery": GATE | {errors.Unavailable},
-    "headGallery": GATE | {errors.Unavailable},
+    "getMetrics": FAULT | AUTHENTICATION,
+    "headMetrics": FAULT | AUTHENTICATION,
+    "getGallery": POLICY | {errors.Unavailable},
+    "headGallery": POLICY | {errors.Unavailable},
 }
-# Only the parser gives it, for what never becomes a request.
-OUTSIDE = {errors.MalformedRequest}
+# Only the HTTP parser raises it; no operation does.
+PARSER_ERRORS = {errors.MalformedRequest}
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +84,15 @@ def tree(kind: type[ImgserverError] = ImgserverError) -> set[type[ImgserverError
     return kinds.union(*map(tree, kinds)) if kinds else set()
 
 
-def test_it_is_valid():
+def test_the_description_is_valid():
     assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
 
 
-def test_it_is_of_this_version():
+def test_the_version_is_this_version():
     assert DOCUMENT["info"]["version"] == __version__
 
 
-def test_it_has_every_route_and_no_other():
+def test_every_route_is_described_and_no_other():
     app = make_app(Settings(admin=AdminSettings(key=KEY)))
     routes = {resource.canonical for resource in app.router.resources()}
 
@@ -95,7 +100,7 @@ def test_it_has_every_route_and_no_other():
 
 
 @pytest.mark.parametrize("path", DOCUMENT["paths"])
-def test_it_has_every_method_and_no_other(described, path):
+def test_every_method_is_described_and_no_other(described, path):
     answer = described.ask(path.replace("{target}", "cat.png"), "PROPFIND")
 
     assert answer.status == 405
@@ -105,20 +110,20 @@ def test_it_has_every_method_and_no_other(described, path):
 @pytest.mark.parametrize(
     ("path", "method", "operation"), list(operations()), ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_it_has_every_status_and_no_other(path, method, operation):
+def test_every_status_is_described_and_no_other(path, method, operation):
     name = operation["operationId"]
-    given = chain.from_iterable({one, *tree(one)} for one in GIVES.get(name, FAULT))
+    given = chain.from_iterable({one, *tree(one)} for one in RAISES.get(name, FAULT))
 
     assert set(map(int, operation["responses"])) == PLAIN.get(name, {200}) | {one.status for one in given}
 
 
-def test_every_error_is_given_by_something_that_is_described():
-    given = {kind for one in chain.from_iterable(GIVES.values()) for kind in (one, *tree(one))}
+def test_every_error_belongs_to_an_operation():
+    given = {kind for one in chain.from_iterable(RAISES.values()) for kind in (one, *tree(one))}
 
-    assert given | OUTSIDE == tree()
+    assert given | PARSER_ERRORS == tree()
 
 
-def test_it_knows_every_member_of_a_problem():
+def test_every_member_of_a_problem_is_described():
     known = DOCUMENT["components"]["schemas"]["Problem"]["properties"]
 
     assert set(known) == {"type", "title", "status", "detail", "request_id"} | problem.PUBLIC_FACTS
@@ -130,8 +135,8 @@ def test_every_header_of_a_result_is_described():
     assert set(operation["responses"]["200"]["headers"]) >= set(results.FIELDS)
 
 
-def judge(operation: Any, answer: Answer) -> Any:
-    """Refuses an answer that is not described; the schema that describes its body."""
+def check_response(operation: Any, answer: Answer) -> None:
+    """Fails for a response that the operation does not describe."""
     response = resolved(operation["responses"][str(answer.status)])
     for name, header in response.get("headers", {}).items():
         if name in answer.headers and resolved(header)["schema"].get("type") == "integer":
@@ -155,14 +160,14 @@ TARGETS = {name: one["value"] for name, one in DOCUMENT["components"]["parameter
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_example_of_a_target_is_a_picture(described, name):
+def test_every_example_of_a_target_is_an_image(described, name):
     answer = described.ask(
         f"/img/{TARGETS[name]}?v=3", headers={"Accept": "image/avif,image/webp,*/*", "Priority": "u=1"}
     )
 
     assert answer.status == 200
-    judge(operation_of("getPicture"), answer)
-    assert set(operation_of("getPicture")["responses"]["200"]["headers"]) - {"Vary"} <= set(answer.headers)
+    check_response(operation_of("getImage"), answer)
+    assert set(operation_of("getImage")["responses"]["200"]["headers"]) - {"Vary"} <= set(answer.headers)
 
 
 @pytest.mark.parametrize(
@@ -176,14 +181,14 @@ def test_every_example_of_a_target_is_a_picture(described, name):
         ("w_50/" + "a" * 8000, {}, 414),
     ],
 )
-def test_an_answer_to_who_asks_for_a_picture_is_as_described(described, target, fields, status):
+def test_the_response_to_an_image_request_is_as_described(described, target, fields, status):
     answer = described.ask(f"/img/{target}", headers=fields)
 
     assert answer.status == status
-    judge(operation_of("getPicture"), answer)
+    check_response(operation_of("getImage"), answer)
 
 
-def test_the_example_of_a_problem_is_what_is_answered(described):
+def test_the_example_of_a_problem_is_the_real_response(described):
     example = DOCUMENT["components"]["responses"]["BadTarget"]["content"]["application/problem+json"]["examples"]
     Draft202012Validator(schema(DOCUMENT["components"]["schemas"]["Problem"])).validate(example["option"]["value"])
     answer = described.ask("/img/w_400,c_fil,h_9/cat.png").json()
@@ -199,7 +204,7 @@ def test_a_page_is_as_described(described, path, method, name):
     answer = described.ask(path, method)
 
     assert answer.status == 200
-    judge(operation_of(name), answer)
+    check_response(operation_of(name), answer)
     assert answer.headers.get_content_type() in operation_of(name)["responses"]["200"]["content"]
 
 
@@ -207,11 +212,11 @@ PURGES = operation_of("purge")["requestBody"]["content"]["application/json"]["ex
 
 
 @pytest.mark.parametrize("name", PURGES)
-def test_every_example_of_a_purge_is_done(described, name):
+def test_every_example_of_a_purge_works(described, name):
     answer = described.post("/api/admin/purge", PURGES[name]["value"], key=KEY)
 
     assert answer.status == 200
-    judge(operation_of("purge"), answer)
+    check_response(operation_of("purge"), answer)
 
 
 def test_a_purge_request_has_no_other_selectors():
@@ -219,11 +224,11 @@ def test_a_purge_request_has_no_other_selectors():
 
 
 @pytest.mark.parametrize(("path", "name"), [("/api/admin/purge", "purge"), ("/api/admin/sweep", "sweep")])
-def test_the_owners_doors_are_as_described(described, path, name):
+def test_the_admin_routes_are_as_described(described, path, name):
     for key in (None, KEY):
         answer = described.post(path, {"source": "cat.png"}, key=key)
         assert answer.status == (401 if key is None else 200)
-        judge(operation_of(name), answer)
+        check_response(operation_of(name), answer)
 
 
 @pytest.mark.parametrize(
@@ -245,19 +250,19 @@ def test_the_owners_doors_are_as_described(described, path, name):
         ("", {"Expect": "something else"}, ["cat.png"], 417),
     ],
 )
-def test_an_answer_to_an_upload_is_as_described(described, query, fields, pictures, status):
+def test_the_response_to_an_upload_is_as_described(described, query, fields, pictures, status):
     body = form(*(picture((SAMPLES / name).read_bytes(), PurePosixPath(name).name) for name in pictures))
     known = {"Authorization": f"Bearer {KEY}", "Content-Type": CONTENT_TYPE, "Content-Length": str(len(body))}
     answer = described.ask(f"/api/image/optimize{query}", "POST", {**known, **fields}, body)
 
     assert answer.status == status
-    judge(operation_of("optimize"), answer)
+    check_response(operation_of("optimize"), answer)
     if answer.headers.get_content_maintype() == "image":
         Image.open(io.BytesIO(answer.body)).verify()
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [("/img/cat.png", "askForPictures"), ("/api/image/optimize", "askForUploads")]
+    ("path", "name"), [("/img/cat.png", "getImageOptions"), ("/api/image/optimize", "getUploadOptions")]
 )
 def test_a_preflight_is_as_described(described, path, name):
     answer = described.ask(path, "OPTIONS", {hdrs.ORIGIN: ORIGIN, hdrs.ACCESS_CONTROL_REQUEST_METHOD: "GET"})

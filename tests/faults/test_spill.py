@@ -1,5 +1,5 @@
-"""Animations over 100 MB are decoded into a temporary file of libvips: where it lies, what remains of it, and what
-happens when there is no room for it. A real, small disk."""
+"""libvips decodes an animation over 100 MB into a temporary file: where it is, what remains of it, and what happens
+without space for it. The disk is real and small."""
 
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ SMALL = "/img/w_60,f_gif/small.gif"
 
 @pytest.fixture(scope="module")
 def animations(tmp_path_factory) -> Path:
-    """147 and 6 MB of pixels."""
+    """large.gif has 147 MB of pixels, small.gif 6 MB."""
     folder = tmp_path_factory.mktemp("animations")
     (folder / "large.gif").write_bytes(decompression_bombs.many_frames_gif(frames=49))
     (folder / "small.gif").write_bytes(decompression_bombs.many_frames_gif(frames=2))
@@ -39,11 +39,11 @@ def disk(tmp_path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
-def test_without_room_the_server_is_to_blame_and_not_the_picture(disk, animations):
-    """A 422 would be kept by caches for ten minutes, although nothing is wrong with the picture."""
+def test_without_disk_space_the_response_is_503_and_not_422(disk, animations):
+    """Caches would store a 422 for ten minutes, although the image is valid."""
     filler = disk / "filler"
     filler.write_bytes(bytes(150 << 20))
-    with own_in(disk, animations) as server:
+    with serving_with_temp_disk(disk, animations) as server:
         refused = server.ask(LARGE)
         others = [server.ask(target).status for target in (SMALL, "/img/w_50/cat.png")]
 
@@ -51,45 +51,45 @@ def test_without_room_the_server_is_to_blame_and_not_the_picture(disk, animation
         assert int(refused.headers["Retry-After"]) > 0
         assert others == [200, 200]
         filler.unlink()
-        wait_until(lambda: server.ask(LARGE).status == 200, "it is made once there is room")
+        wait_until(lambda: server.ask(LARGE).status == 200, "it is rendered once there is space")
         assert server.image_health()["workers"]["restarts"]["crash"] == 0
         assert files_in(disk) == []
     assert list(disk.iterdir()) == []
 
 
-def test_of_a_decode_that_was_killed_nothing_remains(disk, animations):
-    with own_in(disk, animations, queue_deadline_seconds=1) as server:
-        assert caught_spilling(server, disk).status == 504
-        wait_until(lambda: files_in(disk) == [], "what the killed worker had written is gone")
+def test_nothing_remains_of_a_killed_decode(disk, animations):
+    with serving_with_temp_disk(disk, animations, queue_deadline_seconds=1) as server:
+        assert request_and_suspend(server, disk).status == 504
+        wait_until(lambda: files_in(disk) == [], "the file of the killed worker is deleted")
     assert list(disk.iterdir()) == []
 
 
-def caught_spilling(server: ServerProcess, disk: Path) -> Answer:
-    """The answer to a picture whose worker stood still while its temporary file was open."""
+def request_and_suspend(server: ServerProcess, disk: Path) -> Answer:
+    """The response for an image whose worker was suspended while its temporary file was open."""
     with ThreadPoolExecutor() as asking:
         for _ in range(30):
             answer = asking.submit(server.ask, LARGE)
             while not answer.done():
-                if suspended_while_spilling(server, disk):
+                if suspend_with_open_file(server, disk):
                     return answer.result()
-    raise AssertionError("no worker was seen to spill")
+    raise AssertionError("no worker was seen with a temporary file")
 
 
-def suspended_while_spilling(server: ServerProcess, disk: Path) -> bool:
-    """The file may have no name any more, so it is looked for among what is open."""
-    spilling = [one for one in server.workers() if has_open_below(disk, one.pid)]
+def suspend_with_open_file(server: ServerProcess, disk: Path) -> bool:
+    """Suspends the workers that have a file on the disk open; the file itself may have no name any more."""
+    spilling = [one for one in server.workers() if has_open_file(disk, one.pid)]
     for worker in spilling:
         worker.suspend()
     return bool(spilling)
 
 
-def has_open_below(disk: Path, pid: int) -> bool:
+def has_open_file(disk: Path, pid: int) -> bool:
     with suppress(OSError):
         return any(str(link.readlink()).startswith(f"{disk}/") for link in Path(f"/proc/{pid}/fd").iterdir())
     return False
 
 
-def own_in(disk: Path, folder: Path, **settings: object) -> AbstractContextManager[ServerProcess]:
+def serving_with_temp_disk(disk: Path, folder: Path, **settings: object) -> AbstractContextManager[ServerProcess]:
     return serving(
         folder, workers_count=1, cache_memory_bytes=0, disk_limit_bytes=0, variables={"TMPDIR": str(disk)}, **settings
     )

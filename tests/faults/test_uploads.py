@@ -1,4 +1,4 @@
-"""Hostile uploads against the real server: refused promptly and by the right name, and nothing of them stays."""
+"""Hostile uploads to a real server: each is refused promptly with the right status, and leaves nothing behind."""
 
 import contextlib
 import gzip
@@ -31,13 +31,13 @@ def scratch(tmp_path_factory) -> Path:
 def server(scratch) -> Iterator[ServerProcess]:
     limits = {"uploads_idle_timeout_seconds": 1, "uploads_body_timeout_seconds": 3, "queue_deadline_seconds": 60}
     with serving(workers_count=1, uploads_temp_path=scratch, disk_limit_bytes=0, **limits) as running:
-        # Code and pools of the first upload are no leak of the second.
+        # The first upload loads code and fills pools, which must not count as a leak of a later one.
         running.ask(PATH, "POST", {"Content-Type": "image/png", "Content-Length": "3"}, b"abc")
         yield running
 
 
 class Upload:
-    """One request written by hand; `send` stops when the server has answered or closed."""
+    """One raw request; `send` stops when the server has answered or closed the connection."""
 
     def __init__(self, server: ServerProcess, *fields: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10)
@@ -49,7 +49,7 @@ class Upload:
         self._reader.start()
 
     def send(self, pieces: Iterable[bytes]) -> int:
-        """How many bytes went out."""
+        """Returns the number of bytes sent."""
         sent = 0
         try:
             for piece in pieces:
@@ -98,19 +98,19 @@ def end() -> bytes:
 
 
 def rss(server: ServerProcess) -> int:
-    """Also where the count of the highest begins anew."""
+    """The resident memory now. Resets the peak that `peak_rss` returns."""
     Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
     return psutil.Process(server.process.pid).memory_info().rss
 
 
-def peak(server: ServerProcess) -> int:
-    """The highest since."""
+def peak_rss(server: ServerProcess) -> int:
+    """The highest resident memory since the last call of `rss`."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def is_clean(server: ServerProcess, scratch: Path) -> bool:
-    """No file by name, none without, and no place or space taken."""
+    """Whether there is no file, with or without a name, and no slot or space in use."""
     links = Path(f"/proc/{server.process.pid}/fd").iterdir()
     open_files = [str(link.readlink()) for link in links if link.is_symlink()]
     return (
@@ -122,7 +122,7 @@ def is_clean(server: ServerProcess, scratch: Path) -> bool:
 
 
 def attacked(server: ServerProcess, scratch: Path, fields: tuple[str, ...], pieces: Iterable[bytes]) -> Upload:
-    """The attack's end, with what holds after each: memory and files as before."""
+    """Sends an attack and checks that memory and files are afterwards as before."""
     before = rss(server)
     upload = Upload(server, *fields)
     try:
@@ -131,13 +131,13 @@ def attacked(server: ServerProcess, scratch: Path, fields: tuple[str, ...], piec
     finally:
         upload.close()
 
-    assert peak(server) - before < RSS_BYTES
-    wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
+    assert peak_rss(server) - before < RSS_BYTES
+    wait_until(lambda: is_clean(server, scratch), "nothing of the upload remains")
     assert server.ask("/livez").status == 200
     return upload
 
 
-def test_a_declared_gigabyte_is_refused_before_a_byte_of_it(server, scratch):
+def test_a_declared_gigabyte_is_refused_before_its_first_byte(server, scratch):
     fields = ("Content-Type: image/jpeg", f"Content-Length: {1024 * MIB}", "Expect: 100-continue")
 
     upload = attacked(server, scratch, fields, ())
@@ -160,11 +160,11 @@ def test_an_undeclared_gigabyte_is_refused_at_the_limit(server, scratch, content
 
     assert status == 413
     assert sent < 64 * MIB
-    assert peak(server) - before < RSS_BYTES
-    wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
+    assert peak_rss(server) - before < RSS_BYTES
+    wait_until(lambda: is_clean(server, scratch), "nothing of the upload remains")
 
 
-def test_ten_thousand_parts_are_too_many(server, scratch):
+def test_ten_thousand_parts_are_refused(server, scratch):
     pieces = (part(b'name="f%d"' % number) + b"x\r\n" for number in range(10_000))
 
     upload = attacked(server, scratch, (f"Content-Type: {FORM}", "Transfer-Encoding: chunked"), chunked(pieces))
@@ -191,7 +191,7 @@ def test_a_long_part_header_is_refused(server, scratch, header):
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
-def test_a_compressed_body_is_refused_and_never_unpacked(server, scratch, encoding):
+def test_a_compressed_body_is_refused_and_never_decompressed(server, scratch, encoding):
     bomb = gzip.compress(bytes(256 * MIB), 9)
     fields = ("Content-Type: image/png", f"Content-Encoding: {encoding}", f"Content-Length: {len(bomb)}")
 
@@ -216,19 +216,19 @@ def test_an_encoded_part_is_refused(server, scratch, more):
     ("content_type", "body"),
     [
         pytest.param("multipart/form-data", part() + b"x" + end(), id="no boundary"),
-        pytest.param("multipart/form-data; boundary=" + "b" * 71, b"x", id="a boundary that is too long"),
+        pytest.param("multipart/form-data; boundary=" + "b" * 71, b"x", id="an overlong boundary"),
         pytest.param(FORM, b"no boundary in here", id="a body without its boundary"),
         pytest.param(FORM, part() + b"x", id="no end"),
         pytest.param(FORM, part(b"filename=a") + b"x" + end(), id="no name"),
         pytest.param(FORM, part(b'name="%b"' % (b"n" * 65)) + b"x" + end(), id="a long name"),
         pytest.param(FORM, part(b'name="w"') + b"800" + end(), id="no picture"),
         pytest.param(FORM, part(b'name="other"; filename="a.jpg"') + b"x" + end(), id="a file in another field"),
-        pytest.param(FORM, part(b'name="w"') + b"\xff\xfe" + end(), id="a field that is no text"),
+        pytest.param(FORM, part(b'name="w"') + b"\xff\xfe" + end(), id="a field that is not UTF-8"),
         pytest.param(FORM, b"--xyzzy\r\nX: y\r\n\r\nx" + end(), id="no disposition"),
-        pytest.param(FORM, b"", id="nothing"),
+        pytest.param(FORM, b"", id="an empty body"),
     ],
 )
-def test_a_form_that_is_none_is_refused(server, scratch, content_type, body):
+def test_a_malformed_form_is_refused(server, scratch, content_type, body):
     fields = (f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
 
     upload = attacked(server, scratch, fields, (body,))
@@ -238,7 +238,7 @@ def test_a_form_that_is_none_is_refused(server, scratch, content_type, body):
     assert b"no-store" in upload.answer()
 
 
-def test_a_field_has_an_end(server, scratch):
+def test_an_overlong_field_is_refused(server, scratch):
     body = part(b'name="options"') + b"w" * 5000 + end()
 
     upload = attacked(server, scratch, (f"Content-Type: {FORM}", f"Content-Length: {len(body)}"), (body,))
@@ -246,17 +246,17 @@ def test_a_field_has_an_end(server, scratch):
     assert upload.status() == 413
 
 
-def test_broken_chunks_never_become_a_picture(server, scratch):
+def test_a_body_with_broken_chunks_is_refused(server, scratch):
     fields = ("Content-Type: image/png", "Transfer-Encoding: chunked")
 
     upload = attacked(server, scratch, fields, (b"5\r\nabcde\r\nnonsense\r\n\r\n",))
 
-    # The parser gives the connection up without a word to the handler, whose time for the next byte then ends.
+    # The parser may drop the connection without an error for the handler; the handler then times out.
     assert upload.status() in (400, 408)
 
 
 @pytest.mark.parametrize("form", [False, True])
-def test_who_leaves_in_the_middle_leaves_nothing(server, scratch, form):
+def test_nothing_remains_of_an_upload_whose_client_disconnects(server, scratch, form):
     data = (SAMPLES / "dogs.jpg").read_bytes()
     before, left = rss(server), server.metric("imgserver_uploads_total", result="client_disconnected")
     for _ in range(10):
@@ -265,29 +265,29 @@ def test_who_leaves_in_the_middle_leaves_nothing(server, scratch, form):
         upload.send((part() * form + data[:300_000],))
         wait_until(lambda: server.metric("imgserver_upload_space_bytes") > 0, "the upload has begun")
         upload.close()
-        wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
+        wait_until(lambda: is_clean(server, scratch), "nothing of the upload remains")
 
-    assert peak(server) - before < RSS_BYTES
+    assert peak_rss(server) - before < RSS_BYTES
     assert server.metric("imgserver_uploads_total", result="client_disconnected") - left == 10
 
 
-def test_who_leaves_while_it_is_rendered_leaves_nothing(server, scratch):
+def test_nothing_remains_of_an_upload_whose_client_disconnects_during_the_render(server, scratch):
     data = (SAMPLES / "sunset.jpg").read_bytes()
     for one in server.workers():
         one.suspend()
     try:
         upload = Upload(server, "Content-Type: image/jpeg", f"Content-Length: {len(data)}")
         upload.send((data,))
-        wait_until(lambda: server.image_health()["workers"]["busy"] == 1, "a worker has it")
+        wait_until(lambda: server.image_health()["workers"]["busy"] == 1, "a worker renders it")
         upload.close()
-        wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
+        wait_until(lambda: is_clean(server, scratch), "nothing of the upload remains")
     finally:
         for one in server.workers():
             one.resume()
     wait_until(lambda: server.image_health()["workers"]["idle"] == 1, "the worker is back")
 
 
-def test_a_pause_is_the_end(server, scratch):
+def test_an_upload_that_pauses_times_out(server, scratch):
     fields = ("Content-Type: image/jpeg", "Content-Length: 1000")
 
     upload = attacked(server, scratch, fields, (b"\xff\xd8\xff",))
@@ -296,7 +296,7 @@ def test_a_pause_is_the_end(server, scratch):
     assert 0.9 < upload.seconds < 2.5
 
 
-def test_a_trickle_has_an_end(server, scratch):
+def test_a_slow_upload_times_out(server, scratch):
     upload = Upload(server, "Content-Type: image/jpeg", "Content-Length: 100000")
     trickle = threading.Event()
 
@@ -311,14 +311,14 @@ def test_a_trickle_has_an_end(server, scratch):
 
     assert status == 408
     assert 2.5 < upload.seconds < 5
-    wait_until(lambda: is_clean(server, scratch), "everything of the upload is gone")
+    wait_until(lambda: is_clean(server, scratch), "nothing of the upload remains")
 
 
-def test_nothing_is_left_of_a_server_that_was_killed(tmp_path):
+def test_nothing_remains_after_the_server_is_killed(tmp_path):
     with serving(workers_count=1, uploads_temp_path=tmp_path, disk_limit_bytes=0) as server:
         upload = Upload(server, "Content-Type: image/jpeg", "Content-Length: 5000000")
         upload.send((b"\xff\xd8\xff" + bytes(2_000_000),))
-        wait_until(lambda: server.metric("imgserver_upload_space_bytes") > 1_000_000, "half of it is there")
+        wait_until(lambda: server.metric("imgserver_upload_space_bytes") > 1_000_000, "a part of the upload is stored")
         server.process.kill()
         server.process.wait()
         upload.close()
