@@ -1,4 +1,4 @@
-"""What taking a photograph in costs beside reading it from the folder: the same plan, the same picture."""
+"""The CPU cost of an upload against the cost of the same render of an original in the folder."""
 
 import statistics
 import time
@@ -15,7 +15,8 @@ BOUNDARY = "a-boundary"
 
 
 def measure_uploads() -> list[Row]:
-    """Interleaved turns; the cache is off, and the quality differs by turn, so that no folder render is a hit."""
+    """Alternates uploads and renders. The cache is off and every request has another quality, so that no render is a
+    hit."""
     body = form((SAMPLES / PHOTO).read_bytes())
     uploads, renders = [], []
     with imgserver(workers_count=1, cache_memory_bytes=0) as server:
@@ -23,20 +24,20 @@ def measure_uploads() -> list[Row]:
         _render(server, 60)
         for turn in range(TURNS):
             qualities = range(61 + turn * PER_TURN, 61 + (turn + 1) * PER_TURN)
-            uploads.append(_cpu(server, lambda quality: _upload(server, body, quality), qualities))
-            renders.append(_cpu(server, lambda quality: _render(server, quality), qualities))
+            uploads.append(_cpu_seconds(server, lambda quality: _upload(server, body, quality), qualities))
+            renders.append(_cpu_seconds(server, lambda quality: _render(server, quality), qualities))
     ratios = [ours / plain for ours, plain in zip(uploads, renders, strict=True)]
     milliseconds = [statistics.median(turns) / PER_TURN * 1000 for turns in (uploads, renders)]
     raw = {"uploads": uploads, "renders": renders}
     return [
         Row(
-            "an upload of 12 MP: CPU of the process tree against the same from the folder",
+            "an upload of 12 MP: CPU of the process tree against a render from the folder",
             median_spread(ratios),
             "<= 1.15",
             statistics.median(ratios) <= 1.15,
             raw,
         ),
-        Row("CPU per picture of the two", f"{milliseconds[0]:.0f} / {milliseconds[1]:.0f} ms"),
+        Row("CPU per image: upload / render from the folder", f"{milliseconds[0]:.0f} / {milliseconds[1]:.0f} ms"),
     ]
 
 
@@ -45,13 +46,13 @@ def form(data: bytes) -> bytes:
     return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def _cpu(server: Server, ask: Callable[[int], None], qualities: Iterable[int]) -> float:
-    begun = server.cpu_seconds()
+def _cpu_seconds(server: Server, send: Callable[[int], None], qualities: Iterable[int]) -> float:
+    before = server.cpu_seconds()
     for quality in qualities:
-        ask(quality)
-    # The kernel tells CPU time in ticks of 10 ms, and what is left to do behind an answer belongs to it.
+        send(quality)
+    # The kernel counts CPU time in ticks of 10 ms. Background work after the response belongs to the request.
     time.sleep(0.05)
-    return server.cpu_seconds() - begun
+    return server.cpu_seconds() - before
 
 
 def _upload(server: Server, body: bytes, quality: int) -> None:
