@@ -19,7 +19,7 @@ from imgserver.web.auth import Authenticator
 from imgserver.web.bootstrap.cache import make_cache
 from imgserver.web.bootstrap.dialects import Dialects
 from imgserver.web.bootstrap.observability import Observability, make_observability
-from imgserver.web.bootstrap.reload import make_policy_reload, make_settings_reload
+from imgserver.web.bootstrap.reload import make_reloader, make_settings_reload
 from imgserver.web.bootstrap.service import make_renderer, make_service
 from imgserver.web.bootstrap.sources import Sources, make_sources
 from imgserver.web.connections import Guard
@@ -33,7 +33,6 @@ from imgserver.web.state_metrics import read_state
 from imgserver.web.uploads import handler as uploads_handler
 from imgserver.web.uploads.accounting import UploadAccounting
 from imgserver.web.uploads.store import UploadStore
-from imgserver.web.weak_settings import WeakSettingsAudit
 
 SERVICE = web.AppKey("service", ImageService)
 HEALTH = web.AppKey("health", Health)
@@ -70,13 +69,7 @@ def make_app(
 
     boundary = Boundary(observability.access_log, observability.logger, security_events.error_observer(audit))
     _add_routes(app, settings, boundary, sources, uploads, settings_reload, observability)
-    policy_reload = make_policy_reload(settings, boundary, service, uploads, observability)
-    weak_settings = WeakSettingsAudit(audit, lambda: policy_reload.current)
-    weak_settings.report(settings)
-    settings_reload.follow(weak_settings.report)
-    app[RELOADER] = Reloader(observability.logger)
-    app[RELOADER].add("settings", settings_reload.reload)
-    app[RELOADER].add("policy", policy_reload.reload)
+    app[RELOADER] = make_reloader(settings_reload, boundary, service, uploads, observability)
 
     metrics.watch(
         partial(

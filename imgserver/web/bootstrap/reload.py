@@ -11,8 +11,10 @@ from imgserver.settings.schema import Settings
 from imgserver.web.access import AccessPolicy
 from imgserver.web.bootstrap.observability import Observability
 from imgserver.web.middleware import Boundary
+from imgserver.web.reload import Reloader
 from imgserver.web.reload_policy import PolicyReload
 from imgserver.web.reload_settings import SettingsReload
+from imgserver.web.weak_settings import WeakSettingsAudit
 
 
 def make_settings_reload(
@@ -28,10 +30,32 @@ def make_settings_reload(
     )
 
 
-def make_policy_reload(
-    settings: Settings, boundary: Boundary, service: ImageService, uploads: Uploads, observability: Observability
-) -> PolicyReload:
-    """Reads the policy file and puts the policy into force. Raises BadPolicy."""
+def make_reloader(
+    settings_reload: SettingsReload,
+    boundary: Boundary,
+    service: ImageService,
+    uploads: Uploads,
+    observability: Observability,
+) -> Reloader:
+    """Puts the security policy into force and audits weak settings, now and after each reload. Raises BadPolicy."""
+    settings = settings_reload.current
+    policy_reload = PolicyReload(
+        settings.security.policy,
+        install=_policy_installer(boundary, service, uploads),
+        metrics=observability.metrics,
+        audit=observability.audit,
+    )
+    weak_settings = WeakSettingsAudit(observability.audit, lambda: policy_reload.current)
+    weak_settings.report(settings)
+    settings_reload.follow(weak_settings.report)
+    reloader = Reloader(observability.logger)
+    reloader.add("settings", settings_reload.reload)
+    reloader.add("policy", policy_reload.reload)
+    return reloader
+
+
+def _policy_installer(boundary: Boundary, service: ImageService, uploads: Uploads) -> Callable[[Policy], None]:
+    """The counts of the rate limits outlive a policy."""
     redis = service.cache.redis_client
     buckets = ClientBuckets(SharedTokenBuckets(redis) if redis is not None else None)
 
@@ -41,6 +65,4 @@ def make_policy_reload(
         service.negative_cache.clear()
         uploads.limit(policy.uploads)
 
-    return PolicyReload(
-        settings.security.policy, install=install, metrics=observability.metrics, audit=observability.audit
-    )
+    return install
