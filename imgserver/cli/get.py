@@ -60,7 +60,7 @@ def get(target: str, *, output: Path | None, root: str | None, accept: str | Non
     try:
         result = asyncio.run(_render(request, settings))
     except NotFound:
-        hint = f"; {request.mistaken}" if request.mistaken else ""
+        hint = f"; {request.not_found_hint}" if request.not_found_hint else ""
         fail(f"{request.ref.path}: no such picture in {_place(settings, request)}{hint}")
     milliseconds = (time.perf_counter() - begun) * 1000
     where = _write(result.body, output)

@@ -55,8 +55,8 @@ MATRICES = {
 }
 MOTIONS = {matrix: motion for motion, matrix in MATRICES.items()}
 # How a server makes pictures, as the first part of every key; this one stands for no particular way.
-EDITION_DIGITS = 8
-EDITION = "0" * EDITION_DIGITS
+PIPELINE_DIGITS = 8
+DEFAULT_PIPELINE = "0" * PIPELINE_DIGITS
 DIGEST_DIGITS = 32
 _HEX = "[0-9a-f]"
 
@@ -92,16 +92,16 @@ def source_digest(ref: SourceRef) -> str:
     return _digest(ref.source, ref.path)
 
 
-def key(ref: SourceRef, plan: Plan, *, edition: str = EDITION) -> str:
-    """`<edition>/<version>/<source digest>/<plan digest>`: what a rendition is stored under."""
-    return f"{edition}/{PLAN_VERSION}/{source_digest(ref)}/{plan_digest(plan)}"
+def key(ref: SourceRef, plan: Plan, *, pipeline: str = DEFAULT_PIPELINE) -> str:
+    """`<pipeline>/<version>/<source digest>/<plan digest>`: what a rendition is stored under."""
+    return f"{pipeline}/{PLAN_VERSION}/{source_digest(ref)}/{plan_digest(plan)}"
 
 
 def key_pattern(source_digits: str = "") -> str:
-    """A glob of all keys, whatever edition and version, or of those whose source digest begins so. It fits nothing that
+    """A glob of all keys, whatever pipeline and version, or of those whose source digest begins so. It fits nothing that
     has another form, so that a search finds neither locks nor marks nor what somebody else put beside the keys."""
     source = source_digits + _HEX * (DIGEST_DIGITS - len(source_digits))
-    return "/".join((_HEX * EDITION_DIGITS, "[0-9]*", source, _HEX * DIGEST_DIGITS))
+    return "/".join((_HEX * PIPELINE_DIGITS, "[0-9]*", source, _HEX * DIGEST_DIGITS))
 
 
 def _digest(*texts: str) -> str:

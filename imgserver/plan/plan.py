@@ -246,7 +246,7 @@ Hint = Literal["width", "pixel_ratio", "save_data"]
 class ImageRequest:
     """What a dialect makes of a URL. `attachment` is None, or the file name wish ("" keeps the source's name).
 
-    `mistaken` is the 404's hint when a first folder reads like a misspelt option: what it may have been meant as.
+    `not_found_hint` is the 404's hint when a first folder reads like a misspelt option: what it may have been meant as.
     `signed`: with a signature that fits. `expires`: the second of the epoch at which the URL ends, signed URLs only.
     Neither is a part of the picture's identity.
     `hints` are the client's that the plan depends on; the plan is the one for those that the dialect was given.
@@ -255,7 +255,7 @@ class ImageRequest:
     ref: SourceRef
     plan: Plan
     attachment: str | None = None
-    mistaken: str | None = None
+    not_found_hint: str | None = None
     signed: bool = False
     expires: int | None = None
     hints: tuple[Hint, ...] = ()

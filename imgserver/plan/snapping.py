@@ -25,7 +25,7 @@ RATIOS = (Fraction(1), Fraction(3, 2), Fraction(2), Fraction(3), Fraction(4))
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
+class SizeSnapping:
     """`rungs` ascend, in pixels; without any, everything stays as asked."""
 
     rungs: tuple[int, ...] = ()

@@ -39,10 +39,10 @@ class PipelineVersion:
 
     @classmethod
     def of(cls, quality: Quality, tags: Tags = NO_TAGS) -> "PipelineVersion":
-        return cls(sha256(repr(quality).encode()).hexdigest()[: canonical.EDITION_DIGITS], tags)
+        return cls(sha256(repr(quality).encode()).hexdigest()[: canonical.PIPELINE_DIGITS], tags)
 
     def key(self, ref: SourceRef, plan: Plan) -> str:
-        return canonical.key(ref, plan, edition=self.name)
+        return canonical.key(ref, plan, pipeline=self.name)
 
     def order(self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False) -> RenderRequest:
         """What a request asks for, once a client's offers and hints are known."""

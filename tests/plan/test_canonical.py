@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.plan.canonical import (
-    EDITION,
+    DEFAULT_PIPELINE,
     canonical,
     join_motions,
     key,
@@ -250,7 +250,7 @@ def test_the_key_begins_with_what_a_purge_names() -> None:
 
 def test_the_pattern_of_keys_fits_every_key_and_nothing_of_another_form() -> None:
     ref = SourceRef("photos", "cat.jpg")
-    keys = [key(ref, Plan(), edition=edition) for edition in ("00000000", "9abcdef0", "ffffffff")]
+    keys = [key(ref, Plan(), pipeline=pipeline) for pipeline in ("00000000", "9abcdef0", "ffffffff")]
     others = [f"lock:{keys[0]}", "mark:a", "mark:s0123456789abcdef", "probe", "purges", "queue/1/a/b", keys[0][:-1]]
 
     for pattern in (key_pattern(), key_pattern(source_digest(ref)[:16]), key_pattern(source_digest(ref))):
@@ -313,7 +313,7 @@ def test_a_new_version_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("imgserver.plan.canonical.PLAN_VERSION", PLAN_VERSION + 1)
 
     assert plan_digest(Plan()) != before
-    assert key(SourceRef("a", "b"), Plan()).startswith(f"{EDITION}/{PLAN_VERSION + 1}/")
+    assert key(SourceRef("a", "b"), Plan()).startswith(f"{DEFAULT_PIPELINE}/{PLAN_VERSION + 1}/")
 
 
 def test_order_matters() -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.plan.canonical import plan_digest
 from imgserver.plan.plan import Crop, Fit, Output, Plan, Px, Rel
-from imgserver.plan.snapping import SHAPES, Ladder
+from imgserver.plan.snapping import SHAPES, SizeSnapping
 
 RUNGS = (160, 320, 640, 960, 1280, 1920, 2560, 3840)
-LADDER = Ladder(RUNGS)
+LADDER = SizeSnapping(RUNGS)
 NUMBERS = st.integers(1, 8192)
 
 
@@ -95,8 +95,8 @@ def test_a_pixel_ratio_is_one_of_five(asked: str, made: str) -> None:
 def test_without_rungs_everything_stays_as_asked() -> None:
     plan = NativeDialect(NativeSettings(), {"p"}, "p").parse("/img/w_123,h_45,q_67,dpr_1.23/a.jpg").plan
 
-    assert Ladder().snap(plan) is plan
-    assert Ladder().ratio(Fraction("1.23")) == Fraction("1.23")
+    assert SizeSnapping().snap(plan) is plan
+    assert SizeSnapping().ratio(Fraction("1.23")) == Fraction("1.23")
 
 
 def random_urls(count: int, seed: int, *, boxes: bool) -> list[str]:

@@ -17,7 +17,7 @@ from imgserver.errors import BadOption, BadSourcePath, ImgserverError, Signature
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import Hint, ImageRequest, Orient, Plan, SourceRef, Step
-from imgserver.plan.snapping import Ladder
+from imgserver.plan.snapping import SizeSnapping
 from imgserver.security.remote_url import REMOTE
 from imgserver.security.signing import NO_KEYS, Key, Keyring
 
@@ -51,7 +51,7 @@ class NativeDialect:
         self._addresses = Addresses(frozenset(sources), default_source, remote)
         self._presets = Presets(settings, presets or {})
         self._keyring = keyring
-        self._ladder = Ladder(settings.snap_widths)
+        self._ladder = SizeSnapping(settings.snap_widths)
 
     @classmethod
     def of(cls, config: DialectConfig) -> "NativeDialect":
@@ -98,7 +98,7 @@ class NativeDialect:
             ref=ref,
             plan=plan,
             attachment=whole_url.flags.get("attachment"),
-            mistaken=_mistaken(target),
+            not_found_hint=_not_found_hint(target),
             signed=target.signed,
             expires=expires,
             hints=_hints(wishes, whole_url, plan) if self.client_hints else (),
@@ -221,7 +221,7 @@ def _hints(wishes: list[Wish], whole_url: Wish, plan: Plan) -> tuple[Hint, ...]:
     return tuple(asked)
 
 
-def _mistaken(target: Target) -> str | None:
+def _not_found_hint(target: Target) -> str | None:
     folder, slash, _ = target.source.partition("/")
     if target.escaped or not slash or "_" not in folder or len(folder) > 100:
         return None

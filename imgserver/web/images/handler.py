@@ -165,9 +165,9 @@ class ImageHandler:
         try:
             return await self._service.get(order, criticality_of(request))
         except NotFound as error:
-            if parsed.request.mistaken is None:
+            if parsed.request.not_found_hint is None:
                 raise
-            raise NotFound(f"{error.detail}; {parsed.request.mistaken}") from error
+            raise NotFound(f"{error.detail}; {parsed.request.not_found_hint}") from error
 
 
 def _spelled(asked: Mapping[str, str], prepared: PreparedResponse, rendition: Rendition) -> Spelled:

@@ -108,7 +108,7 @@ class ParameterParser:
                 error.facts["at"] = at - len(self._dialect.mount)
             raise
         if request.ref != PLACEHOLDER:
-            raise _bad_options(text, request.mistaken or OPTIONS_HINT)
+            raise _bad_options(text, request.not_found_hint or OPTIONS_HINT)
         return request
 
 

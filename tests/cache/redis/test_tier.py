@@ -479,17 +479,17 @@ async def test_many_lookups_wait_for_a_connection_within_their_time_out(redis_se
 
 
 # Pipeline versions: some begin with a digit, some with a letter.
-EDITIONS = ("00000000", "9f00ba44", "a1b2c3d4", "ffffffff")
+PIPELINES = ("00000000", "9f00ba44", "a1b2c3d4", "ffffffff")
 
 
-def key_of(path: str, edition: str = EDITIONS[0]) -> str:
-    return canonical.key(SourceRef("folder", path), Plan(), edition=edition)
+def key_of(path: str, pipeline: str = PIPELINES[0]) -> str:
+    return canonical.key(SourceRef("folder", path), Plan(), pipeline=pipeline)
 
 
 async def test_a_sweep_removes_invalid_records_and_no_other_key(redis_server, cache):
-    for edition in EDITIONS:
-        await cache.put(key_of("keep", edition), make_rendition(generations=(("a", "new"),)))
-        await cache.put(key_of("invalid", edition), make_rendition(generations=(("a", "old"),)))
+    for pipeline in PIPELINES:
+        await cache.put(key_of("keep", pipeline), make_rendition(generations=(("a", "new"),)))
+        await cache.put(key_of("invalid", pipeline), make_rendition(generations=(("a", "old"),)))
     redis_server.admin.set(f"imgserver:{key_of('odd')}", "odd")
     others = (
         "imgserver:generation:a",
@@ -504,21 +504,21 @@ async def test_a_sweep_removes_invalid_records_and_no_other_key(redis_server, ca
         redis_server.admin.set(name, "other")
     result = await cache.sweep(lambda expires, generations: generations == (("a", "new"),))
 
-    assert result.removed == len(EDITIONS) + 1
-    kept = {f"imgserver:{key_of('keep', edition)}" for edition in EDITIONS}
+    assert result.removed == len(PIPELINES) + 1
+    kept = {f"imgserver:{key_of('keep', pipeline)}" for pipeline in PIPELINES}
     assert set(redis_server.admin.keys()) == {name.encode() for name in {*kept, *others, "imgserver:probe"}}
 
 
 async def test_a_sweep_of_an_original_searches_its_keys_of_every_pipeline_version_only(redis_server, cache):
     plans = [Plan(output=Output(quality=quality)) for quality in range(1, 91)]
     for path in ("cat.png", "dog.png"):
-        for edition in EDITIONS:
+        for pipeline in PIPELINES:
             for plan in plans:
-                key = canonical.key(SourceRef("folder", path), plan, edition=edition)
+                key = canonical.key(SourceRef("folder", path), plan, pipeline=pipeline)
                 await cache.put(key, make_rendition())
     result = await cache.sweep(lambda expires, generations: False, (source_group(SourceRef("folder", "cat.png")),))
 
-    assert result.removed == len(EDITIONS) * len(plans)
+    assert result.removed == len(PIPELINES) * len(plans)
     assert len(redis_server.admin.keys("imgserver:*/*")) == result.removed
 
 

@@ -276,11 +276,11 @@ def test_an_attachment_is_a_wish_beside_the_plan(dialect: NativeDialect, tail: s
 def test_a_folder_that_reads_like_an_option_carries_a_hint(dialect: NativeDialect, folder: str, meant: str) -> None:
     expected = f"{folder} was read as a folder; did you mean {meant}?"
 
-    assert parse(dialect, folder + "/photo.jpg").mistaken == expected
+    assert parse(dialect, folder + "/photo.jpg").not_found_hint == expected
 
 
 @pytest.mark.parametrize(
     "tail", ["my_photos/a.jpg", "new_arrivals/a.jpg", "_/wd_800/a.jpg", "wd_800", "wd_eight/a.jpg"]
 )
 def test_an_ordinary_folder_carries_no_hint(dialect: NativeDialect, tail: str) -> None:
-    assert parse(dialect, tail).mistaken is None
+    assert parse(dialect, tail).not_found_hint is None
