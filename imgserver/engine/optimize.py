@@ -78,7 +78,7 @@ def _is_plain(plan: Plan) -> bool:
 def _is_untouched(plan: Plan, header: Header) -> bool:
     """Whether no step changes a pixel of this image."""
     bound = bind_plan(plan, header.dims)
-    return not bound.is_open and all(_is_neutral(one, header) for one in bound.bounds)
+    return not bound.is_partial and all(_is_neutral(one, header) for one in bound.bounds)
 
 
 def _is_neutral(bound: Bound, header: Header) -> bool:

@@ -31,7 +31,7 @@ def run_steps(header: Header, bounds: BoundPlan, job: Job, *, frame_count: int) 
     frames = _run_prefix(frames, first, convert, linear=job.quality.linear_light) if first else convert(frames)
     for bound in bounds.bounds[len(first) :]:
         frames = steps.apply(frames, bound, linear=job.quality.linear_light)
-    return _run_rest(frames, bounds, job) if bounds.is_open else frames
+    return _run_rest(frames, bounds, job) if bounds.is_partial else frames
 
 
 def _converter(*, keep_profile: bool) -> Callable[[Frames], Frames]:
@@ -46,7 +46,7 @@ def _run_rest(frames: Frames, bounds: BoundPlan, job: Job) -> Frames:
         check(bounds, side=job.limits.output_side, pixels=job.limits.output_pixels)
         for bound in bounds.bounds:
             frames = steps.apply(frames, bound, linear=job.quality.linear_light)
-        if not bounds.is_open:
+        if not bounds.is_partial:
             return frames
 
 

@@ -107,7 +107,7 @@ def _info(header: Header, shape: OutputShape, bounds: BoundPlan) -> bytes:
         "height": bounds.after.height,
         "frames": bounds.after.frames,
         # The size after a trim is known only when the pixels are.
-        "exact": not bounds.is_open,
+        "exact": not bounds.is_partial,
     }
     return orjson.dumps({"original": original, "output": output}, option=orjson.OPT_INDENT_2)
 

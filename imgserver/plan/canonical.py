@@ -1,6 +1,6 @@
-"""What makes two plans the same picture: one spelling of a plan, its digest, and the key of a record.
+"""The identity of a plan: its normal form, its canonical text, and the cache key.
 
-Two URLs that ask for the same picture give one key, whatever dialect or order they were written in.
+Two URLs for the same image have one key, whatever their dialect and the order of their options.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ MATRICES = {
     8: (0, 1, -1, 0),
 }
 MOTIONS = {matrix: motion for motion, matrix in MATRICES.items()}
-# How a server makes pictures, as the first part of every key; this one stands for no particular way.
+# The first part of every key is a digest of how the server renders (its pipeline). This one stands for no settings.
 PIPELINE_DIGITS = 8
 DEFAULT_PIPELINE = "0" * PIPELINE_DIGITS
 DIGEST_DIGITS = 32
@@ -64,7 +64,8 @@ QUARTERS = {0: 1, 90: 6, 180: 3, 270: 8}
 
 
 def normalize(plan: Plan) -> Plan:
-    """The same picture in its one spelling; idempotent. Changes no pixel and no size, only how they are asked for."""
+    """The normal form of a plan: equal for all plans that give the same image. Idempotent; changes no pixel and no
+    size."""
     steps: list[Step] = []
     for step in plan.steps:
         _append(steps, step)
@@ -73,39 +74,44 @@ def normalize(plan: Plan) -> Plan:
 
 
 def canonical(plan: Plan) -> str:
-    """The plan in one line: fields that differ from their default, in declared order.
+    """The plan as one line of text: the fields that differ from their defaults, in declared order.
 
-    `orient;fit(width=800)|format=webp,quality=80`, and behind a second bar the terminal unless it is the image.
+    For example `orient;fit(width=800)|format=webp,quality=80`. A terminal other than the image follows a second bar.
     """
-    text = ";".join(map(_spell_value, plan.steps)) + "|" + _spell_fields(plan.output)
-    return text if plan.terminal == Terminal() else f"{text}|{_spell_fields(plan.terminal)}"
+    text = ";".join(map(_serialize_value, plan.steps)) + "|" + _serialize_fields(plan.output)
+    return text if plan.terminal == Terminal() else f"{text}|{_serialize_fields(plan.terminal)}"
 
 
 def plan_digest(plan: Plan) -> str:
-    """32 hex digits, equal for equal pictures: the plan is normalized first. Negotiate its output before."""
+    """A digest of the plan in 32 hex digits, equal for equal images: the plan is normalized first. Its output must be
+    negotiated before."""
     return _digest(str(PLAN_VERSION), canonical(normalize(plan)))
 
 
 @lru_cache(maxsize=4096)
 def source_digest(ref: SourceRef) -> str:
-    """32 hex digits: the common part of the keys of all renditions of one original."""
+    """A digest of an original in 32 hex digits: the part that the keys of all its renditions share."""
     return _digest(ref.source, ref.path)
 
 
 def key(ref: SourceRef, plan: Plan, *, pipeline: str = DEFAULT_PIPELINE) -> str:
-    """`<pipeline>/<version>/<source digest>/<plan digest>`: what a rendition is stored under."""
+    """The cache key of a rendition: `<pipeline>/<version>/<source digest>/<plan digest>`."""
     return f"{pipeline}/{PLAN_VERSION}/{source_digest(ref)}/{plan_digest(plan)}"
 
 
 def key_pattern(source_digits: str = "") -> str:
-    """A glob of all keys, whatever pipeline and version, or of those whose source digest begins so. It fits nothing that
-    has another form, so that a search finds neither locks nor marks nor what somebody else put beside the keys."""
+    """A glob pattern for the keys of all pipelines and versions, or for those whose source digest begins with the
+    digits.
+
+    It matches nothing of another form, so that a search in Redis finds neither locks nor generations nor keys of other
+    programs.
+    """
     source = source_digits + _HEX * (DIGEST_DIGITS - len(source_digits))
     return "/".join((_HEX * PIPELINE_DIGITS, "[0-9]*", source, _HEX * DIGEST_DIGITS))
 
 
 def _digest(*texts: str) -> str:
-    """Fields are length-prefixed, so that no two lists of fields run together into one text."""
+    """Each field is prefixed with its length, so that two different lists of fields never give one text."""
     hasher = sha256()
     for text in texts:
         data = text.encode()
@@ -114,7 +120,7 @@ def _digest(*texts: str) -> str:
 
 
 def join_motions(first: int, second: int) -> int:
-    """The rigid motion (1-8) that does `first`, then `second`."""
+    """The rigid motion (1-8) that has the effect of `first` followed by `second`."""
     a, b, c, d = MATRICES[second]
     e, f, g, h = MATRICES[first]
     return MOTIONS[(a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h)]
@@ -131,7 +137,7 @@ def _append(steps: list[Step], step: Step) -> None:
     steps.pop()
     motion = join_motions(last.motion, plain.motion)
     if motion != 1:
-        # What stands before may be a rigid turn no more: two of them never remain side by side.
+        # No rigid turn can precede this one: two of them never remain next to each other.
         steps.append(Turn(motion))
 
 
@@ -157,7 +163,7 @@ def _crop(step: Crop) -> Step | None:
 
 
 def _is_still(anchor: Anchor) -> bool:
-    """Whether a window of the whole picture, so anchored, stays the whole picture."""
+    """Whether a window of the size of the image stays at its place with this anchor."""
     return anchor.kind != "focal" and anchor.dx == ZERO and anchor.dy == ZERO
 
 
@@ -172,16 +178,16 @@ def _fit(step: Fit) -> Step | None:
     if ratio is None and all(isinstance(side, Rel) for side in sides):
         if all(side == WHOLE for side in sides) and (len(sides) == 2 or finish == "none"):
             return None
-        enlarge = "deny"  # a share of at most 1 asks for no enlarging
+        enlarge = "deny"  # a fraction of at most 1 never enlarges
     if len(sides) == 1 and ratio is None and finish == "none":
-        mode = "contain"  # one side alone scales both axes by its own factor in every mode
+        mode = "contain"  # with one side, both axes are scaled by the same factor in every mode
     anchor = _anchor(step.anchor) if finish != "none" else CENTER
     fill = _fill(step.fill) if finish == "pad" else TRANSPARENT
     return Fit(width, height, ratio, mode, enlarge, step.shrink, finish, anchor, fill)
 
 
 def _fit_ratio(step: Fit) -> Step | None:
-    """A ratio alone cuts or pads and never scales, so the policies on scaling do not matter."""
+    """A ratio without sides crops or pads and never scales, so that the fields about scaling have no effect."""
     if step.ratio is None or step.finish == "none":
         return None
     fill = _fill(step.fill) if step.finish == "pad" else TRANSPARENT
@@ -191,7 +197,8 @@ def _fit_ratio(step: Fit) -> Step | None:
 def _other_side(
     width: Length | None, height: Length | None, ratio: Fraction
 ) -> tuple[Length | None, Length | None, Fraction | None]:
-    """A ratio beside a px side is the other side, exactly; beside a share it depends on the picture and stays."""
+    """Replaces a ratio next to a side in pixels by the other side, exactly. Next to a fraction the ratio stays, because
+    the side then depends on the image."""
     if isinstance(width, Px) and height is None:
         return width, Px(width.value / ratio), None
     if isinstance(height, Px) and width is None:
@@ -246,7 +253,7 @@ def _anchor(anchor: Anchor) -> Anchor:
 
 
 def _length(length: Length) -> Length:
-    """No pixels and no share of an axis are the same nothing."""
+    """Zero pixels and a zero fraction are equal."""
     return ZERO if length == Rel(Fraction(0)) else length
 
 
@@ -308,32 +315,32 @@ def _declared(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
 _DECLARED = {kind: _declared(kind) for kind in (*get_args(Step), Anchor, Output, Terminal)}
 
 
-def _spell_fields(value: Any) -> str:
-    spelled = []
+def _serialize_fields(value: Any) -> str:
+    texts = []
     for name, default in _DECLARED[type(value)]:
         item = getattr(value, name)
         if item is not default and item != default:
-            spelled.append(f"{name}={_spell_value(item)}")
-    return ",".join(spelled)
+            texts.append(f"{name}={_serialize_value(item)}")
+    return ",".join(texts)
 
 
-def _spell_value(value: Any) -> str:
-    spell = _SPELLINGS.get(type(value))
-    if spell is not None:
-        return spell(value)
-    inner = _spell_fields(value)
+def _serialize_value(value: Any) -> str:
+    serialize = _SERIALIZERS.get(type(value))
+    if serialize is not None:
+        return serialize(value)
+    inner = _serialize_fields(value)
     name = type(value).__name__.lower()
     return f"{name}({inner})" if inner else name
 
 
-_SPELLINGS: dict[type[Any], Callable[[Any], str]] = {
+_SERIALIZERS: dict[type[Any], Callable[[Any], str]] = {
     str: str,
     int: str,
     Fraction: str,
     type(None): lambda _: "none",
     bool: lambda value: "yes" if value else "no",
-    tuple: lambda items: "(" + ",".join(map(_spell_value, items)) + ")",
+    tuple: lambda items: "(" + ",".join(map(_serialize_value, items)) + ")",
     Px: lambda length: str(length.value),
-    Rel: lambda length: f"{length.share}*",  # the asterisk: of the axis
+    Rel: lambda length: f"{length.share}*",  # the asterisk stands for the length of the axis
     Color: lambda color: f"#{color.red:02x}{color.green:02x}{color.blue:02x}{color.alpha:02x}",
 }

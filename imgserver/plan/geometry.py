@@ -1,9 +1,9 @@
-"""What size everything will be: pure arithmetic on plans, shared by the executor, the limit checks and `info`.
+"""The size of everything: pure arithmetic on plans, shared by the engine, the limit checks and `f_info`.
 
-Numbers stay exact (`int`, `Fraction`) until `whole` rounds them; each quantity is rounded once. Nobody else computes a
-size: the engine hands these integers to libvips.
+Numbers stay exact (`int`, `Fraction`) until `whole` rounds them. Each quantity is rounded once. No other module
+computes a size: the engine passes these integers to libvips.
 
-The arithmetic of one Fit, and of windows and anchors, is in `plan/fitting.py`.
+`plan/fitting.py` has the arithmetic of one Fit, and of windows and anchors.
 """
 
 import math
@@ -20,16 +20,17 @@ from imgserver.plan.fitting import resolve as resolve
 from imgserver.plan.fitting import whole as whole
 from imgserver.plan.plan import Canvas, Crop, Dims, Fit, Flatten, Number, Orient, Plan, Step, Tone, Trim, Turn
 
-# libvips holds no axis longer than 10^8. What is scaled may lazily be far larger than what is kept, but not this large.
+# libvips supports no axis longer than 10^8. An image is scaled lazily, so it may be far larger than the part that is
+# used, but not larger than this.
 MAX_COORDINATE = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A step with its numbers. All in pixels.
+    """A step with its sizes for one image, in pixels.
 
-    `scaled`: the picture after scaling, before it is cut or padded. `box`: for a step that cuts, the window inside
-    `scaled` (with a smart anchor only its size is final); for one that pads, where `scaled` lies on the canvas.
+    `scaled`: the size after scaling, before the crop or the padding. `box`: for a step that crops, the window inside
+    `scaled` (with a smart anchor only its size is final); for a step that pads, the place of `scaled` on the canvas.
     """
 
     step: Step
@@ -49,7 +50,8 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class BoundPlan:
-    """The bound steps up to and with the first Trim; `rest` waits until the trimmed size is known."""
+    """The bound steps up to and including the first Trim. `rest` are the steps after it, which can be bound when the
+    trimmed size is known."""
 
     before: Dims
     bounds: tuple[Bound, ...]
@@ -60,18 +62,19 @@ class BoundPlan:
         return self.bounds[-1].after if self.bounds else self.before
 
     @property
-    def is_open(self) -> bool:
-        """True if a Trim leaves the final size to the picture's content; `after` is then an upper bound up to there."""
+    def is_partial(self) -> bool:
+        """Whether a Trim makes the final size depend on the pixels. `after` is then an upper bound of the trimmed
+        size."""
         return bool(self.bounds) and isinstance(self.bounds[-1].step, Trim)
 
 
 def oriented(size: Size, orientation: int) -> Size:
-    """EXIF orientations 5-8 swap the sides."""
+    """The size after an EXIF orientation is applied: 5 to 8 swap the sides."""
     return (size[1], size[0]) if orientation >= 5 else size
 
 
 def bind_plan(plan: Plan | Sequence[Step], dims: Dims) -> BoundPlan:
-    """Folds `bind` over the steps, up to the first Trim. Raises what `bind` raises."""
+    """Binds each step to the size after the step before it, up to the first Trim. Raises what `bind` raises."""
     steps = plan.steps if isinstance(plan, Plan) else tuple(plan)
     bounds: list[Bound] = []
     running = dims
@@ -85,8 +88,11 @@ def bind_plan(plan: Plan | Sequence[Step], dims: Dims) -> BoundPlan:
 
 @singledispatch
 def bind(step: Step, dims: Dims) -> Bound:
-    """One step's sizes on a picture of these dims. Raises BadRequest for a Fit that may not enlarge but would have to,
-    and for a Crop outside the picture. A Trim keeps its incoming size, which is its upper bound."""
+    """The sizes of one step for an image of these dimensions. A Trim keeps the size before it, which is its upper
+    bound.
+
+    Raises BadRequest for a Fit that would enlarge the image and must not, and for a Crop outside the image.
+    """
     return Bound(step, dims, dims, (dims.width, dims.height))
 
 
@@ -102,15 +108,15 @@ def _orient(step: Orient, dims: Dims) -> Bound:
 def _turn(step: Turn, dims: Dims) -> Bound:
     width, height = oriented((dims.width, dims.height), step.motion)
     if step.degrees:
-        width, height = _bounding((width, height), step.degrees)
+        width, height = _bounding_box((width, height), step.degrees)
     return Bound(step, dims, replace(dims, width=width, height=height), (width, height))
 
 
-def _bounding(size: Size, degrees: int) -> Size:
+def _bounding_box(size: Size, degrees: int) -> Size:
     if degrees % 90 == 0:
         return oriented(size, 6 if degrees % 180 else 1)
     radians = math.radians(degrees % 180)
-    # Rounded to nine digits: the last bits of libm's sine differ between machines, a size must not.
+    # Rounded to nine digits: the last bits of sine differ between machines, and a size must not.
     cos, sin = (abs(Fraction(round(part * 10**9), 10**9)) for part in (math.cos(radians), math.sin(radians)))
     width, height = size
     return at_least_one(width * cos + height * sin), at_least_one(width * sin + height * cos)
@@ -141,7 +147,7 @@ def _crop(step: Crop, dims: Dims) -> Bound:
 
 
 def _window(step: Crop, size: Size) -> tuple[Number, Number]:
-    """A crop's sides, exact, before it is clipped."""
+    """The exact sides of a crop, before it is clipped to the image."""
     width, height = sides(step.width, step.height, step.ratio, size)
     if width is None and height is None and step.ratio is not None:
         width, height = shaped(size, step.ratio, inside=True)
@@ -159,7 +165,7 @@ def _clip(box: Box, step: Crop, size: Size) -> Box:
     if clipped.width < 1 or clipped.height < 1 or (step.outside == "reject" and clipped != box):
         raise BadRequest(
             f"crop: the window {box.width}×{box.height} at {box.left}, {box.top}"
-            f" lies outside the {size[0]}×{size[1]} picture",
+            f" lies outside the {size[0]}×{size[1]} image",
             argument="crop",
             value=f"{box.width}×{box.height}",
             allowed=f"a window inside {size[0]}×{size[1]}",
@@ -175,17 +181,17 @@ def _fit(step: Fit, dims: Dims) -> Bound:
 
 
 def check(bounds: BoundPlan, *, side: int, pixels: int) -> None:
-    """Refuses a plan whose result, or any step that grows the picture, is over `side` px a side or `pixels` over all
-    frames. Raises OutputOverLimit, before anything is decoded.
+    """Raises OutputOverLimit if the result, or the size after a step that enlarges, is over `side` pixels on a side or
+    over `pixels` in all frames together.
 
-    A step that only keeps or cuts a large original is no fault: what counts there is what comes out in the end.
+    A step that keeps or crops a large original is allowed: for it only the size of the result counts.
     """
     for bound in bounds.bounds:
         for width, height in _grown(bound):
             _refuse_over(_name(bound.step), Dims(width, height, 1, bound.after.frames), side=side, pixels=pixels)
         if max(bound.scaled) > MAX_COORDINATE:
             _refuse_over(_name(bound.step), Dims(*bound.scaled), side=MAX_COORDINATE, pixels=pixels)
-    if not bounds.is_open:
+    if not bounds.is_partial:
         name = _name(bounds.bounds[-1].step) if bounds.bounds else "image"
         _refuse_over(name, bounds.after, side=side, pixels=pixels)
 
@@ -194,7 +200,7 @@ def _grown(bound: Bound) -> Iterator[Size]:
     before = bound.before.width, bound.before.height
     if max(bound.size) > max(before) or bound.size[0] * bound.size[1] > before[0] * before[1]:
         yield bound.size
-    # A smart window is sought in the whole scaled picture.
+    # A smart crop examines the whole scaled image.
     if isinstance(bound.step, Fit) and bound.step.anchor.is_smart and max(bound.scales) > 1:
         yield bound.scaled
 
@@ -217,9 +223,10 @@ def _name(step: Step) -> str:
 
 
 def share_needed(bounds: Sequence[Bound]) -> Fraction:
-    """How much of full resolution the loader must deliver: one backward walk, 1 being all of it.
+    """The fraction of the full resolution that the steps need from the decoder; 1 is all of it. Found from the last
+    step to the first.
 
-    What follows a Fit sees its result only. Steps measured in pixels of their picture need it whole.
+    The steps after a Fit only see its result. A step whose amount is in pixels needs its image at full resolution.
     """
     share = Fraction(1)
     for bound in reversed(bounds):

@@ -1,14 +1,15 @@
-"""The plan: what a URL asks for, as frozen values. No file, no request, no setting, no float.
+"""The plan: what a URL asks for, as frozen values. It contains no file, no request, no setting and no float.
 
-A plan is an ordered list of steps, how to write the result, and the last act. Everything after the parser reads the
-plan; its canonical text is its identity. Arithmetic on it is in `plan/geometry.py`.
+A plan is an ordered list of steps, an output (how to encode the result), and a terminal (an image, or data about it).
+All code after the dialect reads the plan. Its canonical text is its identity. `plan/geometry.py` has its arithmetic.
 """
 
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-# Begins the hashed text of every identity. Bump it with any change of a default, meaning, quality table or rounding.
+# The first part of the text that is hashed for a key. Increase it with any change of a default, a meaning, a quality
+# table or the rounding.
 PLAN_VERSION = 1
 
 Number = int | Fraction
@@ -16,14 +17,14 @@ Number = int | Fraction
 
 @dataclass(frozen=True, slots=True)
 class Px:
-    """A length in pixels; fractions come from dpr."""
+    """A length in pixels. A pixel ratio (dpr) can make it a fraction."""
 
     value: Number
 
 
 @dataclass(frozen=True, slots=True)
 class Rel:
-    """A share of the running image's axis at the moment the step runs."""
+    """A length as a fraction of an axis of the image that the step gets."""
 
     share: Fraction
 
@@ -34,7 +35,7 @@ ZERO = Px(0)
 
 @dataclass(frozen=True, slots=True)
 class Color:
-    """sRGB, each channel 0-255; a = 255 is opaque."""
+    """A color in sRGB, each channel 0-255. An alpha of 255 is opaque."""
 
     red: int
     green: int
@@ -46,7 +47,7 @@ BLACK = Color(0, 0, 0)
 WHITE = Color(255, 255, 255)
 TRANSPARENT = Color(0, 0, 0, 0)
 
-# edge: the rim's pixels go on; blur: the picture itself, blurred; auto: the mean color of its rim.
+# edge: the outermost pixels are repeated; blur: a blurred copy of the image; auto: the mean color of its border.
 Fill = Color | Literal["edge", "blur", "auto"]
 
 Compass = Literal["center", "north", "north_east", "east", "south_east", "south", "south_west", "west", "north_west"]
@@ -55,9 +56,10 @@ Smart = Literal["attention", "entropy"]
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Where a window lies. `kind` is a compass word, a smart rule, or `focal`: then (fx, fy) is the point to keep.
+    """The place of a window. `kind` is a compass point, a rule for a smart crop, or `focal`: then the window is
+    centered on the point (fx, fy).
 
-    (dx, dy) move it inward from the anchored edge, right and down from the center.
+    (dx, dy) move the window inward from the anchored edge, or right and down from the center.
     """
 
     kind: Compass | Smart | Literal["focal"] = "center"
@@ -76,14 +78,19 @@ CENTER = Anchor()
 
 @dataclass(frozen=True, slots=True)
 class Orient:
-    """Applies an orientation: the file's own (`exif`), or 1-8 as EXIF counts. Always first when present."""
+    """Applies an orientation: that of the file (`exif`), or an EXIF orientation 1-8. Always the first step, if
+    present."""
 
     mode: Literal["exif"] | int = "exif"
 
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Cuts the rim. Its size depends on content: the one step that stops static binding."""
+    """Cuts the border. The size after it depends on the pixels: it is the only step that cannot be bound in advance.
+
+    `by`: what the border is: the color of the corner (`auto`), `color`, or transparent pixels (`alpha`). `tolerance` is
+    in levels of 255, `pad` in pixels.
+    """
 
     by: Literal["auto", "color", "alpha"] = "auto"
     color: Color | None = None
@@ -93,9 +100,10 @@ class Trim:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Cuts a window without scaling. A missing side is the whole axis, unless `ratio` gives the window's shape.
+    """Cuts a window without scaling. A missing side is the whole axis, unless `ratio` gives it.
 
-    With `ratio` the window is the largest of that shape, divided by `zoom`.
+    With `ratio` alone the window is the largest of that shape. `zoom` divides its sides. `outside`: whether a window
+    that is partly outside the image is clipped or refused.
     """
 
     width: Length | None = None
@@ -108,7 +116,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Every resize. How the four policies work together is told in `plan/geometry.py`."""
+    """Every resize. `plan/fitting.py` says how its fields work together."""
 
     width: Length | None = None
     height: Length | None = None
@@ -123,7 +131,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A border: straight margins around the picture (top, right, bottom, left)."""
+    """Margins around the image (top, right, bottom, left), filled with `fill`."""
 
     margins: tuple[Length, Length, Length, Length] = (ZERO, ZERO, ZERO, ZERO)
     fill: Fill = BLACK
@@ -131,10 +139,11 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A rigid motion, named by the EXIF orientation that undoes to it (1 is neutral), or a free angle clockwise.
+    """A rigid motion, then a turn by any angle in degrees, clockwise.
 
-    `motion` 2 mirrors left-right, 3 turns by 180, 4 mirrors top-bottom, 5 transposes, 6 turns by 90 clockwise,
-    7 transverses, 8 turns by 270 clockwise. With `degrees` the canvas grows to the bounding box, filled with `fill`.
+    `motion` has the number of the EXIF orientation that it corrects: 1 nothing, 2 mirrors left-right, 3 turns by 180, 4
+    mirrors top-bottom, 5 transposes, 6 turns by 90 clockwise, 7 transverses, 8 turns by 270 clockwise. With `degrees`
+    the canvas grows to the bounding box, and `fill` fills its corners.
     """
 
     motion: int = 1
@@ -147,8 +156,11 @@ ToneName = Literal["brightness", "contrast", "saturation", "hue", "gamma", "gray
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """A change of values. brightness, contrast, saturation: a factor, 1 neutral; gamma: an exponent, 1 neutral;
-    hue: degrees, 0 neutral; grayscale, sepia, negate: a share 0-1, 0 neutral; opacity: a share 0-1, 1 neutral."""
+    """A change of each pixel by itself. The meaning of `amount`:
+
+    brightness, contrast, saturation: a factor, 1 is neutral; gamma: an exponent, 1 is neutral; hue: degrees, 0 is
+    neutral; grayscale, sepia, negate: a strength 0-1, 0 is neutral; opacity: a fraction 0-1, 1 is neutral.
+    """
 
     name: ToneName
     amount: Fraction = Fraction(1)
@@ -156,7 +168,8 @@ class Tone:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A neighborhood operation; `amount` in px of the running picture (blur: sigma; sharpen: strength)."""
+    """A change of each pixel by its neighbors. `amount`: blur: sigma in pixels; sharpen: a strength; pixelate: the side
+    of a block in pixels."""
 
     name: Literal["blur", "sharpen", "pixelate"]
     amount: Number = 1
@@ -164,7 +177,8 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Makes corners transparent: four radii (top left, top right, bottom right, bottom left), or an ellipse."""
+    """Makes the corners transparent: four radii in pixels (top left, top right, bottom right, bottom left), or an
+    ellipse that fills the image."""
 
     radii: tuple[Number, Number, Number, Number] = (0, 0, 0, 0)
     ellipse: bool = False
@@ -172,7 +186,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Flatten:
-    """Fills whatever is transparent."""
+    """Lays a transparent image on a color."""
 
     color: Color = WHITE
 
@@ -184,13 +198,14 @@ Level = Literal["best", "good", "eco", "low"]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How the result is written.
+    """How the result is encoded.
 
-    `format`: a concrete name of `plan/formats.py`, `source` (the format of the source, read from its bytes), or `auto`
-    (the best of `offers`, which negotiation fills in order of preference; before negotiation it is empty).
-    `quality`: 1-100 or a level word, `auto` before negotiation.
-    `frames`: all, first, or the page's number from 1. `effort`: the encoder's
-    own scale, None lets the engine's budget choose.
+    `format`: a name of `plan.formats.FORMATS`, `source` (the format of the original, from its first bytes), or `auto`
+    (the first of `offers` that can hold the image; negotiation fills `offers` in order of preference).
+    `quality`: 1-100 or a level; `auto` only before negotiation. `progressive`: None lets the engine choose.
+    `effort`: on the scale of the encoder; None takes the effort of the settings. `metadata`: what is kept of it.
+    `profile`: whether colors are converted to sRGB. `frames`: all, first, or the number of a page from 1.
+    `background`: the color behind a transparent image in a format without alpha.
     """
 
     format: str = "source"
@@ -207,7 +222,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """The last act: the image, or what is told about it. `colors` counts the palette's entries."""
+    """The kind of the result: the image, or data about it. `colors` is the largest number of entries of a palette."""
 
     kind: Literal["image", "info", "blurhash", "thumbhash", "lqip", "palette"] = "image"
     colors: int = 5
@@ -222,7 +237,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Dims:
-    """What `bind` is given and gives back: pixels as stored, the EXIF orientation still to apply, frames."""
+    """Dimensions: a size in pixels as stored, the EXIF orientation that is still to be applied, and the number of
+    frames."""
 
     width: int
     height: int
@@ -232,24 +248,25 @@ class Dims:
 
 @dataclass(frozen=True, slots=True)
 class SourceRef:
-    """Which original: a configured source's name and the path inside it, decoded once, without dot segments."""
+    """An original: the name of a configured source and a path inside it, decoded once, without dot segments."""
 
     source: str
     path: str
 
 
-# What a client may say about itself that a URL can ask for.
+# The client hints that a plan can depend on.
 Hint = Literal["width", "pixel_ratio", "save_data"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """What a dialect makes of a URL. `attachment` is None, or the file name wish ("" keeps the source's name).
+    """What a dialect reads from a URL.
 
-    `not_found_hint` is the 404's hint when a first folder reads like a misspelt option: what it may have been meant as.
-    `signed`: with a signature that fits. `expires`: the second of the epoch at which the URL ends, signed URLs only.
-    Neither is a part of the picture's identity.
-    `hints` are the client's that the plan depends on; the plan is the one for those that the dialect was given.
+    `attachment`: the file name for a download, "" for the name of the original; None: not a download.
+    `not_found_hint`: for the message of a 404, if the first folder looks like a misspelled option.
+    `signed`: the URL has a valid signature. `expires`: the second of the epoch at which a signed URL expires.
+    These four are no part of the identity of the image.
+    `hints`: the client hints that the plan depends on. `plan` is the one for the hints that the dialect got.
     """
 
     ref: SourceRef

@@ -1,21 +1,21 @@
-"""What a source gives and what a render makes: originals and renditions, as values."""
+"""Originals and renditions, as values."""
 
 from dataclasses import dataclass, field
 from typing import NewType
 
 from imgserver.plan.plan import Dims
 
-# Tells one state of an original from another, in words of its source: of a file its size, time and inode, of a
-# download its validators. Equal texts, equal bytes; nobody but the source reads it.
+# Identifies one state of an original: for a file its size, time and inode, for a download its validators. Equal
+# fingerprints mean equal bytes. Only the source reads the text.
 Fingerprint = NewType("Fingerprint", str)
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """An opened source picture. `path` can be read by a worker until the source closes it; `head` is its first bytes.
+    """An opened original. A worker can read `path` until the source closes it. `head` are its first bytes.
 
-    `size_bytes` is its length. `modified` is the source's own time in whole seconds of the epoch, and `max_age_seconds`
-    how long its own answer may be kept; None when it tells none.
+    `modified` is its time in whole seconds of the epoch, `max_age_seconds` how long the source allows it to be cached;
+    None: the source does not say.
     """
 
     path: str
@@ -28,7 +28,7 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Wall seconds of what was done for a picture, from its turn to its bytes."""
+    """Wall seconds of the stages of a render, from the admission queue to the encoded bytes."""
 
     queue_seconds: float
     fetch_seconds: float
@@ -37,18 +37,17 @@ class Stages:
     encode_seconds: float
 
 
-# Purge generations as they were when the original was opened: (group, token) pairs; the empty token is "never purged".
+# The generations of cache groups when the original was opened: (group, token) pairs. An empty token: never purged.
 GroupGenerations = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """A finished body with what HTTP must say about it. `etag` is a digest of the body, unquoted.
+    """A rendered result with the data for its HTTP headers. `etag` is a digest of the body, unquoted.
 
-    `created` is wall-clock seconds of the epoch; `render_seconds` is what making it cost. It is fresh before
-    `fresh_until` and of no use to anybody from `expires` on (both of the same clock; None is no bound).
-    `max_age_seconds` is the source's own word on how long it may be kept.
-    `stages` are for whoever waited for it; no record keeps them.
+    `created` is in seconds of the epoch, `render_seconds` is the duration of the render. The rendition is fresh until
+    `fresh_until`, and must not be used from `expires` on (seconds of the epoch; None: no limit). `max_age_seconds` is
+    how long the source allows it to be cached. `stages` are for the requests that waited for it, and are not stored.
     """
 
     body: bytes

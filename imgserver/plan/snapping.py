@@ -1,13 +1,13 @@
-"""A ladder of sizes: strangers ask for any number, and get one of few.
+"""Snapping: public URLs can ask for any size, and get one of a few.
 
-    a side alone       up to the next rung; beyond the last one, the last
-    a box              its longer side likewise; the shorter keeps the shape, to the nearest 1/48 of the longer
-    a shape alone      to the nearest 1/48, too: 1:1, 2:1, 3:2, 4:3, 16:9 and their likes stay exact
-    a share            up to the next twentieth
-    quality, by number up to the next multiple of 5
+    one side           up to the next width of the list; beyond the last one, the last
+    a box              its longer side likewise; the shorter side keeps the shape, to the nearest 1/48 of the longer
+    a ratio alone      to the nearest 1/48 too: 1:1, 2:1, 3:2, 4:3, 16:9 and similar ratios stay exact
+    a fraction         up to the next twentieth
+    quality, a number  up to the next multiple of 5
     dpr                up to the next of 1, 1.5, 2, 3, 4
 
-What a picture is cut from, where, and what is done to it stays as asked: these are not sizes.
+Anchors, offsets and effects are not snapped: they are not sizes.
 """
 
 from bisect import bisect_left
@@ -17,26 +17,26 @@ from math import ceil, floor
 
 from imgserver.plan.plan import Crop, Fit, Length, Number, Output, Plan, Px, Rel, Step
 
-# The fewest parts of which 3:2, 4:3 and 16:9 are whole numbers.
-SHAPES = 48
-SHARES = 20
+# 1/48 is the largest unit in which 3:2, 4:3 and 16:9 are whole numbers.
+RATIO_PARTS = 48
+FRACTION_PARTS = 20
 QUALITY_STEP = 5
 RATIOS = (Fraction(1), Fraction(3, 2), Fraction(2), Fraction(3), Fraction(4))
 
 
 @dataclass(frozen=True, slots=True)
 class SizeSnapping:
-    """`rungs` ascend, in pixels; without any, everything stays as asked."""
+    """`widths` are in pixels, ascending. Without any, nothing is snapped."""
 
-    rungs: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
 
-    def ratio(self, asked: Fraction) -> Fraction:
-        """A screen's pixel ratio. To be asked before it is folded into the plan."""
-        return next((ratio for ratio in RATIOS if ratio >= asked), RATIOS[-1]) if self.rungs else asked
+    def snap_pixel_ratio(self, ratio: Fraction) -> Fraction:
+        """The pixel ratio to use. Call this before the ratio is applied to the lengths of a plan."""
+        return next((known for known in RATIOS if known >= ratio), RATIOS[-1]) if self.widths else ratio
 
     def snap(self, plan: Plan) -> Plan:
-        """The plan with few sizes, its pixel ratio folded in. Idempotent."""
-        if not self.rungs:
+        """The plan with snapped sizes and quality. Its pixel ratio must already be applied. Idempotent."""
+        if not self.widths:
             return plan
         return replace(plan, steps=tuple(map(self._step, plan.steps)), output=_output(plan.output))
 
@@ -44,7 +44,7 @@ class SizeSnapping:
         if isinstance(step, Fit):
             return self._fit(step)
         if isinstance(step, Crop) and step.ratio is not None and step.width is None and step.height is None:
-            return replace(step, ratio=_shape(step.ratio))
+            return replace(step, ratio=_snap_ratio(step.ratio))
         return step
 
     def _fit(self, step: Fit) -> Fit:
@@ -57,29 +57,29 @@ class SizeSnapping:
             width, height = self._box(width.value, height.value)
         else:
             width, height = self._side(width), self._side(height)
-        return replace(step, width=width, height=height, ratio=None if ratio is None else _shape(ratio))
+        return replace(step, width=width, height=height, ratio=None if ratio is None else _snap_ratio(ratio))
 
     def _box(self, width: Number, height: Number) -> tuple[Px, Px]:
-        longer = self._rung(max(width, height))
-        shorter = _plain(longer * _part(Fraction(min(width, height)) / max(width, height)))
+        longer = self._snap_length(max(width, height))
+        shorter = _plain(longer * _snap_fraction(Fraction(min(width, height)) / max(width, height)))
         return (Px(longer), Px(shorter)) if width >= height else (Px(shorter), Px(longer))
 
     def _side(self, side: Length | None) -> Length | None:
         if isinstance(side, Px):
-            return Px(self._rung(side.value))
-        return Rel(Fraction(ceil(side.share * SHARES), SHARES)) if side is not None else None
+            return Px(self._snap_length(side.value))
+        return Rel(Fraction(ceil(side.share * FRACTION_PARTS), FRACTION_PARTS)) if side is not None else None
 
-    def _rung(self, length: Number) -> int:
-        return self.rungs[min(bisect_left(self.rungs, length), len(self.rungs) - 1)]
-
-
-def _part(share: Fraction) -> Fraction:
-    """The shorter side as a share of the longer: never nothing, however thin."""
-    return Fraction(max(1, floor(share * SHAPES + Fraction(1, 2))), SHAPES)
+    def _snap_length(self, length: Number) -> int:
+        return self.widths[min(bisect_left(self.widths, length), len(self.widths) - 1)]
 
 
-def _shape(ratio: Fraction) -> Fraction:
-    return 1 / _part(1 / ratio) if ratio >= 1 else _part(ratio)
+def _snap_fraction(share: Fraction) -> Fraction:
+    """The shorter side as a fraction of the longer side, in units of 1/48 and at least one of them."""
+    return Fraction(max(1, floor(share * RATIO_PARTS + Fraction(1, 2))), RATIO_PARTS)
+
+
+def _snap_ratio(ratio: Fraction) -> Fraction:
+    return 1 / _snap_fraction(1 / ratio) if ratio >= 1 else _snap_fraction(ratio)
 
 
 def _plain(number: Fraction) -> Number:

@@ -1,7 +1,7 @@
-"""What a file is, told by its first bytes: the format by its magic, the size as an estimate.
+"""Sniffing: the format of a file from its first bytes, and an estimate of its size.
 
-The server reads it to judge a picture's cost before it takes a worker; the worker believes only libvips' own header.
-Nothing here raises on any bytes, and nothing costs more than a scan of the head.
+The server uses this to estimate the cost of a render before it takes a worker. The worker trusts only the header that
+libvips reads. Nothing here raises, whatever the bytes, and nothing costs more than a scan of the head.
 """
 
 import re
@@ -9,22 +9,23 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Enough for the size of nearly every camera file: EXIF with its thumbnail is at most 64 KiB and stands before it.
+# Enough for the size of nearly every photograph: EXIF with its thumbnail precedes the size and is at most 64 KiB.
 HEAD_BYTES = 80 * 1024
 
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"})
-# How pictures in either are coded.
-CODES = ((b"av01", "avif"), (b"hvc1", "heic"))
-# Start-of-frame markers; 0xC4, 0xC8 and 0xCC in their range are something else.
+# Codec names in either container.
+CODECS = ((b"av01", "avif"), (b"hvc1", "heic"))
+# Start-of-frame markers. 0xC4, 0xC8 and 0xCC, which are in their range, have other meanings.
 SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE_SOF = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """`format` is a name of `formats.FORMATS`, or "" if unknown. Width and height in pixels as stored, None if the
-    head does not tell. `whole`: the picture is decoded as a whole (interlaced, progressive), not line by line."""
+    """`format` is a name of `plan.formats.FORMATS`, "" if it is unknown. Width and height are in pixels as stored, None
+    if the head does not contain them. `whole`: the decoder holds the whole image (interlaced, progressive) instead of a
+    few lines."""
 
     format: str
     width: int | None = None
@@ -41,7 +42,7 @@ UNKNOWN = Sniffed("")
 
 
 def sniff(head: bytes) -> Sniffed:
-    """Format and estimated size from the first bytes (HEAD_BYTES is plenty). Never raises."""
+    """Format and estimated size from the first HEAD_BYTES bytes of a file. Never raises."""
     name = format_of(head)
     if not name:
         return UNKNOWN
@@ -53,7 +54,7 @@ def sniff(head: bytes) -> Sniffed:
 
 
 def format_of(head: bytes) -> str:
-    """The format's name by its magic, "" if it is none of ours."""
+    """The name of the format by its magic number, "" if it is unknown."""
     for name, magic in MAGIC:
         if head.startswith(magic):
             return name
@@ -74,7 +75,7 @@ MAGIC = (
     ("tiff", b"II+\0"),
     ("tiff", b"MM\0+"),
 )
-# Declarations, comments and a doctype may stand before the root; possessive loops keep hostile text linear.
+# Declarations, comments and a doctype may precede the root. Possessive quantifiers keep the time linear for any text.
 SVG_START = re.compile(
     rb"(?s)\s*+(?:<\?.{0,512}?\?>\s*+|<!--.{0,2048}?-->\s*+|<!DOCTYPE[^>]{0,512}>\s*+){0,8}+<svg[\s>]"
 )
@@ -85,10 +86,11 @@ def _brand(head: bytes) -> str:
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, length, 4))}
     if not brands & (AVIF_BRANDS | HEIC_BRANDS):
         return ""
-    # Both are one container, and a brand only says what may be in it; how its pictures are coded stands further in.
-    coded = [name for code, name in CODES if code in head]
-    if len(coded) == 1:
-        return coded[0]
+    # AVIF and HEIC share a container, and a brand only says what the file may contain. The name of the codec follows
+    # further in.
+    codecs = [name for code, name in CODECS if code in head]
+    if len(codecs) == 1:
+        return codecs[0]
     return "avif" if brands & AVIF_BRANDS else "heic"
 
 
@@ -129,7 +131,7 @@ def _webp(head: bytes) -> Sniffed:
 
 
 def _isobmff(head: bytes) -> Sniffed:
-    """The largest `ispe` (image spatial extents) property: tiles, thumbnails and alpha planes have their own."""
+    """The largest `ispe` property (image spatial extents): tiles, thumbnails and alpha planes have smaller ones."""
     name, largest, at = format_of(head), (0, 0), 0
     while (at := head.find(b"ispe", at)) >= 0 and at + 16 <= len(head):
         width, height = struct.unpack_from(">II", head, at + 8)

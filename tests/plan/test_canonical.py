@@ -1,4 +1,4 @@
-"""Equal pictures have one key; unequal ones do not."""
+"""Equal images have one key, and different images have different keys."""
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -51,11 +51,11 @@ HALF = Rel(Fraction(1, 2))
 NOTHING = Rel(Fraction(0))
 
 
-def spelled(*steps: Step, output: Output | None = None) -> str:
+def text_of(*steps: Step, output: Output | None = None) -> str:
     return canonical(normalize(Plan(steps, output or Output())))
 
 
-def test_the_canonical_text_holds_what_differs_from_the_defaults_in_declared_order() -> None:
+def test_the_canonical_text_has_the_fields_that_differ_from_the_defaults_in_declared_order() -> None:
     plan = Plan((Orient(), Fit(Px(800))), Output(quality=80, format="webp"))
 
     assert canonical(plan) == "orient;fit(width=800)|format=webp,quality=80"
@@ -65,7 +65,7 @@ def test_an_empty_plan_has_the_shortest_text() -> None:
     assert canonical(Plan()) == "|"
 
 
-def test_the_terminal_stands_behind_a_second_bar() -> None:
+def test_the_terminal_follows_a_second_bar() -> None:
     assert canonical(Plan(terminal=Terminal("palette", 7))) == "||kind=palette,colors=7"
 
 
@@ -98,7 +98,7 @@ def test_the_terminal_stands_behind_a_second_bar() -> None:
     ],
 )
 def test_a_neutral_step_is_dropped(step: Step) -> None:
-    assert spelled(step) == "|"
+    assert text_of(step) == "|"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_neutral_step_is_dropped(step: Step) -> None:
         Flatten(),
     ],
 )
-def test_a_step_that_does_something_stays(step: Step) -> None:
+def test_a_step_with_an_effect_stays(step: Step) -> None:
     assert normalize(Plan((step,))).steps != ()
 
 
@@ -159,8 +159,8 @@ def test_a_step_that_does_something_stays(step: Step) -> None:
         (Trim(color=WHITE), Trim()),
     ],
 )
-def test_two_spellings_of_one_step_are_one(one: Step, other: Step) -> None:
-    assert spelled(one) == spelled(other) != "|"
+def test_equal_steps_have_one_text(one: Step, other: Step) -> None:
+    assert text_of(one) == text_of(other) != "|"
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_two_spellings_of_one_step_are_one(one: Step, other: Step) -> None:
         (Output("source", offers=("avif", "webp")), Output()),
     ],
 )
-def test_two_spellings_of_one_output_are_one(one: Output, other: Output) -> None:
-    assert spelled(output=one) == spelled(output=other)
+def test_equal_outputs_have_one_text(one: Output, other: Output) -> None:
+    assert text_of(output=one) == text_of(output=other)
 
 
 @pytest.mark.parametrize(
@@ -197,21 +197,21 @@ def test_two_spellings_of_one_output_are_one(one: Output, other: Output) -> None
         (Output(profile="keep"), Output()),
     ],
 )
-def test_two_outputs_that_differ_have_two_keys(one: Output, other: Output) -> None:
-    assert spelled(output=one) != spelled(output=other)
+def test_different_outputs_have_different_texts(one: Output, other: Output) -> None:
+    assert text_of(output=one) != text_of(output=other)
 
 
-def test_what_is_told_instead_of_a_picture_does_not_depend_on_how_it_would_be_written() -> None:
-    told = Plan(output=Output(quality=3, metadata="all", lossless=True), terminal=Terminal("info", colors=9))
+def test_data_about_an_image_does_not_depend_on_how_the_image_would_be_encoded() -> None:
+    plan = Plan(output=Output(quality=3, metadata="all", lossless=True), terminal=Terminal("info", colors=9))
 
-    assert canonical(normalize(told)) == "||kind=info"
+    assert canonical(normalize(plan)) == "||kind=info"
 
 
 CORNERS = ((0, 0), (1, 0), (0, 1))
 
 
 def moved(point: tuple[int, int], motion: int) -> tuple[int, int]:
-    """Where a corner of a unit square goes."""
+    """The corner of a unit square after a motion."""
     x, y = point
     return {
         1: (x, y),
@@ -227,20 +227,20 @@ def moved(point: tuple[int, int], motion: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("second", range(1, 9))
 @pytest.mark.parametrize("first", range(1, 9))
-def test_two_rigid_turns_are_joined_to_the_one_that_moves_every_corner_alike(first: int, second: int) -> None:
+def test_two_rigid_turns_are_joined_to_one_that_moves_every_corner_equally(first: int, second: int) -> None:
     joined = join_motions(first, second)
 
     assert [moved(moved(c, first), second) for c in CORNERS] == [moved(c, joined) for c in CORNERS]
-    assert spelled(Turn(first), Turn(second)) == spelled(Turn(joined))
+    assert text_of(Turn(first), Turn(second)) == text_of(Turn(joined))
 
 
 def test_turns_are_joined_across_neutral_steps_but_not_across_others() -> None:
-    assert spelled(Turn(6), Fit(), Turn(8)) == "|"
-    assert spelled(Turn(6), Fit(Px(3)), Turn(8)) == "turn(motion=6);fit(width=3);turn(motion=8)|"
-    assert spelled(Turn(6), Turn(degrees=5)) == "turn(motion=6);turn(degrees=5)|"
+    assert text_of(Turn(6), Fit(), Turn(8)) == "|"
+    assert text_of(Turn(6), Fit(Px(3)), Turn(8)) == "turn(motion=6);fit(width=3);turn(motion=8)|"
+    assert text_of(Turn(6), Turn(degrees=5)) == "turn(motion=6);turn(degrees=5)|"
 
 
-def test_the_key_begins_with_what_a_purge_names() -> None:
+def test_the_key_contains_pipeline_version_source_and_plan() -> None:
     ref = SourceRef("photos", "cat.jpg")
     _, version, source, plan = key(ref, Plan()).split("/")
 
@@ -248,7 +248,7 @@ def test_the_key_begins_with_what_a_purge_names() -> None:
     assert len(source) == len(plan) == 32
 
 
-def test_the_pattern_of_keys_fits_every_key_and_nothing_of_another_form() -> None:
+def test_the_key_pattern_matches_every_key_and_nothing_of_another_form() -> None:
     ref = SourceRef("photos", "cat.jpg")
     keys = [key(ref, Plan(), pipeline=pipeline) for pipeline in ("00000000", "9abcdef0", "ffffffff")]
     others = [f"lock:{keys[0]}", "mark:a", "mark:s0123456789abcdef", "probe", "purges", "queue/1/a/b", keys[0][:-1]]
@@ -258,7 +258,7 @@ def test_the_pattern_of_keys_fits_every_key_and_nothing_of_another_form() -> Non
     assert not fnmatchcase(keys[0], key_pattern(source_digest(SourceRef("photos", "dog.jpg"))[:16]))
 
 
-def test_the_digest_is_over_length_prefixed_fields() -> None:
+def test_the_digest_is_of_length_prefixed_fields() -> None:
     assert source_digest(SourceRef("ab", "c")) != source_digest(SourceRef("a", "bc"))
     assert plan_digest(Plan()) == sha256(b"\x00\x00\x00\x01" + b"1" + b"\x00\x00\x00\x01" + b"|").hexdigest()[:32]
 
@@ -304,7 +304,7 @@ def test_normalizing_twice_is_normalizing_once(plan: Plan) -> None:
 
 
 @given(plans, plans)
-def test_plans_that_differ_once_normalized_are_spelled_differently(one: Plan, other: Plan) -> None:
+def test_plans_that_differ_when_normalized_have_different_texts(one: Plan, other: Plan) -> None:
     assert (normalize(one) == normalize(other)) == (canonical(normalize(one)) == canonical(normalize(other)))
 
 
@@ -316,8 +316,8 @@ def test_a_new_version_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> Non
     assert key(SourceRef("a", "b"), Plan()).startswith(f"{DEFAULT_PIPELINE}/{PLAN_VERSION + 1}/")
 
 
-def test_order_matters() -> None:
+def test_the_order_of_steps_matters() -> None:
     gray, blur = Tone("grayscale"), Kernel("blur", 4)
 
-    assert spelled(gray, blur) != spelled(blur, gray)
+    assert text_of(gray, blur) != text_of(blur, gray)
     assert replace(Plan(), steps=(gray,)) != Plan()

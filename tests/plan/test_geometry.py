@@ -1,4 +1,4 @@
-"""The arithmetic of plans: one rounding rule, every fit mode, limits before decoding, the backward walk."""
+"""The arithmetic of plans: the rounding rule, every mode of a Fit, the limits, the resolution that steps need."""
 
 from fractions import Fraction
 from typing import Any
@@ -55,7 +55,7 @@ def test_halves_round_away_from_zero(number: Fraction, expected: int) -> None:
     assert whole(number) == expected
 
 
-def test_a_share_is_of_the_axis_and_stays_exact() -> None:
+def test_a_fraction_refers_to_its_axis_and_stays_exact() -> None:
     assert resolve(Rel(Fraction(29, 100)), 50) == Fraction(29, 2)
     assert resolve(Px(Fraction(3, 2)), 50) == Fraction(3, 2)
 
@@ -81,7 +81,7 @@ def test_a_share_is_of_the_axis_and_stays_exact() -> None:
         ("ipx fill", {"mode": "exact", "enlarge": "shrink_box"}, (800, 800), (800, 800)),
     ],
 )
-def test_a_1200_by_800_photo_asked_for_1500_by_1500(
+def test_a_1200_by_800_photo_in_a_box_of_1500_by_1500(
     name: str, fields: dict[str, Any], expected: tuple[int, int], scaled: tuple[int, int]
 ) -> None:
     bound = bind(Fit(**SQUARE, **fields), PHOTO)
@@ -89,7 +89,7 @@ def test_a_1200_by_800_photo_asked_for_1500_by_1500(
     assert (name, bound.size, bound.scaled) == (name, expected, scaled)
 
 
-def test_exact_with_reject_is_an_error_where_it_would_enlarge() -> None:
+def test_a_fit_that_must_not_enlarge_is_refused_if_it_would() -> None:
     with pytest.raises(BadRequest, match="would enlarge"):
         bind(Fit(**SQUARE, mode="exact", enlarge="reject"), PHOTO)
     assert size_of(Fit(Px(1200), Px(800), mode="exact", enlarge="reject")) == (1200, 800)
@@ -148,19 +148,19 @@ def test_orientations_five_to_eight_swap_the_sides(orientation: int) -> None:
         (Anchor("focal", fx=Px(650)), Box(250, 0, 800, 800)),
     ],
 )
-def test_a_fill_window_lies_at_its_anchor_and_inside(anchor: Anchor, expected: Box) -> None:
+def test_the_window_of_a_fill_is_at_its_anchor_and_inside(anchor: Anchor, expected: Box) -> None:
     fit = Fit(Px(800), Px(800), mode="cover", enlarge="allow", finish="crop", anchor=anchor)
 
     assert bind(fit, PHOTO).box == expected
 
 
-def test_padding_puts_the_picture_at_its_anchor() -> None:
+def test_padding_puts_the_image_at_its_anchor() -> None:
     fit = Fit(Px(600), Px(600), finish="pad", anchor=Anchor("south", dy=Px(40)))
 
     assert bind(fit, PHOTO).box == Box(0, 160, 600, 400)
 
 
-def test_a_focal_crop_has_the_point_in_its_middle_and_stays_inside() -> None:
+def test_a_focal_crop_is_centered_on_its_point_and_stays_inside() -> None:
     def at(x: int) -> Box | None:
         return bind(Crop(Px(200), Px(100), anchor=Anchor("focal", fx=Px(x), fy=Px(400))), PHOTO).box
 
@@ -168,23 +168,23 @@ def test_a_focal_crop_has_the_point_in_its_middle_and_stays_inside() -> None:
     assert at(1190) == Box(1000, 350, 200, 100)
 
 
-def test_a_window_outside_the_picture_is_refused() -> None:
+def test_a_window_outside_the_image_is_refused() -> None:
     away = Anchor("north_west", dx=Px(1200))
-    with pytest.raises(BadRequest, match="lies outside the 1200×800 picture"):
+    with pytest.raises(BadRequest, match="lies outside the 1200×800 image"):
         bind(Crop(Px(10), Px(10), anchor=away), PHOTO)
     with pytest.raises(BadRequest):
         bind(Crop(Px(1201), Px(10), outside="reject"), PHOTO)
 
 
-def test_a_trim_ends_static_binding() -> None:
+def test_binding_ends_at_a_trim() -> None:
     plan = Plan((Orient(), Trim(), Fit(Px(500))))
 
     bound = bind_plan(plan, Dims(1200, 800, 6))
 
-    assert (bound.is_open, bound.after, bound.rest) == (True, Dims(800, 1200), (Fit(Px(500)),))
+    assert (bound.is_partial, bound.after, bound.rest) == (True, Dims(800, 1200), (Fit(Px(500)),))
 
 
-def test_a_result_over_the_limit_names_step_size_and_range() -> None:
+def test_the_error_for_a_result_over_the_limit_names_step_size_and_range() -> None:
     bounds = bind_plan(Plan((Fit(Px(9000), enlarge="allow"),)), PHOTO)
 
     with pytest.raises(OutputOverLimit, match=r"fit: 9000×6000 .* sides up to 8192 px") as caught:
@@ -192,7 +192,7 @@ def test_a_result_over_the_limit_names_step_size_and_range() -> None:
     assert caught.value.facts["argument"] == "fit"
 
 
-def test_a_large_original_is_no_fault_of_the_plan() -> None:
+def test_a_step_that_keeps_a_large_original_is_allowed() -> None:
     dims = Dims(12_000, 4_000)
 
     check(bind_plan(Plan((Orient(), Crop(ratio=Fraction(2)), Fit(Px(800)))), dims), side=8192, pixels=40_000_000)
@@ -200,7 +200,7 @@ def test_a_large_original_is_no_fault_of_the_plan() -> None:
         check(bind_plan(Plan((Orient(),)), dims), side=8192, pixels=40_000_000)
 
 
-def test_frames_count_into_the_pixels() -> None:
+def test_the_limit_counts_the_pixels_of_all_frames() -> None:
     plan = Plan((Fit(Px(1000), Px(1000), mode="exact", enlarge="allow"),))
 
     check(bind_plan(plan, Dims(500, 500, 1, 40)), side=8192, pixels=40_000_000)
@@ -208,7 +208,7 @@ def test_frames_count_into_the_pixels() -> None:
         check(bind_plan(plan, Dims(500, 500, 1, 41)), side=8192, pixels=40_000_000)
 
 
-def test_a_step_that_grows_in_between_is_refused_though_the_end_is_small() -> None:
+def test_a_step_that_enlarges_is_refused_even_if_the_result_is_small() -> None:
     plan = Plan((Fit(Px(8000), enlarge="allow"), Fit(Px(100))))
 
     with pytest.raises(OutputOverLimit):
@@ -231,7 +231,9 @@ def test_a_step_that_grows_in_between_is_refused_though_the_end_is_small() -> No
         ((Fit(Px(100), Px(100), mode="cover", enlarge="allow", finish="crop"),), Fraction(1, 8)),
     ],
 )
-def test_the_loader_must_deliver_what_the_first_fit_needs(steps: tuple[Step, ...], expected: Fraction) -> None:
+def test_the_decoder_must_deliver_the_resolution_that_the_first_fit_needs(
+    steps: tuple[Step, ...], expected: Fraction
+) -> None:
     assert share_needed(bind_plan(steps, PHOTO).bounds) == expected
 
 
@@ -240,7 +242,7 @@ boxes = st.integers(1, 3000)
 
 
 @given(sides, sides, boxes, boxes, st.sampled_from(["deny", "allow", "shrink_box"]), st.booleans())
-def test_a_contained_picture_never_exceeds_its_box(w: int, h: int, bw: int, bh: int, enlarge: Any, pad: bool) -> None:
+def test_a_contained_image_never_exceeds_its_box(w: int, h: int, bw: int, bh: int, enlarge: Any, pad: bool) -> None:
     bound = bind(Fit(Px(bw), Px(bh), enlarge=enlarge, finish="pad" if pad else "none"), Dims(w, h))
 
     assert bound.scaled[0] <= bw
@@ -251,7 +253,7 @@ def test_a_contained_picture_never_exceeds_its_box(w: int, h: int, bw: int, bh: 
 
 
 @given(sides, sides, boxes, boxes)
-def test_a_fill_is_its_box_exactly(w: int, h: int, bw: int, bh: int) -> None:
+def test_a_fill_has_exactly_the_size_of_its_box(w: int, h: int, bw: int, bh: int) -> None:
     bound = bind(Fit(Px(bw), Px(bh), mode="cover", enlarge="allow", finish="crop"), Dims(w, h))
 
     assert bound.size == (bw, bh)
@@ -261,7 +263,7 @@ def test_a_fill_is_its_box_exactly(w: int, h: int, bw: int, bh: int) -> None:
 
 
 @given(sides, sides, st.integers(1, 100), st.integers(1, 100))
-def test_a_ratio_alone_cuts_the_largest_box_inside(w: int, h: int, a: int, b: int) -> None:
+def test_a_ratio_alone_crops_to_the_largest_box_inside(w: int, h: int, a: int, b: int) -> None:
     fit = Fit(ratio=Fraction(a, b), mode="cover", enlarge="shrink_box", finish="crop")
 
     width, height = bind(fit, Dims(w, h)).size
@@ -272,7 +274,7 @@ def test_a_ratio_alone_cuts_the_largest_box_inside(w: int, h: int, a: int, b: in
 
 
 @given(sides, sides, st.integers(-360, 360))
-def test_a_turned_picture_fits_its_bounding_box(w: int, h: int, degrees: int) -> None:
+def test_a_turned_image_fits_its_bounding_box(w: int, h: int, degrees: int) -> None:
     width, height = bind(Turn(degrees=degrees), Dims(w, h)).size
 
     assert (width + 1) ** 2 + (height + 1) ** 2 >= w * w + h * h
@@ -285,7 +287,7 @@ def test_every_size_is_at_least_one(w: int, h: int, bw: int, bh: int, mode: Any)
 
 
 @given(sides, sides, st.integers(-5000, 5000), st.integers(-5000, 5000), boxes, boxes)
-def test_a_crop_lies_inside_or_is_refused(w: int, h: int, x: int, y: int, bw: int, bh: int) -> None:
+def test_a_crop_is_inside_or_refused(w: int, h: int, x: int, y: int, bw: int, bh: int) -> None:
     crop = Crop(Px(bw), Px(bh), anchor=Anchor("north_west", dx=Px(x), dy=Px(y)))
     try:
         box = bind(crop, Dims(w, h)).box

@@ -1,4 +1,4 @@
-"""Any number is asked for, and one of few is made."""
+"""URLs may ask for any size, and get one of a few."""
 
 import random
 from fractions import Fraction
@@ -10,29 +10,29 @@ from hypothesis import strategies as st
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.plan.canonical import plan_digest
 from imgserver.plan.plan import Crop, Fit, Output, Plan, Px, Rel
-from imgserver.plan.snapping import SHAPES, SizeSnapping
+from imgserver.plan.snapping import RATIO_PARTS, SizeSnapping
 
-RUNGS = (160, 320, 640, 960, 1280, 1920, 2560, 3840)
-LADDER = SizeSnapping(RUNGS)
+WIDTHS = (160, 320, 640, 960, 1280, 1920, 2560, 3840)
+SNAPPING = SizeSnapping(WIDTHS)
 NUMBERS = st.integers(1, 8192)
 
 
 def snapped(**fields) -> Fit:
-    step = LADDER.snap(Plan((Fit(**fields),))).steps[0]
+    step = SNAPPING.snap(Plan((Fit(**fields),))).steps[0]
     assert isinstance(step, Fit)
     return step
 
 
 @pytest.mark.parametrize(
-    ("asked", "made"), [(1, 160), (160, 160), (161, 320), (321, 640), (3840, 3840), (3841, 3840), (8192, 3840)]
+    ("requested", "expected"), [(1, 160), (160, 160), (161, 320), (321, 640), (3840, 3840), (3841, 3840), (8192, 3840)]
 )
-def test_a_side_alone_goes_up_to_the_next_rung_and_never_beyond_the_last(asked: int, made: int) -> None:
-    assert snapped(width=Px(asked)) == Fit(width=Px(made))
-    assert snapped(height=Px(asked)) == Fit(height=Px(made))
+def test_one_side_goes_up_to_the_next_width_and_never_beyond_the_last(requested: int, expected: int) -> None:
+    assert snapped(width=Px(requested)) == Fit(width=Px(expected))
+    assert snapped(height=Px(requested)) == Fit(height=Px(expected))
 
 
 @pytest.mark.parametrize(
-    ("asked", "made"),
+    ("requested", "expected"),
     [
         ((300, 300), (320, 320)),
         ((300, 200), (320, Fraction(640, 3))),
@@ -44,63 +44,65 @@ def test_a_side_alone_goes_up_to_the_next_rung_and_never_beyond_the_last(asked: 
         ((5000, 2500), (3840, 1920)),
     ],
 )
-def test_a_box_keeps_the_usual_shapes_exactly(asked: tuple[int, int], made: tuple[int, int]) -> None:
-    assert snapped(width=Px(asked[0]), height=Px(asked[1])) == Fit(Px(made[0]), Px(made[1]))
+def test_a_box_keeps_common_ratios_exactly(requested: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert snapped(width=Px(requested[0]), height=Px(requested[1])) == Fit(Px(expected[0]), Px(expected[1]))
 
 
 @given(NUMBERS, NUMBERS)
-def test_no_side_of_a_box_is_off_its_shape_by_more_than_a_hundredth_of_the_longer(width: int, height: int) -> None:
+def test_the_ratio_of_a_box_changes_by_at_most_a_hundredth_of_the_longer_side(width: int, height: int) -> None:
     step = snapped(width=Px(width), height=Px(height))
     longer, shorter = max(width, height), min(width, height)
-    made = Fraction(min(step.width.value, step.height.value)) / max(step.width.value, step.height.value)
+    ratio = Fraction(min(step.width.value, step.height.value)) / max(step.width.value, step.height.value)
 
-    assert made == 1 or (step.width.value > step.height.value) == (width > height)
-    # What is thinner still is made 1/48.
-    assert abs(made - max(Fraction(shorter, longer), Fraction(1, SHAPES))) <= Fraction(1, 2 * SHAPES)
+    assert ratio == 1 or (step.width.value > step.height.value) == (width > height)
+    # The thinnest box has a ratio of 1/48.
+    assert abs(ratio - max(Fraction(shorter, longer), Fraction(1, RATIO_PARTS))) <= Fraction(1, 2 * RATIO_PARTS)
 
 
 @given(NUMBERS, NUMBERS, st.integers(1, 100))
-def test_what_is_on_the_ladder_stays_there(width: int, height: int, quality: int) -> None:
+def test_a_snapped_plan_stays_unchanged(width: int, height: int, quality: int) -> None:
     output = Output(quality=quality)
     steps = (Fit(Px(width), Px(height)), Fit(Px(width)), Fit(Px(height), ratio=Fraction(width, height)))
-    plan = LADDER.snap(Plan(steps, output))
+    plan = SNAPPING.snap(Plan(steps, output))
 
-    assert LADDER.snap(plan) == plan
+    assert SNAPPING.snap(plan) == plan
 
 
-def test_a_ratio_beside_a_side_is_the_same_box() -> None:
+def test_a_ratio_with_a_side_is_the_same_box() -> None:
     box = snapped(width=Px(800), height=Px(450))
 
     assert snapped(width=Px(800), ratio=Fraction(16, 9)) == snapped(height=Px(450), ratio=Fraction(16, 9)) == box
 
 
-def test_shapes_and_shares_come_in_few_steps() -> None:
+def test_ratios_and_fractions_are_snapped() -> None:
     assert snapped(ratio=Fraction(1601, 900), finish="crop").ratio == Fraction(16, 9)
     assert snapped(width=Rel(Fraction("0.4999"))).width == Rel(Fraction(1, 2))
     assert snapped(width=Rel(Fraction("0.0001"))).width == Rel(Fraction(1, 20))
-    assert LADDER.snap(Plan((Crop(ratio=Fraction(901, 1600)),))).steps == (Crop(ratio=Fraction(9, 16)),)
+    assert SNAPPING.snap(Plan((Crop(ratio=Fraction(901, 1600)),))).steps == (Crop(ratio=Fraction(9, 16)),)
 
 
-def test_a_piece_of_the_original_stays_as_asked() -> None:
+def test_a_window_of_the_original_is_not_snapped() -> None:
     plan = Plan((Crop(Px(123), Px(45)),))
 
-    assert LADDER.snap(plan) == plan
+    assert SNAPPING.snap(plan) == plan
 
 
-@pytest.mark.parametrize(("asked", "made"), [("0.5", "1"), ("1", "1"), ("1.01", "1.5"), ("2.5", "3"), ("4", "4")])
-def test_a_pixel_ratio_is_one_of_five(asked: str, made: str) -> None:
-    assert LADDER.ratio(Fraction(asked)) == Fraction(made)
+@pytest.mark.parametrize(
+    ("requested", "expected"), [("0.5", "1"), ("1", "1"), ("1.01", "1.5"), ("2.5", "3"), ("4", "4")]
+)
+def test_a_pixel_ratio_is_one_of_five(requested: str, expected: str) -> None:
+    assert SNAPPING.snap_pixel_ratio(Fraction(requested)) == Fraction(expected)
 
 
-def test_without_rungs_everything_stays_as_asked() -> None:
+def test_without_widths_nothing_is_snapped() -> None:
     plan = NativeDialect(NativeSettings(), {"p"}, "p").parse("/img/w_123,h_45,q_67,dpr_1.23/a.jpg").plan
 
     assert SizeSnapping().snap(plan) is plan
-    assert SizeSnapping().ratio(Fraction("1.23")) == Fraction("1.23")
+    assert SizeSnapping().snap_pixel_ratio(Fraction("1.23")) == Fraction("1.23")
 
 
 def random_urls(count: int, seed: int, *, boxes: bool) -> list[str]:
-    """As somebody writes them who wants to fill a cache."""
+    """Random URLs, as an attacker writes them to fill a cache."""
     draw = random.Random(seed)
     urls = []
     for _ in range(count):
@@ -112,11 +114,13 @@ def random_urls(count: int, seed: int, *, boxes: bool) -> list[str]:
     return urls
 
 
-@pytest.mark.parametrize(("boxes", "most"), [(False, len(RUNGS) * 20 * 2), (True, len(RUNGS) * (2 * SHAPES - 1) * 2)])
-def test_ten_thousand_urls_have_only_as_many_keys_as_the_ladder_allows(boxes: bool, most: int) -> None:
-    ladder = NativeDialect(NativeSettings(snap_widths=RUNGS), {"p"}, "p")
+@pytest.mark.parametrize(
+    ("boxes", "most"), [(False, len(WIDTHS) * 20 * 2), (True, len(WIDTHS) * (2 * RATIO_PARTS - 1) * 2)]
+)
+def test_ten_thousand_urls_have_only_as_many_keys_as_the_widths_allow(boxes: bool, most: int) -> None:
+    snapping = NativeDialect(NativeSettings(snap_widths=WIDTHS), {"p"}, "p")
     free = NativeDialect(NativeSettings(), {"p"}, "p")
     urls = random_urls(10_000, 7, boxes=boxes)
 
-    assert len({plan_digest(ladder.parse(url).plan) for url in urls}) <= most
+    assert len({plan_digest(snapping.parse(url).plan) for url in urls}) <= most
     assert len({plan_digest(free.parse(url).plan) for url in urls}) > 9_000

@@ -1,4 +1,4 @@
-"""Formats and sizes told by the first bytes; no bytes make it raise."""
+"""Formats and sizes from the first bytes of a file; no bytes raise an error."""
 
 import time
 from io import BytesIO
@@ -46,17 +46,17 @@ def movie(name: str) -> bytes:
         (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1", Sniffed("heic")),
     ],
 )
-def test_format_and_size_stand_in_the_head(data: bytes, expected: Sniffed) -> None:
+def test_format_and_size_are_found_in_the_head(data: bytes, expected: Sniffed) -> None:
     assert sniff(data[:HEAD_BYTES]) == expected
 
 
-def test_a_tiff_with_its_directory_in_front_tells_its_size() -> None:
+def test_the_size_of_a_tiff_with_its_directory_in_front_is_found() -> None:
     assert sniff(saved("TIFF")).format == "tiff"
     assert sniff(saved("TIFF")).pixels in (None, 123 * 77)
 
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.[jp][pn]g")), ids=lambda path: path.name)
-def test_real_photographs_tell_their_size(path: Path) -> None:
+def test_the_size_of_real_photographs_is_found(path: Path) -> None:
     with path.open("rb") as file, Image.open(path) as image:
         found = sniff(file.read(HEAD_BYTES))
 
@@ -64,7 +64,7 @@ def test_real_photographs_tell_their_size(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in decompression_bombs.STRANGERS if "svg" not in name])
-def test_strangers_are_unknown(name: str) -> None:
+def test_other_files_are_unknown(name: str) -> None:
     assert sniff(decompression_bombs.STRANGERS[name]) == UNKNOWN
 
 
@@ -72,7 +72,7 @@ MAGICS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\0\0\0\0W
 
 
 @given(st.sampled_from([*MAGICS, b"\0\0\0\x1cftypavif", b"RIFF\0\0\0\0WEBPVP8X"]), st.binary(max_size=300))
-def test_no_bytes_make_it_raise(magic: bytes, rest: bytes) -> None:
+def test_no_bytes_raise_an_error(magic: bytes, rest: bytes) -> None:
     found = sniff(magic + rest)
 
     assert found.width is None or found.width >= 0
@@ -91,7 +91,7 @@ def test_no_bytes_make_it_raise(magic: bytes, rest: bytes) -> None:
         b"<svg " + b"x='" * 26_000,
     ],
 )
-def test_hostile_heads_are_cheap(data: bytes) -> None:
+def test_hostile_heads_cost_little(data: bytes) -> None:
     started = time.process_time()
     sniff(data)
 

@@ -51,7 +51,7 @@ class NativeDialect:
         self._addresses = Addresses(frozenset(sources), default_source, remote)
         self._presets = Presets(settings, presets or {})
         self._keyring = keyring
-        self._ladder = SizeSnapping(settings.snap_widths)
+        self._snapping = SizeSnapping(settings.snap_widths)
 
     @classmethod
     def of(cls, config: DialectConfig) -> "NativeDialect":
@@ -107,8 +107,8 @@ class NativeDialect:
     def _plan(self, wishes: list[Wish], whole_url: Wish) -> Plan:
         output, terminal = emit_output(whole_url)
         steps = self._limited(_steps(wishes))
-        ratio = self._ladder.ratio(pixel_ratio(whole_url))
-        return self._ladder.snap(Plan(steps if ratio == 1 else fold(steps, ratio), output, terminal))
+        ratio = self._snapping.snap_pixel_ratio(pixel_ratio(whole_url))
+        return self._snapping.snap(Plan(steps if ratio == 1 else fold(steps, ratio), output, terminal))
 
     def ref(self, path: str) -> SourceRef:
         """What a path as people write it means, unchecked: `shop/mug.jpg` is of the source shop, if there is one."""
