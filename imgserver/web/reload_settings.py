@@ -61,7 +61,7 @@ class SettingsReload:
         finally:
             self._count(succeeded=succeeded)
         if pending := _changed_names(self.current, read):
-            self._logger.warning("settings.need_restart", names=pending)
+            self._logger.warning("settings.restart_required", names=pending)
 
     def _enforce(self, settings: Settings) -> None:
         before, self.current = self.current, settings

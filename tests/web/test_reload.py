@@ -236,7 +236,7 @@ def test_settings_that_need_a_restart_are_named_and_not_changed(reloadable):
         reloadable.server.ask("/img/w_50/cat.png").status,
         reloadable.server.ask("/img/t_card/cat.png").status,
     )
-    (warning,), (change,) = reloadable.logged("settings.need_restart"), reloadable.logged("settings.changed")
+    (warning,), (change,) = reloadable.logged("settings.restart_required"), reloadable.logged("settings.changed")
     changes_of_keys = reloadable.logged("security.keys_changed")
 
     assert (image, preset) == (200, 200)
