@@ -1,7 +1,6 @@
 """Authentication by API key: checks the key and its scope, limits guessing, and audits every refusal."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
@@ -9,6 +8,7 @@ from aiohttp import hdrs, web
 
 from imgserver.errors import Forbidden, TooManyFailures, Unauthorized
 from imgserver.observability.audit import Audit, asked
+from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.api_keys import ApiKeys
 from imgserver.security.networks import address_of, client_network
 
@@ -20,29 +20,27 @@ GUESSES = frozenset({"malformed", "unknown_key"})
 
 
 class FailureCounts:
-    """Wrong keys per client in windows of one minute; the client whose last failure is oldest is evicted first."""
+    """Wrong keys per client, in windows of one minute that begin with a client's first wrong key. The client whose last
+    failure is oldest is evicted first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        # The count, and the end of the window.
+        self._windows: TtlMap[str, tuple[int, float]] = TtlMap(WINDOW_SECONDS, max_entries=MAX_CLIENTS, clock=clock)
+
+    def __len__(self) -> int:
+        """The clients that are counted."""
+        return len(self._windows)
 
     def add(self, client: str) -> None:
-        count, since = self._window(client)
-        self._counts[client] = count + 1, since
-        self._counts.move_to_end(client)
-        if len(self._counts) > MAX_CLIENTS:
-            self._counts.popitem(last=False)
+        now = self._clock()
+        count, end = self._windows.get(client) or (0, now + WINDOW_SECONDS)
+        self._windows.put(client, (count + 1, end), ttl_seconds=end - now)
 
     def blocked_seconds(self, client: str) -> float:
         """How long this client is still refused; 0 when it is not refused."""
-        count, since = self._window(client)
-        return since + WINDOW_SECONDS - self._clock() if count >= MAX_FAILURES else 0.0
-
-    def _window(self, client: str) -> tuple[int, float]:
-        """The failures in the client's window, and when the window began."""
-        now = self._clock()
-        count, since = self._counts.get(client, (0, now))
-        return (count, since) if now - since < WINDOW_SECONDS else (0, now)
+        count, end = self._windows.get(client) or (0, 0.0)
+        return end - self._clock() if count >= MAX_FAILURES else 0.0
 
 
 class Authenticator:
@@ -51,7 +49,7 @@ class Authenticator:
     def __init__(self, keys: ApiKeys, audit: Audit, failures: FailureCounts | None = None) -> None:
         self.keys = keys
         self.audit = audit
-        self._failures = failures or FailureCounts()
+        self._failures = failures if failures is not None else FailureCounts()
 
     def adopt(self, keys: ApiKeys) -> None:
         """Uses other keys from the next request on. The failures stay counted."""

@@ -118,4 +118,4 @@ def test_the_failure_counts_are_bounded(clock):
     for number in range(10_000):
         failures.add(str(number))
 
-    assert len(failures._counts) == 4096
+    assert len(failures) == 4096

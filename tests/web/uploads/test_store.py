@@ -83,7 +83,7 @@ def test_a_stored_file_is_replaced_only_on_request(uploads):
     assert [uploads.post(query).status for query in queries] == [201, 409, 201]
 
 
-def test_a_stored_file_is_served_at_once(uploads):
+def test_a_stored_file_is_served_immediately(uploads):
     """Also to a client that has just requested the file before, or a missing file."""
     widths = []
     for query in ("w=20", "w=30&replace=1"):
