@@ -15,7 +15,7 @@ from typing import Annotated, TypeVar
 
 from annotated_types import Ge, Gt, Le, doc
 
-from imgserver.cache.disk_store import Shelf
+from imgserver.cache.disk_store import RecordStore
 from imgserver.cache.record import REASONS, Corrupt
 from imgserver.cache.tier import IsKept, SweepResult, TierStatistics
 from imgserver.errors import Unavailable
@@ -76,7 +76,7 @@ class DiskTier:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._store = Shelf(settings.path, limit_bytes=settings.limit_bytes, item_bytes=settings.item_bytes)
+        self._store = RecordStore(settings.path, limit_bytes=settings.limit_bytes, item_bytes=settings.item_bytes)
         self._threads = ThreadPool(THREADS, "disk", max_pending=MAX_CALLS)
         # A scan or a sweep takes minutes and must not hold up lookups.
         self._scan_thread = ThreadPool(1, "disk-scan")
@@ -163,7 +163,7 @@ class DiskTier:
     def statistics(self) -> TierStatistics:
         return TierStatistics(
             entries=self._store.entries,
-            bytes=self._store.bytes,
+            bytes=self._store.size_bytes,
             limit_bytes=self._settings.limit_bytes,
             hits=self._hits,
             misses=self._misses,

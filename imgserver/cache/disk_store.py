@@ -1,208 +1,143 @@
-"""Records as files below one folder: `ab/cd/<rest of a digest of the key>`. Synchronous, for the threads of `disk.py`.
+"""Records as files below one folder, one file per key. Synchronous, for the threads of `disk.py`.
 
-The files are the truth; the index in memory serves the byte cap and is rebuilt by a scan at every start, so that it
-need not survive anything. A file is complete when it has its name (written under another, then renamed); its checksum
-finds what a power cut tore, so nothing is synced.
+A record's file is written under a temporary name and then renamed, so a file with a record's name is complete. The
+checksum in the record finds what a power cut tore, so nothing is synced.
 """
 
-import os
-import stat
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import count
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
 from typing import Literal
 
 from imgserver.cache.record import HEAD_BYTES, Corrupt, decode, encode, peek
 from imgserver.plan.rendition import GroupGenerations, Rendition
-from imgserver.runtime import files
-
-TEMPORARY = ".tmp"
-
-_HEX = frozenset("0123456789abcdef")
+from imgserver.runtime.file_store import FileStore, FoundFile, disk_bytes, name_of, path_of
+from imgserver.runtime.files import read_file, temporary_path, unlink, write_new_file
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    name: str
-    bytes: int
-    used: float
-
-
-class Shelf:
-    """Least recently used out first; thread-safe. A file's modification time is when it was used last."""
+class RecordStore:
+    """Records by key, the least recently used evicted first. Thread-safe."""
 
     def __init__(self, root: Path, *, limit_bytes: int, item_bytes: int) -> None:
         self._root = root
         self._limit_bytes = limit_bytes
         self._item_bytes = item_bytes
-        self._lock = Lock()
-        self._index: OrderedDict[bytes, int] = OrderedDict()
-        self._numbers = count()
-        self.bytes = 0
-        self.evictions = 0
-        self.scanned = False
-        self._pace = files.Pace()
+        # An entry of the index is the record's bytes on disk.
+        self._files = FileStore[int](
+            root,
+            limit_bytes=limit_bytes,
+            bytes_of=lambda size: size,
+            remove_files=lambda name, _: self._unlink(name),
+        )
 
     @property
     def entries(self) -> int:
-        return len(self._index)
+        return len(self._files)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._files.size_bytes
+
+    @property
+    def evictions(self) -> int:
+        return self._files.evictions
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the scan has ended, so that records can be stored."""
+        return self._files.scanned
 
     def load(self, key: str) -> Rendition | None:
-        """Corrupt: the file was no record of this key, and is gone now. OSError: it cannot be read."""
-        name = files.name_of(key)
+        """The key's record, or None. Raises Corrupt when the file is not a record of this key; the file is removed.
+        Raises OSError when it cannot be read."""
+        name = name_of(key)
         try:
             data = self._read(name, self._item_bytes + HEAD_BYTES + 1)
         except FileNotFoundError:
-            self._forget(name)
+            self._files.forget(name)
             return None
         try:
             rendition = decode(key, data)
         except Corrupt:
             self._discard(name)
             raise
-        self._touch(name)
+        self._files.touch(name, self._path(name))
         return rendition
 
     def store(self, key: str, rendition: Rendition) -> bool:
-        """False: not kept, because it is too large or because the scan has not ended. OSError: it cannot be written."""
+        """False: it is not stored, because it is too large or because the scan has not ended. Raises OSError when it
+        cannot be written; then the key has no record."""
         if not self.scanned or len(rendition.body) > self._item_bytes:
             return False
         data = encode(key, rendition)
-        name, weight = files.name_of(key), files.weight(len(data))
-        if weight > self._limit_bytes:
+        name, size = name_of(key), disk_bytes(len(data))
+        if not self._files.reserve(size):
             return False
-        # Counted before it is there, so that the cap holds at every moment; and again with the file: an eviction or a
-        # removal may have come between.
-        self._admit(name, weight)
-        temporary = self._temporary(name)
+        temporary = temporary_path(self._path(name))
         try:
-            with files.create(temporary) as file:
-                files.write_all(file, data)
-            with self._lock:
+            write_new_file(temporary, data)
+            with self._files.lock:
                 temporary.replace(self._path(name))
-                self._add(name, weight)
-                self._evict()
+                self._files.forget(name)
+                self._files.add(name, size)
         except BaseException:
+            self._files.release(size)
             self._discard(name)
-            with suppress(OSError):
-                temporary.unlink()
+            unlink(temporary)
             raise
         return True
 
     def remove(self, key: str) -> None:
-        self._discard(files.name_of(key))
+        self._discard(name_of(key))
 
     def stop(self) -> None:
-        """Ends the walk under way, and every later one: the interpreter waits for its thread before it ends."""
-        self._pace.stopped = True
+        """Ends the walk under way, and every later one."""
+        self._files.stop()
 
     def scan(self) -> None:
-        """Builds the index and removes what writers left half-done. OSError: the folder cannot be had."""
+        """Builds the index and removes temporary files. Raises OSError when the folder cannot be created."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = sorted(self._walk(), key=lambda file: file.used)
-        with self._lock:
-            for file in found:
-                self._add(file.name, files.weight(file.bytes))
-            self.scanned = True
-        # One by one, for there may be many, and look-ups take the same lock.
-        while self._is_over() and not self._pace.stopped:
-            with self._lock:
-                if self._is_over():
-                    self._evict_one()
+        self._files.scan(_entry_of)
 
     def sweep(self, keeps: Callable[[float | None, GroupGenerations], bool]) -> tuple[int, int]:
-        """Removes the records whose (expires, generations) are not kept, and odd files. How many went, and how many
-        could not
-        be read."""
-        with self._lock:
-            names = [name.hex() for name in self._index]
-        judged = Counter(self._sweep_one(name, keeps) for name in self._pace.of(names))
-        return judged["gone"], judged["unread"]
+        """Removes the records whose (expires, generations) are not kept, and files that are not records. Returns how
+        many were removed, and how many could not be read."""
+        results = Counter(self._sweep_one(name, keeps) for name in self._files.paced_names())
+        return results["removed"], results["unread"]
 
     def _sweep_one(
         self, name: str, keeps: Callable[[float | None, GroupGenerations], bool]
-    ) -> Literal["kept", "gone", "unread"]:
+    ) -> Literal["kept", "removed", "unread"]:
         try:
             _, expires, generations = peek(self._read(name, HEAD_BYTES))
             kept = keeps(expires, generations)
         except Corrupt:
             kept = False
         except FileNotFoundError:
-            self._forget(name)
+            self._files.forget(name)
             return "kept"
         except OSError:
             return "unread"
         if not kept:
             self._discard(name)
-        return "kept" if kept else "gone"
-
-    def _walk(self) -> Iterator[_File]:
-        for name, entry in self._pace.of(files.walk(self._root)):
-            if name.endswith(TEMPORARY):
-                with suppress(OSError):
-                    Path(entry.path).unlink()
-                continue
-            with suppress(OSError):
-                facts = entry.stat(follow_symlinks=False)
-                if len(name) == files.NAME_LENGTH and _HEX.issuperset(name) and stat.S_ISREG(facts.st_mode):
-                    yield _File(name, facts.st_size, facts.st_mtime)
+        return "kept" if kept else "removed"
 
     def _read(self, name: str, limit: int) -> bytes:
-        return files.read(self._path(name), limit)
-
-    def _temporary(self, name: str) -> Path:
-        path = self._path(name)
-        return path.with_name(f"{path.name}.{os.getpid()}-{next(self._numbers)}{TEMPORARY}")
+        return read_file(self._path(name), limit)
 
     def _path(self, name: str) -> Path:
-        return files.place(self._root, name)
-
-    def _admit(self, name: str, weight: int) -> None:
-        with self._lock:
-            self._add(name, weight)
-            self._evict()
-
-    def _add(self, name: str, weight: int) -> None:
-        digest = bytes.fromhex(name)
-        self.bytes += weight - self._index.pop(digest, 0)
-        self._index[digest] = weight
-
-    def _evict(self) -> None:
-        while self._is_over():
-            self._evict_one()
-
-    def _is_over(self) -> bool:
-        return self.bytes > self._limit_bytes and bool(self._index)
-
-    def _evict_one(self) -> None:
-        """Under the lock, as is every other change of a file and its count: else one would be without the other."""
-        digest, weight = self._index.popitem(last=False)
-        self.bytes -= weight
-        self.evictions += 1
-        self._unlink(digest.hex())
-
-    def _touch(self, name: str) -> None:
-        with suppress(OSError):
-            os.utime(self._path(name))
-        with self._lock, suppress(KeyError):
-            self._index.move_to_end(bytes.fromhex(name))
-
-    def _forget(self, name: str) -> None:
-        with self._lock:
-            self._uncount(name)
+        return path_of(self._root, name)
 
     def _discard(self, name: str) -> None:
-        with self._lock:
-            self._uncount(name)
+        """Removes the file also when the scan has not counted it yet."""
+        with self._files.lock:
+            self._files.forget(name)
             self._unlink(name)
 
-    def _uncount(self, name: str) -> None:
-        self.bytes -= self._index.pop(bytes.fromhex(name), 0)
-
     def _unlink(self, name: str) -> None:
-        with suppress(OSError):
-            self._path(name).unlink()
+        unlink(self._path(name))
+
+
+def _entry_of(_: str, found: list[FoundFile]) -> int | None:
+    sizes = [file.bytes for file in found if not file.suffix and file.bytes is not None]
+    return disk_bytes(sizes[0]) if sizes else None

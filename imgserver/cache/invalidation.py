@@ -22,6 +22,7 @@ import orjson
 
 from imgserver.cache.cache_tags import ALL
 from imgserver.plan.rendition import GroupGenerations
+from imgserver.runtime.files import write_atomically
 
 # A copy of a shared token is trusted for so long. Purges of other servers arrive earlier, by subscription.
 COPY_SECONDS = 10.0
@@ -228,6 +229,4 @@ def _read(path: Path) -> dict[str, str] | None:
 
 def _write(path: Path, tokens: dict[str, str]) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(orjson.dumps(tokens))
-    temporary.replace(path)
+    write_atomically(path, orjson.dumps(tokens))

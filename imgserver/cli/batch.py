@@ -14,7 +14,7 @@ from imgserver.plan.plan import Plan
 from imgserver.rendering.admission import Admission, AdmissionSettings, Criticality
 from imgserver.rendering.cost import Cost
 from imgserver.rendering.worker_pool import WorkerPool
-from imgserver.runtime.files import replace_file
+from imgserver.runtime.files import write_atomically
 from imgserver.settings.schema import Settings
 
 # Nobody waits for a batch as for an answer.
@@ -94,5 +94,5 @@ def _written(task: Task, result: RenderResult) -> Path | None:
     if target.resolve() == task.file.resolve() and len(result.body) >= result.source_bytes:
         return None
     target.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(target.resolve(), result.body)
+    write_atomically(target.resolve(), result.body)
     return target

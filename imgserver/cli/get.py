@@ -14,7 +14,7 @@ from imgserver.cli.errors import fail
 from imgserver.errors import NotFound
 from imgserver.headers import caching
 from imgserver.plan.formats import format_of_suffix
-from imgserver.runtime.files import replace_file
+from imgserver.runtime.files import write_atomically
 from imgserver.security.remote_url import REMOTE
 
 if TYPE_CHECKING:
@@ -120,5 +120,5 @@ def _write(body: bytes, output: Path | None) -> str:
         # A device or a pipe, such as /dev/stdout, is written to: to replace it would be to destroy it.
         output.write_bytes(body)
     else:
-        replace_file(output.resolve(), body)
+        write_atomically(output.resolve(), body)
     return str(output)

@@ -1,70 +1,82 @@
-"""Files by key below one folder, spread over `ab/cd/`: names, places, weights and walks. Synchronous, for threads."""
+"""Opening, reading and writing files safely. Synchronous, for threads; nothing here but `store_file` translates errors.
+
+A file is written under a temporary name in the folder of its final name, and renamed when it is complete: a reader sees
+the old file or the new one, never a part.
+"""
 
 import errno
 import os
-import shutil
 import stat
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import IO, BinaryIO, TypeVar
+from typing import IO, BinaryIO
 
 from imgserver.errors import Conflict, ImgserverError, NotFound, Unavailable
 from imgserver.plan.sniffing import HEAD_BYTES
 
-T = TypeVar("T")
+# The end of every temporary name. The name begins with a dot, so that no listing shows the file.
+TEMPORARY_SUFFIX = ".tmp"
+# Permissions of new files, less what the umask takes away.
+FILE_MODE = 0o644
 
-BLOCK_BYTES = 4096
-NAME_LENGTH = 32
+# O_NONBLOCK: opening a FIFO does not wait for a writer. O_NOFOLLOW: the caller has resolved the path, so a symlink at
+# its end was put there afterwards.
+OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# A long walk over the files lets others have the interpreter: after so many files, for so long.
-BATCH = 64
-PAUSE_SECONDS = 0.001
+LINUX_FDS = Path("/proc/self/fd")
 
-
-def name_of(key: str) -> str:
-    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:NAME_LENGTH]
-
-
-def place(root: Path, name: str) -> Path:
-    return root / name[:2] / name[2:4] / name[4:]
+# The name cannot be used; the disk is not at fault.
+_BAD_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
+_numbers = count()
 
 
-def weight(size: int) -> int:
-    """What a file takes of the disk, folders not counted."""
-    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+def open_regular(path: Path) -> tuple[int, os.stat_result]:
+    """A descriptor of a regular file, and its status. Raises OSError; FileNotFoundError for what is not a regular
+    file."""
+    descriptor = os.open(path, OPEN_FLAGS)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(path)
+        return descriptor, status
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
-def walk(root: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """Every file with the name that its place spells: `ab/cd/ef` is `abcdef`. What cannot be read is passed over."""
-    for outer in _folders(str(root)):
-        for inner in _folders(outer):
-            with suppress(OSError), os.scandir(inner) as entries:
-                for entry in entries:
-                    yield "".join(entry.path.rsplit("/", 3)[1:]), entry
+def read_file(path: Path, limit: int) -> bytes:
+    """The first `limit` bytes of a file. Raises OSError. Neither waits for a pipe nor follows a symlink that somebody
+    may have put there."""
+    descriptor = os.open(path, OPEN_FLAGS)
+    try:
+        return os.read(descriptor, min(os.fstat(descriptor).st_size, limit))
+    finally:
+        os.close(descriptor)
 
 
-class Pace:
-    """Of long walks in threads: they give way as they go, and end when they are told to, for the interpreter waits for
-    its threads before it ends."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-
-    def of(self, items: Iterable[T]) -> Iterator[T]:
-        for number, item in enumerate(items, start=1):
-            if self.stopped:
-                return
-            yield item
-            if number % BATCH == 0:
-                time.sleep(PAUSE_SECONDS)
+def read_head(descriptor: int) -> bytes:
+    """The first HEAD_BYTES, which are enough to sniff the format."""
+    return os.pread(descriptor, HEAD_BYTES, 0)
 
 
-def create(path: Path) -> BinaryIO:
-    """A new file and the folders it needs; unbuffered."""
+def worker_path(descriptor: int, path: Path) -> str:
+    """The path by which a worker opens the file, valid while this process keeps `descriptor` open. On Linux it leads
+    through /proc to the very file that was opened and checked, whatever has happened to its name since."""
+    return f"/proc/{os.getpid()}/fd/{descriptor}" if LINUX_FDS.exists() else str(path)
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """Writes in as many steps as it takes: a disk that fills up accepts a part before it refuses the rest."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def create_file(path: Path) -> BinaryIO:
+    """A new file, unbuffered, in a folder that is created if it is missing. Raises OSError; FileExistsError if there
+    is such a file."""
     try:
         return path.open("xb", buffering=0)
     except FileNotFoundError:
@@ -72,118 +84,75 @@ def create(path: Path) -> BinaryIO:
         return path.open("xb", buffering=0)
 
 
-def write_all(file: IO[bytes], data: bytes) -> None:
-    """A disk that fills up takes a part before it refuses the rest."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
-
-
-def read(path: Path, limit: int) -> bytes:
-    """At most `limit` bytes of a file. Neither waits nor follows: somebody may have put a pipe or a link there."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+def write_new_file(path: Path, data: bytes, *, write: Callable[[BinaryIO, bytes], None] | None = None) -> None:
+    """A new complete file, as `create_file`; on failure there is none. `write` is `write_all` by default."""
+    file = create_file(path)
     try:
-        return os.read(descriptor, min(os.fstat(descriptor).st_size, limit))
+        with file:
+            (write or write_all)(file, data)
+    except BaseException:
+        unlink(path)
+        raise
+
+
+def temporary_path(path: Path) -> Path:
+    """A name in the same folder that no other thread or process uses."""
+    return path.with_name(f".{os.getpid()}-{next(_numbers)}{TEMPORARY_SUFFIX}")
+
+
+def write_atomically(path: Path, data: bytes, *, overwrite: bool = True, sync: bool = False) -> None:
+    """Writes a complete file or none. A file that is overwritten passes its permissions on. Raises OSError;
+    FileExistsError if there is such a file and `overwrite` is False.
+
+    `sync`: the bytes are on the disk before the file gets its name, so that a power cut leaves no torn file.
+    """
+    temporary = temporary_path(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(temporary, flags, FILE_MODE), "wb", buffering=0) as file:  # noqa: PTH123
+            write_all(file, data)
+            if overwrite:
+                _copy_permissions(path, file.fileno())
+            if sync:
+                os.fsync(file.fileno())
+        if overwrite:
+            temporary.replace(path)
+        else:  # a link never takes the place of another file
+            os.link(temporary, path)
     finally:
-        os.close(descriptor)
+        unlink(temporary)
 
 
-def _folders(path: str) -> list[str]:
-    try:
-        with os.scandir(path) as entries:
-            return [entry.path for entry in entries if len(entry.name) == 2 and entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
+def store_file(path: Path, body: bytes, *, replace: bool) -> None:
+    """Writes a file atomically and synced into a folder that is created if it is missing. Raises Conflict: there is
+    such a file and `replace` is False; NotFound: no file can have this name; Unavailable: the disk refuses it.
 
-
-# Files written whole or not at all.
-
-MODE = 0o644
-
-# The name is at fault, not the disk.
-_NO_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
-_numbers = count()
-
-
-def file(path: Path, body: bytes, *, replace: bool) -> None:
-    """Into a folder that is made if it is not there. Conflict: such a file is there, and is not to be replaced;
-    NotFound: nothing can have this name; Unavailable: the disk does not take it. A file in the place of one of its
-    folders is none of ours to judge, and counts as no such name."""
+    A file in the place of one of its folders counts as a name that no file can have.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotFound() if isinstance(error, FileExistsError) else _translated(error) from error
-    temporary = path.with_name(f".{os.getpid()}-{next(_numbers)}.coming")
     try:
-        _write(temporary, body)
-        if replace:
-            temporary.replace(path)
-        else:  # a link never takes another's place
-            os.link(temporary, path)
+        write_atomically(path, body, overwrite=replace, sync=True)
     except OSError as error:
         raise _translated(error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
-def _write(path: Path, body: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
-    with open(descriptor, "wb", buffering=0) as written:  # noqa: PTH123
-        write_all(written, body)
-        os.fsync(descriptor)
+def unlink(path: Path) -> None:
+    """Removes a file if there is one and the system allows it."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def _copy_permissions(path: Path, descriptor: int) -> None:
+    with suppress(FileNotFoundError):
+        os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
 
 
 def _translated(error: OSError) -> ImgserverError:
     if isinstance(error, FileExistsError):
         return Conflict()
-    if error.errno in _NO_NAME:
+    if error.errno in _BAD_NAME:
         return NotFound()
     return Unavailable("The disk does not take the file", reason="disk", retry_after=5)
-
-
-# Opened files, and how a worker reads one: on Linux by way of /proc, so that it is the very file that was checked,
-# whatever has become of its name since.
-
-# O_NONBLOCK: opening a FIFO must not wait for its writer. O_NOFOLLOW: who opens has resolved the path already, so a
-# symlink at its end has just been put there.
-FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-
-LINUX_FDS = Path("/proc/self/fd")
-
-
-def open_regular(path: Path) -> tuple[int, os.stat_result]:
-    """A descriptor and what it is of. OSError: the file cannot be opened, or is no regular one."""
-    descriptor = os.open(path, FLAGS)
-    try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise FileNotFoundError(path)
-        return descriptor, facts
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def head_of(descriptor: int) -> bytes:
-    return os.pread(descriptor, HEAD_BYTES, 0)
-
-
-def worker_path(descriptor: int, path: Path) -> str:
-    """Where a worker finds the opened file as long as this process keeps it open."""
-    return f"/proc/{os.getpid()}/fd/{descriptor}" if LINUX_FDS.exists() else str(path)
-
-
-# Files that commands write: whole or not at all.
-
-
-def replace_file(file: Path, body: bytes) -> None:
-    """Whoever reads it meanwhile sees the old file or the new one, which keeps the old one's permissions."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(body)
-        if file.exists():
-            shutil.copymode(file, part)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
-from imgserver.runtime.files import LINUX_FDS, file, head_of, open_regular, worker_path
+from imgserver.runtime.files import LINUX_FDS, open_regular, read_head, store_file, worker_path
 from imgserver.runtime.threads import ThreadPool
 from imgserver.sources.listing import LOOKED_AT, is_picture
 
@@ -128,7 +128,7 @@ class Folder:
         folder = self.root.joinpath(*names[:-1]).resolve()
         if not folder.is_relative_to(self.root):
             raise NotFound()
-        file(folder / names[-1], body, replace=replace)
+        store_file(folder / names[-1], body, replace=replace)
 
     def _resolved(self, path: str) -> Path:
         try:
@@ -144,7 +144,7 @@ class Folder:
             raise NotFound(outside=True)
         return Original(
             path=worker_path(descriptor, resolved),
-            head=head_of(descriptor),
+            head=read_head(descriptor),
             fingerprint=_fingerprint(facts),
             size_bytes=facts.st_size,
             modified=facts.st_mtime_ns // 1_000_000_000,

@@ -17,8 +17,8 @@ import pytest
 from imgserver.cache import disk_store
 from imgserver.cache.disk import MAX_CALLS, DiskSettings, DiskTier
 from imgserver.cache.tier import SweepResult
-from imgserver.runtime import files
-from imgserver.runtime.files import BLOCK_BYTES
+from imgserver.runtime import file_store, files
+from imgserver.runtime.file_store import BLOCK_BYTES
 from imgserver.testing import TierContract, make_rendition
 from tests.polling import eventually
 
@@ -278,7 +278,7 @@ async def test_a_stalled_disk_costs_one_deadline_and_then_nothing(tmp_path, monk
     tier = await opened(tmp_path, timeout_seconds=0.05)
     await tier.put("a", make_rendition(BODY))
     resumed = threading.Event()
-    monkeypatch.setattr(disk_store.Shelf, "_read", lambda self, name, limit: resumed.wait(30) and b"")
+    monkeypatch.setattr(disk_store.RecordStore, "_read", lambda self, name, limit: resumed.wait(30) and b"")
     found = await asyncio.gather(*(tier.get("a") for _ in range(MAX_CALLS)))
     async with asyncio.timeout(0.5):
         found += await asyncio.gather(*(tier.get("a") for _ in range(MAX_CALLS)))
@@ -359,8 +359,8 @@ async def test_a_write_that_fails_leaves_no_file_that_is_not_counted(tmp_path, t
 
 
 async def test_close_ends_a_running_sweep(tmp_path, tier, monkeypatch):
-    monkeypatch.setattr(files, "BATCH", 1)
-    monkeypatch.setattr(files, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(file_store, "PACE_FILES", 1)
+    monkeypatch.setattr(file_store, "PACE_SECONDS", 0.05)
     for number in range(100):
         await tier.put(str(number), make_rendition(BODY))
     begun = threading.Event()
@@ -373,9 +373,9 @@ async def test_close_ends_a_running_sweep(tmp_path, tier, monkeypatch):
 
 @pytest.mark.parametrize("unlink_seconds", [0, 0.001])
 async def test_concurrent_writers_keep_the_limit_and_the_count(tmp_path, monkeypatch, unlink_seconds):
-    unlink = disk_store.Shelf._unlink
+    unlink = disk_store.RecordStore._unlink
     monkeypatch.setattr(
-        disk_store.Shelf, "_unlink", lambda self, name: time.sleep(unlink_seconds) or unlink(self, name)
+        disk_store.RecordStore, "_unlink", lambda self, name: time.sleep(unlink_seconds) or unlink(self, name)
     )
     tier = await opened(tmp_path, limit_bytes=20 * FILE_BYTES)
     for _ in range(5):
@@ -399,5 +399,5 @@ async def test_a_closed_tier_misses(tmp_path):
 
 
 def _file_of(tier: DiskTier, path: Path, key: str) -> Path:
-    name = files.name_of(key)
+    name = file_store.name_of(key)
     return path.rglob(name[4:]).__next__()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.cache.disk_store import TEMPORARY
+from imgserver.runtime.files import TEMPORARY_SUFFIX
 from tests.running_server import Answer, ServerProcess, serving, wait_until
 
 FORMATS = ("jpg", "webp", "png", "avif", "gif", "tiff")
@@ -45,7 +45,7 @@ def remount(disk: Path, mode: str) -> None:
 
 
 def records(disk: Path) -> int:
-    return sum(path.suffix != TEMPORARY for path in (disk / "cache").glob("??/??/*"))
+    return sum(path.suffix != TEMPORARY_SUFFIX for path in (disk / "cache").glob("??/??/*"))
 
 
 def state(server: ServerProcess) -> str:

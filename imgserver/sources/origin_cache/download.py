@@ -1,24 +1,24 @@
-"""An original that is still coming: a file without a name, counted as it grows. For threads, like its stock."""
+"""A download under way: a file without its final name, counted as it grows. For threads, like the store."""
 
 import hashlib
 import os
-from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
 from typing import BinaryIO
 
-from imgserver.runtime import files
+from imgserver.runtime.file_store import disk_bytes
+from imgserver.runtime.files import create_file, unlink
 from imgserver.sources.origin_cache.metadata import OriginMetadata, StoredBody
 from imgserver.sources.origin_cache.store import OriginStore
 
 
 class PartialDownload:
-    """Becomes an original by `keep`, or nothing by `abandon`. Each may come while another thread still writes a chunk
-    for a fetch that was called off: what comes after the end does nothing."""
+    """Ends with `commit` or with `discard`. Either may be called while another thread still writes a chunk for a fetch
+    that was cancelled: `write` does nothing after the end."""
 
-    def __init__(self, stock: OriginStore) -> None:
-        self._stock = stock
-        self._path = stock.coming()
+    def __init__(self, store: OriginStore) -> None:
+        self._store = store
+        self._path = store.partial_path()
         self._lock = Lock()
         self._file: BinaryIO | None = None
         self._hasher = hashlib.sha256()
@@ -27,39 +27,40 @@ class PartialDownload:
         self.length = 0
 
     def write(self, chunk: bytes) -> None:
-        """OSError: the disk does not take it. Unavailable: the spool has no room."""
+        """Raises OSError when the disk refuses the bytes, Unavailable when the origin cache has no space for them."""
         with self._lock:
             if self._ended:
                 return
-            more = files.weight(self.length + len(chunk)) - self._reserved
-            self._stock.reserve(more)
+            more = disk_bytes(self.length + len(chunk)) - self._reserved
+            self._store.reserve(more)
             self._reserved += more
-            self._stock.write(self._opened(), chunk)
+            self._store.write(self._opened(), chunk)
             self._hasher.update(chunk)
             self.length += len(chunk)
 
-    def keep(self, facts: OriginMetadata) -> OriginMetadata:
-        """The facts with their body. OSError, Unavailable: as `write`; then it must still be abandoned."""
+    def commit(self, metadata: OriginMetadata) -> OriginMetadata:
+        """Stores the original and returns its metadata with digest and length. Raises OSError and Unavailable as
+        `write`; then `discard` must still be called."""
         with self._lock:
             file = self._opened()
-            whole = replace(facts, body=StoredBody(self._hasher.hexdigest(), self.length))
-            self._stock.take(self._path, whole, os.fstat(file.fileno()))
+            complete = replace(metadata, body=StoredBody(self._hasher.hexdigest(), self.length))
+            self._store.commit(self._path, complete, os.fstat(file.fileno()))
             self._end()
-            return whole
+            return complete
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
+        """Removes the file. Does nothing after `commit`."""
         with self._lock:
             if self._ended:
                 return
             self._end()
-            self._stock.release(self._reserved)
-            with suppress(OSError):
-                self._path.unlink()
+            self._store.release(self._reserved)
+            unlink(self._path)
 
     def _opened(self) -> BinaryIO:
-        """Made for the first byte: most answers are 304 or 404, and need no file."""
+        """Created for the first byte: most responses are 304 or 404, and need no file."""
         if self._file is None:
-            self._file = files.create(self._path)
+            self._file = create_file(self._path)
         return self._file
 
     def _end(self) -> None:

@@ -29,7 +29,7 @@ from imgserver.errors import (
 )
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.runtime.background import BackgroundRefresh, OnTaskFailure, log_task_failure
-from imgserver.runtime.files import head_of, worker_path
+from imgserver.runtime.files import read_head, worker_path
 from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.threads import ThreadPool
 from imgserver.runtime.ttl_map import TtlMap
@@ -119,7 +119,7 @@ class OriginCache:
         """Clears what was coming when the last server ended, and begins to count what is kept. Errors are logged: a
         folder that cannot be had makes every download fail, and may come back."""
         try:
-            await self._threads.run(self._stock.clear)
+            await self._threads.run(self._stock.start)
         except OSError as error:
             self._warn(error)
         self._walk = asyncio.ensure_future(self._walker.run(self._stock.scan))
@@ -250,7 +250,7 @@ class OriginCache:
         """What cannot be read is as good as not kept."""
         key = self._key(path)
         try:
-            facts = await self._threads.run(lambda: self._stock.facts(key))
+            facts = await self._threads.run(lambda: self._stock.metadata(key))
         except OSError as error:
             self._warn(error)
             return None
@@ -258,7 +258,7 @@ class OriginCache:
 
     def _open(self, facts: OriginMetadata) -> tuple[int, bytes] | None:
         descriptor = self._stock.open(facts)
-        return None if descriptor is None else (descriptor, head_of(descriptor))
+        return None if descriptor is None else (descriptor, read_head(descriptor))
 
     def _original(self, facts: OriginMetadata, descriptor: int, head: bytes) -> Original:
         assert facts.body is not None
@@ -292,7 +292,7 @@ class OriginCache:
         try:
             return await self._fetched(path, kept, draft)
         finally:
-            await self._threads.run_to_completion(draft.abandon)
+            await self._threads.run_to_completion(draft.discard)
 
     async def _fetched(self, path: str, kept: OriginMetadata | None, draft: PartialDownload) -> OriginMetadata:
         forgotten, checked = self._forgotten, self._clock()
@@ -302,13 +302,13 @@ class OriginCache:
             checked = LONG_AGO
         if told is not None:
             facts = learnt(self._key(path), told, checked=checked)
-            facts = await self._in_thread(partial(draft.keep, facts))
+            facts = await self._in_thread(partial(draft.commit, facts))
             self._fetches += 1
             return facts
         if kept is None:
             raise SourceFailed("The origin calls unchanged what it was not asked to compare")
         renewed = replace(kept, checked=checked)
-        await self._in_thread(lambda: self._stock.renew(renewed))
+        await self._in_thread(lambda: self._stock.update_metadata(renewed))
         self._revalidations += 1
         return renewed
 

@@ -19,7 +19,7 @@ from imgserver.errors import (
     SourceFailed,
     Unavailable,
 )
-from imgserver.runtime.files import BLOCK_BYTES
+from imgserver.runtime.file_store import BLOCK_BYTES
 from imgserver.sources.config import OriginCacheSettings
 from imgserver.sources.origin import OriginResponse, Validators
 from imgserver.sources.origin_cache import store
@@ -77,7 +77,7 @@ class Scene:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
     def coming(self) -> list[Path]:
-        return [path for path in (self.folder / store.COMING).rglob("*") if path.is_file()]
+        return [path for path in (self.folder / store.PARTIAL_DOWNLOADS).rglob("*") if path.is_file()]
 
     def disk_bytes(self) -> int:
         total = 0
@@ -138,15 +138,15 @@ async def test_all_sizes_asked_for_at_once_come_from_one_download(scene):
 
 async def test_who_looked_just_before_it_came_does_not_download_it_again(scene, monkeypatch):
     """The look is a thread's; when it is done, the download that it did not see may have landed."""
-    facts, landed = scene.cache._stock.facts, threading.Event()
+    facts, landed = scene.cache._stock.metadata, threading.Event()
 
     def slow_look(key: str) -> None:
-        monkeypatch.setattr(scene.cache._stock, "facts", facts)
+        monkeypatch.setattr(scene.cache._stock, "metadata", facts)
         assert landed.wait(10)
 
-    monkeypatch.setattr(scene.cache._stock, "facts", slow_look)
+    monkeypatch.setattr(scene.cache._stock, "metadata", slow_look)
     slow = asyncio.create_task(scene.read())
-    await eventually(lambda: scene.cache._stock.facts == facts)
+    await eventually(lambda: scene.cache._stock.metadata == facts)
     await scene.read()
     landed.set()
 
@@ -677,8 +677,8 @@ async def test_a_download_that_fails_in_the_middle_leaves_nothing(scene):
 
 
 async def test_what_was_coming_when_the_server_died_is_gone_at_the_next_start(scene):
-    (scene.folder / store.COMING / "dead").mkdir()
-    (scene.folder / store.COMING / "dead" / "7").write_bytes(b"half")
+    (scene.folder / store.PARTIAL_DOWNLOADS / "dead").mkdir()
+    (scene.folder / store.PARTIAL_DOWNLOADS / "dead" / "7").write_bytes(b"half")
     await scene.restart()
 
     assert not scene.files()
@@ -704,7 +704,7 @@ async def test_a_second_server_in_the_folder_leaves_what_is_coming_to_the_first(
 
 
 def body_of(scene: Scene) -> Path:
-    (body,) = [file for file in scene.files() if file.suffix != store.FACTS]
+    (body,) = [file for file in scene.files() if file.suffix != store.METADATA]
     return body
 
 
@@ -724,7 +724,7 @@ async def test_a_torn_file_is_a_miss(scene, torn):
 @pytest.mark.parametrize("torn", [b"", b"0" * 40, b"[]"])
 async def test_torn_facts_are_a_miss(scene, torn):
     await scene.read()
-    Path(f"{body_of(scene).with_suffix('')}{store.FACTS}").write_bytes(torn)
+    Path(f"{body_of(scene).with_suffix('')}{store.METADATA}").write_bytes(torn)
 
     assert await scene.read() == CAT
     assert len(scene.origin.fetches) == 2
@@ -733,9 +733,9 @@ async def test_torn_facts_are_a_miss(scene, torn):
 async def test_facts_of_another_path_are_a_miss(scene):
     scene.origin.files["dog"] = DOG
     await scene.read()
-    (cat,) = (file for file in scene.files() if file.suffix == store.FACTS)
+    (cat,) = (file for file in scene.files() if file.suffix == store.METADATA)
     await scene.read("dog")
-    (dog,) = (file for file in scene.files() if file.suffix == store.FACTS and file != cat)
+    (dog,) = (file for file in scene.files() if file.suffix == store.METADATA and file != cat)
     cat.write_bytes(dog.read_bytes())
 
     assert await scene.read() == CAT
@@ -745,7 +745,7 @@ async def test_facts_of_another_path_are_a_miss(scene):
 async def test_half_a_pair_is_removed_at_the_next_start(scene, lost):
     await scene.read()
     for file in scene.files():
-        if (file.suffix == store.FACTS) is (lost == "facts"):
+        if (file.suffix == store.METADATA) is (lost == "facts"):
             file.unlink()
     await scene.restart()
 

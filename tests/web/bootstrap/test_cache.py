@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 
 from imgserver.cache.cache_tags import tag_group
-from imgserver.cache.disk_store import TEMPORARY
+from imgserver.runtime.files import TEMPORARY_SUFFIX
 from tests.redis_server import RedisServer, running
 from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
@@ -30,7 +30,7 @@ def purge(server: ServerProcess, **wish: object) -> Answer:
 
 def records(folder: Path) -> list[Path]:
     """The finished files of a disk tier; the count in /metrics is ahead of them, so that the cap always holds."""
-    return [path for path in folder.glob("??/??/*") if path.suffix != TEMPORARY]
+    return [path for path in folder.glob("??/??/*") if path.suffix != TEMPORARY_SUFFIX]
 
 
 def state(answer: Answer) -> str:
