@@ -25,7 +25,7 @@ from imgserver.errors import (
     Unavailable,
     WorkerLost,
 )
-from imgserver.plan.plan import Dims, Plan, SourceRef
+from imgserver.plan.plan import Dims, ImageRequest, Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.rendering import renderer
 from imgserver.rendering.admission import Admission, AdmissionSettings
@@ -229,7 +229,7 @@ async def test_a_source_that_hangs_ends_at_the_deadline():
 
 
 async def test_a_kept_picture_is_answered_while_its_source_hangs(scene, monkeypatch):
-    monkeypatch.setattr(renderer, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(renderer, "FINGERPRINT_SECONDS", 0.05)
     await scene.get()
     scene.let_looks_grow_old()
     scene.shelf.hangs = True
@@ -305,11 +305,13 @@ async def test_a_request_draws_once_whether_it_is_the_one_to_renew(scene, monkey
     assert len(draws) == 1
 
 
-async def test_a_key_tells_how_pictures_are_made():
-    plan, ref = Plan(), SourceRef("photos", "cat.png")
+def test_a_key_depends_on_the_quality_settings():
+    def key(quality: Quality) -> str:
+        request = ImageRequest(SourceRef("photos", "cat.png"), Plan())
+        return PipelineVersion.of(quality).render_request(request, ()).key
 
-    assert PipelineVersion.of(Quality()).key(ref, plan) == PipelineVersion.of(Quality()).key(ref, plan)
-    assert PipelineVersion.of(Quality()).key(ref, plan) != PipelineVersion.of(Quality(linear_light=True)).key(ref, plan)
+    assert key(Quality()) == key(Quality())
+    assert key(Quality()) != key(Quality(linear_light=True))
 
 
 async def test_a_flood_of_a_broken_picture_costs_one_render(scene):

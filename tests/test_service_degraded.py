@@ -22,7 +22,7 @@ async def scene():
 
 
 def order_of(scene: Scene, *offers: str):
-    return scene.service.pipeline_version.order(WISH, offers)
+    return scene.service.pipeline_version.render_request(WISH, offers)
 
 
 def press(scene: Scene, pressure: float) -> None:

@@ -22,7 +22,7 @@ def dialect_of(**settings) -> NativeDialect:
 
 
 def order_of(scene: Scene, target: str, dialect: NativeDialect | None = None) -> RenderRequest:
-    return scene.service.pipeline_version.order((dialect or dialect_of()).parse(target), offers(None))
+    return scene.service.pipeline_version.render_request((dialect or dialect_of()).parse(target), offers(None))
 
 
 async def outcomes(scene: Scene, targets: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a render will cost, estimated before it starts: CPU seconds and decoded bytes."""
+"""The cost model: what a render will cost in CPU seconds and decoded bytes, estimated before it starts."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from imgserver.plan.sniffing import Sniffed, sniff
 
 MEGA = 1_000_000
 BYTES_PER_PIXEL = 4
-# Rows that a sequential decode keeps in memory at once, generously.
+# Rows that a sequential decode holds in memory at the same time; a high estimate.
 SEQUENTIAL_ROWS = 300
 
-# CPU seconds per megapixel. Only their ratios matter much: observed renders correct the rest.
+# CPU seconds per megapixel. Mainly their ratios matter: observed renders correct the rest.
 DECODE = {
     "jpg": 0.012,
     "png": 0.025,
@@ -29,13 +29,13 @@ DECODE = {
 }
 ENCODE = {"jpg": 0.02, "png": 0.1, "webp": 0.12, "gif": 0.2, "tiff": 0.02}
 ENCODE_UNKNOWN = 0.1
-# AVIF by encoder effort: the cliff between 2 and 4 is the reason why costs are estimated at all.
+# AVIF by encoder effort. The step between 2 and 4 is the reason why costs are estimated at all.
 AVIF_ENCODE = (0.16, 0.4, 0.9, 2.5, 6.5)
-# What the decoder of HEIC holds beside the finished pixels: planes of 16 bits for cameras, and rows handed over.
+# The HEIC decoder holds planes of 16 bits and copied rows in addition to the finished pixels.
 HEIC_FACTOR = 2
 WHOLE_FRAME = frozenset({"gif", "webp", "avif", "heic", "jxl"})
 
-# How much one observation moves the running mean, and how far the mean may stray from the table.
+# How much one observation moves the running mean, and by which factor the mean may differ from the table.
 WEIGHT = 0.1
 CORRECTION_LIMIT = 20.0
 OVERHEAD_SECONDS = 0.002
@@ -44,7 +44,7 @@ FIRST_GUESS_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds (an estimate) and bytes of pixels held at once while rendering."""
+    """Estimated CPU seconds, and the most bytes of decoded pixels held at any moment of the render."""
 
     seconds: float
     decoded_bytes: int = 0
@@ -52,10 +52,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the parent knows of a render before it starts. Sizes in pixels of one frame.
+    """What the server process knows about a render before it starts. Sizes are in pixels of one frame.
 
-    `whole`: the decoder must hold the whole frame, whatever the format (interlaced, progressive, a quarter turn).
-    `effort` is the encoder's own scale; None for its default.
+    `whole`: the decoder must hold the whole frame, in any format (interlaced, progressive, a quarter turn).
+    `effort` is on the encoder's scale; None for its default.
     """
 
     source_format: str
@@ -84,7 +84,7 @@ class CostModel:
         return Cost(seconds=seconds, decoded_bytes=decoded_bytes(work))
 
     def observe(self, work: Workload, *, cpu_seconds: float) -> None:
-        """Tells the model what a render of this work really took."""
+        """Corrects the model by what a render of this kind really took."""
         ratio = cpu_seconds / _table_seconds(work)
         ratio = min(max(ratio, 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
         known = self._corrections.get(work.kind, 1.0)
@@ -129,7 +129,7 @@ class ServiceRate:
 
 
 def decoded_bytes(work: Workload) -> int:
-    """Bytes of pixels held at once: the whole picture where decoding cannot stream, else a band of rows."""
+    """The most bytes of pixels held at any moment: the whole image if decoding cannot stream, else a band of rows."""
     if work.whole or work.source_format in WHOLE_FRAME:
         pixels = work.source_width * work.source_height * work.frames
         return pixels * BYTES_PER_PIXEL * (HEIC_FACTOR if work.source_format == "heic" else 1)
@@ -150,16 +150,19 @@ def _encode_factor(name: str, effort: int | None) -> float:
     return ENCODE.get(name, ENCODE_UNKNOWN)
 
 
-# What the server foresees of a render from its original's first bytes. The worker has the last word.
+# The workload as the original's first bytes suggest it. The worker decides by the real header.
 
-# What a file holds whose header does not tell, generously: photographs take 0.1 to 1 byte per pixel.
+# Pixels of a file whose header gives no size; a high estimate, because photographs take 0.1 to 1 byte per pixel.
 PIXELS_PER_BYTE = 4
-# The head does not tell how many frames an animation has.
-FRAMES_GUESSED = 20
+# The first bytes do not say how many frames an animation has.
+ASSUMED_FRAMES = 20
 
 
 def estimate_workload(head: bytes, source_bytes: int, plan: Plan, *, quality: Quality, limits: Limits) -> Workload:
-    """Never raises: what it cannot tell it guesses, and what the worker will refuse costs next to nothing."""
+    """The workload of a plan, from the first bytes and the length of its original.
+
+    Never raises. Unknown sizes are guessed. What the worker will refuse is estimated to cost almost nothing.
+    """
     seen = sniff(head)
     width, height = _size(seen, source_bytes, limits)
     output = _output_format(seen, plan)
@@ -171,7 +174,7 @@ def estimate_workload(head: bytes, source_bytes: int, plan: Plan, *, quality: Qu
         output_format=output,
         output_width=after.width,
         output_height=after.height,
-        frames=FRAMES_GUESSED if seen.animated and formats.FORMATS[output].animation else 1,
+        frames=ASSUMED_FRAMES if seen.animated and formats.FORMATS[output].animation else 1,
         effort=_effort(output, after, plan, quality),
         whole=seen.whole,
     )
@@ -187,7 +190,7 @@ def _size(seen: Sniffed, source_bytes: int, limits: Limits) -> tuple[int, int]:
 
 
 def _is_over(width: int, height: int, limits: Limits) -> bool:
-    """A bomb claims to cost hours, and is refused from its header."""
+    """Whether the worker will refuse the header, as that of a decompression bomb."""
     return max(width, height) > limits.source_side or width * height > limits.source_pixels
 
 
@@ -199,7 +202,7 @@ def _output_size(plan: Plan, dims: Dims) -> Dims:
 
 
 def _output_format(seen: Sniffed, plan: Plan) -> str:
-    """What costs nothing to write, for what will not be written."""
+    """The output format; "jpg", which is cheap, if no image will be written."""
     if plan.terminal.kind != "image":
         return "jpg"
     try:

@@ -1,21 +1,24 @@
-"""Degradation: what is left out of new pictures while many wait, so that fewer are refused. Pure rules.
+"""Degradation: what is left out of new renditions while many requests wait, so that fewer are refused. Pure rules.
 
-What a URL says outright (its format, its sizes, its quality) stays. What is made is another picture with a key of its
-own, kept and shared as such, and never in the place of the one that was asked for.
+What the URL states (its format, its sizes, its quality) stays. A degraded rendition has its own key. It is cached and
+shared under that key, and never stored under the key of the rendition that was requested.
 
-    above 0.5 of the wait that is bearable   AVIF in its quickest mode
-    above 1                                  WebP in the place of AVIF, where the format was ours to choose
-    above 1.5                                JPEG (PNG for transparency) there; no smart crop, no sharpening
+    predicted wait / bearable wait
+    above 0.5    AVIF with the lowest effort
+    above 1      WebP instead of AVIF, where the server chooses the format
+    above 1.5    JPEG there (PNG for transparency); no smart crop, no sharpening
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import IntEnum
 
 from imgserver.plan.plan import Anchor, Crop, Fit, Kernel, Output, Plan, Step
+from imgserver.rendering.queue import Criticality
 
 
 class DegradationLevel(IntEnum):
-    """How far down; each includes those before it."""
+    """How much is left out; each level includes those below it."""
 
     NONE = 0
     EFFORT = 1
@@ -23,55 +26,58 @@ class DegradationLevel(IntEnum):
     PLAIN = 3
 
 
-# Shares of the bearable wait from which each rung holds; it is left again below RELIEF of that.
+# Multiples of the bearable wait above which each level begins. It ends below RELIEF times that.
 THRESHOLDS = {DegradationLevel.EFFORT: 0.5, DegradationLevel.FORMAT: 1.0, DegradationLevel.PLAIN: 1.5}
 RELIEF = 0.7
 
 
 class Degradation:
-    """Remembers the rung, so that a wait around a threshold makes no answers flicker; counts what was cheapened."""
+    """The present level of each class, with hysteresis: a wait near a threshold does not make answers alternate.
+
+    Each class has its own level, because each class has its own predicted wait: an URGENT request that waits for
+    nothing must not end the degradation of NORMAL requests.
+    """
 
     def __init__(self) -> None:
-        self.level = DegradationLevel.NONE
         self.counts = dict.fromkeys(THRESHOLDS, 0)
+        """Degraded answers since the start, by level."""
+        self._levels = dict.fromkeys(Criticality, DegradationLevel.NONE)
 
-    def at(self, pressure: float) -> DegradationLevel:
-        """The rung for a newcomer. `pressure`: its predicted wait as a share of the bearable one."""
-        up = max(
-            (level for level, threshold in THRESHOLDS.items() if pressure > threshold), default=DegradationLevel.NONE
-        )
-        held = max(
-            (level for level, threshold in THRESHOLDS.items() if pressure > RELIEF * threshold),
-            default=DegradationLevel.NONE,
-        )
-        self.level = max(up, min(self.level, held))
-        return self.level
+    def level(self, criticality: Criticality, pressure: float) -> DegradationLevel:
+        """The level for a newcomer of this class. `pressure`: its predicted wait as a multiple of the bearable wait."""
+        reached = _highest(level for level, threshold in THRESHOLDS.items() if pressure > threshold)
+        not_left = _highest(level for level, threshold in THRESHOLDS.items() if pressure > RELIEF * threshold)
+        self._levels[criticality] = max(reached, min(self._levels[criticality], not_left))
+        return self._levels[criticality]
 
 
 def degrade(plan: Plan, level: DegradationLevel) -> Plan:
-    """A negotiated plan with what the rung leaves out; the same plan where there is nothing to leave out."""
+    """A negotiated plan without what the level leaves out; the same object if nothing is left out."""
     if level is DegradationLevel.NONE or plan.terminal.kind != "image":
         return plan
-    steps = _plain(plan.steps) if level >= DegradationLevel.PLAIN else plan.steps
-    return replace(plan, steps=steps, output=_written(plan.output, level))
+    steps = _plain_steps(plan.steps) if level >= DegradationLevel.PLAIN else plan.steps
+    return replace(plan, steps=steps, output=_degraded_output(plan.output, level))
 
 
-def _written(output: Output, level: DegradationLevel) -> Output:
+def _highest(levels: Iterable[DegradationLevel]) -> DegradationLevel:
+    return max(levels, default=DegradationLevel.NONE)
+
+
+def _degraded_output(output: Output, level: DegradationLevel) -> Output:
     if output.format == "auto" and level >= DegradationLevel.FORMAT:
-        return replace(
-            output, offers=tuple(name for name in output.offers if name == "webp" and level < DegradationLevel.PLAIN)
-        )
+        keeps_webp = level < DegradationLevel.PLAIN and "webp" in output.offers
+        return replace(output, offers=("webp",) if keeps_webp else ())
     if "avif" in (output.format, *output.offers) and output.effort is None and not output.lossless:
         return replace(output, effort=0)
     return output
 
 
-def _plain(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+def _plain_steps(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return tuple(_centered(step) for step in steps if not (isinstance(step, Kernel) and step.name == "sharpen"))
 
 
 def _centered(step: Step) -> Step:
-    """A smart crop looks at all of the picture; its size is the same without."""
+    """A smart crop reads the whole image. A centered crop has the same size."""
     if isinstance(step, Fit | Crop) and step.anchor.is_smart:
         return replace(step, anchor=Anchor("center", dx=step.anchor.dx, dy=step.anchor.dy))
     return step

@@ -1,6 +1,6 @@
-"""What may be rendered: limits and formats, as the settings say and the policy in force changes them.
+"""Which formats and sizes may be rendered: the settings' limits as the policy in force changes them.
 
-Asked when a picture is made, never for one that is kept.
+The policy is applied to renders, never to renditions that are already cached.
 """
 
 from dataclasses import replace
@@ -13,13 +13,14 @@ from imgserver.security.policy import FormatLists, PixelLimits
 
 
 class FormatPolicy:
-    """`pixels` and `formats` may be replaced at any time: the next render goes by the new ones."""
+    """`pixels` and `formats` may be replaced at any time. The next render follows the new ones."""
 
     def __init__(self) -> None:
         self.pixels = PixelLimits()
         self.formats = FormatLists()
 
     def limits(self, limits: Limits) -> Limits:
+        """The limits with the policy's numbers of pixels, where it sets any."""
         source, output = self.pixels.source, self.pixels.output
         return replace(
             limits,
@@ -27,16 +28,16 @@ class FormatPolicy:
             output_pixels=limits.output_pixels if output is None else output,
         )
 
-    def allow(self, plan: Plan) -> None:
-        """Raises BadOption for a format that is asked for by its name."""
+    def check_output(self, plan: Plan) -> None:
+        """Raises BadOption if the URL names an output format that the policy does not allow."""
         name, write = plan.output.format, self.formats.write
         if name not in ("auto", "source", *write) and plan.terminal.kind == "image":
             raise BadOption(f"f: {name} is not written here", argument="f", value=name, allowed=", ".join(write))
 
-    def permitted(self, plan: Plan, head: bytes) -> Plan:
-        """The plan for an original that begins with `head`, with no format to choose but those allowed.
+    def permitted_plan(self, plan: Plan, head: bytes) -> Plan:
+        """The plan restricted to allowed output formats, for an original that begins with the bytes `head`.
 
-        Raises UnsupportedImage.
+        Raises UnsupportedImage if the policy does not allow the original's format.
         """
         source, formats = format_of(head), self.formats
         if source and source not in formats.read:

@@ -1,4 +1,5 @@
-"""Keys whose renders killed workers. A second death sets a key aside for a while, so one URL cannot empty the pool."""
+"""The quarantine: keys whose renders killed workers. After a second death a key is refused for ten minutes, so that one
+URL cannot kill the whole pool."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -6,31 +7,31 @@ from collections.abc import Callable
 from imgserver.errors import Quarantined
 
 DEATHS = 2
-# Who kills workers from outside, again and again, must not have every picture set aside that was being made. It counts
-# for something all the same: not every kernel tells whom it killed for want of memory.
+# Whoever kills workers from outside again and again must not quarantine every image that was being rendered. Such a
+# death still counts a little, because not every kernel reports what its out-of-memory killer killed.
 OTHERS_SHARE = 0.1
 SECONDS = 600.0
 KEYS = 1024
 
 
 class Quarantine:
-    """A bounded table: the least recently fatal key gives way. Deaths count together within the same ten minutes."""
+    """A bounded table of deaths by key: the oldest entry is evicted first. Deaths within ten minutes are added up."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._deaths: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Keys set aside now."""
+        """How many keys are in quarantine now."""
         return sum(self._count(key) >= DEATHS for key in self._deaths)
 
     def check(self, key: str) -> None:
-        """Raises Quarantined for a key set aside."""
+        """Raises Quarantined for a key in quarantine."""
         if self._count(key) >= DEATHS:
             raise Quarantined()
 
     def note_death(self, key: str, *, share: float = 1.0) -> None:
-        """`share`: how much of a death it was, in doubt."""
+        """Counts a death, or a share of one if the key may not be at fault."""
         self._deaths[key] = self._count(key) + share, self._clock()
         self._deaths.move_to_end(key)
         if len(self._deaths) > KEYS:

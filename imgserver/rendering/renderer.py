@@ -1,10 +1,10 @@
-"""The making of one picture: its original is brought, a place and a slot are waited for, a worker renders it."""
+"""One render, from the original to the rendition: fetch, admission, open, estimate, worker."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
@@ -18,15 +18,15 @@ from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Source
 
-# A look at an original is one system call; a file system that hangs must not hold every visitor for ever.
-LOOK_SECONDS = 2.0
-# A replaced original is served as it was for at most so long: within it, hits do not ask the source again.
+# Reading a fingerprint is one system call; a file system that hangs must not hold every request forever.
+FINGERPRINT_SECONDS = 2.0
+# A replaced original is served as it was for at most this long: within it, hits do not check the source again.
 FINGERPRINT_TTL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedRender:
-    """One finished render, for whoever observes; `queue_seconds` is its wait for a slot."""
+    """A render that succeeded, for metrics. `queue_seconds`: its wait for a worker."""
 
     result: RenderResult
     queue_seconds: float
@@ -35,10 +35,10 @@ class FinishedRender:
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """Knows nothing of what is kept. One source per name. `observe` is told of each render that ended well,
-    `observe_failure` of the others.
+    """Renders without knowing the cache. `sources` has one source per name. `observe` receives each render that
+    succeeded, `observe_failure` each that failed in a worker.
 
-    Its methods raise what the source, the waiting room and the engine raise; see `errors.py`.
+    Its methods raise what the source, admission and the engine raise (see `errors.py`).
     """
 
     sources: Mapping[str, Source]
@@ -52,98 +52,89 @@ class Renderer:
     observe_failure: Callable[[Workload, ImgserverError], None]
     format_policy: FormatPolicy = field(default_factory=FormatPolicy)
 
-    async def picture(
+    async def render(
         self,
-        order: RenderRequest,
+        request: RenderRequest,
         criticality: Criticality,
         *,
-        on_refusal: Callable[[ImgserverError, Fingerprint], None],
+        on_failure: Callable[[ImgserverError, Fingerprint], None],
     ) -> Rendition:
-        """`on_refusal` is told what an original in this state was refused with, before it is raised."""
-        self.format_policy.allow(order.plan)
+        """Fetches the original and renders it. Before it raises an error about an original that it could open, it
+        passes the error and the original's fingerprint to `on_failure`."""
+        self.format_policy.check_output(request.plan)
         began = time.monotonic()
-        await self._bring(order, criticality)
-        bring_seconds = time.monotonic() - began
+        # A remote original is fetched before the request takes a place in the render queue. Otherwise a slow origin
+        # would fill the queue, and requests that need only a worker would be refused. The source bounds its own queue.
+        # A request that the render queue would refuse does not fetch at all.
+        self.admission.check_capacity(criticality)
+        async with _source_timeout(self.admission.deadline_seconds):
+            await self.sources[request.ref.source].fetch(request.ref.path)
         with self.admission.enter(criticality, began=began) as ticket:
-            begun = time.monotonic()
-            async with self._opened(order, ticket) as original:
-                fetch_seconds = bring_seconds + time.monotonic() - begun
+            async with self._open(request.ref, ticket) as original:
+                fetch_seconds = time.monotonic() - began
                 try:
-                    return await self._render(order, original, ticket, fetch_seconds)
+                    return await self._render_original(request, original, ticket, fetch_seconds)
                 except ImgserverError as error:
-                    on_refusal(error, original.fingerprint)
+                    on_failure(error, original.fingerprint)
                     raise
 
     async def optimize(self, original: Original, plan: Plan) -> RenderResult:
-        """A picture that is nobody's source, such as an upload: never kept, never joined. `plan` is negotiated.
+        """Optimizes a file that belongs to no source, such as an upload. The result is neither cached nor shared.
 
-        Raises what the waiting room and the engine raise. Equal bytes are set aside together.
+        `plan` is negotiated. Files with equal bytes share one quarantine key.
         """
         with self.admission.enter(Criticality.BATCH) as ticket:
             job = Job(original.path, plan, self.limits, self.quality, goal="optimize")
-            return (await self._work(job, original, ticket, key=f"upload {original.fingerprint}")).result
+            return (await self._run(job, original, ticket, key=f"upload {original.fingerprint}")).result
 
-    async def look(self, ref: SourceRef) -> Fingerprint:
-        """The state of an original now, in time for those who have something to show meanwhile."""
-        async with _at_most(LOOK_SECONDS):
+    async def read_fingerprint(self, ref: SourceRef) -> Fingerprint:
+        """The present fingerprint of an original, from its source. Raises DeadlineExceeded after two seconds, in time
+        for callers that can serve a cached rendition instead."""
+        async with _source_timeout(FINGERPRINT_SECONDS):
             fingerprint = await self.sources[ref.source].fingerprint(ref.path)
         self.fingerprints.put(ref, fingerprint)
         return fingerprint
 
-    async def _bring(self, order: RenderRequest, criticality: Criticality) -> None:
-        """A far original is waited for outside the waiting room, or a slow origin would fill it and those who need only
-        a worker were refused. The source bounds who waits here. For whom the room has no place, nothing is fetched."""
-        self.admission.check_capacity(criticality)
-        async with _at_most(self.admission.deadline_seconds):
-            await self.sources[order.ref.source].fetch(order.ref.path)
-
     @asynccontextmanager
-    async def _opened(self, order: RenderRequest, ticket: Ticket) -> AsyncIterator[Original]:
-        """Within the ticket's deadline, which the worker's kill timer then keeps."""
-        async with AsyncExitStack() as held:
-            async with _at_most(ticket.deadline - time.monotonic()):
-                original = await held.enter_async_context(self.sources[order.ref.source].open(order.ref.path))
-            self.fingerprints.put(order.ref, original.fingerprint)
+    async def _open(self, ref: SourceRef, ticket: Ticket) -> AsyncIterator[Original]:
+        """The original, opened before the ticket's deadline and held open inside the block."""
+        async with AsyncExitStack() as stack:
+            async with _source_timeout(ticket.deadline - time.monotonic()):
+                original = await stack.enter_async_context(self.sources[ref.source].open(ref.path))
+            self.fingerprints.put(ref, original.fingerprint)
             yield original
 
-    async def _render(
-        self, order: RenderRequest, original: Original, ticket: Ticket, fetch_seconds: float
+    async def _render_original(
+        self, request: RenderRequest, original: Original, ticket: Ticket, fetch_seconds: float
     ) -> Rendition:
-        plan, limits = self.format_policy.permitted(order.plan, original.head), self.format_policy.limits(self.limits)
-        job = Job(original.path, plan, limits, self.quality)
-        rendered = await self._work(job, original, ticket, key=_suspect(order, original))
-        timings = rendered.result.timings
-        spent = timings.decode_seconds, timings.transform_seconds, timings.encode_seconds
-        stages = Stages(rendered.queue_seconds, fetch_seconds, *spent)
-        return replace(_rendition(rendered.result, original, rendered.render_seconds), stages=stages)
+        plan = self.format_policy.permitted_plan(request.plan, original.head)
+        job = Job(original.path, plan, self.format_policy.limits(self.limits), self.quality)
+        # All renditions of one state of the original share the key: otherwise a hostile file could kill two workers for
+        # each option that a URL can put before it.
+        key = f"{request.ref.source}/{request.ref.path} {original.fingerprint}"
+        return _rendition(await self._run(job, original, ticket, key=key), original, fetch_seconds)
 
-    async def _work(self, job: Job, original: Original, ticket: Ticket, *, key: str) -> FinishedRender:
-        """One job in a slot, observed; `key` is what is set aside when it kills workers."""
+    async def _run(self, job: Job, original: Original, ticket: Ticket, *, key: str) -> FinishedRender:
+        """Runs one job in a worker when it is the ticket's turn. `key` is quarantined if the job kills workers."""
         work = estimate_workload(original.head, original.size_bytes, job.plan, quality=self.quality, limits=job.limits)
-        begun = time.monotonic()
+        queued = time.monotonic()
         try:
             result = await self.workers.render(job, ticket=ticket, cost=self.costs.estimate(work), key=key)
         except Overloaded:
-            raise  # the queue refused it; no render failed
+            raise  # refused by the queue: no render failed
         except ImgserverError as error:
             self.observe_failure(work, error)
             raise
-        render_seconds = time.monotonic() - begun - ticket.waited_seconds
         self.costs.observe(work, cpu_seconds=result.timings.cpu_seconds)
-        rendered = FinishedRender(result, ticket.waited_seconds, render_seconds)
-        self.observe(rendered)
-        return rendered
-
-
-def _suspect(order: RenderRequest, original: Original) -> str:
-    """What is set aside when it kills workers: this state of the original, whatever is asked of it. By the rendition's
-    key, a hostile file would take two workers for each option that can be put before it."""
-    return f"{order.ref.source}/{order.ref.path} {original.fingerprint}"
+        waited_seconds = ticket.waited_seconds
+        finished = FinishedRender(result, waited_seconds, time.monotonic() - queued - waited_seconds)
+        self.observe(finished)
+        return finished
 
 
 @asynccontextmanager
-async def _at_most(seconds: float) -> AsyncIterator[None]:
-    """Around what the source does. Raises DeadlineExceeded."""
+async def _source_timeout(seconds: float) -> AsyncIterator[None]:
+    """Raises DeadlineExceeded if the block, which waits for a source, takes longer."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -151,7 +142,8 @@ async def _at_most(seconds: float) -> AsyncIterator[None]:
         raise DeadlineExceeded("The source took too long") from error
 
 
-def _rendition(result: RenderResult, original: Original, seconds: float) -> Rendition:
+def _rendition(finished: FinishedRender, original: Original, fetch_seconds: float) -> Rendition:
+    result, timings = finished.result, finished.result.timings
     return Rendition(
         body=result.body,
         media_type=result.media_type,
@@ -162,5 +154,12 @@ def _rendition(result: RenderResult, original: Original, seconds: float) -> Rend
         modified=original.modified,
         max_age_seconds=original.max_age_seconds,
         created=time.time(),
-        render_seconds=seconds,
+        render_seconds=finished.render_seconds,
+        stages=Stages(
+            finished.queue_seconds,
+            fetch_seconds,
+            timings.decode_seconds,
+            timings.transform_seconds,
+            timings.encode_seconds,
+        ),
     )

@@ -1,6 +1,7 @@
-"""Who may upload now: few at once, few more waiting for a short while, and a bound on what their files take.
+"""Upload admission: a bounded number of uploads run, a bounded number wait, and their temporary files have a bound.
 
-A place is taken before the body is read, so that those who are refused have sent nothing.
+An upload is admitted before its body is read, so that a refused client has sent nothing. This is the second of the four
+queues (see `rendering/__init__.py`). An upload that runs then waits in the render queue like any other request.
 """
 
 import asyncio
@@ -50,80 +51,81 @@ class UploadStatistics:
     running: int
     """Uploads being received or rendered."""
     waiting: int
-    """Uploads whose place is not free yet."""
+    """Uploads that wait for their turn."""
     limit: int
     """Uploads that may wait."""
     oldest_wait_seconds: float
-    """Age of the one that waits longest; 0 when none does."""
+    """Age of the oldest waiting upload; 0 if no upload waits."""
     space_bytes: int
-    """Bytes of their files now."""
+    """Bytes of the temporary files now."""
 
 
-class Uploads:
-    """Places and space. State and decisions only; use from one event loop."""
+class UploadAdmission:
+    """State and decisions only; use from one event loop."""
 
     def __init__(self, settings: UploadSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
-        self._bounded = settings
+        self._effective = settings
         self._clock = clock
-        self._places = asyncio.Semaphore(settings.max_concurrent)
+        self._slots = asyncio.Semaphore(settings.max_concurrent)
         self._running = 0
         self._waiting: dict[object, float] = {}
-        self._space = 0
+        self._temp_bytes = 0
 
     def __repr__(self) -> str:
-        told = f"running {self._running}/{self._settings.max_concurrent}, waiting {len(self._waiting)}"
-        return f"<Uploads {told}/{self._settings.max_waiting}, {self._space} bytes>"
+        running = f"running {self._running}/{self._settings.max_concurrent}"
+        waiting = f"waiting {len(self._waiting)}/{self._settings.max_waiting}"
+        return f"<UploadAdmission {running}, {waiting}, {self._temp_bytes} bytes>"
 
     @property
-    def bounded(self) -> UploadSettings:
-        """The settings with the limits that hold for an upload that begins now."""
-        return self._bounded
+    def effective_settings(self) -> UploadSettings:
+        """The settings with the limits for an upload that begins now."""
+        return self._effective
 
-    def limit(self, limits: UploadLimits) -> None:
-        """The policy's limits, from the next upload on; where it says nothing, the settings' own."""
+    def apply(self, limits: UploadLimits) -> None:
+        """Applies the policy's limits from the next upload on. Where the policy sets none, the settings count."""
         body_bytes, parts = limits.body_bytes, limits.parts
-        self._bounded = replace(
+        self._effective = replace(
             self._settings,
             max_body_bytes=self._settings.max_body_bytes if body_bytes is None else body_bytes,
             max_parts=self._settings.max_parts if parts is None else parts,
         )
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[float]:
-        """Holds a place inside the block; yields how long it waited for it. Raises Overloaded (full, deadline)."""
+    async def slot(self) -> AsyncIterator[float]:
+        """Holds a slot inside the block; yields the seconds waited for it. Raises Overloaded (full, deadline)."""
         begun = self._clock()
-        await self._take()
+        await self._wait_for_slot()
         self._running += 1
         try:
             yield self._clock() - begun
         finally:
             self._running -= 1
-            self._places.release()
+            self._slots.release()
 
-    async def _take(self) -> None:
-        if self._places.locked() and len(self._waiting) >= self._settings.max_waiting:
+    async def _wait_for_slot(self) -> None:
+        if self._slots.locked() and len(self._waiting) >= self._settings.max_waiting:
             raise Overloaded("Too many uploads are waiting", reason="full", retry_after=RETRY_AFTER_SECONDS)
-        me = object()
-        self._waiting[me] = self._clock()
+        waiter = object()
+        self._waiting[waiter] = self._clock()
         try:
             async with asyncio.timeout(self._settings.max_wait_seconds):
-                await self._places.acquire()
+                await self._slots.acquire()
         except TimeoutError:
-            detail = "No place for another upload came free in time"
+            detail = "No other upload ended in time"
             raise Overloaded(detail, reason="deadline", retry_after=RETRY_AFTER_SECONDS) from None
         finally:
-            del self._waiting[me]
+            del self._waiting[waiter]
 
-    def claim(self, count: int) -> None:
-        """Space for so many more bytes of a file. Raises Unavailable (space)."""
-        if self._space + count > self._settings.max_temp_bytes:
-            detail = "There is no space for this upload now"
+    def claim_bytes(self, count: int) -> None:
+        """Reserves bytes for a temporary file. Raises Unavailable (space) if the files of all uploads are too large."""
+        if self._temp_bytes + count > self._settings.max_temp_bytes:
+            detail = "The temporary files of all uploads together are too large"
             raise Unavailable(detail, reason="space", retry_after=RETRY_AFTER_SECONDS)
-        self._space += count
+        self._temp_bytes += count
 
-    def release(self, count: int) -> None:
-        self._space -= count
+    def release_bytes(self, count: int) -> None:
+        self._temp_bytes -= count
 
     def statistics(self) -> UploadStatistics:
         now = self._clock()
@@ -131,6 +133,6 @@ class Uploads:
             running=self._running,
             waiting=len(self._waiting),
             limit=self._settings.max_waiting,
-            oldest_wait_seconds=max((now - since for since in self._waiting.values()), default=0.0),
-            space_bytes=self._space,
+            oldest_wait_seconds=max((now - begun for begun in self._waiting.values()), default=0.0),
+            space_bytes=self._temp_bytes,
         )

@@ -1,4 +1,4 @@
-"""What is asked of the service, and what it serves: values after negotiation."""
+"""Requests and answers of the service: values after content negotiation."""
 
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -10,14 +10,15 @@ from imgserver.headers import negotiation
 from imgserver.plan import canonical
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.plan.rendition import Rendition
-from imgserver.rendering.degradation import DegradationLevel
+from imgserver.rendering.degradation import DegradationLevel, degrade
 
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """A wish after negotiation: nothing in it depends on a header any more. `groups` are what it is purged with.
+    """One rendition of one original. Nothing in it depends on request headers any more.
 
-    `metered`: by a URL that anybody can make up, so that what it has made anew counts against the original's quota.
+    `key`: its cache key. `groups`: the purge groups that reach it. `metered`: the URL is not signed, so that anybody
+    can make it up; a render then counts against the quota of the original.
     """
 
     key: str
@@ -29,9 +30,9 @@ class RenderRequest:
 
 @dataclass(frozen=True, slots=True)
 class PipelineVersion:
-    """How this server makes pictures, as a part of every key: what another setting made is not a hit of ours.
+    """How this server renders: a part of every key, so that renditions made with other settings are never hits.
 
-    `tags` are no part of it: they only tell what is purged together.
+    `name` is a digest of the quality settings. `tags` are not a part of the key: they only add purge groups.
     """
 
     name: str
@@ -41,30 +42,29 @@ class PipelineVersion:
     def of(cls, quality: Quality, tags: Tags = NO_TAGS) -> "PipelineVersion":
         return cls(sha256(repr(quality).encode()).hexdigest()[: canonical.PIPELINE_DIGITS], tags)
 
-    def key(self, ref: SourceRef, plan: Plan) -> str:
-        return canonical.key(ref, plan, pipeline=self.name)
-
-    def order(self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False) -> RenderRequest:
-        """What a request asks for, once a client's offers and hints are known."""
+    def render_request(
+        self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False
+    ) -> RenderRequest:
+        """The rendition that answers a request, given the formats its client accepts and its Save-Data hint."""
         output = negotiation.negotiate(request.plan.output, offers, save_data=save_data)
-        plan = canonical.normalize(replace(request.plan, output=output))
-        key = self.key(request.ref, plan)
-        groups = groups_of(request.ref, key=key, tags=self.tags.of_path(request.ref.path))
-        return RenderRequest(key, request.ref, plan, groups, metered=not request.signed)
+        plan = replace(request.plan, output=output)
+        return self._request(request.ref, plan, metered=not request.signed)
 
-    def degraded_request(self, order: RenderRequest, plan: Plan) -> RenderRequest:
-        """An order of the same original for another plan; the same order for the same plan."""
-        if plan is order.plan:
-            return order
+    def degraded_request(self, request: RenderRequest, level: DegradationLevel) -> RenderRequest:
+        """The same request with a degraded plan; the same object if the level leaves nothing out of its plan."""
+        plan = degrade(request.plan, level)
+        return request if plan is request.plan else self._request(request.ref, plan, metered=request.metered)
+
+    def _request(self, ref: SourceRef, plan: Plan, *, metered: bool) -> RenderRequest:
         plan = canonical.normalize(plan)
-        key = self.key(order.ref, plan)
-        groups = groups_of(order.ref, key=key, tags=self.tags.of_path(order.ref.path))
-        return replace(order, key=key, plan=plan, groups=groups)
+        key = canonical.key(ref, plan, pipeline=self.name)
+        groups = groups_of(ref, key=key, tags=self.tags.of_path(ref.path))
+        return RenderRequest(key, ref, plan, groups, metered)
 
 
 @dataclass(frozen=True, slots=True)
 class ServedRendition:
-    """`tier` had it; "" when it was made for this request. `rung`: how much was left out of it."""
+    """`tier`: the cache tier that had it, or "" if the request waited for a render. `level`: how far it is degraded."""
 
     rendition: Rendition
     outcome: Literal["hit", "stale", "joined", "rendered"]
@@ -74,7 +74,7 @@ class ServedRendition:
 
 @dataclass(frozen=True, slots=True)
 class RenderedResult:
-    """What a flight brings. `elsewhere`: another server on the same Redis rendered it, and this one waited."""
+    """The result of a single flight. `elsewhere`: another replica rendered it while this one waited for its lock."""
 
     rendition: Rendition
     elsewhere: bool = False
@@ -82,7 +82,7 @@ class RenderedResult:
 
 @dataclass(frozen=True, slots=True)
 class CachedRendition:
-    """A record found. `current`: of its original as it is now, as far as anybody can tell."""
+    """A rendition found in a cache tier. `current`: its original has not changed since, as far as the server knows."""
 
     rendition: Rendition
     tier: str

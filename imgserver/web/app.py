@@ -9,7 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.plan.plan import ImageRequest
-from imgserver.rendering.upload_admission import Uploads
+from imgserver.rendering.upload_admission import UploadAdmission
 from imgserver.security.api_keys import ApiKeys
 from imgserver.security.remote_url import REMOTE
 from imgserver.service import ImageService
@@ -64,7 +64,7 @@ def make_app(
     app = web.Application()
     app[SERVICE], app[LOGGER] = service, observability.logger
     app[HEALTH], app[GUARD] = Health(service, sources.spools), Guard(settings.server)
-    uploads = Uploads(settings.uploads)
+    uploads = UploadAdmission(settings.uploads)
     settings_reload = make_settings_reload(settings, read_settings, observability)
 
     boundary = Boundary(observability.access_log, observability.logger, security_events.error_observer(audit))
@@ -101,7 +101,7 @@ def _add_routes(
     settings: Settings,
     boundary: Boundary,
     sources: Sources,
-    uploads: Uploads,
+    uploads: UploadAdmission,
     settings_reload: SettingsReload,
     observability: Observability,
 ) -> None:
@@ -129,7 +129,7 @@ def _add_routes(
             authenticator=authenticator,
             admission=uploads,
             accounting=UploadAccounting(observability.metrics, observability.audit),
-            store=UploadStore.of(sources, settings.uploads.store, dialects.owners.native, service.written),
+            store=UploadStore.of(sources, settings.uploads.store, dialects.owners.native, service.forget_original),
             settings_reload=settings_reload,
         )
     if gallery.is_enabled(settings.server):

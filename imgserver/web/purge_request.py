@@ -91,7 +91,7 @@ class PurgeResolver:
         for hints in negotiation.variants(self._dialects.parse(target).hints):
             request = self._dialects.parse(target, hints)
             for offers in OFFERS:
-                yield key_group(self._pipeline_version.order(request, offers, save_data=hints.save_data).key)
+                yield key_group(self._pipeline_version.render_request(request, offers, save_data=hints.save_data).key)
 
     def _prefix_group(self, prefix: str) -> str:
         """The group of a folder, or of a whole source when the prefix is a source's name."""

@@ -8,7 +8,7 @@ from imgserver.cache.tier import TierStatistics
 from imgserver.observability.logs import LogWriter
 from imgserver.observability.metrics import State
 from imgserver.rendering.admission import SHED_REASONS
-from imgserver.rendering.upload_admission import Uploads, UploadStatistics
+from imgserver.rendering.upload_admission import UploadAdmission, UploadStatistics
 from imgserver.service import ImageService
 from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.web.access_log import AccessLog
@@ -21,7 +21,7 @@ def read_state(
     service: ImageService,
     health: Health,
     spools: Mapping[str, OriginCache],
-    uploads: Uploads,
+    uploads: UploadAdmission,
     guard: Guard,
     access_log: AccessLog,
     log_writer: LogWriter,

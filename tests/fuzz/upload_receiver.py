@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from imgserver.errors import ImgserverError
-from imgserver.rendering.upload_admission import Uploads, UploadSettings
+from imgserver.rendering.upload_admission import UploadAdmission, UploadSettings
 from imgserver.web.uploads.multipart import BodyFormat, ReceivedUpload
 from imgserver.web.uploads.temp_files import TempFile, TempFiles
 
@@ -30,7 +30,7 @@ class Receiver:
     """Receives uploads into temporary files in `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self.admission = Uploads(SETTINGS)
+        self.admission = UploadAdmission(SETTINGS)
         self._temp_files = TempFiles(folder, self.admission)
         self._folder = folder
 

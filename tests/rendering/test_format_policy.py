@@ -26,9 +26,9 @@ def plan(**output) -> Plan:
 def test_without_a_policy_nothing_is_changed() -> None:
     one = Plan(output=Output(format="auto", offers=("avif", "webp")))
 
-    assert FormatPolicy().permitted(one, WEBP) is one
+    assert FormatPolicy().permitted_plan(one, WEBP) is one
     assert FormatPolicy().limits(Limits()) == Limits()
-    FormatPolicy().allow(plan(format="tiff"))
+    FormatPolicy().check_output(plan(format="tiff"))
 
 
 def test_pixels_stand_instead_of_the_settings_own() -> None:
@@ -40,27 +40,27 @@ def test_pixels_stand_instead_of_the_settings_own() -> None:
 
 def test_a_format_that_is_not_written_cannot_be_asked_for() -> None:
     with pytest.raises(BadOption) as caught:
-        format_policy(formats=PLAIN).allow(plan(format="webp"))
+        format_policy(formats=PLAIN).check_output(plan(format="webp"))
     assert caught.value.facts == {"argument": "f", "value": "webp", "allowed": "jpg, png, gif"}
     for name in ("auto", "source", "jpg"):
-        format_policy(formats=PLAIN).allow(plan(format=name))
-    format_policy(formats=PLAIN).allow(Plan(output=Output(format="webp"), terminal=Terminal("info")))
+        format_policy(formats=PLAIN).check_output(plan(format=name))
+    format_policy(formats=PLAIN).check_output(Plan(output=Output(format="webp"), terminal=Terminal("info")))
 
 
 def test_negotiation_offers_only_what_is_written() -> None:
-    permitted = format_policy(formats=PLAIN).permitted(plan(format="auto", offers=("avif", "webp")), PNG)
+    permitted = format_policy(formats=PLAIN).permitted_plan(plan(format="auto", offers=("avif", "webp")), PNG)
 
     assert permitted.output.offers == ()
 
 
 def test_the_sources_own_format_is_kept_only_where_it_is_written() -> None:
-    assert format_policy(formats=PLAIN).permitted(plan(format="source"), WEBP).output.format == "auto"
-    assert format_policy(formats=PLAIN).permitted(plan(format="source"), PNG).output.format == "source"
+    assert format_policy(formats=PLAIN).permitted_plan(plan(format="source"), WEBP).output.format == "auto"
+    assert format_policy(formats=PLAIN).permitted_plan(plan(format="source"), PNG).output.format == "source"
 
 
 def test_an_original_of_another_format_is_refused_by_its_first_bytes() -> None:
     with pytest.raises(UnsupportedImage) as caught:
-        format_policy(formats=FormatLists(read=("jpg",))).permitted(plan(), PNG)
+        format_policy(formats=FormatLists(read=("jpg",))).permitted_plan(plan(), PNG)
     assert caught.value.facts == {"format": "png"}
     # What nobody knows is the worker's to refuse.
-    format_policy(formats=FormatLists(read=("jpg",))).permitted(plan(), b"nothing")
+    format_policy(formats=FormatLists(read=("jpg",))).permitted_plan(plan(), b"nothing")

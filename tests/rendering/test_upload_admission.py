@@ -3,52 +3,52 @@ import asyncio
 import pytest
 
 from imgserver.errors import Overloaded, Unavailable
-from imgserver.rendering.upload_admission import Uploads, UploadSettings
+from imgserver.rendering.upload_admission import UploadAdmission, UploadSettings
 from imgserver.security.policy import UploadLimits
 from tests.polling import eventually
 
 
-def uploads(**settings) -> Uploads:
-    return Uploads(UploadSettings(**settings))
+def uploads(**settings) -> UploadAdmission:
+    return UploadAdmission(UploadSettings(**settings))
 
 
-async def hold(room: Uploads, free: asyncio.Event) -> None:
-    async with room.place():
+async def hold(admission: UploadAdmission, free: asyncio.Event) -> None:
+    async with admission.slot():
         await free.wait()
 
 
-async def test_so_many_at_once_and_the_next_waits_for_its_turn():
-    room, free = uploads(max_concurrent=2), asyncio.Event()
-    tasks = [asyncio.create_task(hold(room, free)) for _ in range(3)]
-    await eventually(lambda: room.statistics().running == 2 and room.statistics().waiting == 1)
+async def test_the_next_upload_waits_while_all_slots_are_taken():
+    admission, free = uploads(max_concurrent=2), asyncio.Event()
+    tasks = [asyncio.create_task(hold(admission, free)) for _ in range(3)]
+    await eventually(lambda: admission.statistics().running == 2 and admission.statistics().waiting == 1)
 
-    assert repr(room) == "<Uploads running 2/2, waiting 1/8, 0 bytes>"
+    assert repr(admission) == "<UploadAdmission running 2/2, waiting 1/8, 0 bytes>"
 
     free.set()
     await asyncio.gather(*tasks)
 
-    assert repr(room) == "<Uploads running 0/2, waiting 0/8, 0 bytes>"
+    assert repr(admission) == "<UploadAdmission running 0/2, waiting 0/8, 0 bytes>"
 
 
-def test_the_policys_limits_hold_where_it_has_some():
-    room = uploads(max_body_bytes=5000, max_parts=7)
+def test_limits_of_the_policy_replace_those_of_the_settings():
+    admission = uploads(max_body_bytes=5000, max_parts=7)
 
-    def bounded(limits: UploadLimits) -> tuple[int, int]:
-        room.limit(limits)
-        return room.bounded.max_body_bytes, room.bounded.max_parts
+    def effective(limits: UploadLimits) -> tuple[int, int]:
+        admission.apply(limits)
+        return admission.effective_settings.max_body_bytes, admission.effective_settings.max_parts
 
-    assert bounded(UploadLimits()) == (5000, 7)
-    assert bounded(UploadLimits(body_bytes=9000)) == (9000, 7)
-    assert bounded(UploadLimits(parts=1)) == (5000, 1)
+    assert effective(UploadLimits()) == (5000, 7)
+    assert effective(UploadLimits(body_bytes=9000)) == (9000, 7)
+    assert effective(UploadLimits(parts=1)) == (5000, 1)
 
 
-async def test_beyond_those_who_may_wait_the_answer_is_no_at_once():
-    room, free = uploads(max_concurrent=1, max_waiting=1), asyncio.Event()
-    tasks = [asyncio.create_task(hold(room, free)) for _ in range(2)]
-    await eventually(lambda: room.statistics().waiting == 1)
+async def test_an_upload_is_refused_at_once_when_the_queue_is_full():
+    admission, free = uploads(max_concurrent=1, max_waiting=1), asyncio.Event()
+    tasks = [asyncio.create_task(hold(admission, free)) for _ in range(2)]
+    await eventually(lambda: admission.statistics().waiting == 1)
 
     with pytest.raises(Overloaded) as caught:
-        async with room.place():
+        async with admission.slot():
             pass
 
     assert caught.value.facts["reason"] == "full"
@@ -57,44 +57,44 @@ async def test_beyond_those_who_may_wait_the_answer_is_no_at_once():
     await asyncio.gather(*tasks)
 
 
-async def test_nobody_waits_longer_than_agreed():
-    room, free = uploads(max_concurrent=1, max_wait_seconds=0.05), asyncio.Event()
-    task = asyncio.create_task(hold(room, free))
-    await eventually(lambda: room.statistics().running == 1)
+async def test_an_upload_is_refused_after_the_longest_wait():
+    admission, free = uploads(max_concurrent=1, max_wait_seconds=0.05), asyncio.Event()
+    task = asyncio.create_task(hold(admission, free))
+    await eventually(lambda: admission.statistics().running == 1)
 
     with pytest.raises(Overloaded) as caught:
-        async with room.place():
+        async with admission.slot():
             pass
 
     assert caught.value.facts["reason"] == "deadline"
-    assert room.statistics().waiting == 0
+    assert admission.statistics().waiting == 0
     free.set()
     await task
 
 
-async def test_who_leaves_while_waiting_takes_no_place():
-    room, free = uploads(max_concurrent=1), asyncio.Event()
-    first = asyncio.create_task(hold(room, free))
-    await eventually(lambda: room.statistics().running == 1)
-    second = asyncio.create_task(hold(room, free))
-    await eventually(lambda: room.statistics().waiting == 1)
+async def test_a_client_that_disconnects_while_waiting_takes_no_slot():
+    admission, free = uploads(max_concurrent=1), asyncio.Event()
+    first = asyncio.create_task(hold(admission, free))
+    await eventually(lambda: admission.statistics().running == 1)
+    second = asyncio.create_task(hold(admission, free))
+    await eventually(lambda: admission.statistics().waiting == 1)
 
     second.cancel()
     await asyncio.wait([second])
     free.set()
     await first
 
-    assert room.statistics() == uploads().statistics()
+    assert admission.statistics() == uploads().statistics()
 
 
-def test_space_is_claimed_within_its_bound_and_given_back():
-    room = uploads(max_temp_bytes=1 << 20)
-    room.claim(1 << 20)
+def test_temporary_bytes_are_claimed_within_their_bound_and_released():
+    admission = uploads(max_temp_bytes=1 << 20)
+    admission.claim_bytes(1 << 20)
 
     with pytest.raises(Unavailable) as caught:
-        room.claim(1)
+        admission.claim_bytes(1)
 
     assert caught.value.facts["reason"] == "space"
-    room.release(1 << 20)
-    room.claim(1)
-    assert room.statistics().space_bytes == 1
+    admission.release_bytes(1 << 20)
+    admission.claim_bytes(1)
+    assert admission.statistics().space_bytes == 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from imgserver.cache.redis.rate_limit import SharedTokenBuckets
-from imgserver.rendering.upload_admission import Uploads
+from imgserver.rendering.upload_admission import UploadAdmission
 from imgserver.security.policy import Policy
 from imgserver.security.rate_limit import ClientBuckets
 from imgserver.service import ImageService
@@ -34,7 +34,7 @@ def make_reloader(
     settings_reload: SettingsReload,
     boundary: Boundary,
     service: ImageService,
-    uploads: Uploads,
+    uploads: UploadAdmission,
     observability: Observability,
 ) -> Reloader:
     """Puts the security policy into force and audits weak settings, now and after each reload. Raises BadPolicy."""
@@ -54,7 +54,7 @@ def make_reloader(
     return reloader
 
 
-def _policy_installer(boundary: Boundary, service: ImageService, uploads: Uploads) -> Callable[[Policy], None]:
+def _policy_installer(boundary: Boundary, service: ImageService, uploads: UploadAdmission) -> Callable[[Policy], None]:
     """The counts of the rate limits outlive a policy."""
     redis = service.cache.redis_client
     buckets = ClientBuckets(SharedTokenBuckets(redis) if redis is not None else None)
@@ -63,6 +63,6 @@ def _policy_installer(boundary: Boundary, service: ImageService, uploads: Upload
         boundary.install(AccessPolicy(policy, buckets))
         service.renderer.format_policy.pixels, service.renderer.format_policy.formats = policy.pixels, policy.formats
         service.negative_cache.clear()
-        uploads.limit(policy.uploads)
+        uploads.apply(policy.uploads)
 
     return install

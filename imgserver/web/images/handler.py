@@ -159,7 +159,7 @@ class ImageHandler:
     def _order(self, parsed: ParsedRequest, offers: tuple[str, ...], hints: Hints) -> RenderRequest:
         """Read again with the hints, where a number of the plan stands for them."""
         asked = parsed.request if hints == NO_HINTS else self._dialects.parse(parsed.target, hints)
-        return self._service.pipeline_version.order(asked, offers, save_data=hints.save_data)
+        return self._service.pipeline_version.render_request(asked, offers, save_data=hints.save_data)
 
     async def _get(self, parsed: ParsedRequest, order: RenderRequest, request: web.Request) -> ServedRendition:
         try:

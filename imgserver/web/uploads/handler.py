@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from imgserver.engine.job import RenderResult
 from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
 from imgserver.rendering.renderer import Renderer
-from imgserver.rendering.upload_admission import Uploads
+from imgserver.rendering.upload_admission import UploadAdmission
 from imgserver.settings.schema import Settings
 from imgserver.web import lifecycle
 from imgserver.web.access_log import FACTS
@@ -39,7 +39,7 @@ def setup(
     renderer: Renderer,
     *,
     authenticator: Authenticator,
-    admission: Uploads,
+    admission: UploadAdmission,
     accounting: UploadAccounting,
     store: UploadStore | None,
     settings_reload: SettingsReload,
@@ -70,7 +70,7 @@ class UploadHandler:
         *,
         parser: ParameterParser,
         access: UploadAccess,
-        admission: Uploads,
+        admission: UploadAdmission,
         temp_files: TempFiles,
         renderer: Renderer,
         store: UploadStore | None,
@@ -98,12 +98,12 @@ class UploadHandler:
         self, request: web.Request, key: str
     ) -> tuple[Sequence[UploadResult], ResponseFormat]:
         # The limits in force when the upload begins: a reload of the policy may change them.
-        settings, accept = self._admission.bounded, request.headers.get(hdrs.ACCEPT, "")
+        settings, accept = self._admission.effective_settings, request.headers.get(hdrs.ACCEPT, "")
         query = parse_query(request.rel_url.raw_query_string)
         options = self._parse(query, request, key)
         body_format, body = BodyFormat.of(request), UploadBody(request, settings)
         body.check_headers()
-        async with self._admission.place() as waited_seconds, ReceivedUpload(self._temp_files, settings) as upload:
+        async with self._admission.slot() as waited_seconds, ReceivedUpload(self._temp_files, settings) as upload:
             self._accounting.observe_wait(waited_seconds)
             await body.begin()
             await upload.receive(body_format, body)

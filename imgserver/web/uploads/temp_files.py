@@ -13,7 +13,7 @@ from typing import IO, TypeVar
 from imgserver.errors import ServerFault, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.plan.sniffing import HEAD_BYTES
-from imgserver.rendering.upload_admission import RETRY_AFTER_SECONDS, Uploads
+from imgserver.rendering.upload_admission import RETRY_AFTER_SECONDS, UploadAdmission
 from imgserver.runtime.files import write_all
 from imgserver.runtime.threads import ThreadPool
 
@@ -27,7 +27,7 @@ DIGEST_BYTES = 16
 
 
 class TempFiles:
-    def __init__(self, folder: Path, admission: Uploads) -> None:
+    def __init__(self, folder: Path, admission: UploadAdmission) -> None:
         """`Path()` stands for the system's folder. Raises ServerFault for a folder that does not exist."""
         self._folder = None if folder == Path() else folder
         if self._folder is not None and not self._folder.is_dir():
@@ -51,7 +51,7 @@ class TempFiles:
 class TempFile:
     """Write all data, then call `original`. Always call `close`."""
 
-    def __init__(self, file: IO[bytes], threads: ThreadPool, admission: Uploads) -> None:
+    def __init__(self, file: IO[bytes], threads: ThreadPool, admission: UploadAdmission) -> None:
         self.bytes = 0
         self._file = file
         self._threads = threads
@@ -64,7 +64,7 @@ class TempFile:
 
     async def write(self, data: bytes) -> None:
         """Raises Unavailable when there is no space."""
-        self._admission.claim(len(data))
+        self._admission.claim_bytes(len(data))
         self.bytes += len(data)
         self._pending += data
         if len(self._pending) >= WRITE_BYTES:
@@ -84,7 +84,7 @@ class TempFile:
 
     def close(self) -> None:
         """Frees the space and returns immediately; a thread closes the file. Call it once."""
-        self._admission.release(self.bytes)
+        self._admission.release_bytes(self.bytes)
         self._threads.submit_to_completion(self._close)
 
     async def _flush(self) -> None:
