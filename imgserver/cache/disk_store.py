@@ -5,12 +5,12 @@ checksum in the record finds what a power cut tore, so nothing is synced.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from imgserver.cache.record import HEAD_BYTES, Corrupt, decode, encode, peek
-from imgserver.plan.rendition import GroupGenerations, Rendition
+from imgserver.cache.tier import IsKept
+from imgserver.plan.rendition import Rendition
 from imgserver.runtime.file_store import FileStore, FoundFile, disk_bytes, name_of, path_of
 from imgserver.runtime.files import read_file, temporary_path, unlink, write_new_file
 
@@ -99,18 +99,16 @@ class RecordStore:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._files.scan(_entry_of)
 
-    def sweep(self, keeps: Callable[[float | None, GroupGenerations], bool]) -> tuple[int, int]:
+    def sweep(self, is_kept: IsKept) -> tuple[int, int]:
         """Removes the records whose (expires, generations) are not kept, and files that are not records. Returns how
         many were removed, and how many could not be read."""
-        results = Counter(self._sweep_one(name, keeps) for name in self._files.paced_names())
+        results = Counter(self._sweep_one(name, is_kept) for name in self._files.paced_names())
         return results["removed"], results["unread"]
 
-    def _sweep_one(
-        self, name: str, keeps: Callable[[float | None, GroupGenerations], bool]
-    ) -> Literal["kept", "removed", "unread"]:
+    def _sweep_one(self, name: str, is_kept: IsKept) -> Literal["kept", "removed", "unread"]:
         try:
             _, expires, generations = peek(self._read(name, HEAD_BYTES))
-            kept = keeps(expires, generations)
+            kept = is_kept(expires, generations)
         except Corrupt:
             kept = False
         except FileNotFoundError:
