@@ -28,9 +28,9 @@ def measure_sources() -> list[Row]:
     command = [sys.executable, "-m", "benchmarks.slow_origin", str(port)]
     settings = {
         "sources_far_url": f"http://127.0.0.1:{port}/",
-        "sources_far_networks": "127.0.0.0/8",
+        "sources_far_allowed_networks": "127.0.0.0/8",
         "origin_cache_max_waiting": WAITING,
-        "fetch_total_seconds": PATIENCE_SECONDS,
+        "fetch_total_timeout_seconds": PATIENCE_SECONDS,
         "queue_deadline_seconds": PATIENCE_SECONDS,
     }
     with running(command, f"http://127.0.0.1:{port}", "/count") as origin, imgserver(**settings) as server:

@@ -88,20 +88,21 @@ async def _fault(name: str, place: SourceConfig, settings: Settings) -> str:
     def audit(event: Event, *, reason: str, **_: object) -> None:  # noqa: ARG001
         blocked.append(reason)
 
-    once = replace(settings, fetch=replace(settings.fetch, attempts=1))
+    once = replace(settings, fetch=replace(settings.fetch, max_attempts=1))
     try:
         origin = make_origin(name, place, once, audit)
     except ImgserverError as error:
         return error.detail
     try:
-        async with asyncio.timeout(settings.fetch.total_seconds):
+        async with asyncio.timeout(settings.fetch.total_timeout_seconds):
             # With its body: a store says there what is wrong with the keys.
             await origin.fetch(NOBODY, _leave)
     except _AnsweredError:
         return ""
     except NotFound as error:
         if blocked:
-            return f"its address is {blocked[0].replace('_', ' ')}; name the network in networks, if that is meant"
+            kind = blocked[0].replace("_", " ")
+            return f"its address is {kind}; if that is intended, name its network in allowed_networks"
         return "there is no such name" if error.__cause__ is not None else ""
     except ImgserverError as error:
         return " ".join(filter(None, (error.detail, str(error.facts.get("said", "")))))

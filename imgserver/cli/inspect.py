@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +88,10 @@ async def _download(address: str, copy: Path, settings: "Settings") -> None:
     from imgserver.observability.audit import unheard
     from imgserver.security.remote_url import parse
     from imgserver.sources import http
-    from imgserver.sources.config import RemoteSettings
     from imgserver.sources.url_mapping import RemoteUrlMapping
 
     path = str(parse(address))
-    terms = RemoteSettings(enabled=True, allowed=settings.remote.allowed, networks=settings.remote.networks)
+    terms = replace(settings.remote, enabled=True)
     site = terms.site(settings.fetch, settings.origin_cache)
     remote = RemoteUrlMapping(site, audit=unheard)
     # Whoever asks is the owner. A port of its own needs an entry on the list nevertheless.

@@ -81,7 +81,8 @@ def _read(cidr: str) -> IPNetwork:
     try:
         return ip_network(cidr)
     except ValueError as fault:
-        raise ValueError(f'networks: "{cidr}" is not allowed; a network such as 10.1.0.0/16, or one address') from fault
+        expected = "a network such as 10.1.0.0/16, or one address"
+        raise ValueError(f'allowed_networks: "{cidr}" is not allowed; {expected}') from fault
 
 
 def unwrapped(address: IPAddress) -> tuple[IPAddress, ...]:

@@ -109,13 +109,11 @@ Kind = Literal["folder", "http", "objects"]
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """A folder (`root`), or what an address (`url`) is in front of: http and https for a web server, s3, gs and az for
-    an object store.
+    """One source: a folder (`root`) or a remote one (`url`), which is a web server (http, https) or an object store
+    (s3, gs, az).
 
-    `writable` lets uploads be stored there. Of a web server: secret `headers` lines go with every request below `url`,
-    its redirects may lead to `redirects_to` as well, and `networks` are CIDRs that may be dialled though they are not
-    public. Of a store: `endpoint` and `region` where it is not Amazon's own; its keys are in the environment, with
-    `env_prefix` before their names.
+    `headers`, `allowed_redirects` and `allowed_networks` are for web servers; `endpoint`, `region` and `env_prefix` for
+    object stores. Raises ValueError for settings that do not belong to the kind of source.
     """
 
     root: Annotated[Path, doc("folder with the originals")] = Path()
@@ -126,8 +124,8 @@ class SourceConfig:
     headers: Annotated[
         tuple[str, ...], doc('header lines such as "Authorization: Bearer ..." for every request below url')
     ] = field(default=(), repr=False)
-    redirects_to: Annotated[tuple[str, ...], doc("URLs outside url to which redirects may lead")] = ()
-    networks: Annotated[
+    allowed_redirects: Annotated[tuple[str, ...], doc("URLs outside url to which redirects may lead")] = ()
+    allowed_networks: Annotated[
         tuple[str, ...], doc("networks that may be connected to although they are not public, such as 10.1.0.0/16")
     ] = ()
     endpoint: Annotated[str, doc("URL of the object store's API, unless it is the provider's own")] = ""
@@ -140,8 +138,8 @@ class SourceConfig:
         """Raises ValueError."""
         if self.url and self.root != Path():
             raise ValueError("root and url: a source is a folder or an address, not both")
-        if self.kind != "http" and (self.headers or self.redirects_to or self.networks):
-            raise ValueError("headers, redirects_to and networks belong to a url that begins with http")
+        if self.kind != "http" and (self.headers or self.allowed_redirects or self.allowed_networks):
+            raise ValueError("headers, allowed_redirects and allowed_networks belong to a url that begins with http")
         if self.kind != "objects" and (self.endpoint or self.region or self.env_prefix):
             raise ValueError("endpoint, region and env_prefix belong to a url that begins with s3, gs or az")
         if self.kind == "http":
@@ -176,7 +174,11 @@ class SourceConfig:
     def site(self, fetching: "FetchSettings", spool: OriginCacheSettings) -> HttpSourceSettings:
         """Of a web server. Raises ValueError."""
         return fetching.of_site(
-            base=self.url, allowed=self.redirects_to, networks=self.networks, headers=self.headers, spool=spool
+            base=self.url,
+            allowed=self.allowed_redirects,
+            networks=self.allowed_networks,
+            headers=self.headers,
+            spool=spool,
         )
 
     def store(self, fetching: "FetchSettings") -> ObjectStoreSettings:
@@ -186,26 +188,28 @@ class SourceConfig:
             endpoint=self.endpoint,
             region=self.region,
             env_prefix=self.env_prefix,
-            connect_seconds=fetching.connect_seconds,
-            idle_seconds=fetching.idle_seconds,
-            total_seconds=fetching.total_seconds,
-            retries=fetching.attempts - 1,
+            connect_seconds=fetching.connect_timeout_seconds,
+            idle_seconds=fetching.idle_timeout_seconds,
+            total_seconds=fetching.total_timeout_seconds,
+            retries=fetching.max_attempts - 1,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class FetchSettings:
-    """How long any far source may take. `total_seconds` is for all attempts and redirects of one download together."""
+    """The time-outs, redirects and attempts of every remote source."""
 
-    connect_seconds: Annotated[
+    connect_timeout_seconds: Annotated[
         float, Gt(0), Le(60), doc("time-out of a connection: a free place, DNS, TCP and TLS")
     ] = 2
-    idle_seconds: Annotated[float, Gt(0), Le(60), doc("longest time without a byte from the source")] = 5
-    total_seconds: Annotated[
+    idle_timeout_seconds: Annotated[float, Gt(0), Le(60), doc("longest time without a byte from the source")] = 5
+    total_timeout_seconds: Annotated[
         float, Gt(0), Le(600), doc("time-out of one original: the wait for its turn, all attempts and all redirects")
     ] = 8
-    redirects: Annotated[int, Ge(0), Le(10), doc("redirects that are followed; each target is checked like a URL")] = 3
-    attempts: Annotated[int, Ge(1), Le(5), doc("attempts for one original while its source fails")] = 3
+    max_redirects: Annotated[
+        int, Ge(0), Le(10), doc("redirects that are followed; each target is checked like a URL")
+    ] = 3
+    max_attempts: Annotated[int, Ge(1), Le(5), doc("attempts for one original while its source fails")] = 3
 
     def of_site(
         self,
@@ -222,29 +226,32 @@ class FetchSettings:
             allowed=allowed,
             networks=networks,
             headers=headers,
-            connect_seconds=self.connect_seconds,
-            idle_seconds=self.idle_seconds,
-            total_seconds=self.total_seconds,
+            connect_seconds=self.connect_timeout_seconds,
+            idle_seconds=self.idle_timeout_seconds,
+            total_seconds=self.total_timeout_seconds,
             max_bytes=spool.item_bytes,
-            redirects=self.redirects,
-            attempts=self.attempts,
+            redirects=self.max_redirects,
+            attempts=self.max_attempts,
             connections=min(1000, spool.max_concurrent),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteSettings:
-    """Whole addresses in URLs. Those on the list `allowed` are served to everybody, all others to signed URLs only;
-    `enabled` serves signed ones without any list. `networks`: CIDRs that may be dialled though they are not public."""
+    """Originals that a request names by a whole URL.
+
+    Those in `allowed_urls` are served to everybody, all others only to signed requests; `enabled` serves signed
+    requests without any list. Raises ValueError for a malformed URL or network.
+    """
 
     enabled: Annotated[
-        bool, doc("whether signed URLs may name any URL; those that are listed in allowed need no signature")
+        bool, doc("whether signed URLs may name any URL; those that are listed in allowed_urls need no signature")
     ] = False
-    allowed: Annotated[
+    allowed_urls: Annotated[
         tuple[str, ...],
         doc("URLs that every request may name, such as https://cdn.example.com/pictures/, https://*.example.com"),
     ] = ()
-    networks: Annotated[
+    allowed_networks: Annotated[
         tuple[str, ...], doc("networks that may be connected to although they are not public, such as 10.1.0.0/16")
     ] = ()
 
@@ -254,7 +261,9 @@ class RemoteSettings:
 
     @property
     def are_served(self) -> bool:
-        return self.enabled or bool(self.allowed)
+        return self.enabled or bool(self.allowed_urls)
 
     def site(self, fetching: FetchSettings, spool: OriginCacheSettings) -> HttpSourceSettings:
-        return fetching.of_site(base="", allowed=self.allowed, networks=self.networks, headers=(), spool=spool)
+        return fetching.of_site(
+            base="", allowed=self.allowed_urls, networks=self.allowed_networks, headers=(), spool=spool
+        )

@@ -34,8 +34,8 @@ def find_weaknesses(settings: Settings, policy: Policy) -> Iterator[tuple[str, s
         yield "svg_on", "SVG originals are rendered: one filter may take the whole deadline of a render"
     if settings.admin.key and len(settings.admin.key) < STRONG_KEY_CHARACTERS:
         yield "admin_key_short", f"admin.key has fewer than {STRONG_KEY_CHARACTERS} characters"
-    if settings.remote.networks:
-        yield "private_networks", "remote URLs may reach the networks of remote.networks, which are not public"
+    if settings.remote.allowed_networks:
+        yield "private_networks", "remote URLs may reach the networks of remote.allowed_networks, which are not public"
     if settings.server.is_local:
         return
     bounded = settings.native.snap_widths and settings.quota.renditions_per_minute

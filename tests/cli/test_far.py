@@ -34,8 +34,8 @@ def shop(origin, tmp_path) -> dict[str, str]:
         "XDG_CACHE_HOME": str(tmp_path),
         "IMGSERVER_SOURCE_ROOT": str(SAMPLES),
         "IMGSERVER_SOURCES_SHOP_URL": f"http://127.0.0.1:{origin.port}/",
-        "IMGSERVER_SOURCES_SHOP_NETWORKS": "127.0.0.0/8",
-        "IMGSERVER_FETCH_TOTAL_SECONDS": "1",
+        "IMGSERVER_SOURCES_SHOP_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "IMGSERVER_FETCH_TOTAL_TIMEOUT_SECONDS": "1",
     }
 
 
@@ -70,7 +70,7 @@ def test_get_tells_what_is_wrong_in_a_sentence(shop, origin, tmp_path):
 
 def test_get_takes_an_address_in_the_place_of_what_the_settings_say(origin, shop, tmp_path):
     """Both ways round: neither is a source of two places."""
-    networks = {"IMGSERVER_SOURCE_NETWORKS": "127.0.0.0/8"}
+    networks = {"IMGSERVER_SOURCE_ALLOWED_NETWORKS": "127.0.0.0/8"}
     address = f"http://127.0.0.1:{origin.port}/a/"
     far = run(shop | networks, "get", "/img/w_60/cat.jpg", "--root", address, "-o", str(tmp_path / "far.png"))
     elsewhere = {"XDG_CACHE_HOME": str(tmp_path), "IMGSERVER_SOURCE_URL": "https://elsewhere.invalid/"}
@@ -81,7 +81,7 @@ def test_get_takes_an_address_in_the_place_of_what_the_settings_say(origin, shop
 
 def test_url_spells_paths_of_far_sources_and_addresses(shop):
     assert run(shop, "url", "shop/a/cat.jpg", "--w", "60").stdout == "/img/w_60/shop/a/cat.jpg\n"
-    listed = shop | {"IMGSERVER_REMOTE_ALLOWED": "https://cdn.example.com/"}
+    listed = shop | {"IMGSERVER_REMOTE_ALLOWED_URLS": "https://cdn.example.com/"}
     assert run(listed, "url", "https://cdn.example.com/a.jpg?id=5", "--w", "60").stdout == (
         "/img/w_60/b64/aHR0cHM6Ly9jZG4uZXhhbXBsZS5jb20vYS5qcGc_aWQ9NQ\n"
     )
@@ -94,7 +94,7 @@ def test_the_doctor_says_whether_each_source_answers(shop, origin):
     origin.answers.clear()
     shop["IMGSERVER_SOURCES_SHOP_URL"] = f"http://127.0.0.1:{free_port()}/"
     away = run(shop, "doctor", "--json")
-    del shop["IMGSERVER_SOURCES_SHOP_NETWORKS"]
+    del shop["IMGSERVER_SOURCES_SHOP_ALLOWED_NETWORKS"]
     inside = run(shop, "doctor", "--json")
 
     assert check(sound, "source folder")["ok"]
@@ -146,10 +146,13 @@ def test_serve_takes_one_place(tmp_path: Path):
 
 def test_inspect_describes_what_is_at_an_address(origin):
     address = f"http://127.0.0.1:{origin.port}/a/cat.jpg"
-    environ = {"IMGSERVER_REMOTE_NETWORKS": "127.0.0.0/8", "IMGSERVER_REMOTE_ALLOWED": address.removesuffix("cat.jpg")}
+    environ = {
+        "IMGSERVER_REMOTE_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "IMGSERVER_REMOTE_ALLOWED_URLS": address.removesuffix("cat.jpg"),
+    }
 
     result = run(environ, "inspect", "--json", address)
-    inside = run(environ | {"IMGSERVER_REMOTE_NETWORKS": ""}, "inspect", address)
+    inside = run(environ | {"IMGSERVER_REMOTE_ALLOWED_NETWORKS": ""}, "inspect", address)
     absent = run(environ, "inspect", address.replace("cat", "dog"))
 
     told = json.loads(result.stdout)

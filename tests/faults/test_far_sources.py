@@ -20,7 +20,7 @@ def origin() -> Iterator[OriginServer]:
 
 
 def settings(origin: OriginServer) -> dict[str, object]:
-    far = {"sources_shop_url": f"http://127.0.0.1:{origin.port}/", "sources_shop_networks": "127.0.0.0/8"}
+    far = {"sources_shop_url": f"http://127.0.0.1:{origin.port}/", "sources_shop_allowed_networks": "127.0.0.0/8"}
     return {"workers_count": 1, "disk_limit_bytes": 0, **far}
 
 
@@ -44,7 +44,7 @@ def test_a_full_disk_under_the_spool_refuses_new_far_originals_alone(origin, dis
 
 def test_slow_origins_take_a_bounded_number_of_descriptors_and_give_them_back(origin):
     origin.answers |= {f"/slow/{number}.jpg": trickled(photo()) for number in range(60)}
-    times = {"fetch_total_seconds": 2, "origin_cache_max_concurrent": 20}
+    times = {"fetch_total_timeout_seconds": 2, "origin_cache_max_concurrent": 20}
     with serving(**settings(origin), **times) as server:
         server.ask("/img/w_20/shop/0.jpg")
         process = psutil.Process(server.process.pid)

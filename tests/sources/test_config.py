@@ -22,12 +22,12 @@ FAULTS = {
     ),
     "star": ({"url": "https://*.example/"}, "one address without a *"),
     "network": (
-        {"url": "https://a.example/", "networks": "10.0.0.0/33"},
-        'networks: "10.0.0.0/33" is not allowed; a network such as 10.1.0.0/16, or one address',
+        {"url": "https://a.example/", "allowed_networks": "10.0.0.0/33"},
+        'allowed_networks: "10.0.0.0/33" is not allowed; a network such as 10.1.0.0/16, or one address',
     ),
     "header": ({"url": "https://a.example/", "headers": "Bearer hunter22"}, "headers: line 1 is not allowed"),
     "redirect": (
-        {"url": "https://a.example/", "redirects_to": "cdn.example"},
+        {"url": "https://a.example/", "allowed_redirects": "cdn.example"},
         '"cdn.example" is not allowed; an address begins with http:// or https://',
     ),
     "written": ({"url": "https://a.example/", "writable": "true"}, "writable: a web server is only read"),
@@ -55,7 +55,7 @@ def test_a_fault_is_one_sentence_that_names_the_source_and_no_secret(section, na
 
 def test_the_faults_of_addresses_are_told_as_well():
     with pytest.raises(BadSettings) as refused:
-        load(None, {"IMGSERVER_REMOTE_ALLOWED": "a.example", "IMGSERVER_SOURCES_SHOP_URL": "s3://"}, {})
+        load(None, {"IMGSERVER_REMOTE_ALLOWED_URLS": "a.example", "IMGSERVER_SOURCES_SHOP_URL": "s3://"}, {})
 
     assert len(refused.value.facts["faults"]) == 2
 

@@ -34,8 +34,8 @@ def server(origin) -> Iterator[ServerProcess]:
         workers_count=1,
         disk_limit_bytes=0,
         remote_enabled=True,
-        remote_allowed=f"http://{HOST}/open/",
-        remote_networks=f"{HOST}/32",
+        remote_allowed_urls=f"http://{HOST}/open/",
+        remote_allowed_networks=f"{HOST}/32",
         signing_keys=f"{KEY.spell()},{TIED.spell()}",
     ) as running:
         yield running

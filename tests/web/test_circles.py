@@ -9,7 +9,7 @@ from tests.running_server import ServerProcess, serving, wait_until
 
 @pytest.fixture(scope="module")
 def inner() -> Iterator[ServerProcess]:
-    with serving(workers_count=1, remote_enabled="true", remote_allowed="http://127.0.0.1:9") as running:
+    with serving(workers_count=1, remote_enabled="true", remote_allowed_urls="http://127.0.0.1:9") as running:
         yield running
 
 
@@ -17,7 +17,7 @@ def test_an_address_of_another_server_is_fetched_but_not_what_that_would_fetch(i
     allowed = f"http://127.0.0.1:{inner.port}"
     address = f"http:/127.0.0.1:{inner.port}/img"
     with serving(
-        workers_count=1, remote_enabled="true", remote_allowed=allowed, remote_networks="127.0.0.0/8"
+        workers_count=1, remote_enabled="true", remote_allowed_urls=allowed, remote_allowed_networks="127.0.0.0/8"
     ) as outer:
         assert outer.ask(f"/img/w_20/{address}/w_40/cat.png").status == 200
         assert outer.ask(f"/img/w_20/{address}/w_40/http:/127.0.0.1:9/cat.png").status == 404

@@ -22,7 +22,7 @@ HOPS = Policy(proxies=Proxies(hops=1))
         (Settings(limits=Limits(svg=True)), Policy(), ["svg_on"]),
         (Settings(admin=AdminSettings("0123456789abcdef")), Policy(), ["admin_key_short"]),
         (Settings(admin=AdminSettings("planted-key-of-this-suite-0123456")), Policy(), []),
-        (Settings(remote=RemoteSettings(networks=("10.0.0.0/8",))), Policy(), ["private_networks"]),
+        (Settings(remote=RemoteSettings(allowed_networks=("10.0.0.0/8",))), Policy(), ["private_networks"]),
         (Settings(server=PUBLIC), HOPS, ["unsigned_public", "metrics_public", "proxies_unknown"]),
         (Settings(server=PUBLIC, http=PRIVATE_METRICS), Policy(), ["unsigned_public"]),
     ],

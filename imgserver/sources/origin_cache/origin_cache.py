@@ -79,7 +79,7 @@ class OriginCache:
         *,
         name: str = "",
         identity: str = "",
-        timeout_seconds: float = FetchSettings().total_seconds,
+        timeout_seconds: float = FetchSettings().total_timeout_seconds,
         observe: Callable[[FetchEvent], None] = unobserved,
         on_task_failure: OnTaskFailure = log_task_failure,
         clock: Callable[[], float] = time.time,

@@ -169,7 +169,7 @@ def _spool(name: str, origin: Origin, identity: str, settings: Settings, observe
         own,
         name=name,
         identity=identity,
-        timeout_seconds=settings.fetch.total_seconds,
+        timeout_seconds=settings.fetch.total_timeout_seconds,
         observe=observers.observe,
         on_task_failure=observers.on_task_failure,
     )

@@ -21,8 +21,8 @@ HASTY = {
     "origin_cache_stale_while_revalidate_seconds": 0,
     "origin_cache_retry_delay_seconds": 0,
     "origin_cache_negative_ttl_seconds": 0,
-    "fetch_attempts": 1,
-    "fetch_idle_seconds": 1,
+    "fetch_max_attempts": 1,
+    "fetch_idle_timeout_seconds": 1,
 }
 
 
@@ -43,7 +43,7 @@ def shop(origin) -> Iterator[ServerProcess]:
 def of_shop(origin: OriginServer) -> dict[str, object]:
     return {
         "sources_shop_url": f"http://127.0.0.1:{origin.port}/",
-        "sources_shop_networks": LOOPBACK,
+        "sources_shop_allowed_networks": LOOPBACK,
         "sources_shop_headers": "Authorization: Bearer the-secret-of-the-shop",
     }
 
@@ -100,7 +100,7 @@ def test_an_origin_of_one_byte_a_second_delays_nobody_else(origin):
     origin.answers |= {f"/{number}/slow.jpg": trickled(photo()) for number in range(100)}
     slow = [f"/img/w_10/{('shop', 'other')[number % 2]}/{number}/slow.jpg" for number in range(100)]
     other = {name.replace("shop", "other"): value for name, value in of_shop(origin).items()}
-    patience = {"fetch_total_seconds": 6, "origin_cache_max_waiting": 25, "queue_max_waiting": 40}
+    patience = {"fetch_total_timeout_seconds": 6, "origin_cache_max_waiting": 25, "queue_max_waiting": 40}
     with serving(workers_count=1, disk_limit_bytes=0, **patience, **of_shop(origin), **other) as server:
         server.ask("/img/w_11/cat.png")
         alone = slowest_of_hits_and_misses(server, "q_70")

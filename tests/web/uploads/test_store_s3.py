@@ -140,7 +140,7 @@ def test_a_request_to_a_busy_store_is_retried_and_then_fails():
             return await asyncio.to_thread(request_twice, script)
 
     def request_twice(script: Script) -> list[int]:
-        settings = {"source_endpoint": script.endpoint, "fetch_attempts": 2, **ONE_WORKER}
+        settings = {"source_endpoint": script.endpoint, "fetch_max_attempts": 2, **ONE_WORKER}
         with serving("s3://bucket", variables=CREDENTIALS, **settings) as server:
             first = server.ask("/img/w_10/a.png").status
             script.answers = [answer("503 Slow Down", BUSY)]
