@@ -6,11 +6,11 @@ from imgserver.errors import Unavailable
 
 
 class FreeWorkers:
-    """`error` is what an unavailable pool refuses every render with."""
+    """`unavailable_error` is what an unavailable pool refuses every render with."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.error: Unavailable | None = None
+        self.unavailable_error: Unavailable | None = None
         self.given_back = 0
         self.changed: Callable[[], None] = lambda: None
 
@@ -24,4 +24,4 @@ class FreeWorkers:
         self.given_back += 1
 
     def unavailable(self) -> Unavailable | None:
-        return self.error
+        return self.unavailable_error

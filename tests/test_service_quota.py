@@ -1,4 +1,4 @@
-"""How much a stranger can have made of one original, and who is not counted."""
+"""The quota of new renditions per original, and which requests do not count."""
 
 import asyncio
 import random
@@ -11,9 +11,9 @@ from imgserver.errors import BrokenImage, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers.negotiation import offers
 from imgserver.rendering.variants import RenderRequest
 from imgserver.security.signing import Key, Keyring
-from tests.test_service import Scene
+from tests.service_scenario import Scenario
 
-RUNGS = (160, 320, 640, 960, 1280, 1920, 2560, 3840)
+WIDTHS = (160, 320, 640, 960, 1280, 1920, 2560, 3840)
 QUALITIES = 20
 
 
@@ -21,38 +21,38 @@ def dialect_of(**settings) -> NativeDialect:
     return NativeDialect(NativeSettings(**settings), {"photos"}, "photos", keyring=Keyring((Key(bytes(32)),)))
 
 
-def order_of(scene: Scene, target: str, dialect: NativeDialect | None = None) -> RenderRequest:
-    return scene.service.pipeline_version.render_request((dialect or dialect_of()).parse(target), offers(None))
+def request_of(scenario: Scenario, target: str, dialect: NativeDialect | None = None) -> RenderRequest:
+    return scenario.service.pipeline_version.render_request((dialect or dialect_of()).parse(target), offers(None))
 
 
-async def outcomes(scene: Scene, targets: list[str]) -> list[str]:
-    """What became of each, "refused" where the quota was used up."""
-    told = []
+async def outcomes(scenario: Scenario, targets: list[str]) -> list[str]:
+    """The outcome of each request; "refused" where the quota was used up."""
+    results = []
     for target in targets:
         try:
-            told.append((await scene.service.get(order_of(scene, target))).outcome)
+            results.append((await scenario.service.get(request_of(scenario, target))).outcome)
         except QuotaExceeded:
-            told.append("refused")
-    return told
+            results.append("refused")
+    return results
 
 
 def widths(count: int, first: int = 1) -> list[str]:
     return [f"/img/w_{width}/cat.png" for width in range(first, first + count)]
 
 
-async def test_new_renditions_of_one_original_are_bounded_and_hits_are_not():
-    scene = Scene(per_minute=120, burst=3)
+async def test_new_renditions_of_one_original_are_limited_and_hits_are_not():
+    scenario = Scenario(per_minute=120, burst=3)
 
-    assert await outcomes(scene, widths(5)) == ["rendered"] * 3 + ["refused"] * 2
-    assert await outcomes(scene, widths(3) * 50) == ["hit"] * 150
-    assert await outcomes(scene, ["/img/w_1/dog.jpg"]) == ["rendered"]
-    scene.now += 0.5
-    assert await outcomes(scene, widths(2, first=50)) == ["rendered", "refused"]
-    assert scene.hands.renders == 5
+    assert await outcomes(scenario, widths(5)) == ["rendered"] * 3 + ["refused"] * 2
+    assert await outcomes(scenario, widths(3) * 50) == ["hit"] * 150
+    assert await outcomes(scenario, ["/img/w_1/dog.jpg"]) == ["rendered"]
+    scenario.now += 0.5
+    assert await outcomes(scenario, widths(2, first=50)) == ["rendered", "refused"]
+    assert scenario.workers.renders == 5
 
 
 async def test_signed_urls_are_not_counted():
-    scene = Scene(per_minute=120, burst=1)
+    scenario = Scenario(per_minute=120, burst=1)
     dialect = dialect_of()
     signed = []
     for width in range(1, 20):
@@ -60,78 +60,78 @@ async def test_signed_urls_are_not_counted():
         signed.append(f"/img/s--{Keyring((Key(bytes(32)),)).sign(rest, source='photos')}--/{rest}")
 
     for target in signed:
-        assert (await scene.service.get(order_of(scene, target, dialect))).outcome == "rendered"
-    assert await outcomes(scene, ["/img/w_500/cat.png", "/img/w_501/cat.png"]) == ["rendered", "refused"]
+        assert (await scenario.service.get(request_of(scenario, target, dialect))).outcome == "rendered"
+    assert await outcomes(scenario, ["/img/w_500/cat.png", "/img/w_501/cat.png"]) == ["rendered", "refused"]
 
 
-async def test_who_joins_a_render_under_way_is_not_counted():
-    scene = Scene(per_minute=120, burst=1)
-    order = order_of(scene, "/img/w_9/cat.png")
+async def test_joining_a_render_in_flight_is_not_counted():
+    scenario = Scenario(per_minute=120, burst=1)
+    request = request_of(scenario, "/img/w_9/cat.png")
 
-    served = await asyncio.gather(*(scene.service.get(order) for _ in range(5)))
+    served = await asyncio.gather(*(scenario.service.get(request) for _ in range(5)))
     assert sorted(one.outcome for one in served) == ["joined"] * 4 + ["rendered"]
 
 
-async def test_renewing_a_picture_behind_its_answer_is_not_counted():
-    scene = Scene(per_minute=120, burst=1)
-    order = order_of(scene, "/img/w_9/cat.png")
-    kept = (await scene.service.get(order)).rendition
-    scene.service.cache.put(order.key, replace(kept, fresh_until=1.0))
+async def test_a_background_refresh_is_not_counted():
+    scenario = Scenario(per_minute=120, burst=1)
+    request = request_of(scenario, "/img/w_9/cat.png")
+    rendition = (await scenario.service.get(request)).rendition
+    scenario.service.cache.put(request.key, replace(rendition, fresh_until=1.0))
 
-    assert (await scene.service.get(order)).outcome == "stale"
-    await asyncio.wait_for(scene.hands.rendered(2), 5)
+    assert (await scenario.service.get(request)).outcome == "stale"
+    await asyncio.wait_for(scenario.workers.rendered(2), 5)
 
 
 @pytest.mark.parametrize(
     ("error", "then"), [(NotFound, "rendered"), (Overloaded, "rendered"), (BrokenImage, "refused")]
 )
-async def test_only_what_cost_a_worker_is_counted(error, then):
-    scene = Scene(per_minute=1, burst=1)
-    scene.hands.fault = error()
+async def test_only_renders_that_cost_a_worker_are_counted(error, then):
+    scenario = Scenario(per_minute=1, burst=1)
+    scenario.workers.error = error()
     with pytest.raises(error):
-        await scene.service.get(order_of(scene, "/img/w_9/cat.png"))
-    scene.hands.fault = None
-    # What was refused is refused again for a second.
-    scene.now += 2
+        await scenario.service.get(request_of(scenario, "/img/w_9/cat.png"))
+    scenario.workers.error = None
+    # A cached error is raised again for a second.
+    scenario.now += 2
 
-    assert await outcomes(scene, ["/img/w_9/cat.png"]) == [then]
+    assert await outcomes(scenario, ["/img/w_9/cat.png"]) == [then]
 
 
-async def test_when_the_quota_is_used_up_the_picture_of_before_is_answered():
-    scene = Scene(per_minute=1, burst=1)
-    order = order_of(scene, "/img/w_9/cat.png")
-    before = await scene.service.get(order)
-    scene.shelf.state = 2
-    scene.let_looks_grow_old()
+async def test_the_former_rendition_is_served_when_the_quota_is_used_up():
+    scenario = Scenario(per_minute=1, burst=1)
+    request = request_of(scenario, "/img/w_9/cat.png")
+    before = await scenario.service.get(request)
+    scenario.source.state = 2
+    scenario.expire_fingerprints()
 
-    after = await scene.service.get(order)
+    after = await scenario.service.get(request)
     assert (after.outcome, after.rendition.body) == ("stale", before.rendition.body)
-    assert await outcomes(scene, ["/img/w_10/cat.png"]) == ["refused"]
+    assert await outcomes(scenario, ["/img/w_10/cat.png"]) == ["refused"]
 
 
-async def test_ten_thousand_urls_make_only_what_the_ladder_allows():
-    """K = rungs times steps of quality, for one format and one way of fitting."""
-    scene = Scene()
-    dialect, draw = dialect_of(snap_widths=RUNGS), random.Random(7)
+async def test_ten_thousand_urls_cause_no_more_renders_than_snapping_allows():
+    """At most widths times qualities, for one format and one way of fitting."""
+    scenario = Scenario()
+    dialect, draw = dialect_of(snap_widths=WIDTHS), random.Random(7)
     keys = set()
     for _ in range(10_000):
         width, quality, ratio = draw.randint(1, 8192), draw.randint(1, 100), draw.randint(5000, 40000) / 10000
-        order = order_of(scene, f"/img/w_{width},q_{quality},dpr_{ratio},f_jpg/cat.png", dialect)
-        keys.add(order.key)
-        await scene.service.get(order)
+        request = request_of(scenario, f"/img/w_{width},q_{quality},dpr_{ratio},f_jpg/cat.png", dialect)
+        keys.add(request.key)
+        await scenario.service.get(request)
 
-    assert scene.hands.renders == len(keys) <= len(RUNGS) * QUALITIES
+    assert scenario.workers.renders == len(keys) <= len(WIDTHS) * QUALITIES
 
 
-async def test_ten_thousand_urls_make_only_what_the_quota_allows():
-    """K = the burst, and the rate over the time they take."""
-    scene = Scene(per_minute=120, burst=40)
+async def test_ten_thousand_urls_cause_no_more_renders_than_the_quota_allows():
+    """The burst, and the rate over the time that they take."""
+    scenario = Scenario(per_minute=120, burst=40)
     targets = [f"/img/w_{width}/cat.png" for width in random.Random(7).sample(range(1, 8193), 8_000)]
     targets += [target.replace("w_", "h_") for target in targets[:2_000]]
-    told = []
+    results = []
     for begin in range(0, 10_000, 1_000):
-        told += await outcomes(scene, targets[begin : begin + 1_000])
-        scene.now += 1.0
+        results += await outcomes(scenario, targets[begin : begin + 1_000])
+        scenario.now += 1.0
 
-    assert told.count("rendered") == scene.hands.renders == 40 + 9 * 2
-    assert told.count("refused") == 10_000 - 58
+    assert results.count("rendered") == scenario.workers.renders == 40 + 9 * 2
+    assert results.count("refused") == 10_000 - 58

@@ -504,7 +504,7 @@ async def test_waiting_renders_are_refused_when_the_pool_becomes_unavailable(clo
     admission = Admission(AdmissionSettings(), pool=pool, clock=clock)
     holder, waiter = Visitor(admission), Visitor(admission)
     await queue(admission, holder, waiter)
-    pool.error = Unavailable(reason="no worker", retry_after=2)
+    pool.unavailable_error = Unavailable(reason="no worker", retry_after=2)
     pool.changed()
 
     for refused in (waiter, Visitor(admission)):
