@@ -38,7 +38,7 @@ def attacked(tmp_path_factory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def weak() -> Iterator[ServerProcess]:
     """A server with remote sources, SVG and a short deadline."""
-    settings = {"remote_allowed": "http://localhost:1/", "limits_svg": "true", "queue_deadline_seconds": 0.5}
+    settings = {"remote_allowed_urls": "http://localhost:1/", "limits_svg": "true", "queue_deadline_seconds": 0.5}
     with serving(workers_count=1, log_level="debug", **settings) as running:
         yield running
 
