@@ -89,20 +89,19 @@ class UploadHandler:
             return preflight()
         with self._accounting.request(request):
             key = self._access.authorize(request)
-            results, response_format = await self._receive_and_optimize(request, key)
-            response = await make_response(results, response_format)
+            response, results = await self._respond(request, key)
         request[FACTS] = self._accounting.record(request, results, key=key)
         return response
 
-    async def _receive_and_optimize(
-        self, request: web.Request, key: str
-    ) -> tuple[Sequence[UploadResult], ResponseFormat]:
+    async def _respond(self, request: web.Request, key: str) -> tuple[web.Response, Sequence[UploadResult]]:
         # The limits in force when the upload begins: a reload of the policy may change them.
         settings, accept = self._admission.effective_settings, request.headers.get(hdrs.ACCEPT, "")
+        # 1. Refuse what can be refused without the body.
         query = parse_query(request.rel_url.raw_query_string)
         options = self._parse(query, request, key)
         body_format, body = BodyFormat.of(request), UploadBody(request, settings)
         body.check_headers()
+        # 2. Wait for a slot, then receive the body. Its fields may contain further parameters.
         async with self._admission.slot() as waited_seconds, ReceivedUpload(self._temp_files, settings) as upload:
             self._accounting.observe_wait(waited_seconds)
             await body.begin()
@@ -111,11 +110,13 @@ class UploadHandler:
                 options = self._parse([*query, *upload.fields], request, key)
             if options.store is not None and len(upload.images) > 1:
                 raise BadRequest("store: one path cannot hold several images", argument="store")
+            # 3. Optimize and store the images.
             response_format = ResponseFormat.choose(images=len(upload.images), with_data=options.data, accept=accept)
             results = await self._optimize_all(
                 upload.images, options, accept, response_format, max_data_bytes=settings.max_body_bytes
             )
-        return results, response_format
+        # 4. Respond, without the slot and the files.
+        return await make_response(results, response_format), results
 
     def _parse(self, parameters: Pairs, request: web.Request, key: str) -> UploadOptions:
         """Raises what `ParameterParser.parse` raises, and refuses a result that cannot or may not be stored."""
