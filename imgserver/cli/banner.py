@@ -58,7 +58,7 @@ def examples(settings: Settings) -> list[tuple[str, str]]:
     """Targets with their meanings: each transformation on another picture while there are some, and the health page."""
     dialect = make_dialects(settings).native
     found = pictures_in(settings.source.root) if settings.source.kind == "folder" else iter(())
-    spellable = (path for path in found if dialect.is_spellable(SourceRef(settings.source.name, path)))
+    spellable = (path for path in found if dialect.can_build(SourceRef(settings.source.name, path)))
     pictures = list(islice(spellable, len(SHOWN)))
     shown = [
         (dialect.build(SourceRef(settings.source.name, name), options), meaning)

@@ -68,7 +68,7 @@ def url(
     from imgserver.web.bootstrap.dialects import make_dialects
 
     dialect = make_dialects(read_settings(config).settings).native
-    ref, build = dialect.ref(source), dialect.build_signed if sign or end else dialect.build
+    ref, build = dialect.resolve(source), dialect.build_signed if sign or end else dialect.build
 
     def made(width: str | None) -> str:
         segments = [*end, *filter(None, [spell({**keys, "w": width}, others)])]

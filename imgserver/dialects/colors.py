@@ -1,4 +1,4 @@
-"""Colors by name (CSS Color 4, lower case) and as 3, 4, 6 or 8 hex digits."""
+"""Colors as names (CSS Color 4, lower case) and as 3, 4, 6 or 8 hex digits."""
 
 import re
 
@@ -35,7 +35,7 @@ yellow ffff00 yellowgreen 9acd32
 
 
 def read_color(text: str) -> Color | None:
-    """None if it is no color."""
+    """The color of a name or of hex digits; None if the text is neither."""
     named = COLORS.get(text)
     return named if named is not None else _hex(text)
 

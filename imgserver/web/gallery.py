@@ -83,7 +83,7 @@ class Gallery:
     async def __call__(self, _: web.Request) -> web.Response:
         found = await self._source.pictures(MAX_IMAGES)
         options = _preset_options(self._dialect.presets) if self._dialect.settings.presets_only else CARD_OPTIONS
-        paths = [path for path in found if self._dialect.is_spellable(SourceRef(self._source_name, path))]
+        paths = [path for path in found if self._dialect.can_build(SourceRef(self._source_name, path))]
         count = f"{len(paths)} images" if len(paths) != 1 else "1 image"
         values = {
             "title": html.escape(self._title or "images"),

@@ -55,12 +55,12 @@ class PurgeResolver:
 
     def groups(self, purge: PurgeRequest) -> tuple[str, ...]:
         """The cache groups to purge. Raises BadRequest for a value of the wrong type or an unknown tag, and what
-        `Dialect.parse` and `NativeDialect.ref` raise."""
+        `Dialect.parse` and `NativeDialect.resolve` raise."""
         match purge.selector, purge.value:
             case "all", True:
                 return (ALL,)
             case "source", str(path) if path:
-                return (source_group(self._dialects.native.ref(path.strip("/"))),)
+                return (source_group(self._dialects.native.resolve(path.strip("/"))),)
             case "prefix", str(prefix):
                 return (self._prefix_group(prefix.strip("/")),)
             case "tag", str(tag):
@@ -78,7 +78,7 @@ class PurgeResolver:
             case "url", str(target):
                 return self._dialects.parse(target).ref
             case "source", str(path):
-                return self._dialects.native.ref(path.strip("/"))
+                return self._dialects.native.resolve(path.strip("/"))
         return None
 
     def _tag_group(self, tag: str) -> str:
@@ -95,5 +95,5 @@ class PurgeResolver:
 
     def _prefix_group(self, prefix: str) -> str:
         """The group of a folder, or of a whole source when the prefix is a source's name."""
-        below = self._dialects.native.ref(f"{prefix}/_" if prefix else "_")
+        below = self._dialects.native.resolve(f"{prefix}/_" if prefix else "_")
         return prefix_group(below.source, below.path.rpartition("/")[0])

@@ -192,7 +192,8 @@ def test_lists_in_variables_are_separated_by_commas(toml: Path) -> None:
         ),
         (
             {"PRESETS_CARD": "w_0"},
-            'presets.card: w: "0" is not allowed; whole pixels 1-8192 or a share 0.0001-1.0 with a point',
+            'presets.card: w: "0" is not allowed; whole pixels 1-8192 or a fraction 0.0001-1.0, '
+            "written with a decimal point",
         ),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from imgserver.dialects.native.source_path import spell_remote
+from imgserver.dialects.native.source_path import encode_remote
 from imgserver.security.signing import Key, Keyring
 from tests.running_server import Answer, ServerProcess, serving, wait_until
 from tests.sources.origin_server import OriginServer, body, redirect
@@ -42,7 +42,7 @@ def server(origin) -> Iterator[ServerProcess]:
 
 
 def unsigned(path: str, options: str = "w_10") -> str:
-    return f"/img/{options}/{spell_remote(f'http://{HOST}{path}')}"
+    return f"/img/{options}/{encode_remote(f'http://{HOST}{path}')}"
 
 
 def signed(path: str, options: str = "w_10", key: Key = KEY) -> str:
@@ -61,7 +61,7 @@ def test_an_address_on_the_list_is_for_everybody_in_all_three_spellings(server, 
 
     answers = [
         server.ask(f"/img/w_10/{spelt}")
-        for spelt in (address, address.replace(":", "%3A").replace("/", "%2F"), spell_remote(address))
+        for spelt in (address, address.replace(":", "%3A").replace("/", "%2F"), encode_remote(address))
     ]
 
     assert [one.status for one in answers] == [200, 200, 200]
@@ -110,14 +110,14 @@ def test_a_key_that_is_tied_to_a_source_opens_no_address(server, origin):
 
 
 def test_a_signature_opens_no_other_port(server):
-    rest = f"w_10/{spell_remote(f'http://{HOST}:8080/a.jpg')}"
+    rest = f"w_10/{encode_remote(f'http://{HOST}:8080/a.jpg')}"
 
     assert server.ask(f"/img/s--{Keyring((KEY,)).sign(rest, source='photos')}--/{rest}").status == 403
 
 
 def test_neither_signature_nor_list_opens_what_is_not_public(server):
     before = server.metric("imgserver_security_events_total", event="address_blocked", reason="loopback")
-    rest = f"w_10/{spell_remote('http://127.0.0.1/a.jpg')}"
+    rest = f"w_10/{encode_remote('http://127.0.0.1/a.jpg')}"
 
     answer = server.ask(f"/img/s--{Keyring((KEY,)).sign(rest, source='photos')}--/{rest}")
 

@@ -1,4 +1,4 @@
-"""Cutting a request target into signature, option segments and source. Everything is cut before it is decoded."""
+"""Splits a request target into signature, option segments and source. Everything is split before it is decoded."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from imgserver.errors import BadOption, BadRequest, NotFound, TargetTooLong
 STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 VISIBLE = re.compile(r"[\x21-\x7e]*")
-# Every single letter is reserved, so that a later option of one letter changes no URL's meaning.
+# All single letters are reserved, so that a future option of one letter changes the meaning of no URL.
 OPTION_SHAPED = re.compile("(?:[a-z]|" + "|".join(key for key in OPTIONS if len(key) > 1) + ")_")
 SIGNATURE = re.compile(r"s--.*--")
 END_OF_OPTIONS = "_"
@@ -19,7 +19,8 @@ END_OF_OPTIONS = "_"
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A target before anything in it is read: `mac` is the signature, `rest`, at offset `at`, what it covers."""
+    """A target whose options are not read yet. `mac` is the signature, `rest` the text that it covers, `at` the offset
+    of that text in the target. `query`: the target has a query."""
 
     mac: str | None
     rest: str
@@ -28,8 +29,9 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """`at` is its offset in the target; one from a preset lies as a whole where the preset is named."""
+class RawSegment:
+    """The text of one segment of options. `at` is its offset in the target; the segments of a preset all have the
+    offset of the preset's name."""
 
     text: str
     at: int
@@ -38,12 +40,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`source` is what remains, not decoded; `escaped` tells that `_` stood before it.
+    """`source` is the text after the options, not decoded. `escaped`: `_/` precedes it.
 
-    `signed`: with a signature that fits. An address that only signed URLs may name is denied without one.
+    `signed`: with a valid signature. Some URLs of other hosts are denied without one.
     """
 
-    segments: tuple[Segment, ...]
+    segments: tuple[RawSegment, ...]
     source: str
     signed: bool
     escaped: bool
@@ -51,11 +53,11 @@ class Target:
 
 
 class Undecodable(Exception):
-    """A percent-encoding that is no clean text; the message says why."""
+    """Percent-encoding that gives no valid text. The message says why."""
 
 
-def unseal(raw_target: str, settings: NativeSettings, *, mount: str) -> Envelope:
-    """Raises TargetTooLong, BadRequest, and NotFound for what is not under the mount."""
+def split_signature(raw_target: str, settings: NativeSettings, *, mount: str) -> Envelope:
+    """Raises TargetTooLong, BadRequest, and NotFound for a target that is not under the mount."""
     _check(raw_target, settings, mount)
     path, question, _ = raw_target.partition("?")
     first, slash, rest = path[len(mount) :].partition("/")
@@ -65,14 +67,14 @@ def unseal(raw_target: str, settings: NativeSettings, *, mount: str) -> Envelope
     return Envelope(None, path[len(mount) :], len(mount), bool(question))
 
 
-def cut(envelope: Envelope, settings: NativeSettings) -> Target:
-    """Of an envelope whose signature has been looked at. Raises BadOption."""
+def split_segments(envelope: Envelope, settings: NativeSettings) -> Target:
+    """Call this after the signature is checked. Raises BadOption for too many segments."""
     parts = envelope.rest.split("/")
     at = envelope.at
-    segments: list[Segment] = []
-    # The last part is never an options segment.
+    segments: list[RawSegment] = []
+    # The last part is never a segment of options.
     while len(parts) > 1 and is_options(parts[0]):
-        segments.append(Segment(parts[0], at))
+        segments.append(RawSegment(parts[0], at))
         at += len(parts.pop(0)) + 1
         if len(segments) > settings.max_segments:
             raise BadOption(f"more than {settings.max_segments} option segments", at=segments[-1].at)
@@ -81,12 +83,13 @@ def cut(envelope: Envelope, settings: NativeSettings) -> Target:
     return Target(tuple(segments), source, envelope.mac is not None, escaped, envelope.query)
 
 
-def is_options(segment: str) -> bool:
-    return any(map(OPTION_SHAPED.match, segment.split(",")))
+def is_options(part: str) -> bool:
+    """Whether a part of the path is a segment of options: at least one piece of it looks like an option."""
+    return any(map(OPTION_SHAPED.match, part.split(",")))
 
 
 def decode(text: str) -> str:
-    """Percent-decoded once, strictly. `+` is a plus. Raises Undecodable."""
+    """Percent-decodes once. A `+` is a plus. Raises Undecodable."""
     if "%" not in text:
         return text
     if STRAY_PERCENT.search(text):
@@ -106,6 +109,6 @@ def _check(raw_target: str, settings: NativeSettings, mount: str) -> None:
     if not VISIBLE.fullmatch(raw_target):
         raise BadRequest("a URL is visible ASCII; anything else is percent-encoded")
     if not raw_target.startswith(mount):
-        raise NotFound(f"pictures are under {mount}")
+        raise NotFound(f"images are under {mount}")
     if "#" in raw_target:
         raise BadRequest("a # ends a URL; in a file name it is %23")

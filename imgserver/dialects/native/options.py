@@ -1,4 +1,4 @@
-"""The option table: the parser, the messages and the URL reference all come from these rows."""
+"""The table of all options. The parser, the error messages and the URL reference use these rows."""
 
 import re
 from collections.abc import Callable
@@ -10,8 +10,9 @@ from typing import Any, Literal
 from imgserver.dialects.colors import COLORS
 from imgserver.dialects.native import scalars
 from imgserver.dialects.native.effects import EFFECTS, read_effect
-from imgserver.dialects.native.messages import Misread
-from imgserver.dialects.native.modes import FLAGS, GRAVITIES, MODES, read_flags
+from imgserver.dialects.native.flags import FLAGS, read_flags
+from imgserver.dialects.native.messages import InvalidValue
+from imgserver.dialects.native.modes import GRAVITIES, MODES
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.headers.negotiation import USUAL_RATIO, USUAL_WIDTH, Hints
 from imgserver.plan.formats import FORMATS
@@ -25,10 +26,11 @@ PRESET = re.compile(r"[a-z0-9-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """`read` makes a value of the decoded text or raises Misread. `allowed` may hold `{max_side}`.
+    """`read` converts the decoded text to a value, or raises InvalidValue. `allowed` may contain `{max_side}`.
 
-    `scope`: of its segment, or of the whole URL, where the last one counts. `adds`: may be repeated in one segment.
-    `later`: known, and refused until a build has it. `hinted` reads the value `auto`, where client hints are on.
+    `scope`: the option is for its segment, or for the whole URL, where the last one counts. `adds`: it may be repeated
+    in one segment. `later`: it is known, but not in this build. `hinted` gives the value of `auto`, if client hints are
+    on. `words` are known values, for the nearest one in error messages.
     """
 
     key: str
@@ -46,7 +48,7 @@ class Option:
 def _word(rows: dict[str, Any] | tuple[str, ...]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in rows:
-            raise Misread
+            raise InvalidValue
         return text
 
     return read
@@ -69,22 +71,22 @@ def _hinted_ratio(hints: Hints, _: NativeSettings) -> Fraction:
 
 
 def _turns(text: str) -> tuple[str | int, ...]:
-    """Motions in written order: `90.hflip`."""
+    """Motions in written order, such as `90.hflip`."""
     parts = text.split(".")
     turns = tuple(part if part in ("hflip", "vflip", "ignore") else scalars.signed(part, 360) for part in parts)
-    # `a_9.5` would be two turns, and is meant as one: two in a row are never needed.
+    # `a_9.5` would be two turns, but means one. Two turns in a row are never needed.
     if any(isinstance(one, int) and isinstance(other, int) for one, other in pairwise(turns)):
-        raise Misread("whole degrees ±360, one number between flips")
+        raise InvalidValue("whole degrees ±360, one number between flips")
     return turns
 
 
 def _radii(text: str) -> tuple[int, int, int, int] | Literal["max"]:
-    """One to four, as CSS counts corners: top left, top right, bottom right, bottom left."""
+    """One to four radii, with the meaning that CSS gives them: top left, top right, bottom right, bottom left."""
     if text == "max":
         return "max"
     radii = [scalars.whole(part, 0, 4096) for part in text.split(":")]
     if len(radii) > 4:
-        raise Misread
+        raise InvalidValue
     first, second = radii[0], radii[1] if len(radii) > 1 else radii[0]
     third = radii[2] if len(radii) > 2 else first
     return first, second, third, radii[3] if len(radii) > 3 else second
@@ -102,7 +104,7 @@ def _background(text: str) -> Color | Literal["auto", "blur"]:
 
 
 def _format(text: str) -> str | Terminal:
-    """A format's name, or the terminal that takes the place of a picture."""
+    """The name of a format, or a terminal that replaces the image."""
     name, colon, count = text.partition(":")
     if name == "palette":
         return Terminal("palette", scalars.whole(count, 1, 16) if colon else 5)
@@ -112,7 +114,7 @@ def _format(text: str) -> str | Terminal:
         case "jpeg":
             return "jpg"
     if text not in image_formats():
-        raise Misread(_format_rule(), words=(*image_formats(), "jpeg", *PLACEHOLDERS))
+        raise InvalidValue(_format_rule(), words=(*image_formats(), "jpeg", *PLACEHOLDERS))
     return text
 
 
@@ -135,21 +137,21 @@ def _quality(text: str) -> int | Level | Literal["auto"]:
     for known in LEVELS:
         if level == known:
             return known
-    raise Misread
+    raise InvalidValue
 
 
 def _preset(text: str) -> str:
     if not PRESET.fullmatch(text):
-        raise Misread
+        raise InvalidValue
     return text
 
 
-def _refused(text: str) -> str:
+def _not_read(text: str) -> str:
     return text
 
 
-_SIDE = "whole pixels 1-{max_side} or a share 0.0001-1.0 with a point"
-_OFFSET = f"whole pixels ±{scalars.WIDEST} or a share ±1.0 with a point"
+_SIDE = "whole pixels 1-{max_side} or a fraction 0.0001-1.0, written with a decimal point"
+_OFFSET = f"whole pixels ±{scalars.MAX_SIDE} or a fraction ±1.0, written with a decimal point"
 
 OPTIONS: dict[str, Option] = {
     row.key: row
@@ -160,14 +162,14 @@ OPTIONS: dict[str, Option] = {
             "ar",
             "aspect_ratio",
             "16:9 (each 1-9999) or a number 0.01-100",
-            "gives the missing side; alone, cuts or pads to that shape without scaling",
+            "gives the missing side; alone, crops or pads to that ratio without scaling",
             scalars.ratio,
         ),
         Option(
             "c",
             "crop",
             "one of " + " ".join(MODES),
-            "how the picture meets the box; `limit` without it, with `ar` `rfill`",
+            "how the image is put into the box; the default is `limit`, with `ar` alone `rfill`",
             _word(MODES),
             words=tuple(MODES),
         ),
@@ -175,7 +177,7 @@ OPTIONS: dict[str, Option] = {
             "g",
             "gravity",
             "one of " + " ".join(GRAVITIES),
-            "what to keep where the mode cuts, where to put the picture where it pads; `center` without it",
+            "what to keep if the mode crops, where to put the image if it pads; the default is `center`",
             _word(GRAVITIES),
             words=GRAVITIES,
         ),
@@ -183,22 +185,22 @@ OPTIONS: dict[str, Option] = {
             "x",
             "x_offset",
             _OFFSET,
-            "inward from g's edge, right from the center; with `g_xy` the point",
+            "inward from the edge that g names, right from the center; with `g_xy` the point",
             scalars.offset,
         ),
         Option(
             "y",
             "y_offset",
             _OFFSET,
-            "inward from g's edge, down from the center; with `g_xy` the point",
+            "inward from the edge that g names, down from the center; with `g_xy` the point",
             scalars.offset,
         ),
-        Option("z", "zoom", "a number 0.1-10", "with `c_thumb`: 2 shows half the width, 0.5 twice", _zoom),
+        Option("z", "zoom", "a number 0.1-10", "with `c_thumb`: 2 shows half the width, 0.5 twice the width", _zoom),
         Option(
             "a",
             "angle",
             "whole degrees ±360, hflip or vflip, joined by . in order; ignore",
-            "turns clockwise and mirrors, after scaling; `ignore` (first segment) leaves out the EXIF orientation",
+            "turns clockwise and mirrors, after scaling; `ignore` (first segment) does not apply the EXIF orientation",
             _turns,
             words=("hflip", "vflip", "ignore"),
         ),
@@ -206,7 +208,7 @@ OPTIONS: dict[str, Option] = {
             "e",
             "effect",
             "one of " + " ".join(EFFECTS),
-            "effects, in written order; the table below",
+            "effects, in written order: see the table below",
             read_effect,
             words=tuple(EFFECTS),
             adds=True,
@@ -224,32 +226,32 @@ OPTIONS: dict[str, Option] = {
             "bo",
             "border",
             f"whole pixels 1-500, then :color ({COLOR_WORDS})",
-            "a frame outside the picture; black without a color",
+            "a frame outside the image; black by default",
             _border,
         ),
         Option(
             "b",
             "background",
             f"{COLOR_WORDS}, transparent; in pad modes also auto, blurred",
-            "fills padding and turned corners; a color also whatever is transparent",
+            "fills padding and the corners of a turned image; a color also replaces transparency",
             _background,
             words=("auto", "blurred", *COLORS),
         ),
-        Option("l", "layer", "a picture or text", "draws over the picture", _refused, later="layers are"),
-        Option("u", "underlay", "a picture", "draws under the picture", _refused, later="underlays are"),
-        Option("co", "color", COLOR_WORDS, "color of a text layer", _refused, later="text layers are"),
+        Option("l", "layer", "an image or text", "draws over the image", _not_read, later="layers are"),
+        Option("u", "underlay", "an image", "draws under the image", _not_read, later="underlays are"),
+        Option("co", "color", COLOR_WORDS, "color of a text layer", _not_read, later="text layers are"),
         Option(
             "t",
             "preset",
             "1-64 of a-z, 0-9 and -",
-            "options by the name the server has for them; alone in its segment",
+            "the options that have this name on the server; alone in its segment",
             _preset,
         ),
         Option(
             "f",
             "format",
             _format_rule(),
-            "the result's format (`auto`: the best the client shows; `jpeg` is `jpg`), or what is told instead of it",
+            "format of the result (`auto`: the best that the client shows; `jpeg` is `jpg`), or data about the image",
             _format,
             "url",
         ),
@@ -257,7 +259,7 @@ OPTIONS: dict[str, Option] = {
             "q",
             "quality",
             "a whole number 1-100, auto, auto:best, auto:good, auto:eco or auto:low",
-            "given to the encoder as it is; png and gif have none; `auto:good` without it",
+            "passed to the encoder unchanged; png and gif have none; the default is `auto:good`",
             _quality,
             "url",
             words=("auto", *(f"auto:{level}" for level in LEVELS)),
@@ -266,7 +268,7 @@ OPTIONS: dict[str, Option] = {
             "dpr",
             "pixel_ratio",
             "a number 0.5-4",
-            "multiplies pixel lengths of the first resize and all after it",
+            "multiplies lengths in pixels of the first resize and of all later steps",
             _pixel_ratio,
             "url",
             hinted=_hinted_ratio,
@@ -283,7 +285,7 @@ OPTIONS: dict[str, Option] = {
             "fl",
             "flags",
             "flags joined by .: " + " ".join(FLAGS),
-            "the table below",
+            "see the table below",
             read_flags,
             "url",
             words=tuple(FLAGS),
@@ -293,7 +295,7 @@ OPTIONS: dict[str, Option] = {
             "exp",
             "expiry",
             "unix seconds",
-            "signed URLs only: until when it is valid",
+            "signed URLs only: when the URL expires",
             lambda text: scalars.whole(text, 1, 10**10 - 1),
             "url",
         ),

@@ -1,8 +1,8 @@
-"""Writes the tables of the URL reference from the rows the parser uses.
+"""Writes the tables of the URL reference from the rows that the parser uses.
 
     python -m imgserver.dialects.native.reference docs/urls.md
 
-Only what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced.
+It replaces only the text between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
 
 import re
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.effects import EFFECTS
-from imgserver.dialects.native.modes import FLAGS, GRAVITIES, MODES, Mode
+from imgserver.dialects.native.flags import FLAGS
+from imgserver.dialects.native.modes import GRAVITIES, MODES, Mode
 from imgserver.dialects.native.options import OPTIONS
 from imgserver.plan.formats import QUALITY_LEVELS
 from imgserver.plan.geometry import bind_plan
@@ -23,8 +24,8 @@ BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 PHOTO = Dims(1200, 800)
 
 
-def renew(page: str) -> str:
-    """The page with every table as the rows have it now. Raises KeyError for a table nobody makes."""
+def update(page: str) -> str:
+    """The page with all tables as the rows have them now. Raises KeyError for an unknown table."""
     return BLOCK.sub(lambda block: f"{block[1]}\n{TABLES[block[2]]()}\n{block[3]}", page)
 
 
@@ -44,12 +45,12 @@ def _scope(scope: str) -> str:
 
 def _modes() -> str:
     words = {"one": "one or two of w, h, ar", "box": "two of w, h, ar, or ar alone", "two": "two of w, h, ar"}
-    rows = ((f"`{row.name}`", row.meaning, words[row.wants], _example(row)) for row in MODES.values())
-    return _table(("mode", "the picture comes", "wants", "1200×800 asked for 1500×1500"), rows)
+    rows = ((f"`{row.name}`", row.meaning, words[row.needs], _example(row)) for row in MODES.values())
+    return _table(("mode", "result", "needs", "1200×800 in a box of 1500×1500"), rows)
 
 
 def _example(mode: Mode) -> str:
-    gravity = ",g_center" if mode.cuts else ""
+    gravity = ",g_center" if mode.crops else ""
     dialect = NativeDialect(NativeSettings(), {"photos"}, "photos")
     after = bind_plan(dialect.parse(f"/img/c_{mode.name},w_1500,h_1500{gravity}/photo.jpg").plan, PHOTO).after
     return f"{after.width}×{after.height}"
@@ -60,7 +61,7 @@ def _gravities() -> str:
 
 
 def _effects() -> str:
-    rows = ((f"`e_{row.name}`", row.takes, row.meaning) for row in EFFECTS.values())
+    rows = ((f"`e_{row.name}`", row.argument, row.meaning) for row in EFFECTS.values())
     return _table(("effect", "argument", "meaning"), rows)
 
 
@@ -106,7 +107,7 @@ TABLES: dict[str, Callable[[], str]] = {
 def main(arguments: list[str]) -> None:
     for name in arguments:
         page = Path(name)
-        page.write_text(renew(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(update(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

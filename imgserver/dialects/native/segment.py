@@ -1,13 +1,13 @@
-"""Reading one segment: its options as typed values, and the refusals of those that cannot stand there."""
+"""Parses one segment: its options become typed values, and wrong ones errors."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
-from imgserver.dialects.native.lexer import OPTION_SHAPED, Segment, Undecodable, decode
-from imgserver.dialects.native.messages import Misread, Written, bad_rule, bad_value, nearest
-from imgserver.dialects.native.modes import Flags
+from imgserver.dialects.native.flags import Flags
+from imgserver.dialects.native.lexer import OPTION_SHAPED, RawSegment, Undecodable, decode
+from imgserver.dialects.native.messages import InvalidValue, WrittenOption, bad_rule, bad_value, nearest
 from imgserver.dialects.native.options import OPTIONS, Option
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.errors import BadOption, NotInThisBuild
@@ -16,13 +16,13 @@ from imgserver.plan.plan import Color, Length, Level, Step, Terminal
 
 KEYS_BY_NAME = {row.name: key for key, row in OPTIONS.items()} | {key: key for key in OPTIONS}
 NAMES = tuple(KEYS_BY_NAME)
-# Looking for near words takes 0.1 ms each, and every URL may bring some.
-MOST_MEANT = 4
+# The search for a similar word takes 0.1 ms, and a URL may contain many unknown words.
+MAX_SUGGESTIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """One segment's options by their long names; None where an option is not written. `written` is by key."""
+class Segment:
+    """The options of one segment by their long names; None: the option is not written. `written` is by key."""
 
     width: Length | None = None
     height: Length | None = None
@@ -45,35 +45,35 @@ class Wish:
     flags: Flags = field(default_factory=dict)
     expiry: int | None = None
     preset: str | None = None
-    written: dict[str, Written] = field(default_factory=dict)
+    written: dict[str, WrittenOption] = field(default_factory=dict)
 
     @property
     def has_side(self) -> bool:
         return self.width is not None or self.height is not None or self.aspect_ratio is not None
 
 
-def read(segment: Segment, settings: NativeSettings, hints: Hints | None = None) -> Wish:
-    """Each option by itself; `hints` are what `auto` means, None where client hints are off.
+def parse_segment(raw: RawSegment, settings: NativeSettings, hints: Hints | None = None) -> Segment:
+    """Parses each option by itself. `hints` give the value of `auto`; None: client hints are off.
 
     Raises BadOption, and NotInThisBuild for options of later builds.
     """
     values: dict[str, Any] = {}
-    written: dict[str, Written] = {}
-    at = segment.at
-    for part in segment.text.split(","):
-        row, option = _option(part, at, segment.text)
+    written: dict[str, WrittenOption] = {}
+    at = raw.at
+    for part in raw.text.split(","):
+        row, option = _option(part, at, raw.text)
         if row.key in written and not row.adds:
             raise bad_rule(option, "written twice in one segment")
         value = _value(row, option, settings, hints)
         if row.adds:
-            value = _added(values.get(row.name), value, option)
+            value = _add(values.get(row.name), value, option)
         values[row.name] = value
         written[row.key] = option
-        at += 0 if segment.preset else len(part) + 1
-    return Wish(**values, written=written)
+        at += 0 if raw.preset else len(part) + 1
+    return Segment(**values, written=written)
 
 
-def _option(part: str, at: int, segment: str) -> tuple[Option, Written]:
+def _option(part: str, at: int, segment: str) -> tuple[Option, WrittenOption]:
     key, underscore, raw = part.partition("_")
     row = OPTIONS.get(key) if underscore else None
     if row is None:
@@ -81,30 +81,30 @@ def _option(part: str, at: int, segment: str) -> tuple[Option, Written]:
     if row.later:
         raise NotInThisBuild(f"{key}: {row.later} not in this build", argument=key, value=raw, at=at)
     try:
-        return row, Written(key, decode(raw), part, at)
+        return row, WrittenOption(key, decode(raw), part, at)
     except Undecodable as error:
-        raise bad_rule(Written(key, raw, part, at), str(error)) from None
+        raise bad_rule(WrittenOption(key, raw, part, at), str(error)) from None
 
 
-def is_auto(wish: Wish, key: str) -> bool:
-    """Whether this option is left to the client."""
-    return key in wish.written and wish.written[key].text == "auto"
+def is_auto(segment: Segment, key: str) -> bool:
+    """Whether the value of this option is `auto`."""
+    return key in segment.written and segment.written[key].text == "auto"
 
 
-def _value(row: Option, option: Written, settings: NativeSettings, hints: Hints | None) -> Any:
+def _value(row: Option, option: WrittenOption, settings: NativeSettings, hints: Hints | None) -> Any:
     if row.hinted is not None and option.text == "auto":
         if hints is None:
             raise bad_rule(option, "auto is for client hints, which are off here")
         return row.hinted(hints, settings)
     try:
         return row.read(option.text)
-    except Misread as misread:
-        allowed = misread.allowed or row.allowed.format(max_side=settings.max_side)
-        raise bad_value(option, allowed, words=misread.words or row.words, hint=_folder_hint(option)) from None
+    except InvalidValue as invalid:
+        allowed = invalid.allowed or row.allowed.format(max_side=settings.max_side)
+        raise bad_value(option, allowed, words=invalid.words or row.words, hint=_folder_hint(option)) from None
 
 
-def _added(before: Any, value: Any, option: Written) -> Any:
-    """`e_` and `fl_` add up in written order."""
+def _add(before: Any, value: Any, option: WrittenOption) -> Any:
+    """The values of several `e_` or `fl_` in one segment, in written order."""
     if option.key == "e":
         return (*(before or ()), value)
     twice = set(before or ()) & set(value)
@@ -118,35 +118,36 @@ def _unknown(part: str, at: int, segment: str) -> BadOption:
     if underscore and len(key) == 1 and part == segment:
         sentence = f'no option "{key}"; if {part} is a folder, write `_/` before it'
         return BadOption(sentence, argument=key, value=text, at=at)
-    shaped = next(other for other in segment.split(",") if OPTION_SHAPED.match(other))
+    neighbor = next(other for other in segment.split(",") if OPTION_SHAPED.match(other))
     near = KEYS_BY_NAME.get(nearest(key, NAMES) or "")
     tail = f"; nearest: {near} ({OPTIONS[near].name})" if near else ""
     facts = {"nearest": near} if near else {}
-    return BadOption(f'no option "{key}" beside {shaped}{tail}', argument=key, value=text, at=at, **facts)
+    return BadOption(f'no option "{key}" next to {neighbor}{tail}', argument=key, value=text, at=at, **facts)
 
 
-def _folder_hint(option: Written) -> str:
-    """A folder such as w_archive, at the head of a source, is the likely meaning of a value that is all letters."""
+def _folder_hint(option: WrittenOption) -> str:
+    """A hint for a value of letters only: it may be a folder such as w_archive, at the beginning of a source path."""
     return f"; if {option.raw} is a folder, write `_/` before it" if option.text.isalpha() else ""
 
 
 @lru_cache(maxsize=256)
-def meant(folder: str) -> str | None:
-    """The options a folder's name was perhaps meant as: `w_800` for `width_800`; None if it reads like none."""
+def suggest_options(folder: str) -> str | None:
+    """The options that the name of a folder may have been meant as: `w_800` for `width_800`; None: not similar to
+    options."""
     parts = folder.split(",")
-    if len(parts) > MOST_MEANT:
+    if len(parts) > MAX_SUGGESTIONS:
         return None
-    known = [option for option in map(_meant, parts) if option is not None]
+    known = [option for option in map(_suggest_option, parts) if option is not None]
     return ",".join(known) if len(known) == len(parts) else None
 
 
-def _meant(part: str) -> str | None:
+def _suggest_option(part: str) -> str | None:
     name, _, text = part.rpartition("_")
     key = KEYS_BY_NAME.get(nearest(name, NAMES) or "") if name else None
     if key is None or OPTIONS[key].later:
         return None
     try:
         OPTIONS[key].read(decode(text))
-    except (Misread, Undecodable, NotInThisBuild):
+    except (InvalidValue, Undecodable, NotInThisBuild):
         return None
     return f"{key}_{text}"

@@ -1,4 +1,4 @@
-"""What a server's owner decides about native URLs."""
+"""The settings of the native dialect."""
 
 import itertools
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reading what remains behind the options: which source, and which path in it."""
+"""The text after the options: which source, and which path in it."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -15,10 +15,9 @@ BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
-    """The configured sources' names; `default` serves what names none. `remote`: addresses are read, too.
-
-    Which hosts are allowed is the remote source's business.
+class SourcePaths:
+    """The names of the configured sources. `default` serves paths that name no source. `remote`: URLs of other hosts
+    are accepted; the remote source decides which hosts are allowed.
     """
 
     sources: frozenset[str]
@@ -32,34 +31,35 @@ class Addresses:
                 f"source names: {bad} are not allowed, and the default {self.default!r} must be one of them"
             )
 
-    def read(self, target: Target) -> SourceRef:
-        """Raises BadSourcePath for what is not well formed, SourceDenied for an address without a remote source."""
+    def parse(self, target: Target) -> SourceRef:
+        """Raises BadSourcePath for a malformed path, and SourceDenied for a URL of another host without a remote
+        source."""
         raw = target.source
         if is_address(raw):
-            # As it stands: `%20` is a part of it, and so is `%3F`, which is no `?` there.
+            # A URL is not decoded: `%20` is a part of it, and so is `%3F`, which is no `?` there.
             if target.query:
-                raise BadSourcePath("a query behind an address: percent-encode the whole address, or write it as b64/")
+                raise BadSourcePath("the source URL has a query: percent-encode the whole URL, or write it as b64/")
             return self._remote(raw)
         if raw.startswith("b64/"):
             return self._decoded(_base64(raw.removeprefix("b64/")))
         try:
             return self._decoded(decode(raw))
         except Undecodable as error:
-            raise BadSourcePath(f"the source path holds {error}") from None
+            raise BadSourcePath(f"the source path contains {error}") from None
 
     def _decoded(self, text: str) -> SourceRef:
         return self._remote(text) if is_address(text) else self._local(text)
 
-    def _remote(self, address: str) -> SourceRef:
+    def _remote(self, url: str) -> SourceRef:
         if not self.remote:
-            detail = "addresses of other hosts are not served: no remote source is configured"
+            detail = "URLs of other hosts are not served: no remote source is configured"
             raise SourceDenied(detail, reason="no_remote")
-        return SourceRef(REMOTE, str(parse(address)))
+        return SourceRef(REMOTE, str(parse(url)))
 
-    def named(self, path: str) -> SourceRef:
-        """A path as people write it, unchecked: its first name may be another source's, never the default's own.
+    def resolve(self, path: str) -> SourceRef:
+        """The original that an unchecked path means. Its first folder may name a source, but not the default source.
 
-        An address is read, where addresses are served. Raises BadSourcePath for one that is not well formed.
+        A URL is parsed if the server serves other hosts. Raises BadSourcePath for a malformed one.
         """
         if self.remote and is_address(path):
             return self._remote(path)
@@ -70,31 +70,31 @@ class Addresses:
 
     def _local(self, path: str) -> SourceRef:
         if "\\" in path:
-            raise BadSourcePath("the source path holds a backslash")
+            raise BadSourcePath("the source path contains a backslash")
         names = path.split("/")
         if path == "":
-            raise BadSourcePath("there is no source behind the options")
+            raise BadSourcePath("no source follows the options")
         if not all(names) or "." in names or ".." in names:
-            raise BadSourcePath("the source path holds an empty name, . or ..")
+            raise BadSourcePath("the source path contains an empty name, . or ..")
         if len(names) > 1 and names[0] in self.sources:
             return SourceRef(names[0], "/".join(names[1:]))
         return SourceRef(self.default, path)
 
 
 def _base64(raw: str) -> str:
-    """Decoded once: what comes out is an address or a path, and is not decoded again."""
+    """Decodes base64url. The result is a URL or a path, and is not percent-decoded."""
     text = raw.replace("/", "")
     if not BASE64URL.fullmatch(text) or len(text) % 4 == 1:
-        raise BadSourcePath("b64 wants base64url without padding")
+        raise BadSourcePath("b64 needs base64url without padding")
     try:
         path = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
     except UnicodeDecodeError:
-        raise BadSourcePath("b64 holds bytes that are not UTF-8") from None
+        raise BadSourcePath("b64 contains bytes that are not UTF-8") from None
     if CONTROL.search(path):
-        raise BadSourcePath("the source path holds a control character")
+        raise BadSourcePath("the source path contains a control character")
     return path
 
 
-def spell_remote(address: str) -> str:
-    """The one of the three spellings that no proxy rewrites."""
-    return "b64/" + urlsafe_b64encode(address.encode()).decode().rstrip("=")
+def encode_remote(url: str) -> str:
+    """A URL in base64url, the only one of the three forms that no proxy rewrites."""
+    return "b64/" + urlsafe_b64encode(url.encode()).decode().rstrip("=")

@@ -6,7 +6,7 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.options import OPTIONS
-from imgserver.dialects.native.segment import Wish
+from imgserver.dialects.native.segment import Segment
 from imgserver.errors import (
     BadOption,
     ImgserverError,
@@ -16,7 +16,7 @@ from imgserver.errors import (
     TargetTooLong,
 )
 
-SIDE = "whole pixels 1-8192 or a share 0.0001-1.0 with a point"
+SIDE = "whole pixels 1-8192 or a fraction 0.0001-1.0, written with a decimal point"
 
 BAD_VALUES = [
     ("w", "80O"),
@@ -119,7 +119,7 @@ def test_every_key_of_this_build_has_a_bad_value_in_the_table() -> None:
 
 
 def test_every_option_of_this_build_has_a_field_to_be_read_into() -> None:
-    assert {row.name for row in OPTIONS.values() if not row.later} == {field.name for field in fields(Wish)} - {
+    assert {row.name for row in OPTIONS.values() if not row.later} == {field.name for field in fields(Segment)} - {
         "written"
     }
 
@@ -129,12 +129,12 @@ def test_every_option_of_this_build_has_a_field_to_be_read_into() -> None:
     [
         ("w_80O/p.jpg", f'w: "80O" is not allowed; {SIDE}'),
         ("w_archive/p.jpg", f'w: "archive" is not allowed; {SIDE}; if w_archive is a folder, write `_/` before it'),
-        ("w_800,wd_800/p.jpg", 'no option "wd" beside w_800; nearest: w (width)'),
-        ("w_800,qality_8/p.jpg", 'no option "qality" beside w_800; nearest: q (quality)'),
-        ("w_800,photo/p.jpg", 'no option "photo" beside w_800'),
-        ("w_800,,h_9/p.jpg", 'no option "" beside w_800'),
+        ("w_800,wd_800/p.jpg", 'no option "wd" next to w_800; nearest: w (width)'),
+        ("w_800,qality_8/p.jpg", 'no option "qality" next to w_800; nearest: q (quality)'),
+        ("w_800,photo/p.jpg", 'no option "photo" next to w_800'),
+        ("w_800,,h_9/p.jpg", 'no option "" next to w_800'),
         ("j_smith/p.jpg", 'no option "j"; if j_smith is a folder, write `_/` before it'),
-        ("w_800,j_5/p.jpg", 'no option "j" beside w_800'),
+        ("w_800,j_5/p.jpg", 'no option "j" next to w_800'),
         ("w_9,w_8/p.jpg", "w: written twice in one segment"),
         ("fl_still,fl_still/p.jpg", "fl: still is written twice in one segment"),
         ("w_auto/p.jpg", "w: auto is for client hints, which are off here"),
@@ -145,30 +145,30 @@ def test_every_option_of_this_build_has_a_field_to_be_read_into() -> None:
         ("w_9,h_9,ar_1:1/p.jpg", "ar: w and h already give the shape; two of w, h and ar are enough"),
         ("c_fill/p.jpg", "c: fill needs a side: w, h or ar"),
         ("c_crop,f_png/p.jpg", "c: crop needs a side: w, h or ar"),
-        ("c_fill,w_400/p.jpg", "c: fill wants two of w, h and ar, or ar alone"),
-        ("c_pad,h_400/p.jpg", "c: pad wants two of w, h and ar, or ar alone"),
-        ("c_thumb,ar_1:1,g_auto/p.jpg", "c: thumb wants two of w, h and ar"),
-        ("c_thumb,w_0.5,h_9,g_auto/p.jpg", "w: thumb wants whole pixels: a share has no shape of its own"),
-        ("c_scale,ar_1:1/p.jpg", "c: scale wants w or h beside ar"),
-        ("w_9,g_north/p.jpg", "g: c_limit neither cuts nor pads, so there is nothing to place"),
-        ("w_9,x_3/p.jpg", "x: c_limit neither cuts nor pads, so there is nothing to place"),
-        ("y_3/p.jpg", "y: a segment without a side neither cuts nor pads, so there is nothing to place"),
+        ("c_fill,w_400/p.jpg", "c: fill needs two of w, h and ar, or ar alone"),
+        ("c_pad,h_400/p.jpg", "c: pad needs two of w, h and ar, or ar alone"),
+        ("c_thumb,ar_1:1,g_auto/p.jpg", "c: thumb needs two of w, h and ar"),
+        ("c_thumb,w_0.5,h_9,g_auto/p.jpg", "w: thumb needs whole pixels: a fraction gives no ratio"),
+        ("c_scale,ar_1:1/p.jpg", "c: scale needs w or h besides ar"),
+        ("w_9,g_north/p.jpg", "g: c_limit neither crops nor pads, so that g, x and y have no effect"),
+        ("w_9,x_3/p.jpg", "x: c_limit neither crops nor pads, so that g, x and y have no effect"),
+        ("y_3/p.jpg", "y: a segment without a side neither crops nor pads, so that g, x and y have no effect"),
         (
             "c_pad,w_9,h_9,g_auto/p.jpg",
-            "g: auto is for modes that cut; c_pad takes a compass word",
+            "g: auto is for modes that crop; c_pad needs a compass point",
         ),
         (
             "c_fill,w_9,h_9,g_auto,x_5/p.jpg",
-            "x: g_auto finds its own place; an offset needs a compass word",
+            "x: g_auto chooses the place; an offset needs a compass point",
         ),
         ("c_fill,w_9,h_9,g_xy,x_0.5/p.jpg", "g: xy needs x and y, the point to keep; y is missing"),
         (
             "c_fill,w_9,h_9,g_xy,x_0.5,y_-0.1/p.jpg",
-            'y: "-0.1" is not allowed; a point inside the picture: pixels from 0, or a share 0.0-1.0',
+            'y: "-0.1" is not allowed; a point inside the image: pixels from 0, or a fraction 0.0-1.0',
         ),
         ("c_fill,w_9,h_9,z_2/p.jpg", "z: only with c_thumb"),
-        ("w_9/a_ignore/p.jpg", "a: ignore belongs to the first segment"),
-        ("a_90.ignore/p.jpg", "a: ignore comes first, and once"),
+        ("w_9/a_ignore/p.jpg", "a: ignore is for the first segment only"),
+        ("a_90.ignore/p.jpg", "a: ignore must come first, and only once"),
         ("w_9,b_auto/p.jpg", "b: auto is for the pad modes: pad lpad mpad rpad"),
         ("b_blurred/p.jpg", "b: blurred is for the pad modes: pad lpad mpad rpad"),
         ("fl_animated,pg_2/p.gif", "pg: one page has no animation; leave out fl_animated"),
@@ -213,7 +213,7 @@ def test_the_nearest_known_word_is_named(dialect: NativeDialect, tail: str, near
         ("w_9/l_text:sans_48:Hi%0Ayou,co_fff/p.jpg", "layers are not in this build"),
         ("u_back.png/p.jpg", "underlays are not in this build"),
         ("co_fff/p.jpg", "text layers are not in this build"),
-        ("c_fill,w_9,h_9,g_face/p.jpg", "finds no faces"),
+        ("c_fill,w_9,h_9,g_face/p.jpg", "detects no faces"),
         ("c_thumb,w_9,h_9/p.jpg", "try g_auto"),
         ("f_jxl/p.jpg", "cannot write jxl"),
         ("fl_tile/p.jpg", "tile belongs to layers"),

@@ -53,10 +53,10 @@ def test_flags_of_a_preset_count() -> None:
 @pytest.mark.parametrize(
     ("tail", "sentence", "at"),
     [
-        ("w_9/t_crad/p.jpg", 't: "crad" is not allowed; the name of a preset that this server has; nearest: card', 9),
-        ("t_card,q_60/p.jpg", "t: a preset stands alone in its segment", 5),
-        ("q_60,t_card/p.jpg", "t: a preset stands alone in its segment", 10),
-        ("w_9/t_upright/p.jpg", "a: ignore belongs to the first segment", 9),
+        ("w_9/t_crad/p.jpg", 't: "crad" is not allowed; the name of a preset of this server; nearest: card', 9),
+        ("t_card,q_60/p.jpg", "t: a preset is alone in its segment", 5),
+        ("q_60,t_card/p.jpg", "t: a preset is alone in its segment", 10),
+        ("w_9/t_upright/p.jpg", "a: ignore is for the first segment only", 9),
         ("t_big/w_8/w_7/p.jpg", "presets make more than 16 option segments", 15),
     ],
 )
@@ -77,7 +77,7 @@ def test_steps_are_counted_after_expansion() -> None:
 def test_where_presets_are_all_there_is_any_other_option_is_refused(tail: str) -> None:
     error = refusal(ONLY, tail)
 
-    assert error.detail == "this server takes presets only, such as t_card"
+    assert error.detail == "this server allows presets only, such as t_card"
     assert error.facts["argument"] in ("w", "q", "exp")
 
 
@@ -95,21 +95,27 @@ def test_a_signed_link_to_a_preset_may_end() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("w_80O", 'w: "80O" is not allowed; whole pixels 1-8192 or a share 0.0001-1.0 with a point'),
+        (
+            "w_80O",
+            'w: "80O" is not allowed; whole pixels 1-8192 or a fraction 0.0001-1.0, written with a decimal point',
+        ),
         ("w_9,w_8", "w: written twice in one segment"),
-        ("c_fill,w_9", "c: fill wants two of w, h and ar, or ar alone"),
+        ("c_fill,w_9", "c: fill needs two of w, h and ar, or ar alone"),
         ("f_png/fl_lossless.animated", "fl: animated has no effect on png"),
         ("f_jxl", "f: this build cannot write jxl"),
-        ("t_card", "t_card: no other preset and no expiry inside a preset"),
-        ("w_9/exp_1798761600", "exp_1798761600: no other preset and no expiry inside a preset"),
-        ("w_9/photo.jpg", '"photo.jpg" is no segment of options; between them stands one /, and no source behind them'),
-        ("w_9/_", '"_" is no segment of options; between them stands one /, and no source behind them'),
-        ("/w_9", '"" is no segment of options; between them stands one /, and no source behind them'),
-        ("", '"" is no segment of options; between them stands one /, and no source behind them'),
-        ("w_9, q_8", "options as they stand in a URL, without blanks, ? and #"),
-        ("w_9?x", "options as they stand in a URL, without blanks, ? and #"),
+        ("t_card", "t_card: a preset cannot contain another preset or an expiry"),
+        ("w_9/exp_1798761600", "exp_1798761600: a preset cannot contain another preset or an expiry"),
+        (
+            "w_9/photo.jpg",
+            '"photo.jpg" is not a segment of options; segments are separated by one /, and no source follows',
+        ),
+        ("w_9/_", '"_" is not a segment of options; segments are separated by one /, and no source follows'),
+        ("/w_9", '"" is not a segment of options; segments are separated by one /, and no source follows'),
+        ("", '"" is not a segment of options; segments are separated by one /, and no source follows'),
+        ("w_9, q_8", "must be options as they are written in a URL, without spaces, ? and #"),
+        ("w_9?x", "must be options as they are written in a URL, without spaces, ? and #"),
         ("w_9/" * 17 + "w_9", "more than 16 option segments"),
-        ("a_90/a_ignore", "a: ignore belongs to the first segment"),
+        ("a_90/a_ignore", "a: ignore is for the first segment only"),
     ],
 )
 def test_a_preset_that_could_never_be_answered_is_a_fault(text: str, fault: str) -> None:

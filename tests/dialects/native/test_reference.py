@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
-from imgserver.dialects.native.reference import TABLES, main, renew
+from imgserver.dialects.native.reference import TABLES, main, update
 from imgserver.security.signing import Key, Keyring
 
 PAGE = Path(__file__).parents[3] / "docs" / "urls.md"
@@ -33,7 +33,7 @@ def test_the_tables_in_the_url_reference_are_up_to_date() -> None:
     """If this fails: python -m imgserver.dialects.native.reference docs/urls.md"""
     page = PAGE.read_text(encoding="utf-8")
 
-    assert renew(page) == page
+    assert update(page) == page
 
 
 def test_every_table_is_in_the_url_reference() -> None:

@@ -1,4 +1,4 @@
-"""Addresses of other hosts in URLs: three spellings, one source reference."""
+"""SourcePaths of other hosts in URLs: three spellings, one source reference."""
 
 from base64 import urlsafe_b64encode
 from urllib.parse import quote
@@ -76,7 +76,7 @@ def test_an_address_that_is_not_plain_is_refused(tail: str) -> None:
 
 
 def test_a_query_behind_a_raw_address_is_told_how_to_be_written() -> None:
-    with pytest.raises(BadSourcePath, match="percent-encode the whole address, or write it as b64/"):
+    with pytest.raises(BadSourcePath, match="percent-encode the whole URL, or write it as b64/"):
         DIALECT.parse("/img/w_9/https://example.com/a.jpg?id=5")
 
 
@@ -96,10 +96,10 @@ def test_without_a_remote_source_every_address_is_denied_unread(dialect: NativeD
 
 
 def test_an_address_as_people_write_it_is_read_too(dialect: NativeDialect) -> None:
-    assert DIALECT.ref("HTTPS://example.com/a b.jpg") == SourceRef(REMOTE, "https://example.com/a%20b.jpg")
-    assert dialect.ref("https://example.com/a.jpg") == SourceRef("photos", "https://example.com/a.jpg")
+    assert DIALECT.resolve("HTTPS://example.com/a b.jpg") == SourceRef(REMOTE, "https://example.com/a%20b.jpg")
+    assert dialect.resolve("https://example.com/a.jpg") == SourceRef("photos", "https://example.com/a.jpg")
     with pytest.raises(BadSourcePath):
-        DIALECT.ref("https://user@example.com/a.jpg")
+        DIALECT.resolve("https://user@example.com/a.jpg")
 
 
 def test_a_built_url_of_an_address_survives_proxies() -> None:
