@@ -13,7 +13,7 @@ from imgserver.security.client_ip import ClientAddresses
 from imgserver.security.networks import NetworkSet, address_of, client_network
 from imgserver.security.policy import Policy, Rate
 from imgserver.security.rate_limit import ClientBuckets
-from imgserver.web.middleware import Admit, Handler, Headers, anybody
+from imgserver.web.middleware import FastAdmission, Handler, Headers
 
 # A probe is answered to every client, denied or not. Probes and scrapes have no rate limit.
 PROBES = frozenset({"livez", "readyz", "health"})
@@ -43,13 +43,15 @@ class AccessPolicy:
         client = self._client(peer, request.headers)
         return request if client == peer else request.clone(remote=client)
 
-    def at_once(self, route: str) -> Admit:
-        """The check for the fast path, which cannot await: it admits nobody on a route with a rate limit."""
+    def fast_admission(self, route: str) -> FastAdmission | None:
+        """The check for the fast path, which cannot await: it refuses everybody on a route with a rate limit.
+
+        None: the route has no check."""
         _, rate = self._limit(route)
         if rate:
-            return _nobody
+            return _refuse
         if route in PROBES or not (self._has_lists or self.has_proxies):
-            return anybody
+            return None
 
         def admit(peer: str, headers: Headers) -> str | None:
             client = self._client(peer, headers) if self.has_proxies else peer
@@ -57,7 +59,7 @@ class AccessPolicy:
 
         return admit
 
-    def around(self, handler: Handler, route: str) -> Handler:
+    def wrap(self, handler: Handler, route: str) -> Handler:
         """The handler with the checks of this route; the handler itself when the route has none."""
         name, rate = self._limit(route)
         if rate:
@@ -108,5 +110,5 @@ class AccessPolicy:
         return reason, client_network(address)
 
 
-def _nobody(_: str, __: Headers) -> None:
+def _refuse(_: str, __: Headers) -> None:
     return None

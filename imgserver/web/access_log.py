@@ -1,4 +1,4 @@
-"""What is written down about each request: one wide event, its counts, and exactly one outcome per picture."""
+"""The access log: one event per request, the request counters, and exactly one outcome per request for an image."""
 
 import re
 from collections.abc import Mapping
@@ -10,25 +10,22 @@ from imgserver.observability.logs import RequestLog, cut
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.observability.request_counters import RequestCounters
 from imgserver.web import problem
-from imgserver.web.images.responses import Spelled, Told
+from imgserver.web.images.responses import ImageResponse
 
-# Probes and scrapes come every few seconds for ever; they are counted, and logged only when something is wrong.
+# Probes and scrapes come every few seconds: they are counted, but logged only when they fail with 5xx.
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
 SIGNATURE = re.compile(r"/s--[^/]*--/")
-# Keys are taken from a header field alone; who sends one in the URL all the same must not find it in the log.
+# API keys are read from a header only. A client that sends one in the URL by mistake must not find it in the log.
 KEY = re.compile(r"([?&][^=&]*(?:key|token|secret|password|auth|signature)[^=&]*=)[^&]*", re.IGNORECASE)
-# Set on a request by a handler that has more to tell: a mapping of facts for its event.
-FACTS: web.RequestKey[Mapping[str, Any]] = web.RequestKey("facts", Mapping[str, Any])
-# What the trade calls the status of an answer that nobody waited for.
-CLIENT_DISCONNECTED = 499
-
-# Method, target and client's address of a request.
-Asked = tuple[str, str, str | None]
+# A handler sets this on a request to add fields to its event.
+EVENT_FIELDS: web.RequestKey[Mapping[str, Any]] = web.RequestKey("event_fields", Mapping[str, Any])
+# The status that nginx logs for a request whose client disconnected before the response.
+CLIENT_CLOSED_REQUEST = 499
 
 
 class AccessLog:
-    """One entry per request: `answered`, or `left` when the client went before its answer."""
+    """Records each request once: with its response, or as disconnected."""
 
     def __init__(self, log: RequestLog) -> None:
         self.counters = RequestCounters()
@@ -36,50 +33,62 @@ class AccessLog:
         self.disconnects = 0
         self._log = log
 
-    def answered(
+    def record_response(
         self, request: web.Request, response: web.StreamResponse, *, route: str, request_id: str, seconds: float
     ) -> None:
-        if isinstance(response, Told):
+        if isinstance(response, ImageResponse):
             outcome, length, error = response.outcome, response.length, None
         else:
             outcome, length = _outcome(route, response.status), response.content_length or 0
             error = response.headers.get(problem.CODE)
-        more = request.get(FACTS, {}) if route != IMAGE_ROUTE else {}
-        asked = request.method, request.raw_path, request.remote
-        self._enter(asked, route, response.status, outcome, request_id, seconds, length, error, more)
+        more = request.get(EVENT_FIELDS, {}) if route != IMAGE_ROUTE else {}
+        target = loggable_target(request.raw_path, route)
+        self.record(
+            request.method,
+            target,
+            request.remote,
+            route,
+            response.status,
+            outcome,
+            request_id,
+            seconds,
+            length,
+            error,
+            more,
+        )
 
-    def answered_at_once(self, asked: Asked, spelled: Spelled, *, route: str, request_id: str, seconds: float) -> None:
-        length = len(spelled.body)
-        self._enter(asked, route, spelled.status, spelled.outcome, request_id, seconds, length, None, {})
-
-    def left(self, request: web.Request, *, route: str, request_id: str, seconds: float) -> None:
+    def record_disconnect(self, request: web.Request, *, route: str, request_id: str, seconds: float) -> None:
         self.disconnects += 1
         outcome = "client_disconnected" if route == IMAGE_ROUTE else ""
-        asked = request.method, request.raw_path, request.remote
-        self._enter(asked, route, CLIENT_DISCONNECTED, outcome, request_id, seconds, 0, None, {})
+        target = loggable_target(request.raw_path, route)
+        self.record(
+            request.method, target, request.remote, route, CLIENT_CLOSED_REQUEST, outcome, request_id, seconds, 0
+        )
 
-    def _enter(  # positional: it is entered for every hit
+    def record(  # positional arguments: it is called for every hit
         self,
-        asked: Asked,
+        method: str,
+        loggable_target: str,
+        remote: str | None,
         route: str,
         status: int,
         outcome: str,
         request_id: str,
         seconds: float,
         length: int,
-        error: str | None,
-        more: Mapping[str, Any],
+        error: str | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
-        method, target, remote = asked
+        """`outcome` is "" for other routes than the image route; `length` is in bytes, `more` are further fields."""
         self.counters.count(route, method if method in METHODS else "other", status, length=length, seconds=seconds)
         if outcome:
             self.counters.outcomes[outcome] += 1
         if route in QUIET_ROUTES and status < 500:
             return
-        facts = {
+        fields = {
             "request_id": request_id,
             "method": method,
-            "target": _shown(target, route),
+            "target": loggable_target,
             "route": route,
             "status": status,
             "outcome": outcome or None,
@@ -88,19 +97,22 @@ class AccessLog:
             "seconds": round(seconds, 6),
             "remote": remote,
         }
-        self._log({**facts, **more} if more else facts)
+        if more:
+            fields.update(more)
+        self._log(fields)
 
 
-def _shown(target: str, route: str) -> str:
-    """A target as logs may have it: whoever reads them cannot follow signed links, nor use a misplaced key."""
+def loggable_target(target: str, route: str = IMAGE_ROUTE) -> str:
+    """The target as it may stand in a log: shortened, and without signatures and API keys, which a reader of the log
+    could use."""
     if "/s--" in target:
         target = SIGNATURE.sub("/s--...--/", target, count=1)
-    # Cut first: in a long text of keys without values, the pattern would look for an end from each.
+    # Shortened first: the pattern scans to the end from each key without a value.
     return cut(target) if route == IMAGE_ROUTE else KEY.sub(r"\1...", cut(target))
 
 
 def _outcome(route: str, status: int) -> str:
-    """Of what is no picture, or "" where none was asked for."""
+    """The outcome of a response without a rendition; "" for other routes than the image route."""
     if route != IMAGE_ROUTE:
         return ""
     if status < 400:

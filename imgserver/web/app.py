@@ -22,10 +22,11 @@ from imgserver.web.bootstrap.observability import Observability, make_observabil
 from imgserver.web.bootstrap.reload import make_reloader, make_settings_reload
 from imgserver.web.bootstrap.service import make_renderer, make_service
 from imgserver.web.bootstrap.sources import Sources, make_sources
-from imgserver.web.connections import Guard
+from imgserver.web.connections import ConnectionLimits
+from imgserver.web.fast_path import FastPath
 from imgserver.web.health import Health
 from imgserver.web.images.handler import METHODS, ImageHandler
-from imgserver.web.middleware import Boundary, FastPath, Handler
+from imgserver.web.middleware import Boundary, Handler
 from imgserver.web.reload import Reloader
 from imgserver.web.reload_settings import SettingsReload
 from imgserver.web.routes import ANYTHING, Routes
@@ -39,10 +40,10 @@ HEALTH = web.AppKey("health", Health)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 RELOADER = web.AppKey("reloader", Reloader)
 
-GUARD = web.AppKey("guard", Guard)
-PICTURES: web.AppKey[Handler] = web.AppKey("pictures")
+CONNECTION_LIMITS = web.AppKey("connection_limits", ConnectionLimits)
+IMAGES: web.AppKey[Handler] = web.AppKey("images")
+FAST_PATH = web.AppKey("fast_path", FastPath)
 MOUNTS: web.AppKey[tuple[str, ...]] = web.AppKey("mounts")
-FAST_PATH: web.AppKey[FastPath] = web.AppKey("fast_path")
 
 
 def make_app(
@@ -63,7 +64,8 @@ def make_app(
 
     app = web.Application()
     app[SERVICE], app[LOGGER] = service, observability.logger
-    app[HEALTH], app[GUARD] = Health(service, sources.spools), Guard(settings.server)
+    app[HEALTH] = Health(service, sources.spools)
+    app[CONNECTION_LIMITS] = ConnectionLimits(settings.server)
     uploads = UploadAdmission(settings.uploads)
     settings_reload = make_settings_reload(settings, read_settings, observability)
 
@@ -78,7 +80,7 @@ def make_app(
             health=app[HEALTH],
             spools=sources.spools,
             uploads=uploads,
-            guard=app[GUARD],
+            connections=app[CONNECTION_LIMITS],
             access_log=observability.access_log,
             log_writer=observability.log_writer,
         )
@@ -112,12 +114,12 @@ def _add_routes(
     settings_reload.follow(lambda new: authenticator.adopt(_api_keys(new)))
     settings_reload.follow(dialects.adopt)
 
-    pictures = ImageHandler(dialects.public, service, settings.http, admit=_remote_admission(sources))
-    settings_reload.follow(lambda _: pictures.request_cache.forget())
-    app[PICTURES], app[MOUNTS] = routes.around(pictures, IMAGE_ROUTE, METHODS), dialects.public.mounts
+    images = ImageHandler(dialects.public, service, settings.http, admit=_remote_admission(sources))
+    settings_reload.follow(lambda _: images.request_cache.clear())
+    app[IMAGES], app[MOUNTS] = routes.wrap(images, IMAGE_ROUTE, METHODS), dialects.public.mounts
     for mount in app[MOUNTS]:
-        routes.put(mount + ANYTHING, app[PICTURES])
-    app[FAST_PATH] = boundary.at_once(pictures.at_once, IMAGE_ROUTE)
+        routes.add_wrapped(mount + ANYTHING, app[IMAGES])
+    app[FAST_PATH] = FastPath(images, boundary)
     health.setup(routes, app[HEALTH], authenticator, observability.metrics, public=settings.http.metrics_public)
     admin.setup(routes, service, dialects.owners, authenticator, sources)
     if settings.uploads.access != "off":
@@ -134,7 +136,7 @@ def _add_routes(
         )
     if gallery.is_enabled(settings.server):
         gallery.setup(routes, settings.source, sources, dialects.public.native)
-    routes.end()
+    routes.add_fallback()
 
 
 def _api_keys(settings: Settings) -> ApiKeys:

@@ -1,9 +1,12 @@
-"""The listening side: bounds on connections that the framework leaves open.
+"""Connections and their limits, which aiohttp does not set.
 
-aiohttp gives a client `keepalive_timeout` to finish its header, as long as it may idle between requests; here the
-header has a timer of its own, and so has a body that nobody reads. It waits for ever for a client that does not take
-its answer; here who takes less than 64 KiB in `write_timeout_seconds` is cut off. The number of connections is bounded
-as well: beyond it a newcomer is closed at once, which a load balancer understands.
+aiohttp gives a client `keepalive_timeout` to finish a header, as long as a connection may stay idle between requests;
+here a header, and a body that no handler reads, have `header_timeout_seconds`. aiohttp waits without limit for a client
+that does not read its response; here a client that reads less than 64 KiB in `write_timeout_seconds` is disconnected.
+The number of connections is limited as well: a connection above the limit is closed immediately, and a load balancer
+then tries another server.
+
+Everything here uses the public interface of aiohttp. What uses its private attributes is `web/fast_path.py`.
 """
 
 import asyncio
@@ -16,30 +19,30 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from imgserver.errors import MalformedRequest
 from imgserver.settings.schema import ServerSettings
 from imgserver.web import problem
-from imgserver.web.fast_path import HEADER_END, Shortcut
-from imgserver.web.middleware import SECURITY, FastPath, Handler
-from imgserver.web.request_target import in_origin_form
+from imgserver.web.middleware import SECURITY, Handler
+from imgserver.web.request_target import in_origin_form, replace_fields
 
-# What the framework calls with a request, whichever factory made it.
+# aiohttp's request handler, and what makes a request of a parsed message.
 AnyHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-# Makes one of a message; what follows the message is the framework's business.
 RequestFactory = Callable[..., web.BaseRequest]
 
-# What a client must at least read of its response in `write_timeout_seconds`: this much of a large one, else all of it.
-WRITTEN_BYTES = 64 << 10
+# A client must read this much of its response in `write_timeout_seconds`, or all that is left of it.
+MIN_WRITTEN_BYTES = 64 << 10
 
+HEADER_END = b"\r\n\r\n"
 _NO_LINGER = struct.pack("ii", 1, 0)
 
-_OVERDUE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
-class Guard:
-    """The bounds; counts open connections, requests that the parser refused, and clients that were too slow."""
+class ConnectionLimits:
+    """The limits, and counts of open connections, malformed requests and slow clients."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
@@ -48,106 +51,119 @@ class Guard:
         self.overdue = {"header": 0, "write": 0}
 
 
-class GuardedHandler(RequestHandler):
-    """One connection. What `at_once` answers never reaches the framework."""
+class Connection(RequestHandler):
+    """One connection with its timers.
 
-    __slots__ = ("_at_once", "_guard", "_header_timer", "_peer", "_wire", "_write_timer")
+    A request is in progress from `begin_request`, which the request factory calls, to the end of `finish_response`.
+    Bytes that arrive at other times belong to a header, unless the body of the last request is still incomplete.
+    """
 
-    def __init__(self, server: web.Server, guard: Guard, loop: asyncio.AbstractEventLoop, at_once: FastPath) -> None:
-        settings = guard.settings
+    __slots__ = (
+        "_body",
+        "_has_more",
+        "_header_timer",
+        "_idle",
+        "_socket_transport",
+        "_write_timer",
+        "expects_header",
+        "limits",
+        "loop",
+    )
+
+    def __init__(self, server: web.Server, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
+        settings = limits.settings
         super().__init__(
             server,
             loop=loop,
             keepalive_timeout=settings.keepalive_timeout_seconds,
             lingering_time=settings.header_timeout_seconds,
             access_log=None,  # type: ignore[arg-type]
-            # A small compressed body may be large; nobody here takes one, and whoever refuses it must not unpack it.
+            # A small compressed body may decompress to a large one. No handler accepts one, and a handler that refuses
+            # it must not decompress it.
             auto_decompress=False,
         )
-        self._guard = guard
-        self._at_once = at_once
-        self._peer = ""
+        self.limits = limits
+        self.loop = loop
+        # Whether the bytes that are being received belong to a header. The fast path resets it when it has answered.
+        self.expects_header = True
+        # Whether aiohttp waits for a request on this connection.
+        self._idle = True
+        self._body: Any = EMPTY_PAYLOAD
+        # Whether more than one header has been received since the connection was idle.
+        self._has_more = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
-        self._wire: asyncio.Transport | None = None
+        # aiohttp drops its `transport` when it closes a connection; the client may then still have to read.
+        self._socket_transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._guard.open += 1
-        self._wire = cast(asyncio.Transport, transport)
+        self.limits.open += 1
+        self._socket_transport = cast(asyncio.Transport, transport)
         super().connection_made(transport)
-        self._peer = _address_of(transport)
-        self._parser = cast(Any, Shortcut(self._parser, self._answer_at_once))
-        if self._guard.open > self._guard.settings.max_connections:
+        if self.limits.open > self.limits.settings.max_connections:
             self.force_close()
 
-    def data_received(self, data: bytes) -> None:
-        waiting, taken = len(self._messages), self._request_count
-        super().data_received(data)
-        if self._request_count > taken and not self._messages:
-            self._stop_timer()
-            return
-        if len(self._messages) > waiting and getattr(self._messages[-1][0], "upgrade", False):
-            self._judge_upgrade(data, requests=len(self._messages) - waiting)
-        if self._waits_for_header():
-            if self._header_timer is None:
-                self._header_timer = self._loop.call_later(
-                    self._guard.settings.header_timeout_seconds, self._close_overdue
-                )
-        elif self._header_timer is not None:
-            self._stop_timer()
-
-    def _answer_at_once(self, message: RawRequestMessage) -> bool:
-        """Not while an answer is under way or its client is behind: both are the framework's to wait for."""
-        waiter, wire = self._waiter, self._wire
-        if waiter is None or waiter.done() or self._messages or self._paused or wire is None:
-            return False
-        answer = self._at_once(message, self._peer)
-        if answer is None:
-            return False
-        wire.write(answer)
-        self._count_request()
-        return True
-
-    def _count_request(self) -> None:
-        """What the framework notes of each request; the connection may rest as long as after any other."""
-        self._request_count += 1
-        if self._manager is not None:
-            self._manager.requests_count += 1
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
-
-    def _judge_upgrade(self, data: bytes, *, requests: int) -> None:
-        """Nothing is upgraded to here, and the parser drops what comes in one packet behind such a request: the answer
-        to that must not be the next one's. Whoever may have lost a request is told by the connection's end."""
-        is_last = data.endswith(HEADER_END) and data.count(HEADER_END) == requests and data[:1] not in b"\r\n"
-        if not is_last:
-            message, payload = self._messages[-1]
-            self._messages[-1] = cast(Any, message)._replace(should_close=True), payload
-
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._guard.open -= 1
-        self._wire = None
-        self._stop_timer()
-        self._stop_watch()
+        self.limits.open -= 1
+        self._socket_transport = None
+        self.stop_header_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        was_idle = self.expects_header = self._idle and self._body.is_eof()
+        super().data_received(data)
+        if was_idle and not self.expects_header:
+            return
+        self._has_more = not _is_one_header(data) or (self._has_more and not was_idle)
+        # `begin_request` stops the timer if the header is complete.
+        if was_idle and self._header_timer is None:
+            seconds = self.limits.settings.header_timeout_seconds
+            self._header_timer = self.loop.call_later(seconds, self._close_slow_header)
+
+    def begin_request(self, message: RawRequestMessage) -> RawRequestMessage:
+        """Called for each parsed message. Returns the message that a request is made of.
+
+        No handler upgrades a connection, and the parser drops what follows an upgrade request in its packet. A client
+        that may have lost a request learns this from the end of the connection: it must not take the response to its
+        next request for the missing one.
+        """
+        self._idle = False
+        self.stop_header_timer()
+        if message.upgrade and self._has_more:
+            return replace_fields(message, should_close=True)
+        return message
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        result = await super().finish_response(request, resp, start_time)
+        self._idle, self._body = True, request.content
+        return result
+
+    def stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
     def pause_writing(self) -> None:
-        """The client is behind: more than the transport's high-water mark is not taken yet."""
+        """The client reads slowly: the transport's buffer is above its high-water mark."""
         super().pause_writing()
-        self._watch_writing()
+        self._start_write_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_watch()
+        self._stop_write_timer()
 
     async def start(self) -> None:
-        """A transport that is closed still waits for the client to take what is left."""
+        """aiohttp's loop over the requests of the connection. A transport that was closed after the last response still
+        waits for the client to read the rest."""
         try:
             await super().start()
         finally:
-            if self._wire is not None and self._write_timer is None:
-                self._watch_writing()
+            self._idle = False
+            if self._socket_transport is not None and self._write_timer is None:
+                self._start_write_timer()
 
     def handle_error(
         self,
@@ -156,120 +172,133 @@ class GuardedHandler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What the parser refuses never reaches a handler. The framework would answer with part of the input and log a
-        traceback each time: an attacker would write our log."""
+        """Answers what the parser refuses, which reaches no handler. aiohttp would answer with a part of the input and
+        log a traceback each time, so that an attacker could fill the log."""
         if status >= 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
-        self._guard.malformed += 1
-        response = problem.answer(_refusal(exc), "")
+        self.limits.malformed += 1
+        response = problem.answer(_malformed(exc), "")
         response.headers.update(SECURITY)
         response.force_close()
         return response
 
-    def _waits_for_header(self) -> bool:
-        """Not while a body is still coming in, whether somebody reads it or the framework lets it run out. The very
-        first bytes may come before the framework waits for them."""
-        return not self._messages and (self._waiter is not None or self._request_count == 0)
+    def _close_slow_header(self) -> None:
+        self._header_timer = None
+        if self._idle and self.transport is not None:
+            self.limits.overdue["header"] += 1
+            self.transport.write(_REQUEST_TIMEOUT)
+            self.force_close()
 
-    def _watch_writing(self) -> None:
-        if self._wire is not None:
-            left = self._wire.get_write_buffer_size()
-            self._write_timer = self._loop.call_later(
-                self._guard.settings.write_timeout_seconds, self._judge_writing, left
-            )
+    def _start_write_timer(self) -> None:
+        if self._socket_transport is not None:
+            unread = self._socket_transport.get_write_buffer_size()
+            seconds = self.limits.settings.write_timeout_seconds
+            self._write_timer = self.loop.call_later(seconds, self._check_progress, unread)
 
-    def _judge_writing(self, before: int) -> None:
+    def _check_progress(self, unread_before: int) -> None:
         self._write_timer = None
-        if self._wire is None:
+        if self._socket_transport is None:
             return
-        if before - self._wire.get_write_buffer_size() >= WRITTEN_BYTES:
-            self._watch_writing()
+        if unread_before - self._socket_transport.get_write_buffer_size() >= MIN_WRITTEN_BYTES:
+            self._start_write_timer()
             return
-        self._guard.overdue["write"] += 1
-        _reset(self._wire)
+        self.limits.overdue["write"] += 1
+        _reset(self._socket_transport)
 
-    def _stop_watch(self) -> None:
+    def _stop_write_timer(self) -> None:
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
 
-    def _close_overdue(self) -> None:
-        self._header_timer = None
-        if self._waits_for_header() and self.transport is not None:
-            self._guard.overdue["header"] += 1
-            self.transport.write(_OVERDUE)
-            self.force_close()
 
-    def _stop_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-
-def _address_of(transport: asyncio.BaseTransport) -> str:
-    peer = transport.get_extra_info("peername")
-    return str(peer[0]) if isinstance(peer, list | tuple) else ""
+def _is_one_header(data: bytes) -> bool:
+    """Whether a packet ends with a header, and has neither another one nor the end of the line before it."""
+    return data.endswith(HEADER_END) and data.count(HEADER_END) == 1 and data[:1] not in b"\r\n"
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """Without the reset the kernel would go on sending to them what it holds, on its own memory."""
+    """Without a TCP reset the kernel would keep the unread bytes in its memory and go on sending them."""
     with contextlib.suppress(OSError):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
 
 
-def _refusal(fault: BaseException | None) -> MalformedRequest:
-    """Never to be cached: a field that only one client sends (an overgrown Cookie) must not become the CDN's answer to
-    everybody who asks for that URL."""
-    if isinstance(fault, LineTooLong):
-        return MalformedRequest(f"The request line or a header field is longer than {fault.args[1]} bytes")
+def _malformed(error: BaseException | None) -> MalformedRequest:
+    """Must not be cached: a header that only one client sends (a huge Cookie) must not become the CDN's response to all
+    requests for that URL."""
+    if isinstance(error, LineTooLong):
+        return MalformedRequest(f"The request line or a header field is longer than {error.args[1]} bytes")
     return MalformedRequest()
 
 
-class GuardedSite(web.SockSite):
-    """A site whose connections are guarded, with a lane for pictures past the application's router: they are told by
-    the first bytes of their target, and looking a route up costs as much as all else that a hit needs."""
+# Makes the protocol of one connection.
+ConnectionFactory = Callable[[web.Server, ConnectionLimits, asyncio.AbstractEventLoop], Connection]
+
+
+class Site:
+    """Accepts the connections of a listening socket.
+
+    Requests for images do not pass the router of the application: the first bytes of their target tell them, and
+    finding a route costs as much as the rest of a hit on the framework's way.
+    """
 
     def __init__(
         self,
-        runner: web.AppRunner,
+        server: web.Server,
         listener: socket.socket,
-        guard: Guard,
+        limits: ConnectionLimits,
         *,
         mounts: tuple[str, ...],
-        pictures: Handler,
-        at_once: FastPath,
+        images: Handler,
+        connect: ConnectionFactory = Connection,
     ) -> None:
-        super().__init__(runner, listener, backlog=guard.settings.backlog)
-        self._guard = guard
-        self._mounts = mounts
-        self._pictures = pictures
-        self._at_once = at_once
+        """`server` is that of a runner after its setup; `images` handles the targets that begin with a mount."""
+        self._server = server
+        self._listener = listener
+        self._limits = limits
+        self._connect = connect
+        self._acceptor: asyncio.Server | None = None
+        server.request_handler = _bypass_router(server.request_handler, mounts, images)
+        server.request_factory = _begin_request(server.request_factory)
+
+    @property
+    def url(self) -> str:
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def start(self) -> None:
-        await web.BaseSite.start(self)
-        loop, server = asyncio.get_running_loop(), self._runner.server
-        assert server is not None
-        server.request_handler = self._with_lane(server.request_handler)
-        server.request_factory = _in_origin_form(server.request_factory)
-        self._server = await loop.create_server(
-            lambda: GuardedHandler(server, self._guard, loop, self._at_once), sock=self._sock, backlog=self._backlog
-        )
+        loop = asyncio.get_running_loop()
 
-    def _with_lane(self, routed: AnyHandler) -> AnyHandler:
-        mounts, pictures = self._mounts, cast(AnyHandler, self._pictures)
+        def connect() -> Connection:
+            return self._connect(self._server, self._limits, loop)
 
-        def lane(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            return pictures(request) if request.raw_path.startswith(mounts) else routed(request)
+        backlog = self._limits.settings.backlog
+        self._acceptor = await loop.create_server(connect, sock=self._listener, backlog=backlog)
 
-        return lane
+    def stop(self) -> None:
+        """Accepts no more connections; the runner closes the open ones in its cleanup."""
+        if self._acceptor is not None:
+            self._acceptor.close()
 
 
-def _in_origin_form(make: RequestFactory) -> RequestFactory:
-    # Neither a call nor a tuple more than a hit needs.
-    def made(message: RawRequestMessage, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+def _bypass_router(route: AnyHandler, mounts: tuple[str, ...], images: Handler) -> AnyHandler:
+    handle_image = cast(AnyHandler, images)
+
+    def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        return handle_image(request) if request.raw_path.startswith(mounts) else route(request)
+
+    return handle
+
+
+def _begin_request(make: RequestFactory) -> RequestFactory:
+    """Tells the connection that a request begins, and brings its target into origin form."""
+
+    def begin(
+        message: RawRequestMessage, payload: Any, protocol: Connection, writer: Any, task: Any
+    ) -> web.BaseRequest:
+        message = protocol.begin_request(message)
         if message.path[0] != "/":
             message = in_origin_form(message)
         return make(message, payload, protocol, writer, task)
 
-    return made
+    return begin

@@ -1,38 +1,205 @@
-"""The shortcut: what memory can answer is answered where it is read, without the framework's request and task for it.
+"""The fast path: memory hits are answered where their requests are read, past aiohttp's request, task and response.
 
-Those take half of what a hit costs. What the shortcut takes is one whole plain request on a connection that rests; its
-answer is written before anything else of that connection is looked at, so that no order changes.
+The life of a hit on the fast path:
+
+1. `Connection.data_received` gets the bytes, and aiohttp's parser makes a message of them (`_Parser.feed_data`).
+2. The message is a plain one: a GET of HTTP/1.1 without body and range, alone in its packet, on an idle connection.
+3. `FastPath.answer` admits the client, finds the prepared response of the target and the fresh rendition in memory.
+4. `compose_head` makes the head; head and body are written in one system call; the access log records the request.
+
+At every other answer of these steps the message goes on to aiohttp: the request then takes the framework's way, through
+the middleware to its handler. A request is never half answered here, and never overtakes an earlier one.
+
+This module alone touches private attributes of aiohttp. PRIVATE_ATTRIBUTES lists them; if a version of aiohttp lacks
+one, all requests take the framework's way.
 """
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final, cast
 
-from aiohttp.http import RawRequestMessage
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler
+from structlog.typing import FilteringBoundLogger
 
-HEADER_END = b"\r\n\r\n"
+from imgserver.observability.metrics import IMAGE_ROUTE
+from imgserver.web.connections import HEADER_END, Connection, ConnectionFactory, ConnectionLimits
+from imgserver.web.images.handler import ImageHandler
+from imgserver.web.images.responses import CHUNK_BYTES, compose_head
+from imgserver.web.middleware import AccessRules, Boundary, FastAdmission
 
-# Messages with their payloads, whether another protocol begins, and what is left of the data for that.
-Found = tuple[Sequence[tuple[Any, Any]], bool, bytes]
+# What the fast path uses of aiohttp without a promise that the next version has it: per class, the attribute and its
+# use here.
+PRIVATE_ATTRIBUTES: Final[dict[type, dict[str, str]]] = {
+    RequestHandler: {
+        "_parser": "the parser of the connection, which `_Parser` wraps",
+        "_waiter": "the future that is pending while the connection waits for a request",
+        "_next_keepalive_close_time": "when the idle connection is closed, in seconds of the event loop's clock",
+    },
+    HttpRequestParser: {
+        "feed_data": "parses bytes to messages",
+        "message_consumed": "tells the parser that a message has left its queue",
+    },
+}
+
+# Parsed messages with their payloads, whether the connection is upgraded, and the bytes after an upgrade.
+ParseResult = tuple[Sequence[tuple[Any, Any]], bool, bytes]
 
 
-class Shortcut:
-    """The framework's parser of one connection, which keeps from it what `take` has answered."""
+def missing_attributes() -> list[str]:
+    """The attributes of PRIVATE_ATTRIBUTES that this aiohttp does not have, as `Class.attribute`."""
+    return [
+        f"{owner.__name__}.{name}"
+        for owner, names in PRIVATE_ATTRIBUTES.items()
+        for name in names
+        if not hasattr(owner, name)
+    ]
 
-    def __init__(self, parser: Any, take: Callable[[RawRequestMessage], bool]) -> None:
+
+class FastPath:
+    """Answers plain GETs whose target has been answered before, from memory."""
+
+    def __init__(self, images: ImageHandler, boundary: Boundary) -> None:
+        self._images = images
+        self._request_cache = images.request_cache
+        self._service = images.service
+        self._headers = images.headers
+        self._access_log = boundary.access_log
+        self._request_ids = boundary.request_ids
+        self._admit: FastAdmission | None = None
+        boundary.follow_rules(self._adopt)
+
+    def _adopt(self, rules: AccessRules) -> None:
+        self._admit = rules.fast_admission(IMAGE_ROUTE)
+
+    def answer(self, message: RawRequestMessage, peer: str) -> bytes | None:
+        """The whole response to a message from the address `peer`; None if it has to take the framework's way."""
+        started = time.perf_counter()
+        headers = message.headers
+        if message.method != hdrs.METH_GET or message.version != HttpVersion11 or hdrs.RANGE in headers:
+            return None
+        try:
+            client = peer if self._admit is None else self._admit(peer, headers)
+            if client is None or self._images.has_timing:
+                return None
+            found = self._request_cache.find(message.path, headers)
+            if found is None:
+                return None
+            parsed, prepared = found
+            rendition = self._service.get_fresh(prepared.render_request)
+            if rendition is None:
+                return None
+            if len(rendition.body) > CHUNK_BYTES:
+                self._service.cache.undo_hit()
+                return None
+            self._headers.refresh(prepared, parsed, rendition, int(time.time()))
+            status, outcome, start, body = prepared.select(headers, rendition)
+        except Exception:
+            # The handler meets the same error, and the boundary answers it.
+            return None
+        request_id = self._request_ids.of(headers)
+        seconds = time.perf_counter() - started
+        self._access_log.record(
+            hdrs.METH_GET,
+            parsed.loggable_target,
+            client,
+            IMAGE_ROUTE,
+            status,
+            outcome,
+            request_id,
+            seconds,
+            len(body),
+        )
+        return compose_head(start, request_id) + body
+
+
+def connection_factory(
+    fast_path: Callable[[RawRequestMessage, str], bytes | None], logger: FilteringBoundLogger
+) -> ConnectionFactory:
+    """Makes connections with the fast path. Without it, and with the event `fast_path.disabled`, if this aiohttp lacks
+    an attribute."""
+    if missing := missing_attributes():
+        logger.warning("fast_path.disabled", missing=missing)
+        return Connection
+
+    def connect(server: web.Server, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> Connection:
+        # Without keep-alive, a connection has one request, and aiohttp closes it.
+        if not limits.settings.keepalive_timeout_seconds:
+            return Connection(server, limits, loop)
+        return FastPathConnection(server, limits, loop, fast_path)
+
+    return connect
+
+
+class FastPathConnection(Connection):
+    __slots__ = ("_fast_path",)
+
+    def __init__(
+        self,
+        server: web.Server,
+        limits: ConnectionLimits,
+        loop: asyncio.AbstractEventLoop,
+        fast_path: Callable[[RawRequestMessage, str], bytes | None],
+    ) -> None:
+        super().__init__(server, limits, loop)
+        self._fast_path = fast_path
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, list | tuple) else ""
+        self._parser = cast(Any, _Parser(self, self._parser, self._fast_path, address))
+
+    def is_idle(self) -> bool:
+        """Whether aiohttp waits for a request, and the client has read all responses.
+
+        Otherwise a response is on its way, or its client reads slowly, and aiohttp waits for both.
+        """
+        waiter = self._waiter
+        return waiter is not None and not waiter.done() and not self.writing_paused
+
+    def write(self, response: bytes) -> None:
+        """Ends a request as aiohttp does: from now on the connection may be idle for the keep-alive time."""
+        assert self.transport is not None, "an idle connection has a transport"
+        self.transport.write(response)
+        self.expects_header = False
+        self.stop_header_timer()
+        self._next_keepalive_close_time = self.loop.time() + self.limits.settings.keepalive_timeout_seconds
+
+
+class _Parser:
+    """The parser of one connection, which does not hand on the messages that the fast path has answered."""
+
+    def __init__(
+        self,
+        connection: FastPathConnection,
+        parser: Any,
+        answer: Callable[[RawRequestMessage, str], bytes | None],
+        peer: str,
+    ) -> None:
+        self._connection = connection
         self._parser = parser
-        self._take = take
-        self._feed: Callable[[bytes], Found] = parser.feed_data
+        self._answer = answer
+        self._peer = peer
+        self._feed: Callable[[bytes], ParseResult] = parser.feed_data
 
-    def feed_data(self, data: bytes) -> Found:
-        found = self._feed(data)
-        messages = found[0]
-        if len(messages) == 1 and data.endswith(HEADER_END):
-            message, payload = messages[0]
-            if payload is EMPTY_PAYLOAD and not message.should_close and not message.upgrade and self._take(message):
-                self._parser.message_consumed()
-                return (), found[1], found[2]
-        return found
+    def feed_data(self, data: bytes) -> ParseResult:
+        result = self._feed(data)
+        messages = result[0]
+        if len(messages) != 1 or not data.endswith(HEADER_END):
+            return result
+        message, payload = messages[0]
+        if payload is not EMPTY_PAYLOAD or message.should_close or message.upgrade or not self._connection.is_idle():
+            return result
+        response = self._answer(message, self._peer)
+        if response is None:
+            return result
+        self._parser.message_consumed()
+        self._connection.write(response)
+        return (), result[1], result[2]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._parser, name)

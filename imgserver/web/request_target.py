@@ -1,10 +1,10 @@
-"""The forms of a request's target (RFC 9112, 3.2), made one: handlers see the origin form, or `*`.
+"""The forms of a request target (RFC 9112, 3.2): handlers see the origin form, or `*`.
 
-Whose host an absolute target names changes nothing: no answer, key or signature depends on it, nor on the Host field.
+The host of an absolute target changes nothing: no response, key or signature depends on it, nor on the Host header.
 """
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs
 from aiohttp.http import RawRequestMessage
@@ -12,33 +12,33 @@ from yarl import URL
 
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 ASTERISK = "*"
-# Where the router finds nothing.
-_NOWHERE = URL.build(path="/*", encoded=True)
+# A path that no route matches.
+_UNROUTED = URL.build(path="/*", encoded=True)
 
 
 def in_origin_form(message: RawRequestMessage) -> RawRequestMessage:
-    """The message with the target that its client would have sent without a proxy, byte by byte; its own does not begin
-    with a slash."""
+    """The message with the target that its client would have sent without a proxy, byte for byte. The target of
+    `message` does not begin with a slash."""
     target = message.path
     host = _ABSOLUTE.match(target)
     if host is None:
-        return _aimed(message, target, _NOWHERE)
+        return replace_fields(message, path=target, url=_UNROUTED)
     rest = target[host.end() :]
     if not rest and message.method == hdrs.METH_OPTIONS:
-        return _aimed(message, ASTERISK, _NOWHERE)
+        return replace_fields(message, path=ASTERISK, url=_UNROUTED)
     path = rest if rest.startswith("/") else f"/{rest}"
-    return _aimed(message, path, _url_of(path))
+    return replace_fields(message, path=path, url=_url_of(path))
 
 
-def _aimed(message: RawRequestMessage, path: str, url: URL) -> RawRequestMessage:
-    # The parser's own type has a namedtuple's method, which its stub does not tell.
-    aimed: Any = message
-    replaced: RawRequestMessage = aimed._replace(path=path, url=url)
+def replace_fields(message: RawRequestMessage, **fields: Any) -> RawRequestMessage:
+    """A copy of the message with other values for these fields."""
+    # The type of the C parser has this method of named tuples, but its stub does not declare it.
+    replaced: RawRequestMessage = cast(Any, message)._replace(**fields)
     return replaced
 
 
 def _url_of(path: str) -> URL:
-    """As the parser makes it: yarl alone would take what follows two slashes for a host."""
+    """The URL that the parser makes: yarl alone would take what follows two slashes for a host."""
     bare, _, fragment = path.partition("#")
     bare, _, query = bare.partition("?")
     return URL.build(path=bare, query_string=query, fragment=fragment, encoded=True)

@@ -1,50 +1,49 @@
-"""The paths of the application: each handler behind the boundary, and whatever is no path as well."""
+"""The routes of the application: each handler wrapped by the boundary, and a fallback for all other paths."""
 
 from collections.abc import Callable
 
 from aiohttp import web
 
 from imgserver.web.access_log import METHODS
-from imgserver.web.middleware import READING, Boundary, Handler, elsewhere
+from imgserver.web.middleware import READING, Boundary, Handler, handle_unrouted
 
-# With plain `.*` a path that holds an encoded line break would never reach the handler.
+# A plain `.*` would not match a path with an encoded line break.
 ANYTHING = "{tail:(?s:.*)}"
 
 
 class Routes:
-    """`end` after the last path: the router takes the first that fits."""
+    """The router takes the first route that matches, so `add_fallback` comes last."""
 
     def __init__(self, router: web.UrlDispatcher, boundary: Boundary) -> None:
-        self.around = boundary.around
+        self.wrap = boundary.wrap
         self._router = router
-        self._elsewhere = boundary.around(elsewhere, "other", tuple(METHODS))
+        self._unrouted = boundary.wrap(handle_unrouted, "other", tuple(METHODS))
 
     def add(self, path: str, handler: Handler, route: str, methods: tuple[str, ...] = READING) -> Handler:
-        """Puts the handler behind the boundary and there; as it is then."""
-        bounded = self.around(handler, route, methods)
-        self.put(path, bounded)
-        return bounded
+        """Wraps the handler and adds it. Returns the wrapped handler."""
+        wrapped = self.wrap(handler, route, methods)
+        self.add_wrapped(path, wrapped)
+        return wrapped
 
     def add_while(
-        self, is_there: Callable[[], bool], path: str, handler: Handler, route: str, methods: tuple[str, ...]
+        self, is_enabled: Callable[[], bool], path: str, handler: Handler, route: str, methods: tuple[str, ...]
     ) -> None:
-        """The same for a page that comes and goes: meanwhile the path is none."""
-        bounded, elsewhere = self.around(handler, route, methods), self._elsewhere
+        """Adds a handler that requests reach only while `is_enabled`; otherwise the path is answered as unknown."""
+        wrapped, unrouted = self.wrap(handler, route, methods), self._unrouted
 
-        async def there(request: web.Request) -> web.StreamResponse:
-            return await (bounded if is_there() else elsewhere)(request)
+        async def switch(request: web.Request) -> web.StreamResponse:
+            return await (wrapped if is_enabled() else unrouted)(request)
 
-        self.put(path, there)
+        self.add_wrapped(path, switch)
 
-    def put(self, path: str, bounded: Handler) -> None:
-        """A handler that is behind the boundary."""
-        self._router.add_route("*", path, bounded, expect_handler=_expect_nothing)
+    def add_wrapped(self, path: str, wrapped: Handler) -> None:
+        self._router.add_route("*", path, wrapped, expect_handler=_ignore_expect)
 
-    def end(self) -> None:
-        """What answers wherever there is nothing."""
-        self.put("/" + ANYTHING, self._elsewhere)
+    def add_fallback(self) -> None:
+        """Answers every other path, so that this is counted and logged too."""
+        self.add_wrapped("/" + ANYTHING, self._unrouted)
 
 
-async def _expect_nothing(_: web.Request) -> None:
-    """The framework would tell every client to go on before a handler has seen its key, and refuse what else it expects
-    past the boundary. Whoever reads a body invites it (web/uploads/body.py)."""
+async def _ignore_expect(_: web.Request) -> None:
+    """By default aiohttp sends 100 Continue before the handler has checked the API key, and refuses other expectations
+    outside of the boundary. The handler that reads a body sends 100 Continue itself (web/uploads/body.py)."""

@@ -21,7 +21,7 @@ from imgserver.errors import (
     UnsupportedImage,
 )
 from imgserver.observability.audit import OTHER, Audit, Event
-from imgserver.web.middleware import Watch
+from imgserver.web.middleware import ErrorObserver
 
 # The facts of an error that its event repeats: names and ids, which may stand in a log.
 LOGGED_FACTS = ("key", "source")
@@ -55,7 +55,7 @@ _EVENTS: Mapping[type[Exception], Callable[[Mapping[str, Any]], tuple[Event, str
 }
 
 
-def error_observer(audit: Audit) -> Watch:
+def error_observer(audit: Audit) -> ErrorObserver:
     """Audits each error that is, or may be, an attack."""
 
     def observe(request: web.Request, error: ImgserverError, request_id: str) -> None:

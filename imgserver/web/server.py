@@ -1,4 +1,4 @@
-"""The process: a socket, an application, signals, and an orderly end."""
+"""The server process: its listening socket, application, signals and graceful shutdown."""
 
 import asyncio
 import contextlib
@@ -15,20 +15,21 @@ from aiohttp import web
 from imgserver.errors import ServerFault
 from imgserver.observability.logs import route_standard_logging
 from imgserver.settings.schema import ServerSettings, Settings
-from imgserver.web.app import FAST_PATH, GUARD, HEALTH, LOGGER, MOUNTS, PICTURES, RELOADER, SERVICE, make_app
-from imgserver.web.connections import GuardedSite
+from imgserver.web.app import CONNECTION_LIMITS, FAST_PATH, HEALTH, IMAGES, LOGGER, MOUNTS, RELOADER, SERVICE, make_app
+from imgserver.web.connections import Site
+from imgserver.web.fast_path import connection_factory
 
-# New objects between two looks of the garbage collector; a few MB at most wait for it.
-GARBAGE_LOOKS = 20_000
+# New objects between two runs of the garbage collector; at most a few MB of garbage wait for a run.
+GC_THRESHOLD = 20_000
 
 
 def serve(
     settings: Settings, on_ready: Callable[[str], None], *, read_settings: Callable[[], Settings] | None = None
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. `on_ready` is told the base URL once pictures can be asked for;
+    """Serves until SIGTERM or SIGINT, then drains. Calls `on_ready` with the base URL when the server accepts requests;
     `read_settings` reads the settings again, for SIGHUP.
 
-    Raises ServerFault when the port is taken or the folder is none: before any worker is started.
+    Raises ServerFault, before any worker starts, if the port is in use or the source folder does not exist.
     """
     require_c_parser()
     with contextlib.closing(_listen(settings.server)) as listener:
@@ -36,7 +37,8 @@ def serve(
 
 
 def require_c_parser() -> None:
-    """The pure-Python HTTP parser let smuggled requests through until aiohttp 3.14.4, and still lets odd bytes in."""
+    """Raises ServerFault without aiohttp's C parser: its pure-Python parser let smuggled requests through until 3.14.4,
+    and still accepts bytes that no request may contain."""
     if not hasattr(aiohttp.http_parser, "HttpRequestParserC"):
         raise ServerFault(
             "aiohttp runs without its C parser; install a wheel with it: pip install --force-reinstall aiohttp"
@@ -48,12 +50,12 @@ def _listen(settings: ServerSettings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=settings.backlog)
     except OSError as error:
-        raise ServerFault(f"cannot listen on {settings.host} port {settings.port}: {_why(error)}") from error
+        raise ServerFault(f"cannot listen on {settings.host} port {settings.port}: {_reason(error)}") from error
 
 
-def _why(error: OSError) -> str:
-    """In the system's words, without those that `create_server` adds. A name that is not found has a negative number
-    (getaddrinfo's), which `os.strerror` does not know."""
+def _reason(error: OSError) -> str:
+    """The system's message, without the text that `create_server` adds. An unknown host name has a negative number, of
+    getaddrinfo, which `os.strerror` does not know."""
     if error.errno is None or error.errno < 0:
         return str(error.strerror or error)
     return os.strerror(error.errno)
@@ -74,26 +76,33 @@ async def _serve(
     )
     try:
         await runner.setup()
-        site = GuardedSite(
-            runner, listener, app[GUARD], mounts=app[MOUNTS], pictures=app[PICTURES], at_once=app[FAST_PATH]
-        )
+        site = make_site(runner, listener)
         await site.start()
-        _settle_memory()
-        app[LOGGER].info("server.ready", url=site.name, workers=app[SERVICE].renderer.workers.count)
-        on_ready(site.name)
+        _freeze_garbage_collector()
+        app[LOGGER].info("server.ready", url=site.url, workers=app[SERVICE].renderer.workers.count)
+        on_ready(site.url)
         await stop.wait()
         app[LOGGER].info("server.draining", seconds=settings.server.drain_seconds)
         _drain(app)
+        site.stop()
     finally:
         await runner.cleanup()
 
 
-def _settle_memory() -> None:
-    """What start-up has made stays: the collector need not walk it again, which takes 5 % off a hit. Nor need it look
-    after every 700 new objects, as it does by itself: a flood of new URLs makes that many in a few answers."""
+def make_site(runner: web.AppRunner, listener: socket.socket) -> Site:
+    """Connects the socket with the application of `runner`, whose setup is done."""
+    app, server = runner.app, runner.server
+    assert server is not None, "the runner is set up"
+    connect = connection_factory(app[FAST_PATH].answer, app[LOGGER])
+    return Site(server, listener, app[CONNECTION_LIMITS], mounts=app[MOUNTS], images=app[IMAGES], connect=connect)
+
+
+def _freeze_garbage_collector() -> None:
+    """Excludes the objects of the start from garbage collection, which makes a hit 5 % cheaper, and runs the collector
+    more rarely than after 700 new objects, its default: a flood of new URLs creates that many in a few responses."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE_LOOKS, *gc.get_threshold()[1:])
+    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
 
 
 def _stop_signal() -> asyncio.Event:
@@ -105,20 +114,20 @@ def _stop_signal() -> asyncio.Event:
 
 
 def _reload_on_hangup(reload: Callable[[], None], stop: asyncio.Event) -> None:
-    """SIGHUP reads rules and keys again. It also comes when the terminal goes that the server was started in; then
-    nobody is left who could stop it."""
+    """SIGHUP reloads policy and settings. The signal also arrives when the terminal of the server closes; then it stops
+    the server, because nobody could stop it by Ctrl-C any more."""
     had_terminal = os.isatty(0)
 
-    def hung_up() -> None:
+    def on_hangup() -> None:
         if had_terminal and not os.isatty(0):
             stop.set()
         else:
             reload()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
 
 
 def _drain(app: web.Application) -> None:
-    """Not ready any more, and no new render; what was accepted is finished by the runner's clean-up."""
+    """Reports not ready and starts no new render. The runner's cleanup finishes the accepted requests."""
     app[HEALTH].draining = True
     app[SERVICE].renderer.admission.drain()

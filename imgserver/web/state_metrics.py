@@ -12,7 +12,7 @@ from imgserver.rendering.upload_admission import UploadAdmission, UploadStatisti
 from imgserver.service import ImageService
 from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.web.access_log import AccessLog
-from imgserver.web.connections import Guard
+from imgserver.web.connections import ConnectionLimits
 from imgserver.web.health import Health
 
 
@@ -22,7 +22,7 @@ def read_state(
     health: Health,
     spools: Mapping[str, OriginCache],
     uploads: UploadAdmission,
-    guard: Guard,
+    connections: ConnectionLimits,
     access_log: AccessLog,
     log_writer: LogWriter,
 ) -> State:
@@ -30,11 +30,11 @@ def read_state(
     negative_cache = service.negative_cache.statistics()
     return {
         "ready": float(health.ready),
-        "http_connections": guard.open,
+        "http_connections": connections.open,
         "http_requests_in_progress": access_log.in_progress,
         "client_disconnects_total": access_log.disconnects,
-        "http_malformed_total": guard.malformed,
-        "http_overdue_total": guard.overdue,
+        "http_malformed_total": connections.malformed,
+        "http_overdue_total": connections.overdue,
         "log_lines_dropped_total": log_writer.dropped_lines,
         "negative_cache_entries": negative_cache.entries,
         "negative_cache_hits_total": negative_cache.hits,

@@ -21,7 +21,7 @@ def is_degraded(answer: Answer) -> bool:
     return "detail=degraded" in (answer.headers["Cache-Status"] or "")
 
 
-def test_degraded_answers_are_short_lived_and_replaced_by_full_ones():
+def test_degraded_answers_are_short_lived_and_give_way_to_the_right_ones():
     with serving(workers_count=1, disk_limit_bytes=0, queue_deadline_seconds=8) as server:
         with ThreadPoolExecutor(24) as pool:
             asked = list(pool.map(lambda number: ask(server, number), range(48)))
@@ -45,7 +45,7 @@ def test_degraded_answers_are_short_lived_and_replaced_by_full_ones():
     assert after.headers["ETag"] != degraded.headers["ETag"]
 
 
-def test_nothing_is_degraded_if_degradation_is_switched_off():
+def test_nothing_is_left_out_where_that_is_switched_off():
     settings = {"workers_count": 1, "disk_limit_bytes": 0, "queue_deadline_seconds": 8, "queue_degrade": "false"}
     with serving(**settings) as server, ThreadPoolExecutor(12) as pool:
         answers = [answer for _, answer in pool.map(lambda number: ask(server, number), range(24))]

@@ -21,7 +21,7 @@ COLD = "/img/w_700,f_webp/creek.jpg"
 VISITORS = 1000
 
 
-async def test_a_thousand_concurrent_misses_of_one_url_cost_one_render_during_an_overload():
+async def test_a_thousand_visitors_of_one_cold_picture_in_an_overload_cost_one_render():
     """The first of them has a place when the overload begins; the others join it, and need none."""
     with serving(workers_count=1, queue_max_waiting=3, queue_deadline_seconds=30, disk_limit_bytes=0) as server:
         connector = aiohttp.TCPConnector(limit=0)
@@ -55,7 +55,7 @@ class Seen:
     retry_after: str | None
 
 
-async def test_ten_times_overload_keeps_the_worker_busy_with_requests_that_are_answered():
+async def test_ten_times_what_a_worker_can_do_keeps_it_busy_with_what_is_answered():
     """An open loop: requests come when they are due, answered or not. What the admission does in a minute of it, with a
     clock of its own: tests/test_admission_overload.py."""
     settings = {"workers_count": 1, "queue_deadline_seconds": DEADLINE_SECONDS, "disk_limit_bytes": 0}

@@ -1,106 +1,69 @@
-"""The shortcut for what memory has: the same answers in the same order, counted once; and where it is not taken."""
+"""The fast path in this process: which requests it answers, and that its bytes are those of the framework's way."""
 
 import asyncio
+import random
 import re
-import socket
 import time
-from contextlib import asynccontextmanager
-from io import BytesIO
+from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
+import pytest_asyncio
+from aiohttp import web_protocol
 
 from imgserver.security.signing import Key, Keyring, SigningSettings
-from imgserver.settings.schema import DefaultSource, HttpSettings, SecuritySettings, ServerSettings, Settings
-from imgserver.web import app as composition
-from imgserver.web.app import FAST_PATH, GUARD, MOUNTS, PICTURES, SERVICE, make_app
-from imgserver.web.connections import GuardedSite
+from imgserver.settings.schema import HttpSettings, SecuritySettings, ServerSettings
+from imgserver.web import fast_path
+from imgserver.web.app import LOGGER, RELOADER, SERVICE
+from imgserver.web.bootstrap import service as service_bootstrap
+from imgserver.web.connections import Connection, ConnectionLimits
+from imgserver.web.fast_path import connection_factory, missing_attributes
+from imgserver.web.middleware import RequestIds
 from tests.polling import eventually
-from tests.running_server import SAMPLES, serving, wait_until
+from tests.web.fast_path_server import (
+    NEGOTIATED,
+    PICTURE,
+    FastPathServer,
+    fast_path_server,
+    get,
+    read_response,
+)
 from tests.web.test_connections import MALFORMED
 
-PICTURE = "/img/w_40/cat.png"
-NEGOTIATED = "/img/w_40,f_auto/cat.png"
-VARYING = re.compile(rb"\r\n(?:Date|X-Request-Id|Cache-Status): [^\r]*")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KEY = Key(bytes(range(32)))
+CHANGING = re.compile(rb"\r\n(?:Date|X-Request-Id|Cache-Status): [^\r]*")
+TIME = re.compile(rb"\r\nDate: [^\r]*|; ttl=-?\d+")
 
 
-class Scene:
-    """A server in this process whose shortcut can be closed; `taken` says of each message whether it was answered."""
-
-    def __init__(self, app, port):
-        self.app, self.port = app, port
-        self.open = True
-        self.taken = []
-
-    def at_once(self, message, remote):
-        answer = self.app[FAST_PATH](message, remote) if self.open else None
-        self.taken.append(answer is not None)
-        return answer
-
-    async def ask(self, question, *, answers=1):
-        async with self.connection() as (reader, writer):
-            writer.write(question)
-            return b"".join([await read(reader, bodiless=question.startswith(b"HEAD")) for _ in range(answers)])
-
-    @asynccontextmanager
-    async def connection(self):
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            yield reader, writer
-        finally:
-            writer.close()
-            await writer.wait_closed()
-
-    async def warm(self, *targets):
-        for target in targets:
-            for _ in range(2):
-                await self.ask(get(target, "Accept: image/avif,image/webp"))
-                await self.ask(get(target))
-        self.taken.clear()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory) -> AsyncIterator[FastPathServer]:
+    policy = tmp_path_factory.mktemp("policy") / "security.yaml"
+    policy.write_text("{}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        # Originals are not checked again during the tests, so that every warm rendition is a hit.
+        patch.setattr(service_bootstrap, "FINGERPRINT_TTL_SECONDS", 3600)
+        sections = {"security": SecuritySettings(policy=policy), "signing": SigningSettings(keys=(KEY.spell(),))}
+        async with fast_path_server(**sections) as running:
+            running.policy = policy
+            yield running
 
 
-async def read(reader, *, bodiless=False):
-    """One answer."""
-    async with asyncio.timeout(10):
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"\r\nContent-Length: (\d+)", head)
-        return head + await reader.readexactly(int(length[1]) if length and not bodiless else 0)
+@pytest_asyncio.fixture(loop_scope="module")
+async def server(shared) -> FastPathServer:
+    await shared.warm(PICTURE, NEGOTIATED)
+    return shared
 
 
-def get(target, *fields, method="GET", version="1.1"):
-    lines = [f"{method} {target} HTTP/{version}", "Host: a", *fields, "", ""]
-    return "\r\n".join(lines).encode()
+async def etag_of(server, target=PICTURE):
+    etag = re.search(rb"ETag: ([^\r]*)", await server.fetch(get(target)))[1].decode()
+    server.answered.clear()
+    return etag
 
 
-@asynccontextmanager
-async def scene_of(**changes):
-    settings = Settings(source=DefaultSource(root=SAMPLES), server=ServerSettings(host="127.0.0.1"), **changes)
-    app = make_app(settings, log_stream=BytesIO())
-    runner = web.AppRunner(app, handle_signals=False, handler_cancellation=True)
-    await runner.setup()
-    listener = socket.create_server(("127.0.0.1", 0))
-    scene = Scene(app, listener.getsockname()[1])
-    site = GuardedSite(runner, listener, app[GUARD], mounts=app[MOUNTS], pictures=app[PICTURES], at_once=scene.at_once)
-    await site.start()
-    try:
-        yield scene
-    finally:
-        await runner.cleanup()
-
-
-@pytest.fixture
-async def scene(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    # Nothing here waits for the moment after which an original is looked at again.
-    monkeypatch.setattr(composition, "FINGERPRINT_TTL_SECONDS", 60)
-    async with scene_of() as scene:
-        await scene.warm(PICTURE, NEGOTIATED)
-        yield scene
-
-
-async def test_its_answers_are_those_of_the_long_way(scene):
-    etag = re.search(rb"ETag: ([^\r]*)", await scene.ask(get(PICTURE)))[1].decode()
-    questions = [
+async def test_plain_requests_for_what_memory_has_are_answered(server):
+    etag = await etag_of(server)
+    requests = [
         get(PICTURE),
         get(PICTURE, "X-Request-Id: mine"),
         get(PICTURE, "Accept: text/html", "Cookie: a=b"),
@@ -112,21 +75,19 @@ async def test_its_answers_are_those_of_the_long_way(scene):
         get(NEGOTIATED, "Accept: image/avif,image/webp"),
         get(NEGOTIATED),
     ]
-    scene.taken.clear()
-    short = [await scene.ask(question) for question in questions]
-    assert scene.taken == [True] * len(questions)
-    scene.open = False
-    long = [await scene.ask(question) for question in questions]
+    responses = [await server.fetch(request) for request in requests]
 
-    assert [VARYING.sub(b"", answer) for answer in short] == [VARYING.sub(b"", answer) for answer in long]
-    assert [answer.split()[1] for answer in short] == [b"200"] * 3 + [b"304", b"200", b"304", b"304"] + [b"200"] * 3
-    assert b"\r\nX-Request-Id: mine\r\n" in short[1]
+    assert server.answered == [True] * len(requests)
+    assert [response.split()[1] for response in responses] == [b"200"] * 3 + [b"304", b"200", b"304", b"304"] + [
+        b"200"
+    ] * 3
+    assert b"\r\nX-Request-Id: mine\r\n" in responses[1]
     for name in (b"Date: ", b"X-Request-Id: ", b"Cache-Status: imgserver; hit; ttl="):
-        assert all(b"\r\n" + name in answer for answer in short)
+        assert all(b"\r\n" + name in response for response in responses)
 
 
 @pytest.mark.parametrize(
-    ("question", "status"),
+    ("request_bytes", "status"),
     [
         (get(PICTURE, method="HEAD"), b"200"),
         (get(PICTURE, "Range: bytes=0-9"), b"206"),
@@ -141,240 +102,342 @@ async def test_its_answers_are_those_of_the_long_way(scene):
         (get(f"http://other.example{PICTURE}"), b"200"),
     ],
 )
-async def test_whatever_is_not_plain_goes_the_long_way(scene, question, status):
-    answer = await scene.ask(question)
+async def test_other_requests_take_the_frameworks_way(server, request_bytes, status):
+    response = await server.fetch(request_bytes)
 
-    assert answer.split()[1] == status
-    assert True not in scene.taken
-
-
-async def test_what_fails_there_is_answered_by_the_long_way(scene, monkeypatch):
-    def fails(order):
-        raise RuntimeError("as nothing should")
-
-    monkeypatch.setattr(type(scene.app[SERVICE]), "get_fresh", lambda self, order: fails(order))
-    answer = await scene.ask(get(PICTURE))
-
-    assert answer.startswith(b"HTTP/1.1 500 ")
-    assert scene.taken == [False]
+    assert response.split()[1] == status
+    assert True not in server.answered
 
 
-async def test_requests_in_one_packet_are_answered_in_order(scene):
-    etag = re.search(rb"ETag: ([^\r]*)", await scene.ask(get(PICTURE)))[1].decode()
-    answers = await scene.ask(get(PICTURE) + get("/livez") + get(PICTURE, f"If-None-Match: {etag}"), answers=3)
+async def test_an_error_on_the_fast_path_is_answered_on_the_frameworks_way(server, monkeypatch):
+    def fail(service, order):
+        raise RuntimeError("a fault of the service")
 
-    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200", b"304"]
-    assert answers.index(b"image/") < answers.index(b"text/plain") < answers.index(b"HTTP/1.1 304")
+    monkeypatch.setattr(type(server.app[SERVICE]), "get_fresh", fail)
+    response = await server.fetch(get(PICTURE))
 
-
-async def test_a_hit_does_not_overtake_the_answer_before_it(scene):
-    async with scene.connection() as (reader, writer):
-        writer.write(get("/img/w_42/cat.png"))
-        await eventually(lambda: len(scene.taken) == 1)
-        writer.write(get(PICTURE, "X-Request-Id: second"))
-        answers = await read(reader) + await read(reader)
-
-    assert re.findall(rb"X-Request-Id: ([^\r]*)", answers)[1] == b"second"
-    assert b"fwd=uri-miss" in answers.partition(b"\r\n\r\n")[0]
+    assert response.startswith(b"HTTP/1.1 500 ")
+    assert server.answered == [False]
 
 
-async def test_a_request_in_pieces_goes_the_long_way_and_the_next_one_does_not(scene):
-    async with scene.connection() as (reader, writer):
-        for piece in (b"GET " + PICTURE.encode(), b" HTTP/1.1\r\nHo", b"st: a\r\n", b"\r\n"):
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0.02)  # so that they come one by one
-        first = await read(reader)
-        writer.write(get(PICTURE))
-        second = await read(reader)
+async def test_pipelined_requests_are_answered_in_order(server):
+    etag = await etag_of(server)
+    requests = get(PICTURE) + get("/livez") + get(PICTURE, f"If-None-Match: {etag}")
+    responses = await server.fetch(requests, responses=3)
 
-    assert first.startswith(b"HTTP/1.1 200 ")
-    assert second.startswith(b"HTTP/1.1 200 ")
-    assert scene.taken == [True]
+    assert re.findall(rb"HTTP/1.1 (\d+)", responses) == [b"200", b"200", b"304"]
+    assert responses.index(b"image/") < responses.index(b"text/plain") < responses.index(b"HTTP/1.1 304")
 
 
-async def test_a_client_that_does_not_take_its_answers_is_waited_for(scene):
-    large = "/img/w_900,q_90/dogs.jpg"
-    await scene.warm(large)
-    length = len((await scene.ask(get(large))).partition(b"\r\n\r\n")[2])
-    scene.taken.clear()
-    asked = 100
-    async with scene.connection() as (reader, writer):
-        for _ in range(asked):
-            writer.write(get(large))
-            await writer.drain()
-            await asyncio.sleep(0.001)  # so that they come one by one
-        received = [await read(reader) for _ in range(asked)]
+async def test_a_hit_does_not_overtake_the_miss_before_it(server):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.fast_port)
+    writer.write(get("/img/w_42/cat.png"))
+    await eventually(lambda: len(server.answered) == 1)
+    writer.write(get(PICTURE, "X-Request-Id: second"))
+    responses = await read_response(reader) + await read_response(reader)
+    writer.close()
 
-    assert 0 < len(scene.taken) < asked / 2
-    assert {len(answer.partition(b"\r\n\r\n")[2]) for answer in received} == {length}
+    assert re.findall(rb"X-Request-Id: ([^\r]*)", responses)[1] == b"second"
+    assert b"fwd=uri-miss" in responses.partition(b"\r\n\r\n")[0]
 
 
-async def test_what_was_purged_is_not_taken(scene):
-    await scene.app[SERVICE].cache.purge(["a"])
-    assert b"fwd=uri-miss" in await scene.ask(get(PICTURE))
-    assert scene.taken == [False]
+async def test_a_purged_rendition_is_not_answered(server):
+    await server.app[SERVICE].cache.purge(["a"])
+
+    assert b"fwd=uri-miss" in await server.fetch(get(PICTURE))
+    assert server.answered == [False]
 
 
-async def test_a_link_with_an_end_is_not_taken(tmp_path, monkeypatch):
-    """Whoever has parsed it before still has to look at the clock."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    key = Key(bytes(range(32)))
-    rest = f"exp_{int(time.time()) + 60}/w_40/cat.png"
-    target = f"/img/s--{Keyring((key,)).sign(rest, source='photos')}--/{rest}"
-    async with scene_of(signing=SigningSettings(keys=(key.spell(),))) as scene:
-        await scene.warm(target)
-        answer = await scene.ask(get(target))
+async def test_a_link_that_expires_takes_the_frameworks_way(server):
+    rest = f"exp_{int(time.time()) + 600}/w_40/cat.png"
+    target = f"/img/s--{Keyring((KEY,)).sign(rest, source='photos')}--/{rest}"
+    await server.warm(target)
+    response = await server.fetch(get(target))
 
-        assert b"\r\nCache-Status: imgserver; hit" in answer
-        assert scene.taken == [False]
+    assert b"\r\nCache-Status: imgserver; hit" in response
+    assert server.answered == [False]
 
 
 PROXY = "proxies: {networks: [127.0.0.0/8]}\n"
-FROM_HER, FROM_HIM = "X-Forwarded-For: 198.51.100.7", "X-Forwarded-For: 192.0.2.7"
+ONE, OTHER = "X-Forwarded-For: 198.51.100.7", "X-Forwarded-For: 192.0.2.7"
 
 
 @pytest.mark.parametrize(
-    ("policy", "field", "taken", "status"),
+    ("policy", "header", "answered", "status"),
     [
-        (PROXY, FROM_HER, True, 200),
-        (PROXY + "clients: {deny: [192.0.2.0/24]}", FROM_HER, True, 200),
-        (PROXY + "clients: {deny: [192.0.2.0/24]}", FROM_HIM, False, 403),
-        (PROXY + "clients: {allow: [198.51.100.0/24, 127.0.0.1]}", FROM_HIM, False, 403),
-        ("clients: {deny: [192.0.2.0/24]}", FROM_HIM, True, 200),
-        ("rates: {pictures: {per_second: 100, burst: 100}}", FROM_HER, False, 200),
+        (PROXY, ONE, True, 200),
+        (PROXY + "clients: {deny: [192.0.2.0/24]}", ONE, True, 200),
+        (PROXY + "clients: {deny: [192.0.2.0/24]}", OTHER, False, 403),
+        (PROXY + "clients: {allow: [198.51.100.0/24, 127.0.0.1]}", OTHER, False, 403),
+        ("clients: {deny: [192.0.2.0/24]}", OTHER, True, 200),
+        ("rates: {pictures: {per_second: 100, burst: 100}}", ONE, False, 200),
     ],
 )
-async def test_a_policy_holds_there_as_well(tmp_path, monkeypatch, policy, field, taken, status):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / "security.yaml").write_text(policy)
-    async with scene_of(security=SecuritySettings(policy=tmp_path / "security.yaml")) as scene:
-        await scene.warm(PICTURE)
-        answer = await scene.ask(get(PICTURE, field))
+async def test_a_policy_holds_on_the_fast_path(server, policy, header, answered, status):
+    server.policy.write_text(policy)
+    try:
+        assert await server.app[RELOADER].reload()
+        await server.warm(PICTURE)
+        response = await server.fetch(get(PICTURE, header))
+    finally:
+        server.policy.write_text("{}\n")
+        assert await server.app[RELOADER].reload()
 
-        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-        assert scene.taken == [taken]
-
-
-def test_the_log_tells_whose_request_it_was(tmp_path):
-    (tmp_path / "security.yaml").write_text(PROXY)
-    with serving(workers_count=1, disk_limit_bytes=0, security_policy=tmp_path / "security.yaml") as server:
-        for _ in range(3):
-            server.ask(PICTURE, headers={"X-Forwarded-For": "198.51.100.7"})
-
-        def remotes():
-            return [event["remote"] for event in server.events() if event.get("target") == PICTURE]
-
-        wait_until(lambda: len(remotes()) == 3, "the lines")
-        assert remotes() == ["198.51.100.7"] * 3
+    assert response.startswith(f"HTTP/1.1 {status} ".encode())
+    assert server.answered == [answered]
 
 
-async def test_stages_and_hints_are_not_left_out(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    async with scene_of(http=HttpSettings(server_timing=True, client_hints=True)) as scene:
-        await scene.warm(PICTURE)
-        answer = await scene.ask(get(PICTURE))
+async def test_server_timing_and_client_hints_take_the_frameworks_way():
+    async with fast_path_server(http=HttpSettings(server_timing=True, client_hints=True)) as timed:
+        await timed.warm(PICTURE)
+        response = await timed.fetch(get(PICTURE))
 
-        assert b"\r\nServer-Timing: cache;desc=memory" in answer
-        assert True not in scene.taken
-
-
-# Of a whole server.
+        assert b"\r\nServer-Timing: cache;desc=memory" in response
+        assert True not in timed.answered
 
 
-@pytest.fixture(scope="module")
-def strict():
-    with serving(
-        workers_count=1, disk_limit_bytes=0, server_header_timeout_seconds=0.5, server_keepalive_timeout_seconds=2
-    ) as running:
-        for _ in range(2):
-            running.ask(PICTURE)
-        yield running
+# One connection without a socket.
 
 
-@pytest.mark.parametrize("raw", MALFORMED.values(), ids=MALFORMED)
-def test_malformed_requests_for_what_memory_has_are_refused(strict, raw):
-    answer = strict.send(raw.replace(b"%s", PICTURE.encode()) + get("/livez"), patience=2)
+class FakeTransport(asyncio.Transport):
+    """Collects what is written. As a real transport does, it reports its closing later."""
 
-    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
-    assert answer.count(b"HTTP/1.") == 1
+    def __init__(self, protocol) -> None:
+        super().__init__()
+        self.written = b""
+        self._protocol, self._closing = protocol, False
 
+    def write(self, data) -> None:
+        self.written += data
 
-def test_each_is_counted_and_logged_once(strict):
-    def counts():
-        return (
-            strict.metric("imgserver_lookups_total", outcome="hit"),
-            strict.metric("imgserver_lookups_total", outcome="not_modified"),
-            strict.metric("imgserver_cache_requests_total", tier="memory", result="hit"),
-            strict.metric("imgserver_http_requests_total", route="image", method="GET", status="200"),
-        )
+    def is_closing(self) -> bool:
+        return self._closing
 
-    etag = strict.ask(PICTURE).headers["ETag"]
-    before = counts()
-    for number in range(20):
-        strict.ask(PICTURE, headers={"X-Request-Id": f"hit-{number}"})
-    strict.ask(PICTURE, headers={"If-None-Match": etag, "X-Request-Id": "unmodified"})
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
-    assert [now - then for now, then in zip(counts(), before, strict=True)] == [20, 1, 21, 20]
+    abort = close
 
-    def lines():
-        return [one for one in strict.events() if re.fullmatch(r"hit-\d+|unmodified", one.get("request_id", ""))]
+    def get_write_buffer_size(self) -> int:
+        return 0
 
-    wait_until(lambda: len(lines()) >= 21, "the lines")
-    assert [line["request_id"] for line in lines()] == [*(f"hit-{number}" for number in range(20)), "unmodified"]
-    hit, unmodified = lines()[0], lines()[-1]
-    assert (hit["status"], hit["outcome"], hit["target"], hit["remote"]) == (200, "hit", PICTURE, "127.0.0.1")
-    assert hit["bytes"] > 100
-    assert (unmodified["status"], unmodified["outcome"], unmodified["bytes"]) == (304, "not_modified", 0)
+    def pause_reading(self) -> None:
+        """Nothing is read here."""
+
+    def resume_reading(self) -> None:
+        """Nothing is read here."""
 
 
-def test_a_connection_rests_as_long_as_after_any_other_answer(strict):
-    """Longer than a header may take, and no longer than a connection may rest."""
-    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
-        for _ in range(2):
-            connection.sendall(get(PICTURE))
-            assert b"200 OK" in connection.recv(65536)
-            connection.settimeout(1.0)
-            with pytest.raises(TimeoutError):
-                connection.recv(1)
-            connection.settimeout(5)
-        begun = time.monotonic()
-        assert connection.recv(1) == b""
-        assert time.monotonic() - begun < 2.5
+async def connect(server, **settings):
+    """A connection that waits for its first request, and its transport."""
+    limits = ConnectionLimits(ServerSettings(**settings))
+    factory = connection_factory(server.answer, server.app[LOGGER])
+    connection = factory(server.server, limits, asyncio.get_running_loop())
+    transport = FakeTransport(connection)
+    connection.connection_made(transport)
+    await eventually(lambda: connection.is_idle())
+    return connection, transport
 
 
-def test_a_connection_that_only_had_hits_ends_when_it_has_rested(strict):
-    strict.ask(PICTURE)
-    with socket.create_connection(("127.0.0.1", strict.port), timeout=8) as connection:
-        connection.sendall(get(PICTURE))
-        assert b"200 OK" in connection.recv(65536)
-        begun = time.monotonic()
-        assert connection.recv(1) == b""
-        assert 1.5 < time.monotonic() - begun < 4
+async def test_a_request_in_pieces_takes_the_frameworks_way_and_the_next_one_does_not(server):
+    connection, transport = await connect(server)
+    for piece in (b"GET " + PICTURE.encode(), b" HTTP/1.1\r\nHo", b"st: a\r\n", b"\r\n"):
+        connection.data_received(piece)
+    await eventually(lambda: transport.written and connection.is_idle())
+    first, transport.written = transport.written, b""
+    assert server.answered == []
+    connection.data_received(get(PICTURE))
+    transport.close()
+
+    assert server.answered == [True]
+    assert CHANGING.sub(b"", first) == CHANGING.sub(b"", transport.written)
 
 
-def test_a_header_that_never_ends_behind_a_hit_is_cut_off(strict):
-    strict.ask(PICTURE)
-    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
-        connection.sendall(get(PICTURE))
-        assert b"200 OK" in connection.recv(65536)
-        connection.sendall(b"GET /img/w_40")
-        answer = b""
-        while chunk := connection.recv(65536):
-            answer += chunk
+async def test_a_client_that_does_not_read_its_responses_is_waited_for(server):
+    connection, transport = await connect(server)
+    connection.pause_writing()
+    connection.data_received(get(PICTURE))
+    assert (server.answered, transport.written) == ([], b"")
+    connection.resume_writing()
+    await eventually(lambda: transport.written and connection.is_idle())
+    connection.data_received(get(PICTURE))
+    transport.close()
 
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert server.answered == [True]
+    assert transport.written.count(b"HTTP/1.1 200 OK\r\n") == 2
 
 
-def test_a_server_ends_at_once_beside_connections_that_only_had_hits():
-    with serving(workers_count=1, disk_limit_bytes=0) as server:
-        for _ in range(2):
-            server.ask(PICTURE)
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
-            connection.sendall(get(PICTURE))
-            assert b"200 OK" in connection.recv(65536)
-            begun = time.monotonic()
-            assert server.stop() == 0
-            assert time.monotonic() - begun < 5
-            connection.setblocking(True)
-            assert connection.recv(65536) == b""
+async def test_a_header_that_never_ends_after_a_hit_is_answered_with_408(server):
+    connection, transport = await connect(server, header_timeout_seconds=0.05, keepalive_timeout_seconds=3600)
+    connection.data_received(get(PICTURE))
+    hit = transport.written
+    connection.data_received(b"GET /img/w_40")
+    await eventually(lambda: transport.is_closing(), seconds=30)
+
+    assert hit.startswith(b"HTTP/1.1 200 ")
+    assert transport.written.removeprefix(hit).startswith(b"HTTP/1.1 408 ")
+    assert connection.limits.overdue["header"] == 1
+
+
+async def test_a_complete_header_stops_the_header_timer(server):
+    connection, transport = await connect(server, header_timeout_seconds=0.02, keepalive_timeout_seconds=0.3)
+    started = time.monotonic()
+    connection.data_received(get(PICTURE))
+    connection.data_received(b"GET /livez HTTP/1.1\r\n")
+    connection.data_received(b"Host: a\r\n\r\n")
+    await eventually(lambda: transport.is_closing(), seconds=30)
+
+    assert time.monotonic() - started >= 0.3
+    assert transport.written.count(b"HTTP/1.1 200 ") == 2
+    assert b" 408 " not in transport.written
+
+
+async def test_without_keep_alive_no_connection_has_the_fast_path(server):
+    limits = ConnectionLimits(ServerSettings(keepalive_timeout_seconds=0))
+    factory = connection_factory(server.answer, server.app[LOGGER])
+
+    assert type(factory(server.server, limits, asyncio.get_running_loop())) is Connection
+
+
+# What the fast path needs of aiohttp.
+
+
+async def test_aiohttp_has_every_private_attribute_that_the_fast_path_uses():
+    missing = missing_attributes()
+
+    assert not missing, f"this aiohttp lacks {', '.join(missing)}: adapt web/fast_path.py, or keep the older version"
+
+
+async def test_without_a_private_attribute_all_requests_take_the_frameworks_way(monkeypatch):
+    """The name stands for one that a later aiohttp has renamed."""
+    attributes = {**fast_path.PRIVATE_ATTRIBUTES, web_protocol.RequestHandler: {"_waiter_before": "a renamed one"}}
+    monkeypatch.setattr(fast_path, "PRIVATE_ATTRIBUTES", attributes)
+    async with fast_path_server() as slow:
+        await slow.warm(PICTURE)
+        responses = await slow.fetch(2 * get(PICTURE), responses=2)
+        await eventually(lambda: b"request" in slow.log.getvalue())
+
+    assert responses.count(b"Cache-Status: imgserver; hit") == 2
+    assert slow.answered == []
+    lines = [line for line in slow.log.getvalue().splitlines() if b"fast_path.disabled" in line]
+    assert len(lines) == 1
+    assert b'"missing":["RequestHandler._waiter_before"]' in lines[0]
+
+
+# Random requests with the fast path and without it.
+
+SEQUENCES = 2000
+TARGETS = (
+    *[PICTURE] * 6,
+    *[NEGOTIATED] * 3,
+    "/img/w_0/cat.png",
+    "/img/w_40/nosuch.png",
+    "/livez",
+    "/nosuch",
+    "/img/%zz",
+)
+METHODS = (*["GET"] * 12, "HEAD", "HEAD", "OPTIONS", "POST", "PUT", "BREW", "get")
+ODD_TARGETS = ("*", f"http://other.example{PICTURE}", "//img/w_40/cat.png", f"{PICTURE}?v=1", f"{PICTURE}#part")
+HEADERS = (
+    "Accept: image/avif,image/webp",
+    "Accept: image/webp;q=0.5",
+    "Accept: */*",
+    "If-None-Match: {etag}",
+    'If-None-Match: "another"',
+    'If-None-Match: "another", W/{etag}',
+    "If-None-Match: *",
+    "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT",
+    "If-Modified-Since: no date",
+    "Range: bytes=0-9",
+    "Range: bytes=-5",
+    "Range: bytes=999999-",
+    "Range: bytes=0-1,3-4",
+    "If-Range: {etag}",
+    'If-Range: "another"',
+    "Connection: keep-alive",
+    "Connection: close",
+    "Upgrade: h2c\r\nConnection: Upgrade",
+    "Expect: 100-continue",
+    "X-Request-Id: mine-1",
+    "X-Request-Id: not safe!",
+    "Cookie: a=b; c=d",
+    "Save-Data: on",
+    "Origin: https://site.example",
+    "Priority: u=1",
+    "X-Forwarded-For: 192.0.2.7",
+    "X-Empty:",
+)
+
+
+def random_header(header: str, etag: str, draw: random.Random) -> str:
+    """The header with its name in random case."""
+    name, _, value = header.format(etag=etag).partition(":")
+    return "".join(draw.choice((char.lower(), char.upper())) for char in name) + ":" + value
+
+
+def random_request(draw: random.Random, etag: str) -> bytes:
+    if draw.random() < 0.03:
+        return draw.choice(list(MALFORMED.values())).replace(b"%s", PICTURE.encode())
+    method, version = draw.choice(METHODS), "1.0" if draw.random() < 0.1 else "1.1"
+    target = draw.choice(ODD_TARGETS) if draw.random() < 0.05 else draw.choice(TARGETS)
+    chosen = draw.sample(HEADERS, draw.choice((0, 0, 0, 1, 1, 1, 2, 4)))
+    headers = [random_header(header, etag, draw) for header in (*chosen, "Host: a")]
+    draw.shuffle(headers)
+    if method in ("POST", "PUT") or draw.random() < 0.03:
+        return get(target, *headers, "Content-Length: 4", method=method, version=version, host=()) + b"body"
+    return get(target, *headers, method=method, version=version, host=())
+
+
+def random_packets(draw: random.Random, data: bytes) -> list[bytes]:
+    """The data in one to three packets."""
+    cuts = sorted(draw.randrange(len(data)) for _ in range(draw.choice((0, 0, 0, 1, 2))))
+    return [data[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+
+
+async def exchange(port: int, packets: list[bytes], *, waits: bool = False) -> bytes:
+    """Everything that the server sends until it closes the connection.
+
+    With `waits`, each packet is one request, and the client waits for its response before it sends the next one.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    received = b""
+    try:
+        async with asyncio.timeout(20):
+            for packet in packets:
+                writer.write(packet)
+                await writer.drain()
+                if waits:
+                    received += await read_response(reader, packet)
+            while chunk := await reader.read(1 << 16):
+                received += chunk
+    except asyncio.IncompleteReadError as error:
+        received += error.partial
+    except ConnectionError:
+        pass  # The server has closed the connection before it had read everything.
+    finally:
+        writer.close()
+    return received
+
+
+async def test_random_requests_get_equal_bytes_with_and_without_the_fast_path(server, monkeypatch):
+    """Each sequence ends with a request that closes the connection; a malformed one closes it earlier."""
+    monkeypatch.setattr(RequestIds, "of", lambda ids, headers: headers.get("X-Request-Id", "generated").split()[0])
+    etag, draw, differences = await etag_of(server), random.Random(8), []
+    for header in HEADERS[:3]:
+        for target in (*TARGETS, *ODD_TARGETS):
+            await exchange(server.fast_port, [get(target, header, "Connection: close")])
+    server.answered.clear()
+    for number in range(SEQUENCES):
+        requests = [random_request(draw, etag) for _ in range(draw.choice((1, 1, 2, 3)))]
+        requests.append(get(PICTURE, "Connection: close"))
+        waits = number % 4 > 0
+        packets = requests if waits else random_packets(draw, b"".join(requests))
+        fast = await exchange(server.fast_port, packets, waits=waits)
+        framework = await exchange(server.framework_port, packets, waits=waits)
+        if TIME.sub(b"", fast) != TIME.sub(b"", framework):
+            differences.append((packets, fast, framework))
+
+    assert differences[:3] == []
+    assert 400 < server.answered.count(True) < len(server.answered) - 400

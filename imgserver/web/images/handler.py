@@ -1,11 +1,15 @@
-"""HTTP to picture and back: GET and HEAD, negotiation, validators, cache fields."""
+"""The image handler: GET and HEAD of `/img/...`, negotiation, conditional and range requests.
+
+The life of a hit: the fast path (`web/fast_path.py`) answers it if it can. Otherwise, and for a miss, the handler
+parses the target, negotiates the variant, and gets the rendition from the service; then it builds the headers and
+answers 200, 206, 304 or 416.
+"""
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from aiohttp import hdrs, web
-from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, istr
 
 from imgserver.dialects import MountedDialects
@@ -19,16 +23,17 @@ from imgserver.rendering.variants import RenderRequest, ServedRendition
 from imgserver.security.remote_url import OURS, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import HttpSettings
-from imgserver.web.images.request_cache import ParsedRequest, PreparedResponse, RequestCache
+from imgserver.web.images.request_cache import ParsedRequest, PreparedResponse, RequestCache, is_not_modified
 from imgserver.web.images.response_headers import (
     CACHE_STATUS,
     CDN_CACHE_CONTROL,
-    MADE,
+    MISS_STATUS,
     ResponseHeaders,
-    hit_status,
+    limit_to_expiry,
+    not_modified,
     stale_status,
 )
-from imgserver.web.images.responses import PIECE_BYTES, Picture, Ready, Spelled, body_of, date_line, is_plain, spell
+from imgserver.web.images.responses import ImageResponse, serialize
 from imgserver.web.middleware import VARY, is_preflight
 
 METHODS = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
@@ -38,12 +43,9 @@ PRIORITY = istr("Priority")
 SEC_PURPOSE = istr("Sec-Purpose")
 _URGENCY = re.compile(r"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 
-# Every field that tells caches how long.
-LIFETIMES = (hdrs.CACHE_CONTROL, CDN_CACHE_CONTROL)
-
 
 class ImageHandler:
-    """Answers `/img/...`: what memory has `at_once`, to a plain request that was read before; all else as a handler."""
+    """The fast path shares `service`, `request_cache` and `headers`. `has_timing`: responses carry Server-Timing."""
 
     def __init__(
         self,
@@ -53,175 +55,111 @@ class ImageHandler:
         *,
         admit: Callable[[ImageRequest], None] = lambda _: None,
     ) -> None:
-        """`admit` raises for a request that must not be answered, kept or not."""
-        self._dialects = dialects
-        self._service = service
-        self._admit = admit
-        self._headers = ResponseHeaders(settings)
-        self._timed = settings.server_timing
+        """`admit` raises for a remote source that must not be answered, neither rendered nor from a cache."""
+        self.service = service
+        self.headers = ResponseHeaders(settings)
         self.request_cache = RequestCache(dialects, settings.version_parameter)
+        self.has_timing = settings.server_timing
+        self._dialects = dialects
+        self._admit = admit
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS:
             return _preflight() if is_preflight(request) else web.Response(status=204, headers={"Allow": ALLOW})
-        begun = time.perf_counter() if self._timed else 0.0
-        parsed = self.request_cache.of(request.raw_path)
-        left = self._guard(parsed.request, request) if parsed.guarded else None
-        prepared = self._choice(parsed, request)
-        rendition, served = self._service.get_fresh(prepared.order), None
-        if rendition is None:
-            served = await self._get(parsed, prepared.order, request)
-            rendition = served.rendition
-        now = int(time.time())
-        if served is not None and served.level:
-            headers = self._headers.build_degraded(parsed.request, prepared.order, served, now)
-            return self._finished(request, headers, served, left=left, begun=begun)
-        self._dress(prepared, parsed, rendition, now)
-        is_hit = served is None or served.outcome == "hit"
-        if is_hit and left is None and not self._timed and is_plain(request) and request.keep_alive:
-            return Ready(_spelled(request.headers, prepared, rendition))
-        headers = prepared.fields.copy()
-        if served is not None and not is_hit:
-            self._tell(headers, served, now)
-        return self._finished(
-            request, headers, served or ServedRendition(rendition, "hit", "memory"), left=left, begun=begun
-        )
+        started = time.perf_counter()
+        parsed = self.request_cache.parse(request.raw_path)
+        expires_in = self._check(parsed.request, request) if parsed.guarded else None
+        prepared = self._negotiate(parsed, request)
+        served = await self._get(parsed, prepared.render_request, request)
+        if expires_in is None and not self.has_timing and served.outcome == "hit" and not served.level:
+            self.headers.refresh(prepared, parsed, served.rendition, int(time.time()))
+            if hdrs.RANGE not in request.headers:
+                return ImageResponse(*prepared.select(request.headers, served.rendition))
+        headers = self._headers_of(parsed, prepared, served)
+        if self.has_timing:
+            self.headers.add_timing(headers, served, seconds=time.perf_counter() - started)
+        if expires_in is not None:
+            limit_to_expiry(headers, expires_in)
+        return _respond(request, served.rendition, headers, served.outcome)
 
-    def at_once(self, message: RawRequestMessage) -> Spelled | None:
-        """What memory has for a target that was answered before; None: the handler has to be asked."""
-        known = self.request_cache.recall(message.path, message.headers)
-        if known is None or self._timed or not is_plain(message):
-            return None
-        parsed, prepared = known
-        rendition = self._service.get_fresh(prepared.order)
-        if rendition is None:
-            return None
-        if len(rendition.body) > PIECE_BYTES:
-            self._service.cache.undo_hit()
-            return None
-        self._dress(prepared, parsed, rendition, int(time.time()))
-        return _spelled(message.headers, prepared, rendition)
-
-    def _finished(
-        self,
-        request: web.Request,
-        headers: CIMultiDict[str],
-        served: ServedRendition,
-        *,
-        left: int | None,
-        begun: float,
-    ) -> Picture:
-        if self._timed:
-            self._headers.time(headers, served, seconds=time.perf_counter() - begun)
-        if left is not None:
-            _end(headers, left)
-        return _answer(request, served.rendition, headers, served.outcome)
-
-    def _guard(self, asked: ImageRequest, request: web.Request) -> int | None:
-        """The seconds its URL is still good for; None: no end. Raises Expired, SourceDenied, NotFound."""
-        # Each of our fetches holds a place until the next is done: a few URLs that lead through us thirty times over
-        # would hold them all.
-        if asked.ref.source == REMOTE and OURS in request.headers.get(CDN_LOOP, ""):
+    def _check(self, parsed: ImageRequest, request: web.Request) -> int | None:
+        """Checks what a cached response cannot know; returns the seconds until the URL expires, or None. Raises
+        Expired, SourceDenied and NotFound."""
+        # Each fetch of ours holds a place until the next one is done: a few URLs that lead through this server thirty
+        # times would hold all places.
+        if parsed.ref.source == REMOTE and OURS in request.headers.get(CDN_LOOP, ""):
             detail = "an address leads through one server of this kind, not through two"
             raise SourceDenied(detail, reason="circle")
-        self._admit(asked)
-        return None if asked.expires is None else caching.seconds_left(asked.expires, now=time.time())
+        self._admit(parsed)
+        return None if parsed.expires is None else caching.seconds_left(parsed.expires, now=time.time())
 
-    def _dress(self, prepared: PreparedResponse, parsed: ParsedRequest, rendition: Rendition, now: int) -> None:
-        of = rendition.etag, rendition.modified, rendition.fresh_until
-        if prepared.second == now and prepared.of == of:
-            return
-        if prepared.of != of:
-            fields = self._headers.build(parsed.request, prepared.order, rendition, parsed.terms)
-            prepared.head = spell(200, [*fields.items(), (hdrs.CONTENT_LENGTH, str(len(rendition.body)))])
-            prepared.unmodified = spell(
-                304, ((name, value) for name, value in fields.items() if name != hdrs.CONTENT_TYPE)
-            )
-            prepared.fields = fields
-        status = prepared.fields[CACHE_STATUS] = hit_status(rendition, now)
-        prepared.passing = f"{CACHE_STATUS}: {status}\r\n".encode() + date_line(now)
-        prepared.of, prepared.second = of, now
-
-    def _tell(self, headers: CIMultiDict[str], served: ServedRendition, now: int) -> None:
-        """Of what is no plain hit."""
-        if served.outcome == "stale":
-            headers[CACHE_STATUS] = stale_status(served.rendition, now)
-            self._headers.outdate(headers, served.rendition, now=now)
-        else:
-            headers[CACHE_STATUS] = MADE[served.outcome]
-
-    def _choice(self, parsed: ParsedRequest, request: web.Request) -> PreparedResponse:
+    def _negotiate(self, parsed: ParsedRequest, request: web.Request) -> PreparedResponse:
         if parsed.vary:
             request[VARY] = parsed.vary
-        offers, hints = parsed.told(request.headers)
-        return parsed.chosen(offers, hints) or parsed.choose(offers, hints, self._order(parsed, offers, hints))
+        offers, hints = parsed.negotiate(request.headers)
+        return parsed.get(offers, hints) or parsed.add(offers, hints, self._render_request(parsed, offers, hints))
 
-    def _order(self, parsed: ParsedRequest, offers: tuple[str, ...], hints: Hints) -> RenderRequest:
-        """Read again with the hints, where a number of the plan stands for them."""
-        asked = parsed.request if hints == NO_HINTS else self._dialects.parse(parsed.target, hints)
-        return self._service.pipeline_version.render_request(asked, offers, save_data=hints.save_data)
+    def _render_request(self, parsed: ParsedRequest, offers: tuple[str, ...], hints: Hints) -> RenderRequest:
+        """Parses the target again if client hints give numbers of the plan."""
+        image_request = parsed.request if hints == NO_HINTS else self._dialects.parse(parsed.target, hints)
+        return self.service.pipeline_version.render_request(image_request, offers, save_data=hints.save_data)
 
-    async def _get(self, parsed: ParsedRequest, order: RenderRequest, request: web.Request) -> ServedRendition:
+    async def _get(self, parsed: ParsedRequest, render_request: RenderRequest, request: web.Request) -> ServedRendition:
+        rendition = self.service.get_fresh(render_request)
+        if rendition is not None:
+            return ServedRendition(rendition, "hit", "memory")
         try:
-            return await self._service.get(order, criticality_of(request))
+            return await self.service.get(render_request, criticality_of(request))
         except NotFound as error:
             if parsed.request.not_found_hint is None:
                 raise
             raise NotFound(f"{error.detail}; {parsed.request.not_found_hint}") from error
 
-
-def _spelled(asked: Mapping[str, str], prepared: PreparedResponse, rendition: Rendition) -> Spelled:
-    if _is_not_modified(asked, rendition):
-        return Spelled("not_modified", 304, prepared.unmodified, prepared.passing, b"")
-    return Spelled("hit", 200, prepared.head, prepared.passing, rendition.body)
-
-
-def _end(headers: CIMultiDict[str], seconds: int) -> None:
-    """No copy outlives the link."""
-    for name in LIFETIMES:
-        if name in headers:
-            headers[name] = caching.bounded(headers[name], seconds=seconds)
-
-
-def _is_not_modified(asked: Mapping[str, str], rendition: Rendition) -> bool:
-    none_match, modified_since = asked.get(hdrs.IF_NONE_MATCH), asked.get(hdrs.IF_MODIFIED_SINCE)
-    return bool(none_match or modified_since) and caching.is_not_modified(
-        none_match=none_match, modified_since=modified_since, etag=rendition.etag, modified=rendition.modified
-    )
+    def _headers_of(
+        self, parsed: ParsedRequest, prepared: PreparedResponse, served: ServedRendition
+    ) -> CIMultiDict[str]:
+        """The headers of a 200 with this rendition."""
+        now = int(time.time())
+        if served.level:
+            return self.headers.build_degraded(parsed.request, prepared.render_request, served, now)
+        self.headers.refresh(prepared, parsed, served.rendition, now)
+        headers = prepared.headers.copy()
+        if served.outcome == "stale":
+            headers[CACHE_STATUS] = stale_status(served.rendition, now)
+            self.headers.limit_stale(headers, served.rendition, now=now)
+        elif served.outcome != "hit":
+            headers[CACHE_STATUS] = MISS_STATUS[served.outcome]
+        return headers
 
 
-def _answer(request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str) -> Picture:
-    if _is_not_modified(request.headers, rendition):
-        del headers[hdrs.CONTENT_TYPE]
-        return _picture("not_modified", headers, b"", status=304)
+def _respond(request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str) -> ImageResponse:
+    if is_not_modified(request.headers, rendition):
+        return ImageResponse(304, "not_modified", serialize(304, not_modified(headers)), b"")
     if hdrs.RANGE in request.headers and request.method == hdrs.METH_GET:
-        return _ranged(request, rendition, headers, outcome)
-    return _picture(outcome, headers, rendition.body)
+        return _respond_range(request, rendition, headers, outcome)
+    return ImageResponse(200, outcome, serialize(200, headers), rendition.body)
 
 
-def _ranged(request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str) -> Picture:
-    """Slicing CDNs ask for ranges. Several at once, or an If-Range of another representation, get the whole."""
+def _respond_range(
+    request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str
+) -> ImageResponse:
+    """CDNs that slice request single ranges. Several ranges, or an If-Range with another ETag, get the whole body."""
     length = len(rendition.body)
     span = ranges.span_of(request.headers[hdrs.RANGE], length)
     if span is None or not ranges.applies(request.headers.get(hdrs.IF_RANGE), rendition.etag):
-        return _picture(outcome, headers, rendition.body)
+        return ImageResponse(200, outcome, serialize(200, headers), rendition.body)
     headers[hdrs.CONTENT_RANGE] = span.content_range(length)
+    headers[hdrs.CONTENT_LENGTH] = str(max(0, span.stop - span.start))
     if span.is_empty:
         headers[hdrs.CACHE_CONTROL] = "no-store"
         headers.popall(CDN_CACHE_CONTROL, None)
         del headers[hdrs.CONTENT_TYPE]
-        return _picture("refused", headers, b"", status=416)
-    return _picture(outcome, headers, rendition.body[span.start : span.stop], status=206)
-
-
-def _picture(outcome: str, headers: CIMultiDict[str], body: bytes, *, status: int = 200) -> Picture:
-    picture = Picture(status=status, headers=headers, body=body_of(body) if status != 304 else None)
-    picture.outcome, picture.length = outcome, len(body)
-    return picture
+        return ImageResponse(416, "refused", serialize(416, headers), b"")
+    return ImageResponse(206, outcome, serialize(206, headers), rendition.body[span.start : span.stop])
 
 
 def _preflight() -> web.Response:
-    """Anybody may embed pictures, and ask again tomorrow (Fetch, CORS preflight)."""
+    """Every site may embed images; browsers may cache this answer for a day (Fetch, CORS preflight)."""
     headers = {
         "Allow": ALLOW,
         "Access-Control-Allow-Methods": ALLOW,
@@ -233,7 +171,7 @@ def _preflight() -> web.Response:
 
 
 def criticality_of(request: web.Request) -> Criticality:
-    """Hints only (RFC 9218; Sec-Purpose): they decide who is shed first, never what is answered."""
+    """From Priority (RFC 9218) and Sec-Purpose: it decides which requests are shed first, never what is answered."""
     if request.headers.get(SEC_PURPOSE, "").startswith("prefetch"):
         return Criticality.LOW
     priority = request.headers.get(PRIORITY)

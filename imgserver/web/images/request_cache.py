@@ -1,4 +1,4 @@
-"""Targets that were parsed, remembered with what they came to, so that a hit does not parse."""
+"""The request cache: parsed targets with their prepared responses, so that a hit neither parses nor serializes."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
@@ -13,114 +13,139 @@ from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Terms
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
+from imgserver.plan.rendition import Rendition
 from imgserver.rendering.variants import RenderRequest
 from imgserver.security.remote_url import REMOTE
+from imgserver.web.access_log import loggable_target
 
-# Parsed targets are kept, at most so many, and none longer than this.
-REMEMBERED_TARGETS: Final = 8192
-REMEMBERED_LENGTH: Final = 512
-# A URL that leaves all to the client has 72 variants; real visitors bring a handful.
-REMEMBERED_CHOICES: Final = 8
+MAX_TARGETS: Final = 8192
+# A longer target is parsed for each request.
+MAX_TARGET_LENGTH: Final = 512
+# A URL that leaves everything to negotiation has up to 72 variants; real clients use a few of them.
+MAX_VARIANTS: Final = 8
+
+# What the headers of a rendition depend on: its ETag, its time of modification and the end of its freshness.
+HeaderBasis = tuple[str, int | None, float | None]
 
 
 @dataclass(slots=True)
 class PreparedResponse:
-    """One concrete order of a parsed request, with the headers of its last rendition and what these depend on.
+    """One variant of a target: the render request after negotiation, and the responses to a hit.
 
-    `head` and `unmodified` are the fields spelled for 200 and 304, but for Cache-Status: that is in `passing`, the
-    fields of the second of the epoch that is in `second`.
+    `headers` are those of a hit. `ok_start` and `not_modified_start` are the serialized starts of 200 and 304; the
+    static parts leave out Cache-Status and Date, which change each second. All were made from a rendition with `basis`
+    in the second `second` of the epoch; `ResponseHeaders.refresh` keeps them up to date.
     """
 
-    order: RenderRequest
-    of: tuple[str, int | None, float | None] | None = None
-    fields: CIMultiDict[str] = field(default_factory=CIMultiDict)
-    head: bytes = b""
-    unmodified: bytes = b""
+    render_request: RenderRequest
+    basis: HeaderBasis | None = None
     second: int = 0
-    passing: bytes = b""
+    headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
+    ok_static: bytes = b""
+    not_modified_static: bytes = b""
+    ok_start: bytes = b""
+    not_modified_start: bytes = b""
+
+    def select(self, headers: Mapping[str, str], rendition: Rendition) -> tuple[int, str, bytes, bytes]:
+        """Status, outcome, start of the head, and body of the response to a hit: 200, or 304 if the conditional headers
+        of the request say that the client has the rendition."""
+        is_conditional = hdrs.IF_NONE_MATCH in headers or hdrs.IF_MODIFIED_SINCE in headers
+        if is_conditional and is_not_modified(headers, rendition):
+            return 304, "not_modified", self.not_modified_start, b""
+        return 200, "hit", self.ok_start, rendition.body
+
+
+def is_not_modified(headers: Mapping[str, str], rendition: Rendition) -> bool:
+    """Whether the conditional headers of a request say that the client has this rendition."""
+    none_match, modified_since = headers.get(hdrs.IF_NONE_MATCH), headers.get(hdrs.IF_MODIFIED_SINCE)
+    return bool(none_match or modified_since) and caching.is_not_modified(
+        none_match=none_match, modified_since=modified_since, etag=rendition.etag, modified=rendition.modified
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A parsed target, with a prepared response per offer and hints (just one where nothing varies).
+    """A parsed target with its variants: one for each offer and hints, or a single one if nothing varies.
 
-    `guarded`: whether it may be answered is asked each time; neither a remembered target nor a kept picture knows.
+    `guarded`: every request needs a check of the clock or of the remote policy before it is answered, also from a
+    cache. `loggable_target` is the target as the access log shows it. `vary` is the value of the header Vary.
     """
 
     target: str
+    loggable_target: str
     request: ImageRequest
     guarded: bool
     negotiated: bool
     vary: str
     terms: Terms
-    prepared: dict[Hashable, PreparedResponse]
+    variants: dict[Hashable, PreparedResponse]
 
-    def told(self, headers: Mapping[str, str]) -> tuple[tuple[str, ...], Hints]:
-        """What of a request's fields the answer depends on: its offers and hints."""
+    def negotiate(self, headers: Mapping[str, str]) -> tuple[tuple[str, ...], Hints]:
+        """The offers and the client hints of a request, as far as the response depends on them."""
         if not self.vary:
             return (), NO_HINTS
         offers = negotiation.offers(headers.get(hdrs.ACCEPT)) if self.negotiated else ()
         hints = negotiation.read_hints(headers, self.request.hints) if self.request.hints else NO_HINTS
         return offers, hints
 
-    def chosen(self, offers: tuple[str, ...], hints: Hints) -> PreparedResponse | None:
-        """What was made of these before."""
-        return self.prepared.get(_key(offers, hints))
+    def get(self, offers: tuple[str, ...], hints: Hints) -> PreparedResponse | None:
+        return self.variants.get(_variant_key(offers, hints))
 
-    def choose(self, offers: tuple[str, ...], hints: Hints, order: RenderRequest) -> PreparedResponse:
-        if len(self.prepared) >= REMEMBERED_CHOICES:
-            self.prepared.clear()
-        prepared = self.prepared[_key(offers, hints)] = PreparedResponse(order)
+    def add(self, offers: tuple[str, ...], hints: Hints, render_request: RenderRequest) -> PreparedResponse:
+        if len(self.variants) >= MAX_VARIANTS:
+            self.variants.clear()
+        prepared = self.variants[_variant_key(offers, hints)] = PreparedResponse(render_request)
         return prepared
 
 
 class RequestCache:
-    """The most recent ones, by target."""
+    """Holds at most MAX_TARGETS parsed targets; the oldest is evicted first."""
 
     def __init__(self, dialects: MountedDialects, version_parameter: str) -> None:
         self._dialects = dialects
         self._version_parameter = version_parameter
-        self._known: OrderedDict[str, ParsedRequest] = OrderedDict()
+        self._parsed: OrderedDict[str, ParsedRequest] = OrderedDict()
 
-    def recall(self, target: str, headers: Mapping[str, str]) -> tuple[ParsedRequest, PreparedResponse] | None:
-        """Of what was answered before, as long as nobody has to be asked whether it may be answered again."""
-        parsed = self._known.get(target)
+    def find(self, target: str, headers: Mapping[str, str]) -> tuple[ParsedRequest, PreparedResponse] | None:
+        """A variant that has been answered before; None if there is none, or if its requests need a check."""
+        parsed = self._parsed.get(target)
         if parsed is None or parsed.guarded:
             return None
-        prepared = parsed.chosen(*parsed.told(headers)) if parsed.vary else parsed.prepared.get(())
-        return (parsed, prepared) if prepared is not None and prepared.of is not None else None
+        prepared = parsed.get(*parsed.negotiate(headers)) if parsed.vary else parsed.variants.get(())
+        return (parsed, prepared) if prepared is not None and prepared.basis is not None else None
 
-    def of(self, target: str) -> ParsedRequest:
-        """Raises what the dialect raises for a target that it does not read."""
-        parsed = self._known.get(target)
+    def parse(self, target: str) -> ParsedRequest:
+        """The parsed target, cached. Raises the errors of `MountedDialects.parse`."""
+        parsed = self._parsed.get(target)
         if parsed is None:
             parsed = self._parse(target)
-            if len(target) <= REMEMBERED_LENGTH:
-                self._remember(parsed)
+            if len(target) <= MAX_TARGET_LENGTH:
+                self._put(parsed)
         return parsed
 
-    def forget(self) -> None:
-        """Once the dialects read targets otherwise: a URL that they refuse by now must not be answered."""
-        self._known.clear()
+    def clear(self) -> None:
+        """To be called when the dialects change: they may refuse a URL that they accepted before."""
+        self._parsed.clear()
 
     def _parse(self, target: str) -> ParsedRequest:
         request = self._dialects.parse(target)
         return ParsedRequest(
             target,
+            loggable_target(target),
             request,
             guarded=request.expires is not None or request.ref.source == REMOTE,
             negotiated=negotiation.is_negotiated(request.plan),
             vary=negotiation.vary(request),
             terms=Terms(versioned=caching.is_versioned(target, self._version_parameter)),
-            prepared={},
+            variants={},
         )
 
-    def _remember(self, parsed: ParsedRequest) -> None:
-        self._known[parsed.target] = parsed
-        if len(self._known) > REMEMBERED_TARGETS:
-            self._known.popitem(last=False)
+    def _put(self, parsed: ParsedRequest) -> None:
+        self._parsed[parsed.target] = parsed
+        if len(self._parsed) > MAX_TARGETS:
+            self._parsed.popitem(last=False)
 
 
-def _key(offers: tuple[str, ...], hints: Hints) -> Hashable:
-    # Tuples of words are found faster than hints, which most URLs do not ask for.
+def _variant_key(offers: tuple[str, ...], hints: Hints) -> Hashable:
+    # A tuple of strings is hashed faster than hints, which most URLs do not use.
     return offers if hints is NO_HINTS else (offers, hints)

@@ -1,7 +1,8 @@
-"""The header fields of pictures: what browsers, CDNs and people with a problem are told."""
+"""The headers of image responses: what browsers, CDNs and people who look for an error read."""
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -16,76 +17,101 @@ from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
 from imgserver.rendering.variants import RenderRequest, ServedRendition
 from imgserver.settings.schema import HttpSettings
+from imgserver.web.images.request_cache import ParsedRequest, PreparedResponse
+from imgserver.web.images.responses import serialize
 from imgserver.web.middleware import EMBEDDING, SECURITY
 
 CACHE_STATUS = istr("Cache-Status")
 CDN_CACHE_CONTROL = istr("CDN-Cache-Control")
 SERVER_TIMING = istr("Server-Timing")
-# What a degraded answer may be kept for by others; the load of a moment must not last in a CDN.
+# How long other caches may keep a degraded rendition: the load of a moment must not outlast it in a CDN.
 DEGRADED_SECONDS = 30
-MADE = {
+MISS_STATUS = {
     "joined": "imgserver; fwd=uri-miss; collapsed",
     "rendered": "imgserver; fwd=uri-miss; stored",
 }
+# The headers that tell caches how long they may keep a response.
+LIFETIME_HEADERS = (hdrs.CACHE_CONTROL, CDN_CACHE_CONTROL)
 
 
 class ResponseHeaders:
-    """Dresses answers. What is the same for every hit of a rendition is dressed once, and copied per answer."""
+    """Builds the headers of image responses. The headers of a hit are built once per rendition (`refresh`)."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
 
     def build(
-        self, request: ImageRequest, order: RenderRequest, rendition: Rendition, terms: Terms
+        self, request: ImageRequest, render_request: RenderRequest, rendition: Rendition, terms: Terms
     ) -> CIMultiDict[str]:
-        """All fields of a hit but Cache-Status, which changes with time."""
+        """The headers of a 200, without Cache-Status and Date, which change with time, and without the request id."""
         headers = CIMultiDict({**SECURITY, **EMBEDDING})
         headers[hdrs.CONTENT_TYPE] = rendition.media_type
         headers[hdrs.ACCEPT_RANGES] = "bytes"
         headers["ETag"] = f'"{rendition.etag}"'
-        self._limit(headers, replace(terms, source_seconds=rendition.max_age_seconds))
-        self._group(headers, header_groups(order.groups))
+        self._set_lifetimes(headers, replace(terms, source_seconds=rendition.max_age_seconds))
+        self._set_cache_groups(headers, header_groups(render_request.groups))
         if rendition.modified is not None:
             headers["Last-Modified"] = caching.http_date(rendition.modified)
         if vary := negotiation.vary(request):
             headers["Vary"] = vary
-        # Save-Data needs no asking for.
+        # Browsers send Save-Data without Accept-CH.
         if wanted := [field for field in negotiation.hint_fields(request.hints) if field.startswith("Sec-CH-")]:
             headers["Accept-CH"] = ", ".join(wanted)
         if request.attachment is not None:
             headers["Content-Disposition"] = disposition(request, rendition)
+        headers[hdrs.CONTENT_LENGTH] = str(len(rendition.body))
         return headers
 
-    def outdate(self, headers: CIMultiDict[str], rendition: Rendition, *, now: int) -> None:
-        """For a stale picture: nobody is to keep it for long, nor for longer than it is of use here."""
-        useful = caching.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
-        self._limit(headers, Terms(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
+    def refresh(self, prepared: PreparedResponse, parsed: ParsedRequest, rendition: Rendition, now: int) -> None:
+        """Brings `prepared` up to date for a hit of `rendition` in the second `now` of the epoch."""
+        basis = rendition.etag, rendition.modified, rendition.fresh_until
+        if prepared.second == now and prepared.basis == basis:
+            return
+        if prepared.basis != basis:
+            headers = prepared.headers = self.build(parsed.request, prepared.render_request, rendition, parsed.terms)
+            prepared.ok_static = serialize(200, headers)
+            prepared.not_modified_static = serialize(304, not_modified(headers))
+        status, date = hit_status(rendition, now), _http_date(now)
+        prepared.headers[CACHE_STATUS], prepared.headers[hdrs.DATE] = status, date
+        changing = f"{CACHE_STATUS}: {status}\r\n{hdrs.DATE}: {date}\r\n".encode()
+        prepared.ok_start = prepared.ok_static + changing
+        prepared.not_modified_start = prepared.not_modified_static + changing
+        prepared.basis, prepared.second = basis, now
 
     def build_degraded(
-        self, request: ImageRequest, order: RenderRequest, served: ServedRendition, now: int
+        self, request: ImageRequest, render_request: RenderRequest, served: ServedRendition, now: int
     ) -> CIMultiDict[str]:
-        """Of a picture that is not the one asked for: nobody is to keep it in that one's place for long."""
+        """The headers of a degraded rendition, which other caches may keep for DEGRADED_SECONDS."""
         rendition = served.rendition
-        headers = self.build(request, order, rendition, Terms(useful_seconds=DEGRADED_SECONDS))
-        known = hit_status(rendition, now) if served.outcome == "hit" else MADE[served.outcome].removesuffix("; stored")
-        headers[CACHE_STATUS] = f"{known}; detail=degraded/{served.level.name.lower()}"
+        headers = self.build(request, render_request, rendition, Terms(useful_seconds=DEGRADED_SECONDS))
+        hit = served.outcome == "hit"
+        status = hit_status(rendition, now) if hit else MISS_STATUS[served.outcome].removesuffix("; stored")
+        headers[CACHE_STATUS] = f"{status}; detail=degraded/{served.level.name.lower()}"
+        headers[hdrs.DATE] = _http_date(now)
         return headers
 
-    def time(self, headers: CIMultiDict[str], served: ServedRendition, *, seconds: float) -> None:
-        """The tier and the stages, for whoever looks for the slow one (Server-Timing)."""
-        if tier := served.tier:
-            known = headers[CACHE_STATUS].partition("; detail=")
-            headers[CACHE_STATUS] = f"{known[0]}; detail={known[2] + '/' if known[2] else ''}{tier}"
-        headers[SERVER_TIMING] = ", ".join([f"cache;desc={tier or 'miss'}", *_stages(served), _lap("total", seconds)])
+    def limit_stale(self, headers: CIMultiDict[str], rendition: Rendition, *, now: int) -> None:
+        """Bounds the lifetime of a stale rendition: other caches keep it briefly, and not beyond its expiry here."""
+        useful = caching.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
+        self._set_lifetimes(headers, Terms(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
 
-    def _limit(self, headers: CIMultiDict[str], terms: Terms) -> None:
+    def add_timing(self, headers: CIMultiDict[str], served: ServedRendition, *, seconds: float) -> None:
+        """Adds the tier to Cache-Status, and the duration of each stage as Server-Timing; `seconds` is the total."""
+        if tier := served.tier:
+            status = headers[CACHE_STATUS].partition("; detail=")
+            headers[CACHE_STATUS] = f"{status[0]}; detail={status[2] + '/' if status[2] else ''}{tier}"
+        headers[SERVER_TIMING] = ", ".join(
+            [f"cache;desc={tier or 'miss'}", *_stages(served), _duration("total", seconds)]
+        )
+
+    def _set_lifetimes(self, headers: CIMultiDict[str], terms: Terms) -> None:
         headers[hdrs.CACHE_CONTROL] = caching.cache_control(self._settings, terms)
         cdn = caching.cdn_cache_control(self._settings, terms)
         if cdn is not None:
             headers[CDN_CACHE_CONTROL] = cdn
 
-    def _group(self, headers: CIMultiDict[str], groups: tuple[str, ...]) -> None:
-        """RFC 9875, and the same in the words of Fastly and of Cloudflare."""
+    def _set_cache_groups(self, headers: CIMultiDict[str], groups: tuple[str, ...]) -> None:
+        """Cache-Groups (RFC 9875), and the headers of Fastly (Surrogate-Key) and Cloudflare (Cache-Tag)."""
         headers["Cache-Groups"] = ", ".join(f'"{group}"' for group in groups)
         if self._settings.surrogate_key:
             headers["Surrogate-Key"] = " ".join(groups)
@@ -93,41 +119,60 @@ class ResponseHeaders:
             headers["Cache-Tag"] = ",".join(groups)
 
 
+def not_modified(headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    """The headers of a 304, from those of the 200."""
+    headers = headers.copy()
+    del headers[hdrs.CONTENT_TYPE], headers[hdrs.CONTENT_LENGTH]
+    return headers
+
+
+def limit_to_expiry(headers: CIMultiDict[str], seconds: int) -> None:
+    """Bounds the lifetimes so that no cached copy outlives the link, which expires in `seconds`."""
+    for name in LIFETIME_HEADERS:
+        if name in headers:
+            headers[name] = caching.bounded(headers[name], seconds=seconds)
+
+
+@lru_cache(maxsize=2)
+def _http_date(epoch_seconds: int) -> str:
+    return caching.http_date(epoch_seconds)
+
+
 def hit_status(rendition: Rendition, now: int) -> str:
-    """Cache-Status of a hit (RFC 9211); `ttl` is how long it is still fresh, in whole seconds."""
+    """Cache-Status of a hit (RFC 9211); `ttl` is the remaining freshness in whole seconds."""
     if rendition.fresh_until is None:
         return "imgserver; hit"
     return f"imgserver; hit; ttl={int(rendition.fresh_until) - now}"
 
 
 def stale_status(rendition: Rendition, now: int) -> str:
-    """Past its time, or its original has changed: either way it has no time left."""
-    past = 0 if rendition.fresh_until is None else min(0, int(rendition.fresh_until) - now)
-    return f"imgserver; hit; ttl={past}; detail=stale"
+    """Cache-Status of a stale rendition. `ttl` is at most 0, also if only the original has changed."""
+    ttl = 0 if rendition.fresh_until is None else min(0, int(rendition.fresh_until) - now)
+    return f"imgserver; hit; ttl={ttl}; detail=stale"
 
 
 def _stages(served: ServedRendition) -> list[str]:
-    """Of what was made for this request; who joined another's render waited for the same stages."""
+    """The stages of the render that this request started or joined; none for a cached rendition."""
     stages = served.rendition.stages if not served.tier else None
     if stages is None:
         return []
     return [
-        _lap("queue", stages.queue_seconds),
-        _lap("fetch", stages.fetch_seconds),
-        _lap("decode", stages.decode_seconds),
-        _lap("transform", stages.transform_seconds),
-        _lap("encode", stages.encode_seconds),
+        _duration("queue", stages.queue_seconds),
+        _duration("fetch", stages.fetch_seconds),
+        _duration("decode", stages.decode_seconds),
+        _duration("transform", stages.transform_seconds),
+        _duration("encode", stages.encode_seconds),
     ]
 
 
-def _lap(name: str, seconds: float) -> str:
+def _duration(name: str, seconds: float) -> str:
     return f"{name};dur={seconds * 1000:.3f}"
 
 
 def disposition(request: ImageRequest, rendition: Rendition) -> str:
-    """Content-Disposition for `fl_attachment`: the name asked for, or the source's, with the format's own suffix.
+    """Content-Disposition for `fl_attachment`: the name in the URL or that of the source, and the suffix of the format.
 
-    Non-ASCII names go in the extended form (RFC 8187) beside an ASCII fallback.
+    A non-ASCII name is sent in the extended form (RFC 8187), with an ASCII fallback.
     """
     stem = request.attachment or PurePosixPath(request.ref.path).stem
     name = stem + suffix_of(rendition.media_type)

@@ -1,127 +1,99 @@
-"""Answers of the image handler. A hit is sent as bytes that were spelled before.
+"""The responses of the image handler, and the one function that composes their heads.
 
-The framework spells each head anew, from a dictionary it also copies and checks: a third of what a hit takes there.
-What is the same for every hit of a rendition is spelled once here; what differs (Cache-Status, Date, the request's id)
-follows.
+A head is the status line and the header lines. On the fast path and on the framework's way it consists of the same
+parts: the start (`serialize`), which is the same for all requests of one second, and the lines of one request
+(`compose_head`). aiohttp would copy and check a dictionary for each response instead.
 """
 
-from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Final
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
-from aiohttp.payload import Payload
+from multidict import CIMultiDict
 
-from imgserver.headers.caching import http_date
-
-# A large body as the framework takes it: piece by piece, each when the client has taken the one before.
-#
-# Handed over as a whole it is copied behind its header and stays in memory until the client has taken it: a hundred
-# clients that do not read would cost a hundred bodies, and the loop would copy them all at once.
-
-PIECE_BYTES = 256 << 10
+# A body larger than this is written chunk by chunk, each when the client has read enough of the previous ones. A body
+# that is written at once stays in the buffer of the connection: a hundred clients that do not read would hold a hundred
+# copies, and the event loop would make these copies.
+CHUNK_BYTES: Final = 256 << 10
 
 
-class Pieces(Payload):
-    _autoclose = True  # there is nothing to close
+class ImageResponse(web.StreamResponse):
+    """The response to a request for an image that takes the framework's way.
 
-    def __init__(self, body: bytes) -> None:
-        super().__init__(body)
-        self._size = len(body)
-
-    def decode(self, *_: str) -> str:
-        raise TypeError("a picture is no text")
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await write_pieces(writer, self._value)
-
-
-async def write_pieces(writer: AbstractStreamWriter, body: bytes) -> None:
-    view = memoryview(body)
-    for start in range(0, len(view), PIECE_BYTES):
-        await writer.write(view[start : start + PIECE_BYTES])
-
-
-def body_of(body: bytes) -> bytes | Pieces:
-    return body if len(body) <= PIECE_BYTES else Pieces(body)
-
-
-class Told:
-    """What became of a request for a picture, and how many bytes of it were answered."""
-
-    outcome: str = ""
-    length: int = 0
-
-
-class Picture(Told, web.Response):
-    """Fully dressed, spelled by the framework: the answer to everything but plain hits."""
-
-
-class Spelled(NamedTuple):
-    """The answer to a GET on an HTTP/1.1 connection that stays open, but for the request's id.
-
-    `head` ends with a field's line end, `passing` are the fields of this second.
+    `outcome` is the value of the metric `lookups_total`, `start` the serialized start of the head, `length` the number
+    of body bytes that a GET receives. The middleware sets `request_id`.
     """
 
-    outcome: str
-    status: int
-    head: bytes
-    passing: bytes
-    body: bytes
-
-    def begin(self, request_id: str) -> bytes:
-        return b"%b%bX-Request-Id: %b\r\n\r\n" % (self.head, self.passing, request_id.encode())
-
-    def whole(self, request_id: str) -> bytes:
-        # One piece: two would be two system calls.
-        return b"%b%bX-Request-Id: %b\r\n\r\n%b" % (self.head, self.passing, request_id.encode(), self.body)
-
-
-class Ready(Told, web.StreamResponse):
-    """A spelled answer, sent in one piece unless it is large."""
-
-    keep_alive = True
-
-    def __init__(self, spelled: Spelled) -> None:
-        super().__init__(status=spelled.status)
-        self.outcome, self.length = spelled.outcome, len(spelled.body)
+    def __init__(self, status: int, outcome: str, start: bytes, body: bytes) -> None:
+        super().__init__(status=status)
+        self.outcome, self.length = outcome, len(body)
         self.request_id = ""
-        self.spelled = spelled
+        self._start_of_head = start
+        self.content = body
+        self._persistent: bool | None = None
         self._out: AbstractStreamWriter | None = None
+        self._head = b""
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection stays open; None before `prepare`."""
+        return self._persistent
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        self._out = request.writer
+        self._out, self._persistent = request.writer, request.keep_alive
+        if request.method == hdrs.METH_HEAD:
+            self.content = b""
+        connection = _connection_line(request.version, request.keep_alive)
+        head = compose_head(self._start_of_head, self.request_id, connection)
+        self._head = head if request.version == HttpVersion11 else head.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
         return request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:
+        """Sends the whole response."""
         assert not data, "the body is known from the start"
         out, self._out = self._out, None
         if out is None:
             return
-        if self.length > PIECE_BYTES:
-            await out.write(self.spelled.begin(self.request_id))
-            await write_pieces(out, self.spelled.body)
-            await out.write_eof()
-        else:
-            await out.write_eof(self.spelled.whole(self.request_id))
+        if len(self.content) <= CHUNK_BYTES:
+            # In one write: two would be two system calls.
+            await out.write_eof(self._head + self.content)
+            return
+        await out.write(self._head)
+        view = memoryview(self.content)
+        for begin in range(0, len(view), CHUNK_BYTES):
+            await out.write(view[begin : begin + CHUNK_BYTES])
+        await out.write_eof()
 
 
-def is_plain(request: web.Request | RawRequestMessage) -> bool:
-    """Whether a spelled answer fits it, if its connection stays open."""
-    return request.method == hdrs.METH_GET and request.version == HttpVersion11 and hdrs.RANGE not in request.headers
+def serialize(status: int, headers: CIMultiDict[str]) -> bytes:
+    """The status line, of HTTP/1.1, and the header lines.
+
+    Raises ValueError for a line break in a header, which would begin another header.
+    """
+    lines = [_status_line(status), *map(": ".join, headers.items()), ""]
+    start = "\r\n".join(lines)
+    if not start.count("\r") == start.count("\n") == len(lines) - 1:
+        raise ValueError("a header contains a line break")
+    return start.encode()
 
 
-def spell(status: int, fields: Iterable[tuple[str, str]]) -> bytes:
-    """Status line and fields. ValueError: a line break in a field would begin another."""
-    lines = [f"{name}: {value}" for name, value in fields]
-    if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a header field holds a line break")
-    return "\r\n".join((f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *lines, "")).encode()
+@lru_cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
 
 
-@lru_cache(maxsize=2)
-def date_line(epoch_seconds: int) -> bytes:
-    return f"Date: {http_date(epoch_seconds)}\r\n".encode()
+def compose_head(start: bytes, request_id: str, connection: bytes = b"") -> bytes:
+    """The head of every image response: `start` (see `serialize`), the id of the request, and the line Connection if
+    the connection needs one."""
+    return b"%bX-Request-Id: %b\r\n%b\r\n" % (start, request_id.encode(), connection)
+
+
+def _connection_line(version: HttpVersion, keep_alive: bool) -> bytes:
+    """HTTP/1.1 connections persist unless told otherwise, HTTP/1.0 connections do not (RFC 9112, 9.3)."""
+    if keep_alive and version == HttpVersion10:
+        return b"Connection: keep-alive\r\n"
+    if not keep_alive and version == HttpVersion11:
+        return b"Connection: close\r\n"
+    return b""

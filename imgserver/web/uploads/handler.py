@@ -16,7 +16,7 @@ from imgserver.rendering.renderer import Renderer
 from imgserver.rendering.upload_admission import UploadAdmission
 from imgserver.settings.schema import Settings
 from imgserver.web import lifecycle
-from imgserver.web.access_log import FACTS
+from imgserver.web.access_log import EVENT_FIELDS
 from imgserver.web.auth import Authenticator
 from imgserver.web.reload_settings import SettingsReload
 from imgserver.web.routes import Routes
@@ -58,8 +58,8 @@ def setup(
         store=store,
         accounting=accounting,
     )
-    bounded = routes.around(handler, ROUTE, METHODS if own.allow_origin else (hdrs.METH_POST,))
-    routes.put(PATH, allow_origin(own.allow_origin, bounded) if own.allow_origin else bounded)
+    bounded = routes.wrap(handler, ROUTE, METHODS if own.allow_origin else (hdrs.METH_POST,))
+    routes.add_wrapped(PATH, allow_origin(own.allow_origin, bounded) if own.allow_origin else bounded)
     if own.access == "open" and not is_local:
         authenticator.audit("config_weak", reason="uploads_open")
 
@@ -90,7 +90,7 @@ class UploadHandler:
         with self._accounting.request(request):
             key = self._access.authorize(request)
             response, results = await self._respond(request, key)
-        request[FACTS] = self._accounting.record(request, results, key=key)
+        request[EVENT_FIELDS] = self._accounting.record(request, results, key=key)
         return response
 
     async def _respond(self, request: web.Request, key: str) -> tuple[web.Response, Sequence[UploadResult]]:

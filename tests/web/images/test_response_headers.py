@@ -24,7 +24,7 @@ from imgserver.settings.schema import HttpSettings
 from imgserver.testing import make_rendition
 from imgserver.web import problem
 from imgserver.web.images.handler import ImageHandler
-from imgserver.web.images.request_cache import REMEMBERED_CHOICES
+from imgserver.web.images.request_cache import MAX_VARIANTS
 from imgserver.web.images.response_headers import ResponseHeaders
 from tests.running_server import SAMPLES, Answer, ServerProcess, serving, wait_until
 
@@ -415,11 +415,11 @@ def test_what_the_source_says_of_its_own_age_lowers_ours(max_age_seconds, versio
     assert headers["Cache-Control"] == f"max-age={expected}, {GRACES}"
     if max_age_seconds is not None:
         assert headers["CDN-Cache-Control"] == f"max-age={min(7200, max_age_seconds)}, {GRACES}"
-    response_headers.outdate(headers, rendition, now=0)
+    response_headers.limit_stale(headers, rendition, now=0)
     assert headers["Cache-Control"].startswith(f"max-age={min(10, expected)}")
 
 
-async def test_what_is_remembered_of_a_url_is_bounded_whatever_clients_hint_at():
+async def test_the_number_of_variants_of_a_url_is_bounded_for_any_client_hints():
     dialect = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=True)
     service = SimpleNamespace(
         pipeline_version=PipelineVersion.of(Quality()), get_fresh=lambda order: make_rendition(order.key.encode())
@@ -428,10 +428,10 @@ async def test_what_is_remembered_of_a_url_is_bounded_whatever_clients_hint_at()
     bodies = set()
     for width in WIDTHS:
         for saving in ("on", "off"):
-            asked = {"Sec-CH-Width": str(width), "Save-Data": saving}
-            answer = await handler(make_mocked_request("GET", "/img/w_auto,q_auto/cat.png", headers=asked))
-            bodies.add(answer.spelled.body)
+            hints = {"Sec-CH-Width": str(width), "Save-Data": saving}
+            response = await handler(make_mocked_request("GET", "/img/w_auto,q_auto/cat.png", headers=hints))
+            bodies.add(response.content)
 
-    parsed = handler.request_cache.of("/img/w_auto,q_auto/cat.png")
+    parsed = handler.request_cache.parse("/img/w_auto,q_auto/cat.png")
     assert len(bodies) == 2 * len(WIDTHS)
-    assert len(parsed.prepared) <= REMEMBERED_CHOICES
+    assert len(parsed.variants) <= MAX_VARIANTS
