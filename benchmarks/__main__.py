@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmarks.cache import measure_cache
 from benchmarks.harness import ROOT, Row, machine, store
 from benchmarks.hits import measure_contention, measure_hits
+from benchmarks.hops import measure_hops
 from benchmarks.misses import measure_misses
 from benchmarks.overload import measure_overload, measure_start
 from benchmarks.peers import measure_peers
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "start": short(measure_start),
     "misses": short(measure_misses),
     "hits": short(measure_hits),
+    "hops": short(measure_hops),
     "cache": short(measure_cache),
     "redis_clients": short(measure_redis_clients),
     "contention": short(measure_contention),
