@@ -1,7 +1,7 @@
-"""What scheduling costs the event loop: a refusal, an admission and a dispatch while many requests wait.
+"""What scheduling costs the event loop: a refusal, an eviction, an admission and a dispatch while many requests wait.
 
-In process and without workers, so that nothing but the scheduler is measured. No tasks either: each request is a
-suspended coroutine, because the switch between two tasks would be most of the figure.
+In process and without workers, so that only the scheduler is measured. Each request is a suspended coroutine, not a
+task, because the switch between two tasks would cost more than what is measured.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ WORKERS = 2
 TURNS = 5
 CALLS = 200
 BUDGET_MICROSECONDS = 20.0
-# Six sizes of picture, from thumbnails of a photograph to a progressive JPEG of 24 megapixels.
+# Six image sizes, from thumbnails of a photograph to a progressive JPEG of 24 megapixels.
 COSTS = tuple(Cost(0.01, decoded_bytes=200_000 * 4**power) for power in range(6))
 
 
@@ -39,7 +39,7 @@ class Request:
             self.entering.send(None)
 
 
-class FreeWorkers:
+class IdlePool:
     """A pool whose workers are free whenever admission takes one."""
 
     count = WORKERS
@@ -83,7 +83,7 @@ async def _in_loop(measure: Callable[[int], float], length: int) -> float:
 
 
 def _refusal(length: int) -> float:
-    """Of a newcomer who finds every place taken, and nobody of a lower class to give way."""
+    """A request is refused while the queue is full, and no ticket of a lower class can be evicted."""
     admission, _, _ = _filled(length, max_waiting=length)
 
     def refuse() -> None:
@@ -97,7 +97,7 @@ def _refusal(length: int) -> float:
 
 
 def _eviction(length: int) -> float:
-    """An urgent newcomer takes the place of the newest request of a lower class."""
+    """An urgent request takes the place of the newest request of a lower class."""
     admission, _, waiting = _filled(length, max_waiting=length)
     entered: list[Ticket] = []
 
@@ -114,7 +114,7 @@ def _eviction(length: int) -> float:
 
 
 def _admission(length: int) -> float:
-    """A place, and then a place in the queue for a slot."""
+    """A request gets a ticket and joins the queue."""
     admission, _, _ = _filled(length, max_waiting=length + 1)
     admitted: list[Request] = []
 
@@ -126,7 +126,7 @@ def _admission(length: int) -> float:
 
 
 def _dispatch(length: int) -> float:
-    """A render ends, and the next in turn gets its slot."""
+    """A render ends, and the next request in turn gets its worker."""
     admission, running, waiting = _filled(length, max_waiting=length + 1)
 
     def end() -> None:
@@ -144,9 +144,9 @@ def _dispatch(length: int) -> float:
 
 
 def _filled(length: int, *, max_waiting: int) -> tuple[Admission, list[Request], list[Request]]:
-    """All slots taken and `length` requests waiting: the admission, those that run, those that wait."""
+    """An admission with all workers taken, the running requests, and `length` waiting ones."""
     settings = AdmissionSettings(max_waiting=max_waiting, deadline_seconds=600, max_decoded_bytes=1 << 40)
-    admission = Admission(settings, pool=FreeWorkers())
+    admission = Admission(settings, pool=IdlePool())
     requests = [_enter(admission, COSTS[number % len(COSTS)]) for number in range(WORKERS + length)]
     for request in requests:
         request.queue()

@@ -1,4 +1,4 @@
-"""One image request after content negotiation: answered from the cache, or rendered once for everybody and cached."""
+"""One image request after content negotiation: answered from the cache, or rendered once and cached."""
 
 import random
 import time
@@ -26,7 +26,7 @@ from imgserver.runtime.background import BackgroundRefresh
 from imgserver.runtime.single_flight import SingleFlight
 from imgserver.security.rate_limit import Quota
 
-# How long a new rendition may take to reach Redis before the replicas that wait for it look there.
+# How long a new rendition may take to reach Redis before the render lock is released and other replicas read it there.
 WRITTEN_SECONDS = 1.0
 # Keys due for a refresh whose requests have not reached `get` yet.
 DUE_LIMIT = 1024

@@ -1,4 +1,4 @@
-"""Who renders what, and when: admission, the render queue, the cost model, the worker pool.
+"""What is rendered, when, and by which worker: admission, the render queue, the cost model, the worker pool.
 
 Four queues stand between a request and a worker process. Each is bounded, and each refuses at once when it is full.
 

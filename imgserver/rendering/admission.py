@@ -1,4 +1,4 @@
-"""Admission to the render queue: who gets a place, whose turn it is, who is refused, and when.
+"""Admission to the render queue: which requests get a place, which are refused, and whose turn it is.
 
 Rules, in the order in which they apply:
   1. A ticket is a place in the queue, granted or refused at once. Its deadline starts there.
@@ -8,7 +8,7 @@ Rules, in the order in which they apply:
      tickets than workers exist.
   3. Turns are by class, and first come, first served within a class. A client that disconnects frees its place. Once
      the queue is a standing queue, only requests whose predicted wait is below a quarter of the deadline are admitted,
-     so that lasting overload does not make everybody late. The usual remedy, newest first, was tried
+     so that lasting overload does not delay all requests. The usual remedy, newest first, was tried
      (tests/rendering/test_admission_overload.py): it served as much, but up to 22 % of the refused requests had been
      admitted first and had waited five seconds in vain. Now they are refused at once.
   4. Decoded bytes have a budget. Small renders overtake a large one that waits for memory, but not forever.
@@ -219,7 +219,7 @@ class Admission:
         return ticket
 
     def pressure(self, criticality: Criticality) -> float:
-        """A newcomer's predicted wait as a multiple of the bearable wait; 0 if degradation is switched off."""
+        """The predicted wait of a new ticket as a multiple of the bearable wait; 0 if degradation is switched off."""
         if not self._settings.degrade:
             return 0.0
         return self.predicted_wait(criticality) / (BEARABLE_SHARE * self.deadline_seconds)

@@ -44,7 +44,7 @@ class Degradation:
         self._levels = dict.fromkeys(Criticality, DegradationLevel.NONE)
 
     def level(self, criticality: Criticality, pressure: float) -> DegradationLevel:
-        """The level for a newcomer of this class. `pressure`: its predicted wait as a multiple of the bearable wait."""
+        """The level for a new request of this class. `pressure`: its predicted wait, in units of the bearable wait."""
         reached = _highest(level for level, threshold in THRESHOLDS.items() if pressure > threshold)
         not_left = _highest(level for level, threshold in THRESHOLDS.items() if pressure > RELIEF * threshold)
         self._levels[criticality] = max(reached, min(self._levels[criticality], not_left))

@@ -1,10 +1,10 @@
-"""The render queue: what is fetching its original, waiting for a worker, or running, with sums per class.
+"""The render queue: tickets that fetch their original, wait for a worker, or run, with sums per class.
 
-The event loop uses it for each admission, dispatch and refusal, most of all when thousands wait. So no operation walks
-over the waiting tickets. Each class has one first-in-first-out lane per power of two of decoded bytes: some ten lanes
-in practice, never more than forty. The next ticket that fits into the free memory is the head of a lane, and the newest
-ticket is the tail of a lane. Only the head of a lane is compared with the free memory; a later ticket in the same lane
-needs more than half as much.
+The event loop uses the queue for each admission, dispatch and refusal, most of all while thousands of tickets wait. So
+no decision walks over the waiting tickets. Each class has one first-in-first-out bucket per power of two of decoded
+bytes: some ten buckets in practice, never more than forty. The next ticket that fits into the free memory is the head
+of a bucket, and the newest ticket is the tail of a bucket. Only the head of a bucket is compared with the free memory;
+a later ticket of the same bucket needs more than half as much.
 """
 
 import itertools
@@ -20,8 +20,8 @@ from imgserver.rendering.cost import Cost, ServiceRate
 class Criticality(IntEnum):
     """The class of a request. The lowest number is served first and shed last.
 
-    URGENT is near the viewport. REFRESH renews a rendition that was served stale. BATCH is work whose result nobody
-    looks at yet, such as uploads.
+    URGENT is near the viewport. REFRESH revalidates a rendition that was served stale. BATCH is work that no visitor
+    waits for, such as uploads.
     """
 
     URGENT = 0
@@ -126,10 +126,10 @@ class RenderQueue(Generic[T]):
     def first_that_fits(self, criticality: Criticality, free_bytes: int) -> T | None:
         """The first ticket of this class that needs no more than the free bytes; None if no ticket fits.
 
-        Notes the heads of lanes that it passes over as short of memory.
+        Notes the bucket heads that it skips as short of memory.
         """
-        first, passed = self._waiting[criticality].first_that_fits(free_bytes)
-        for ticket in passed:
+        first, skipped = self._waiting[criticality].first_that_fits(free_bytes)
+        for ticket in skipped:
             self.short_of_memory[ticket] = None
         return first
 
@@ -141,20 +141,20 @@ class RenderQueue(Generic[T]):
         return None
 
     def heads(self) -> Iterator[T]:
-        """The first ticket of each lane. The one that has waited longest is among them, or behind a requeued one."""
+        """The first ticket of each bucket. The oldest waiting ticket is among them, or right after a requeued one."""
         return (head for tickets in self._waiting for head in tickets.heads())
 
     # Predictions
 
     def ahead(self, criticality: Criticality, rate: ServiceRate, now: float) -> tuple[int, float]:
-        """What a newcomer of this class finds ahead of it: how many tickets, and for how many seconds they will hold
-        workers, summed over the workers."""
+        """How many tickets are ahead of a new ticket of this class, and for how many seconds they will hold workers,
+        summed over the workers."""
         count, seconds = self._ahead_in_queue(criticality, rate, now)
         fetching = sum(self._fetching[: criticality + 1])
         return count + fetching, seconds + fetching * rate.typical_seconds()
 
     def ahead_of_newest(self, ticket: T, rate: ServiceRate, now: float) -> tuple[int, float]:
-        """The same for a ticket that has just been enqueued, for which fetching tickets are behind."""
+        """The same for the ticket that was enqueued last. Fetching tickets are not ahead of it."""
         count, seconds = self._ahead_in_queue(ticket.criticality, rate, now)
         return count - 1, seconds - remaining_seconds(ticket, rate, now)
 
@@ -172,40 +172,40 @@ class RenderQueue(Generic[T]):
 
 
 class _ClassQueue(Generic[T]):
-    """The waiting tickets of one class, by size of the decoded picture."""
+    """The waiting tickets of one class, in buckets by decoded bytes."""
 
     def __init__(self) -> None:
         self.count = 0
         self.cost_seconds = 0.0
         # A linked list, because entries leave from both ends and from the middle.
-        self._lanes: dict[int, OrderedDict[T, None]] = {}
+        self._buckets: dict[int, OrderedDict[T, None]] = {}
 
     def __contains__(self, ticket: T) -> bool:
-        return ticket in self._lanes.get(_lane(ticket), ())
+        return ticket in self._buckets.get(_bucket(ticket), ())
 
     def __iter__(self) -> Iterator[T]:
-        return itertools.chain.from_iterable(self._lanes.values())
+        return itertools.chain.from_iterable(self._buckets.values())
 
     def append(self, ticket: T) -> None:
-        self._lanes.setdefault(_lane(ticket), OrderedDict())[ticket] = None
+        self._buckets.setdefault(_bucket(ticket), OrderedDict())[ticket] = None
         self._add(ticket, 1)
 
     def prepend(self, ticket: T) -> None:
         self.append(ticket)
-        self._lanes[_lane(ticket)].move_to_end(ticket, last=False)
+        self._buckets[_bucket(ticket)].move_to_end(ticket, last=False)
 
     def remove(self, ticket: T) -> None:
-        lane = self._lanes[_lane(ticket)]
-        del lane[ticket]
-        if not lane:
-            del self._lanes[_lane(ticket)]
+        bucket = self._buckets[_bucket(ticket)]
+        del bucket[ticket]
+        if not bucket:
+            del self._buckets[_bucket(ticket)]
         self._add(ticket, -1)
 
     def heads(self) -> Iterator[T]:
-        return (next(iter(lane)) for lane in self._lanes.values())
+        return (next(iter(bucket)) for bucket in self._buckets.values())
 
     def tails(self) -> Iterator[T]:
-        return (next(reversed(lane)) for lane in self._lanes.values())
+        return (next(reversed(bucket)) for bucket in self._buckets.values())
 
     def first_that_fits(self, free_bytes: int) -> tuple[T | None, list[T]]:
         """The head with the lowest number that fits, and the heads before it that do not."""
@@ -235,7 +235,7 @@ def _decoded_bytes(ticket: QueueEntry) -> int:
     return ticket.cost.decoded_bytes if ticket.cost else 0
 
 
-def _lane(ticket: QueueEntry) -> int:
+def _bucket(ticket: QueueEntry) -> int:
     return _decoded_bytes(ticket).bit_length()
 
 

@@ -43,15 +43,15 @@ class NaiveQueue:
         return None
 
     def first_that_fits(self, criticality: Criticality, free_bytes: int) -> Entry | None:
-        """Walks over the whole class in turn; passes over whole lanes whose first entry is too large."""
-        closed_lanes = set()
+        """Walks over the whole class in turn; skips whole buckets whose first entry is too large."""
+        closed_buckets = set()
         for entry in self.of_class(criticality):
-            lane = entry.cost.decoded_bytes.bit_length()
-            if lane in closed_lanes:
+            bucket = entry.cost.decoded_bytes.bit_length()
+            if bucket in closed_buckets:
                 continue
             if entry.cost.decoded_bytes <= free_bytes:
                 return entry
-            closed_lanes.add(lane)
+            closed_buckets.add(bucket)
             if entry not in self.short_of_memory:
                 self.short_of_memory.append(entry)
         return None
@@ -147,7 +147,7 @@ def test_each_answer_is_that_of_a_naive_queue(actions):
 
 
 @given(ACTIONS, st.sampled_from(Criticality))
-def test_fetching_entries_are_behind_one_that_has_been_enqueued(actions, criticality):
+def test_fetching_entries_are_not_ahead_of_an_enqueued_one(actions, criticality):
     pair, rate = Pair(), ServiceRate()
     for action in [*actions, ("enter", 0, criticality, 0)]:
         pair.act(*action)
@@ -161,7 +161,7 @@ def test_fetching_entries_are_behind_one_that_has_been_enqueued(actions, critica
 
 
 @given(ACTIONS)
-def test_the_first_entry_of_each_class_is_the_head_of_a_lane(actions):
+def test_the_first_entry_of_each_class_is_the_head_of_a_bucket(actions):
     pair = Pair()
     for action in actions:
         pair.act(*action)
