@@ -1,4 +1,4 @@
-"""Memory hits against a bare handler; hits while misses saturate the workers; refusals under overload."""
+"""Memory hits against a bare handler, and hits while misses saturate the workers."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ TURNS = 5
 TURN_SECONDS = 3.0
 RATE = 300
 TARGET = "/img/w_400,q_70/dogs.jpg"  # about 30 kB
-HOP_FIELDS = {"date", "content-length", "connection", "server"}
+HOP_BY_HOP_HEADERS = {"date", "content-length", "connection", "server"}
 
 
 def measure_hits() -> list[Row]:
@@ -34,16 +34,16 @@ def measure_hits() -> list[Row]:
     figures = " / ".join(f"{statistics.median(column):,.0f}" for column in zip(*rates, strict=True))
     return [
         Row("memory hit against a bare aiohttp + uvloop handler", median_spread(ratios), ">= 0.80", ratio >= 0.80, raw),
-        Row("requests per second of the two, wrk on the same cores", figures),
+        Row("requests per second of both, with wrk on the same cores", figures),
     ]
 
 
 @contextlib.contextmanager
 def bare_twin(ours: Server, target: str = TARGET) -> Iterator[Server]:
-    """A bare handler that answers what `ours` answers for `target`, field by field."""
+    """A bare handler that answers `target` with the body and the headers of `ours`."""
     with urllib.request.urlopen(ours.url + target) as answer:
         body, fields = answer.read(), dict(answer.headers)
-    fields = {name: value for name, value in fields.items() if name.lower() not in HOP_FIELDS}
+    fields = {name: value for name, value in fields.items() if name.lower() not in HOP_BY_HOP_HEADERS}
     fields["Server"] = "bare"
     port = free_port()
     with tempfile.NamedTemporaryFile() as file:
@@ -56,8 +56,8 @@ def bare_twin(ours: Server, target: str = TARGET) -> Iterator[Server]:
 
 
 def measure_contention() -> list[Row]:
-    """Latency of hits alone, and while every worker is busy with misses: at a steady rate, and as fast as wrk can ask
-    (then server, load and workers want more than the cores there are)."""
+    """Latency of hits, alone and while every worker is busy with misses: at a steady rate, and at the full speed of wrk
+    (server, load and workers then need more cores than there are)."""
     rows: list[tuple[float, float, float, float]] = []
     with imgserver(queue_max_waiting=64) as server:
         urllib.request.urlopen(server.url + TARGET).read()
@@ -85,7 +85,7 @@ def measure_contention() -> list[Row]:
 
 
 def _steady(server: Server) -> float:
-    """p99 in ms of an open loop."""
+    """p99 in ms of an open loop: requests are sent at a fixed rate."""
     command = [sys.executable, "-m", "benchmarks.open_loop", server.url, TARGET, str(RATE), str(TURN_SECONDS)]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout
     latencies = json.loads(output)
@@ -93,7 +93,7 @@ def _steady(server: Server) -> float:
 
 
 def _full_speed(server: Server) -> float:
-    """p99 in ms of four connections of wrk."""
+    """p99 in ms of a closed loop: four connections of wrk."""
     return wrk(server.url + TARGET, seconds=TURN_SECONDS, connections=4).p99 * 1000
 
 

@@ -126,7 +126,7 @@ def test_every_error_belongs_to_an_operation():
 def test_every_member_of_a_problem_is_described():
     known = DOCUMENT["components"]["schemas"]["Problem"]["properties"]
 
-    assert set(known) == {"type", "title", "status", "detail", "request_id"} | problem.PUBLIC_FACTS
+    assert set(known) == {"type", "title", "status", "detail", "request_id"} | problem.PUBLIC_FIELDS
 
 
 def test_every_header_of_a_result_is_described():

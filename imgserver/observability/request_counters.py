@@ -1,7 +1,7 @@
-"""Counts of answered requests: plain integers on the event loop, turned into metrics when somebody scrapes.
+"""Counters of answered requests: plain integers on the event loop, converted to metrics at each scrape.
 
-A hit is answered ten thousand times a second; prometheus_client's instruments, with a lock each, would take a tenth of
-its time. Everything rarer than a hit uses the instruments of `observability/metrics.py`.
+Hits are answered ten thousand times per second. The instruments of prometheus_client have a lock each, and would take a
+tenth of that time. Everything that is rarer than a hit uses the instruments of `observability/metrics.py`.
 """
 
 from bisect import bisect_left
@@ -15,13 +15,14 @@ from prometheus_client.registry import Collector
 
 from imgserver.observability.metrics import IMAGE_ROUTE, OUTCOMES, PREFIX, SECONDS
 
-# Known from the start: a series that is missing until its first event hides an alert.
+# These series exist from the start: one that is missing until its first event would hide an alert.
 EXPECTED_STATUS = (200, 304, 400, 404, 422, 503, 504)
 
 
 @dataclass(slots=True)
 class RouteCounters:
-    """Of one route: body bytes, seconds in all, and answers per bucket of SECONDS (the last: slower than all)."""
+    """The counters of one route: body bytes, total seconds, and responses per bucket of SECONDS; the last bucket has no
+    upper bound."""
 
     bytes: int = 0
     seconds: float = 0.0
@@ -50,18 +51,16 @@ class RequestCounters(Collector):
 
     def collect(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(
-            PREFIX + "http_requests", "Answered requests", labels=("route", "method", "status")
+            PREFIX + "http_requests", "Requests by route, method and status", labels=("route", "method", "status")
         )
         for (route, method, status), count in self.requests.items():
             requests.add_metric((route, method, str(status)), count)
-        outcomes = CounterMetricFamily(
-            PREFIX + "lookups", "Requests for pictures by what became of them", labels=("outcome",)
-        )
+        outcomes = CounterMetricFamily(PREFIX + "lookups", "Requests for images by outcome", labels=("outcome",))
         for outcome in OUTCOMES:
             outcomes.add_metric((outcome,), self.outcomes[outcome])
-        length = CounterMetricFamily(PREFIX + "http_response_bytes", "Bytes of answered bodies", labels=("route",))
+        length = CounterMetricFamily(PREFIX + "http_response_bytes", "Bytes of response bodies", labels=("route",))
         seconds = HistogramMetricFamily(
-            PREFIX + "http_request_duration_seconds", "From the handler's start to its answer", labels=("route",)
+            PREFIX + "http_request_duration_seconds", "From the start of the handler to its response", labels=("route",)
         )
         for route, counters in self.routes.items():
             length.add_metric((route,), counters.bytes)

@@ -135,7 +135,7 @@ def connection_factory(
 
 
 class FastPathConnection(Connection):
-    __slots__ = ("_fast_path",)
+    __slots__ = ("_fast_path", "_peer")
 
     def __init__(
         self,
@@ -146,44 +146,44 @@ class FastPathConnection(Connection):
     ) -> None:
         super().__init__(server, limits, loop)
         self._fast_path = fast_path
+        self._peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if isinstance(peer, list | tuple) else ""
-        self._parser = cast(Any, _Parser(self, self._parser, self._fast_path, address))
+        self._peer = str(peer[0]) if isinstance(peer, list | tuple) else ""
+        self._parser = cast(Any, _Parser(self._parser, self.answer))
 
     def is_idle(self) -> bool:
-        """Whether aiohttp waits for a request, and the client has read all responses.
+        """Whether aiohttp waits for a request, and the client reads its responses.
 
         Otherwise a response is on its way, or its client reads slowly, and aiohttp waits for both.
         """
         waiter = self._waiter
         return waiter is not None and not waiter.done() and not self.writing_paused
 
-    def write(self, response: bytes) -> None:
-        """Ends a request as aiohttp does: from now on the connection may be idle for the keep-alive time."""
-        assert self.transport is not None, "an idle connection has a transport"
-        self.transport.write(response)
+    def answer(self, message: RawRequestMessage) -> bool:
+        """Answers the message if the fast path can. The connection may then be idle for the keep-alive time, as after a
+        response of aiohttp."""
+        transport = self.transport
+        if transport is None or not self.is_idle():
+            return False
+        response = self._fast_path(message, self._peer)
+        if response is None:
+            return False
+        transport.write(response)
+        self._next_keepalive_close_time = self.loop.time() + self.limits.settings.keepalive_timeout_seconds
         self.expects_header = False
         self.stop_header_timer()
-        self._next_keepalive_close_time = self.loop.time() + self.limits.settings.keepalive_timeout_seconds
+        return True
 
 
 class _Parser:
-    """The parser of one connection, which does not hand on the messages that the fast path has answered."""
+    """The parser of one connection. It does not hand on the messages that `answer` has answered."""
 
-    def __init__(
-        self,
-        connection: FastPathConnection,
-        parser: Any,
-        answer: Callable[[RawRequestMessage, str], bytes | None],
-        peer: str,
-    ) -> None:
-        self._connection = connection
+    def __init__(self, parser: Any, answer: Callable[[RawRequestMessage], bool]) -> None:
         self._parser = parser
         self._answer = answer
-        self._peer = peer
         self._feed: Callable[[bytes], ParseResult] = parser.feed_data
 
     def feed_data(self, data: bytes) -> ParseResult:
@@ -192,13 +192,10 @@ class _Parser:
         if len(messages) != 1 or not data.endswith(HEADER_END):
             return result
         message, payload = messages[0]
-        if payload is not EMPTY_PAYLOAD or message.should_close or message.upgrade or not self._connection.is_idle():
-            return result
-        response = self._answer(message, self._peer)
-        if response is None:
+        is_plain = payload is EMPTY_PAYLOAD and not message.should_close and not message.upgrade
+        if not is_plain or not self._answer(message):
             return result
         self._parser.message_consumed()
-        self._connection.write(response)
         return (), result[1], result[2]
 
     def __getattr__(self, name: str) -> Any:

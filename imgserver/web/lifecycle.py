@@ -1,4 +1,4 @@
-"""What starts and ends with the server, as contexts of the application: they are closed in the reverse order."""
+"""What starts and stops with the server, as cleanup contexts of the application: they are closed in reverse order."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Errors as answers: problem+json (RFC 9457), with the caching that each error allows."""
+"""Errors as responses: problem+json (RFC 9457), with the caching that each error allows."""
 
 from collections.abc import Mapping
 
@@ -9,18 +9,18 @@ from multidict import CIMultiDict
 from imgserver.errors import ImgserverError
 from imgserver.headers.caching import error_cache_control
 
-# What a client may see of an error's facts; anything else stays in the log.
-PUBLIC_FACTS = frozenset({"argument", "value", "allowed", "nearest", "at", "reason", "retry_after", "limit"})
+# The fields of an error that a response may contain. All others are for the log.
+PUBLIC_FIELDS = frozenset({"argument", "value", "allowed", "nearest", "at", "reason", "retry_after", "limit"})
 MEDIA_TYPE = "application/problem+json"
-# The error's code for machines, beside the body.
+# The header with the code of the error, for machines and for HEAD.
 CODE = "X-Imgserver-Error"
 
 
 def answer(error: ImgserverError, request_id: str) -> web.Response:
-    """The answer to an error of ours; `request_id` is "" where there is no request.
+    """The response to one of our errors; `request_id` is "" if no request could be parsed.
 
-    429 and 503 always say when to come back (RFC 6585, 4; RFC 9110, 10.2.3: whole seconds), 401 what would open the
-    door (11.6.1).
+    429 and 503 always have Retry-After in whole seconds (RFC 6585, 4; RFC 9110, 10.2.3), 401 has WWW-Authenticate (RFC
+    9110, 11.6.1).
     """
     headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), CODE: error.code})
     if error.status in (429, 503):
@@ -31,13 +31,13 @@ def answer(error: ImgserverError, request_id: str) -> web.Response:
 
 
 def body_of(error: ImgserverError, request_id: str = "") -> dict[str, object]:
-    """The members of a problem, also for one among several results."""
-    facts = {name: fact for name, fact in error.facts.items() if name in PUBLIC_FACTS and fact is not None}
-    return _members(error.status, error.code, error.title, error.detail, request_id) | facts
+    """The members of a problem, also for one of several results of an upload."""
+    public = {name: value for name, value in error.facts.items() if name in PUBLIC_FIELDS and value is not None}
+    return _members(error.status, error.code, error.title, error.detail, request_id) | public
 
 
 def answer_http(error: web.HTTPException, request_id: str) -> web.Response:
-    """The framework's own refusals (404 for no such route, 405, 413) in the same shape; Allow is kept."""
+    """The response to an error of aiohttp (404 for an unknown route, 405, 413) in the same form, with its Allow."""
     headers = CIMultiDict({"Cache-Control": "no-store", CODE: "http"})
     if "Allow" in error.headers:
         headers["Allow"] = error.headers["Allow"]
