@@ -304,6 +304,7 @@ class Admission:
         ticket.cost, ticket.queued, ticket.started = cost, now, None
         ticket.turn = asyncio.get_running_loop().create_future()
         if is_retry:
+            ticket.latest_start = ticket.deadline
             self._queue.requeue(ticket)
             return ticket.turn
         self._queue.enqueue(ticket)

@@ -499,6 +499,15 @@ async def test_a_render_whose_worker_died_waits_at_the_front_of_its_class(clock,
     assert admission.statistics().waiting == admission.statistics().running == 0
 
 
+async def test_a_render_whose_worker_died_is_tried_again_while_any_time_is_left(clock):
+    admission = open_admission(clock, deadline_seconds=10)
+    with admission.enter() as ticket:
+        async with ticket.slot(Cost(5.0)):
+            clock.now += 9
+        async with ticket.slot(Cost(5.0)):
+            assert admission.statistics().running == 1
+
+
 async def test_waiting_renders_are_refused_when_the_pool_becomes_unavailable(clock):
     pool = FreeWorkers(1)
     admission = Admission(AdmissionSettings(), pool=pool, clock=clock)
