@@ -17,22 +17,23 @@ A slot is a free worker of the pool. The pool has no queue: this is the only pla
 """
 
 import asyncio
-import contextlib
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Protocol, Self
+from typing import Annotated
 
 from annotated_types import Interval, doc
 
-from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded, Unavailable
+from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
 from imgserver.rendering.cost import Cost, ServiceRate
 from imgserver.rendering.queue import Criticality as Criticality
 from imgserver.rendering.queue import RenderQueue
+from imgserver.rendering.ticket import Ticket as Ticket
+from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.rendering.worker_process import WorkerProcess
 from imgserver.runtime import resources
 
@@ -104,75 +105,11 @@ class AdmissionStatistics:
     """Whether every new request is refused."""
 
 
-class WorkerSlots(Protocol):
-    """What admission needs of a worker pool."""
-
-    count: int
-    """The most workers that are taken at the same time."""
-
-    def subscribe(self, on_change: Callable[[], None]) -> None:
-        """Calls `on_change` whenever a worker may have become free, or the pool unavailable."""
-
-    def take(self) -> WorkerProcess | None:
-        """Takes a free worker; None if no worker is free."""
-
-    def give_back(self, worker: WorkerProcess) -> None:
-        """Frees a worker that was taken and got no job."""
-
-    def unavailable(self) -> Unavailable | None:
-        """The error to raise for every render, if the pool cannot render at all."""
-
-
-class Ticket:
-    """A place in the render queue. `with ticket:` frees it in any case; freeing it twice does no harm."""
-
-    def __init__(self, admission: "Admission", *, criticality: Criticality, entered: float, deadline: float) -> None:
-        self._admission = admission
-        self.criticality = criticality
-        self.entered = entered
-        self.deadline = deadline
-        """When the rendition must be finished: absolute seconds of the admission's monotonic clock."""
-        self.latest_start = deadline
-        """When the render must start at the latest to end by the deadline."""
-        self.cost: Cost | None = None
-        self.number = 0
-        self.queued: float | None = None
-        self.started: float | None = None
-        self.turn: asyncio.Future[WorkerProcess] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._admission.leave(self)
-
-    @property
-    def waited_seconds(self) -> float:
-        """From joining the queue until a worker was free, or until now; 0 before joining."""
-        return self._admission.waited(self)
-
-    @contextlib.asynccontextmanager
-    async def slot(self, cost: Cost) -> AsyncIterator[WorkerProcess]:
-        """Waits for a free worker, at most until the deadline, and holds it inside the block.
-
-        The block must give the worker a job or give it back to the pool. May be entered again after the worker died:
-        the ticket then waits at the front of its class.
-
-        Raises Overloaded (predicted_wait; deadline or memory if it waited in vain; full if evicted by a higher class),
-        DeadlineExceeded if the deadline passed before the ticket could join the queue, Unavailable from the pool.
-        """
-        worker = await self._admission.turn(self, cost)
-        try:
-            yield worker
-        finally:
-            self._admission.end(self)
-
-
 class Admission:
     """The scheduler of one worker pool. State and decisions only: no I/O, one clock; use from one event loop."""
 
     def __init__(
-        self, settings: AdmissionSettings, *, pool: WorkerSlots, clock: Callable[[], float] = time.monotonic
+        self, settings: AdmissionSettings, *, pool: WorkerPool, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._settings = settings
         self._pool = pool

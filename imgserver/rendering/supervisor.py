@@ -111,7 +111,7 @@ class Supervisor:
     # Starts
 
     def _fill(self) -> None:
-        """Starts the missing workers; one at a time until a start has succeeded."""
+        """Starts the missing workers, one at a time until a start has succeeded."""
         while not self._closing and not self.failing and len(self.workers) < self._size:
             if not self._proven and len(self.workers) > self.warm:
                 return
@@ -150,7 +150,7 @@ class Supervisor:
             return
         self.codecs = warmth.result().codecs
         self._proven, self._failures = True, 0
-        self.start_seconds = time.monotonic() - worker.born
+        self.start_seconds = time.monotonic() - worker.created
         worker.state = WorkerState.IDLE
         self._on_event(WorkerEvent("started", worker.number, worker.pid, seconds=self.start_seconds))
         self._fill()
@@ -180,7 +180,7 @@ class Supervisor:
 
     def _note_death(self, worker: WorkerProcess, reason: str, detail: str) -> None:
         self.restarts[reason] += 1
-        lived = time.monotonic() - worker.born
+        lived = time.monotonic() - worker.created
         self._on_event(WorkerEvent("lost", worker.number, worker.pid, reason=reason, seconds=lived, detail=detail))
         self._fruitless_deaths += 1
         if reason == "start" or self._fruitless_deaths > FRUITLESS_DEATHS * self._size:

@@ -18,10 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Future
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
 
 from imgserver.engine import sandbox
 from imgserver.engine.job import Codecs, Job, RenderResult
@@ -29,6 +27,7 @@ from imgserver.errors import DeadlineExceeded, ImgserverError, Quarantined, Serv
 from imgserver.rendering.cost import Cost
 from imgserver.rendering.quarantine import OTHERS_SHARE, Quarantine
 from imgserver.rendering.supervisor import Supervisor
+from imgserver.rendering.ticket import Ticket
 from imgserver.rendering.worker_process import WorkerEvent as WorkerEvent
 from imgserver.rendering.worker_process import WorkerProcess, WorkerState
 from imgserver.rendering.worker_process import WorkerSettings as WorkerSettings
@@ -65,16 +64,6 @@ class WorkerStatistics:
     """How long the last start took, until the worker was warm."""
     quarantined: int
     """Keys in quarantine now."""
-
-
-class QueuedTicket(Protocol):
-    """What a render needs of its ticket (`admission.Ticket`)."""
-
-    deadline: float
-    """Absolute seconds of time.monotonic()."""
-
-    def slot(self, cost: Cost) -> AbstractAsyncContextManager[WorkerProcess]:
-        """Waits for a worker and holds it inside the block; may be entered again after the worker died."""
 
 
 class _WorkerDied(Exception):
@@ -166,7 +155,7 @@ class WorkerPool:
         """Returns when all slots and the spare are warm."""
         await self._until(lambda: self._supervisor.warm > self.count)
 
-    async def render(self, job: Job, *, ticket: QueuedTicket, cost: Cost, key: str) -> RenderResult:
+    async def render(self, job: Job, *, ticket: Ticket, cost: Cost, key: str) -> RenderResult:
         """Waits for the ticket's turn, renders, and returns or raises when the worker has answered or is dead.
 
         Raises what `Ticket.slot` and the engine raise; DeadlineExceeded; WorkerLost if a worker died and no time was
@@ -193,7 +182,7 @@ class WorkerPool:
                 await self._until(lambda: not self._supervisor.busy)
         await self._supervisor.close()
 
-    # For admission: `admission.WorkerSlots`
+    # For admission
 
     def subscribe(self, on_change: Callable[[], None]) -> None:
         """Calls `on_change` whenever a worker may have become free, or the pool unavailable. The last caller counts."""
@@ -209,7 +198,7 @@ class WorkerPool:
         return worker
 
     def give_back(self, worker: WorkerProcess) -> None:
-        """Between two jobs: the worker becomes idle, or is replaced if it is due for recycling."""
+        """Frees a taken worker between two jobs: it becomes idle, or is replaced if it is due for recycling."""
         worker.busy_since = None
         if worker.killed_for is not None:
             self._supervisor.replace(worker, worker.killed_for)

@@ -87,7 +87,7 @@ class WorkerProcess:
         self.state = WorkerState.STARTING
         self.renders = 0
         self.killed_for: str | None = None
-        self.born = time.monotonic()
+        self.created = time.monotonic()
         self.busy_since: float | None = None
         self.pidfd: int | None = None
         self.tmpdir = tempfile.mkdtemp(prefix="imgserver-worker-")
@@ -100,7 +100,7 @@ class WorkerProcess:
         self._executor = ProcessPoolExecutor(1, self._context, initializer=sandbox.settle, initargs=initargs)
 
     def __repr__(self) -> str:
-        return f"<Worker {self.number} pid {self.pid} {self.state.value}, {self.renders} renders>"
+        return f"<WorkerProcess {self.number} pid {self.pid} {self.state.value}, {self.renders} renders>"
 
     @property
     def pid(self) -> int | None:
