@@ -1,4 +1,4 @@
-"""Addresses that lead through servers like this one: through one more, and in no circle."""
+"""Remote URLs that lead through other imgservers: a chain of two servers is fetched, a longer one or a loop is not."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ def inner() -> Iterator[ServerProcess]:
         yield running
 
 
-def test_an_address_of_another_server_is_fetched_but_not_what_that_would_fetch(inner):
+def test_a_chain_through_one_other_server_is_fetched_and_through_two_is_refused(inner):
     allowed = f"http://127.0.0.1:{inner.port}"
     address = f"http:/127.0.0.1:{inner.port}/img"
     with serving(
@@ -31,7 +31,7 @@ def test_an_address_of_another_server_is_fetched_but_not_what_that_would_fetch(i
 
 
 @pytest.mark.parametrize("field", ["imgserver", "imgserver, cloud.example", "cloud.example; x=1, imgserver"])
-def test_what_has_come_through_a_server_like_this_is_not_fetched_for(inner, field):
+def test_a_request_that_came_through_another_imgserver_is_not_fetched(inner, field):
     target = "/img/http:/127.0.0.1:9/x.png"
     refused = inner.ask(target, headers={"CDN-Loop": field})
 

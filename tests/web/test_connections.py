@@ -1,4 +1,4 @@
-"""What a client may do to a connection: slowly, too often, or malformed. All on loopback, with raw sockets."""
+"""Limits of connections: slow headers, too many connections, malformed requests. With raw sockets on loopback."""
 
 import socket
 import time
@@ -16,7 +16,7 @@ def strict():
         yield running
 
 
-def test_a_header_that_never_ends_is_cut_off_with_408(strict: ServerProcess):
+def test_a_header_that_never_ends_is_answered_with_408(strict: ServerProcess):
     begun = time.monotonic()
     answer = strict.send(GET)
 
@@ -24,7 +24,7 @@ def test_a_header_that_never_ends_is_cut_off_with_408(strict: ServerProcess):
     assert time.monotonic() - begun < 3
 
 
-def test_a_header_that_drips_is_cut_off_as_well(strict):
+def test_a_header_that_arrives_byte_by_byte_is_answered_with_408(strict):
     with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
         connection.sendall(GET + b"X: ")
         connection.settimeout(0.1)
@@ -40,7 +40,7 @@ def test_a_header_that_drips_is_cut_off_as_well(strict):
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_kept_connection_may_rest_longer_than_a_header_may_take(strict):
+def test_a_connection_may_be_idle_longer_than_a_header_may_take(strict):
     with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
         connection.sendall(GET + b"\r\n")
         assert b"200 OK" in connection.recv(4096)
@@ -52,14 +52,14 @@ def test_a_kept_connection_may_rest_longer_than_a_header_may_take(strict):
         assert b"200 OK" in connection.recv(4096)
 
 
-def test_connections_beyond_the_bound_are_closed_at_once_and_come_back(strict):
+def test_connections_above_the_limit_are_closed_until_others_close(strict):
     held = [socket.create_connection(("127.0.0.1", strict.port), timeout=5) for _ in range(8)]
     try:
-        wait_until(lambda: strict.send(GET + b"\r\n", patience=0.2) == b"", "a newcomer is closed")
+        wait_until(lambda: strict.send(GET + b"\r\n", patience=0.2) == b"", "a new connection is closed")
     finally:
         for connection in held:
             connection.close()
-    wait_until(lambda: _answers(strict), "there is room again")
+    wait_until(lambda: _answers(strict), "a new connection is accepted")
 
 
 def _answers(server: ServerProcess) -> bool:
@@ -68,10 +68,10 @@ def _answers(server: ServerProcess) -> bool:
 
 PICTURE = b"/img/w_40/cat.png"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
-# What two readers of one connection might take for different requests, or the same bytes for a body and for a request.
+# Requests that two parsers may split differently, so that one sees a body where the other one sees a request.
 MALFORMED = {
     "length and chunks": b"GET %s HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
-    "a blank before the colon": b"GET %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "a space before the colon": b"GET %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     "an unknown coding": b"GET %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     "chunks not last": b"GET %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
     "chunks in HTTP/1.0": b"GET %s HTTP/1.0\r\nHost: a\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
@@ -95,7 +95,7 @@ MALFORMED = {
     "a NUL in the target": b"GET %s\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
     "a NUL in a field": b"GET %s HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
     "a target not ASCII": b"GET %s\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a blank in the target": b"GET %s b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a space in the target": b"GET %s b HTTP/1.1\r\nHost: a\r\n\r\n",
     "an unknown version": b"GET %s HTTP/3.7\r\nHost: a\r\n\r\n",
     "a line too long": b"GET %s" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
     "a field too long": b"GET %s HTTP/1.1\r\nHost: a\r\nCookie: " + b"a" * 9000 + b"\r\n\r\n",
@@ -111,12 +111,12 @@ def test_malformed_requests_are_refused_and_the_connection_closed(server: Server
     assert b"\r\nCache-Control: no-store\r\n" in answer
 
 
-def test_a_header_too_long_for_the_parser_is_told_so(server):
+def test_a_header_that_is_too_long_for_the_parser_is_reported(server):
     answer = server.send(GET + b"Cookie: " + b"a" * 9000 + b"\r\n\r\n", patience=2)
 
     assert b"a header field is longer than 8190 bytes" in answer
 
 
 @pytest.mark.parametrize("target", ["/%69mg/cat.png", "http://other.example//img/cat.png", "//img/cat.png", "/img"])
-def test_only_the_mount_as_it_is_spelt_serves_pictures(server, target):
+def test_only_the_exact_mount_serves_images(server, target):
     assert server.ask(target).status in (400, 404)

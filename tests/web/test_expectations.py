@@ -1,4 +1,4 @@
-"""What clients expect, and requests that name no path: every answer is one of ours, whatever is asked."""
+"""Expect headers, and targets without a path: the server itself answers each of them."""
 
 import asyncio
 from unittest.mock import Mock
@@ -15,7 +15,7 @@ KEY = "planted-key-of-this-suite-0123456"
 
 @pytest.mark.parametrize("target", [b"/livez", b"/metrics", b"/nothing", b"/img/w_40/cat.png"])
 @pytest.mark.parametrize("expected", [b"\xe9", b"miracles", b"<script>", b"100-continue, miracles"])
-def test_what_nobody_knows_need_not_be_understood(server, target, expected):
+def test_an_unknown_expectation_is_ignored(server, target, expected):
     received = server.send(
         b"GET " + target + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: " + expected + b"\r\n\r\n"
     )
@@ -25,7 +25,7 @@ def test_what_nobody_knows_need_not_be_understood(server, target, expected):
 
 
 @pytest.mark.parametrize("line", [b"CONNECT a:80", b"GET *"])
-def test_what_has_no_path_is_told_in_our_words(server, line):
+def test_a_target_without_a_path_gets_a_problem(server, line):
     received = server.send(line + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 
     assert received[9:12] in (b"400", b"404", b"405")
@@ -33,7 +33,7 @@ def test_what_has_no_path_is_told_in_our_words(server, line):
     assert b"problem+json" in received
 
 
-async def test_a_purge_that_comes_in_pieces_is_read_to_its_end():
+async def test_a_purge_body_in_pieces_is_read_completely():
     content = StreamReader(Mock(_reading_paused=False), limit=2**16)
     read = asyncio.create_task(
         read_small_body(make_mocked_request("POST", "/", payload=content), max_bytes=100, seconds=10)
@@ -46,7 +46,7 @@ async def test_a_purge_that_comes_in_pieces_is_read_to_its_end():
     assert await read == b'{"source": "cat.png"}'
 
 
-def test_a_purge_may_wait_to_be_invited():
+def test_a_purge_that_expects_100_continue_gets_it():
     with serving(workers_count=1, admin_key=KEY) as server:
         server.ask("/img/w_40/cat.png")
         head = (

@@ -1,4 +1,4 @@
-"""Line breaks in whatever may end in a header field or a line of the log: every answer is complete, and one of ours."""
+"""Line breaks in everything that may reach a header or a log line: every response is complete and well formed."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.running_server import ServerProcess, serving
 
 BREAK = "%0d%0aX-Evil:%201"
 BREAKS = ("%0d%0a", "%0a", "%0d", "%E2%80%A8", "%C2%85", "%0b", "%00", "%1b%5b31m")
-# Values that are good before the break comes, so that a reader that stops early would take them.
+# The values are valid up to the line break, so that a parser that stops there would accept them.
 BEFORE = {
     "fl": "attachment:a",
     "f": "png",
@@ -24,7 +24,7 @@ BEFORE = {
 
 
 def ask(server: ServerProcess, target: str, *fields: str) -> tuple[int, dict[str, str], bytes]:
-    """Raw, so that nothing of the client's own notices a broken answer. Raises where it is not complete."""
+    """Sends raw bytes, so that no HTTP client hides a broken response. Raises if the response is incomplete."""
     lines = "".join(f"{field}\r\n" for field in (f"GET {target} HTTP/1.1", "Host: a", "Connection: close", *fields))
     head, blank, body = server.send(lines.encode("latin1") + b"\r\n").partition(b"\r\n\r\n")
     names = dict(line.split(": ", 1) for line in head.decode("latin1").split("\r\n")[1:])
@@ -54,7 +54,7 @@ def test_a_line_break_in_an_option_is_refused(server, key, line_break):
         f"/api/image/health{BREAK}",
     ],
 )
-def test_a_line_break_elsewhere_in_a_target_makes_no_field(server, target):
+def test_a_line_break_in_a_target_adds_no_header(server, target):
     status, names, _ = ask(server, target)
 
     assert status in (200, 400, 403, 404)
@@ -65,7 +65,7 @@ def test_a_line_break_elsewhere_in_a_target_makes_no_field(server, target):
 @pytest.mark.parametrize(
     "value", ["a\x0bX-Evil: 1", "a\xe2\x80\xa8X-Evil: 1", "a\xc2\x85X-Evil: 1", "a%0d%0aX-Evil: 1"]
 )
-def test_a_field_is_not_handed_back(server, name, value):
+def test_a_request_header_is_not_echoed(server, name, value):
     status, names, body = ask(server, "/img/w_40,f_auto/cat.png", f"{name}: {value}")
 
     assert status in (200, 400)
@@ -81,10 +81,10 @@ def storing(tmp_path_factory) -> Iterator[ServerProcess]:
         yield running
 
 
-# A name may hold U+2028: its URL, which is what a field gets, is percent-encoded.
+# A name may contain U+2028: headers contain its URL, which is percent-encoded.
 @pytest.mark.parametrize("name", ["store", "fl", "options"])
 @pytest.mark.parametrize("line_break", [one for one in BREAKS if one != "%E2%80%A8"])
-def test_a_line_break_in_what_an_upload_asks_for_is_refused(storing, name, line_break):
+def test_a_line_break_in_an_upload_option_is_refused(storing, name, line_break):
     value = {
         "store": f"a{line_break}X-Evil:%201.png",
         "fl": f"attachment:a{line_break}b",
@@ -105,7 +105,7 @@ def test_a_line_break_in_what_an_upload_asks_for_is_refused(storing, name, line_
     assert "X-Evil" not in str(answer.headers)
 
 
-def test_neither_paths_nor_methods_nor_hosts_nor_clients_make_series():
+def test_no_text_of_a_client_becomes_a_metric_label():
     with serving(workers_count=1) as server:
         flood(server, "warm")
         series(server)

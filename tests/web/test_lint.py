@@ -1,4 +1,4 @@
-"""An outside judge, httplint, over every kind of answer of a real server."""
+"""httplint, an independent checker, on every kind of response of a real server."""
 
 import shutil
 import time
@@ -16,12 +16,12 @@ PICTURE = "/img/w_50/cat.png"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Case:
     status: int
     target: str
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
-    # Notes of the judge that are no fault of ours here; each with its reason where it stands.
+    # Notes of httplint that are no fault here; the reason stands above the case.
     allowed: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
@@ -30,73 +30,73 @@ class Asked:
 
 PREFLIGHT = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}
 KINDS = (
-    Asked(200, PICTURE),
-    Asked(200, PICTURE, "HEAD"),
-    Asked(200, PICTURE, headers={"Origin": "https://shop.example"}),
-    Asked(200, "/img/w_50,f_auto/cat.png", headers={"Accept": "image/webp"}),
-    # The sniffing standard, by which it judges, knows no AVIF.
-    Asked(200, "/img/w_50,f_avif/cat.png", allowed=frozenset({"CONTENT_TYPE_MISMATCH"})),
-    Asked(200, "/img/w_50,fl_attachment/cat.png"),
-    Asked(200, "/img/f_info/cat.png"),
-    Asked(200, f"{PICTURE}?v=1"),
-    Asked(204, PICTURE, "OPTIONS", PREFLIGHT),
-    Asked(204, PICTURE, "OPTIONS"),
-    Asked(206, PICTURE, headers={"Range": "bytes=0-9"}),
-    Asked(304, PICTURE, headers={"If-None-Match": "*"}),
-    Asked(304, "/img/w_50,f_auto/cat.png", headers={"If-None-Match": "*"}),
-    # It tells that the request was wrong, which it was.
-    Asked(400, "/img/w_x/cat.png", allowed=frozenset({"STATUS_BAD_REQUEST"})),
-    Asked(401, "/api/admin/purge", "POST", {"Content-Length": "0"}),
-    Asked(401, "/api/image/optimize", "POST", {"Content-Length": "0"}),
-    Asked(404, "/img/w_50/nosuch.png"),
-    Asked(404, "/img/w_50,f_auto/nosuch.png"),
-    # The same, out of the server's memory.
-    Asked(404, "/img/w_51/nosuch.png"),
-    Asked(404, "/nosuch"),
-    Asked(405, PICTURE, "DELETE"),
-    # The same, and here it calls that bad.
-    Asked(414, "/img/" + "a" * 8080, allowed=frozenset({"STATUS_URI_TOO_LONG"})),
-    Asked(415, "/img/w_50/text.jpg"),
-    Asked(416, PICTURE, headers={"Range": "bytes=9999999-"}),
-    Asked(422, "/img/w_50/torn.png"),
-    Asked(422, "/img/w_50/torn.png", headers={"Origin": "https://shop.example"}),
-    Asked(501, "/img/l_cat.png,w_9/cat.png"),
-    Asked(403, "/img/s--abcdefghijklmnopqrstuv--/cat.png"),
-    Asked(405, "/livez", "POST", {"Content-Length": "0"}),
-    Asked(200, "/livez"),
-    Asked(200, "/readyz"),
-    Asked(200, "/api/health"),
-    Asked(200, "/api/image/health"),
-    Asked(200, "/metrics"),
-    Asked(200, "/"),
+    Case(200, PICTURE),
+    Case(200, PICTURE, "HEAD"),
+    Case(200, PICTURE, headers={"Origin": "https://shop.example"}),
+    Case(200, "/img/w_50,f_auto/cat.png", headers={"Accept": "image/webp"}),
+    # httplint follows the MIME sniffing standard, which does not know AVIF.
+    Case(200, "/img/w_50,f_avif/cat.png", allowed=frozenset({"CONTENT_TYPE_MISMATCH"})),
+    Case(200, "/img/w_50,fl_attachment/cat.png"),
+    Case(200, "/img/f_info/cat.png"),
+    Case(200, f"{PICTURE}?v=1"),
+    Case(204, PICTURE, "OPTIONS", PREFLIGHT),
+    Case(204, PICTURE, "OPTIONS"),
+    Case(206, PICTURE, headers={"Range": "bytes=0-9"}),
+    Case(304, PICTURE, headers={"If-None-Match": "*"}),
+    Case(304, "/img/w_50,f_auto/cat.png", headers={"If-None-Match": "*"}),
+    # The note says that the request was wrong, which is intended.
+    Case(400, "/img/w_x/cat.png", allowed=frozenset({"STATUS_BAD_REQUEST"})),
+    Case(401, "/api/admin/purge", "POST", {"Content-Length": "0"}),
+    Case(401, "/api/image/optimize", "POST", {"Content-Length": "0"}),
+    Case(404, "/img/w_50/nosuch.png"),
+    Case(404, "/img/w_50,f_auto/nosuch.png"),
+    # A 404 from the negative cache.
+    Case(404, "/img/w_51/nosuch.png"),
+    Case(404, "/nosuch"),
+    Case(405, PICTURE, "DELETE"),
+    # The note on the wrong request has the level "bad" here.
+    Case(414, "/img/" + "a" * 8080, allowed=frozenset({"STATUS_URI_TOO_LONG"})),
+    Case(415, "/img/w_50/text.jpg"),
+    Case(416, PICTURE, headers={"Range": "bytes=9999999-"}),
+    Case(422, "/img/w_50/torn.png"),
+    Case(422, "/img/w_50/torn.png", headers={"Origin": "https://shop.example"}),
+    Case(501, "/img/l_cat.png,w_9/cat.png"),
+    Case(403, "/img/s--abcdefghijklmnopqrstuv--/cat.png"),
+    Case(405, "/livez", "POST", {"Content-Length": "0"}),
+    Case(200, "/livez"),
+    Case(200, "/readyz"),
+    Case(200, "/api/health"),
+    Case(200, "/api/image/health"),
+    Case(200, "/metrics"),
+    Case(200, "/"),
 )
 
-# With all that can be switched on.
-DRESSED = (
-    Asked(200, PICTURE),
-    Asked(200, PICTURE, "HEAD"),
-    Asked(200, f"{PICTURE}?v=1"),
-    Asked(206, f"{PICTURE}?v=1", headers={"Range": "bytes=0-9"}),
-    Asked(304, PICTURE, headers={"If-None-Match": "*"}),
-    Asked(304, f"{PICTURE}?v=1", headers={"If-None-Match": "*"}),
-    Asked(416, PICTURE, headers={"Range": "bytes=9999999-"}),
-    # Each of these fields can change this picture; who asks for all of them is told so in the documentation.
-    Asked(
+# With every optional header enabled.
+OPTIONAL_HEADERS = (
+    Case(200, PICTURE),
+    Case(200, PICTURE, "HEAD"),
+    Case(200, f"{PICTURE}?v=1"),
+    Case(206, f"{PICTURE}?v=1", headers={"Range": "bytes=0-9"}),
+    Case(304, PICTURE, headers={"If-None-Match": "*"}),
+    Case(304, f"{PICTURE}?v=1", headers={"If-None-Match": "*"}),
+    Case(416, PICTURE, headers={"Range": "bytes=9999999-"}),
+    # Each header in this Vary can change the image; docs/urls.md says so.
+    Case(
         200,
         "/img/w_auto,f_auto,q_auto/cat.png",
         headers={"Sec-CH-Width": "300", "Save-Data": "on"},
         allowed=frozenset({"VARY_COMPLEX"}),
     ),
-    Asked(200, "/img/w_50,dpr_auto/cat.png", headers={"Sec-CH-DPR": "2"}),
-    Asked(304, "/img/w_auto/cat.png", headers={"If-None-Match": "*"}),
-    Asked(404, "/img/w_auto/nosuch.png"),
-    Asked(204, PICTURE, "OPTIONS", PREFLIGHT),
-    Asked(204, PICTURE, "OPTIONS"),
+    Case(200, "/img/w_50,dpr_auto/cat.png", headers={"Sec-CH-DPR": "2"}),
+    Case(304, "/img/w_auto/cat.png", headers={"If-None-Match": "*"}),
+    Case(404, "/img/w_auto/nosuch.png"),
+    Case(204, PICTURE, "OPTIONS", PREFLIGHT),
+    Case(204, PICTURE, "OPTIONS"),
 )
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory) -> Iterator[ServerProcess]:
+def plain(tmp_path_factory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("photos")
     shutil.copy(SAMPLES / "cat.png", folder)
     _spoil(folder)
@@ -105,7 +105,8 @@ def judged(tmp_path_factory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def dressed() -> Iterator[ServerProcess]:
+def enabled() -> Iterator[ServerProcess]:
+    """A server with every optional header enabled."""
     with serving(
         workers_count=1,
         disk_limit_bytes=0,
@@ -124,47 +125,47 @@ def _spoil(folder: Path) -> None:
     (folder / "torn.png").write_bytes((folder / "cat.png").read_bytes()[:5000])
 
 
-@pytest.mark.parametrize("asked", KINDS, ids=str)
-def test_an_answer_has_no_fault_that_is_not_written_down_here(judged, asked):
-    answer = judged.ask(asked.target, asked.method, asked.headers)
+@pytest.mark.parametrize("case", KINDS, ids=str)
+def test_httplint_finds_only_the_notes_that_are_allowed(plain, case):
+    answer = plain.ask(case.target, case.method, case.headers)
 
-    assert answer.status == asked.status
-    assert {name for _, name in lint(asked, answer, judged.port)} == asked.allowed
-
-
-@pytest.mark.parametrize("asked", DRESSED, ids=str)
-def test_nothing_that_is_switched_on_is_a_fault(dressed, asked):
-    answer = dressed.ask(asked.target, asked.method, asked.headers)
-
-    assert answer.status == asked.status
-    assert {name for _, name in lint(asked, answer, dressed.port)} == asked.allowed
+    assert answer.status == case.status
+    assert {name for _, name in lint(case, answer, plain.port)} == case.allowed
 
 
-def test_a_stale_answer_has_no_fault():
-    asked = Asked(200, PICTURE)
+@pytest.mark.parametrize("case", OPTIONAL_HEADERS, ids=str)
+def test_httplint_finds_nothing_with_every_header_enabled(enabled, case):
+    answer = enabled.ask(case.target, case.method, case.headers)
+
+    assert answer.status == case.status
+    assert {name for _, name in lint(case, answer, enabled.port)} == case.allowed
+
+
+def test_httplint_finds_nothing_in_a_stale_response():
+    case = Case(200, PICTURE)
     with serving(workers_count=1, disk_limit_bytes=0, cache_ttl_seconds=1, http_server_timing="true") as server:
         seen = [server.ask(PICTURE)]
         wait_until(lambda: seen.append(server.ask(PICTURE)) or "stale" in seen[-1].cache_status, "a stale one")
 
-        assert lint(asked, seen[-1], server.port) == set()
+        assert lint(case, seen[-1], server.port) == set()
 
 
-def test_the_judge_finds_what_is_wrong(judged):
-    """Else all of the above says nothing."""
-    asked = Asked(200, PICTURE)
-    answer = judged.ask(PICTURE)
+def test_httplint_finds_a_wrong_header(plain):
+    """Without this, the other tests would prove nothing."""
+    case = Case(200, PICTURE)
+    answer = plain.ask(PICTURE)
     answer.headers.replace_header("Content-Length", "7")
 
-    assert ("bad", "CL_INCORRECT") in lint(asked, answer, judged.port)
+    assert ("bad", "CL_INCORRECT") in lint(case, answer, plain.port)
 
 
-def lint(asked: Asked, answer: Answer, port: int) -> set[tuple[str, str]]:
-    """(level, name) of every note that is bad or a warning."""
+def lint(case: Case, answer: Answer, port: int) -> set[tuple[str, str]]:
+    """Level and name of every note that is bad or a warning."""
     request = HttpRequestLinter(start_time=time.time())
-    request.process_request_topline(asked.method.encode(), asked.target.encode(), b"HTTP/1.1")
-    request.process_headers(_fields({"Host": f"127.0.0.1:{port}", **asked.headers}))
+    request.process_request_topline(case.method.encode(), case.target.encode(), b"HTTP/1.1")
+    request.process_headers(_fields({"Host": f"127.0.0.1:{port}", **case.headers}))
     request.finish_content(True)
-    response = HttpResponseLinter(start_time=time.time(), no_content=asked.method == "HEAD", _related=request)
+    response = HttpResponseLinter(start_time=time.time(), no_content=case.method == "HEAD", _related=request)
     response.process_response_topline(b"HTTP/1.1", str(answer.status).encode(), b"")
     response.process_headers(_fields(answer.headers))
     response.feed_content(answer.body)

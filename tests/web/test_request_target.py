@@ -1,4 +1,4 @@
-"""What clients send seldom: targets in other forms, odd hosts, methods, expectations, upgrades and bodies."""
+"""Rare requests: targets in other forms, unusual hosts and methods, expectations, upgrades, and unexpected bodies."""
 
 import re
 import socket
@@ -21,7 +21,7 @@ ALLOWED = {
     **{target: {"GET", "HEAD"} for target in GET_AND_HEAD},
     **{target: {"POST"} for target in POSTS},
     PICTURE: {"GET", "HEAD", "OPTIONS"},
-    # No such page: 404 to every method that is a method here.
+    # An unknown path: 404 for every known method.
     "/nosuch": {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"},
 }
 HOSTS = ("", "a b", "a:99999", "a:abc", "[::1", "a/b", "user@a", "a\xff", "\xe4", "127.0.0.1", "169.254.169.254")
@@ -41,7 +41,7 @@ def signed() -> ServerProcess:
         yield running
 
 
-def said(answer: bytes) -> tuple[int, dict[str, str], bytes]:
+def parse_response(answer: bytes) -> tuple[int, dict[str, str], bytes]:
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     return int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body
@@ -54,7 +54,7 @@ def raw(server: ServerProcess, line: str, *, fields: str = "", host: str = "a", 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("target", EVERY)
-def test_a_method_that_a_route_does_not_have_is_405_and_says_which_it_has(one, target, method):
+def test_an_unsupported_method_is_405_with_allow(one, target, method):
     answer = one.ask(target, method)
 
     if method in ALLOWED[target]:
@@ -67,7 +67,7 @@ def test_a_method_that_a_route_does_not_have_is_405_and_says_which_it_has(one, t
 
 
 @pytest.mark.parametrize("target", [*GET_AND_HEAD, PICTURE, "/nosuch", "/img/w_x/cat.png"])
-def test_head_has_the_status_and_the_fields_of_get_and_no_body(one, target):
+def test_head_has_the_status_and_headers_of_get_and_no_body(one, target):
     one.ask(target)
     got, headed = one.ask(target), one.ask(target, "HEAD")
 
@@ -78,15 +78,15 @@ def test_head_has_the_status_and_the_fields_of_get_and_no_body(one, target):
 
 
 @pytest.mark.parametrize("target", [*GET_AND_HEAD[:-1], *POSTS])
-def test_with_a_slash_behind_it_a_page_is_another(one, target):
+def test_a_trailing_slash_is_another_path(one, target):
     assert one.ask(target + "/").status == 404
 
 
 @pytest.mark.parametrize("target", [*GET_AND_HEAD[:4], PICTURE, PICTURE + "?v=3", "/nosuch", "/img/w_x/cat.png"])
 @pytest.mark.parametrize("host", ["http://a", "http://b.example:81", "https://user:secret@b", "HTTP://[::1]:80"])
-def test_an_absolute_target_is_answered_like_the_one_in_origin_form(one, target, host):
+def test_an_absolute_target_gets_the_response_of_its_origin_form(one, target, host):
     one.ask(target)
-    plain, absolute = said(raw(one, f"GET {target}")), said(raw(one, f"GET {host}{target}"))
+    plain, absolute = parse_response(raw(one, f"GET {target}")), parse_response(raw(one, f"GET {host}{target}"))
 
     assert absolute[0] == plain[0]
     assert {**absolute[1], "X-Request-Id": ""}.keys() == plain[1].keys()
@@ -96,37 +96,37 @@ def test_an_absolute_target_is_answered_like_the_one_in_origin_form(one, target,
         assert absolute[2] == plain[2]
 
 
-def test_an_absolute_target_has_the_key_of_the_one_in_origin_form(one):
+def test_an_absolute_target_has_the_cache_key_of_its_origin_form(one):
     target = "/img/w_61/cat.png"
 
-    assert "fwd=uri-miss" in said(raw(one, f"GET http://a{target}"))[1]["Cache-Status"]
-    assert said(raw(one, f"GET http://b{target}"))[1]["Cache-Status"].startswith("imgserver; hit")
+    assert "fwd=uri-miss" in parse_response(raw(one, f"GET http://a{target}"))[1]["Cache-Status"]
+    assert parse_response(raw(one, f"GET http://b{target}"))[1]["Cache-Status"].startswith("imgserver; hit")
     assert one.ask(target).cache_status == "imgserver; hit"
 
 
-def test_a_signature_is_of_what_stands_behind_the_host(signed):
-    assert said(raw(signed, f"GET {SIGNED}"))[0] == 200
-    assert said(raw(signed, f"GET http://a{SIGNED}"))[0] == 200
-    assert said(raw(signed, f"GET http://b.example{SIGNED}"))[0] == 200
-    assert said(raw(signed, f"GET http://a{SIGNED}".replace("w_30", "w_31")))[0] == 403
-    assert said(raw(signed, f"GET http://a/img/{TAIL}"))[0] == 403
+def test_a_signature_covers_the_origin_form(signed):
+    assert parse_response(raw(signed, f"GET {SIGNED}"))[0] == 200
+    assert parse_response(raw(signed, f"GET http://a{SIGNED}"))[0] == 200
+    assert parse_response(raw(signed, f"GET http://b.example{SIGNED}"))[0] == 200
+    assert parse_response(raw(signed, f"GET http://a{SIGNED}".replace("w_30", "w_31")))[0] == 403
+    assert parse_response(raw(signed, f"GET http://a/img/{TAIL}"))[0] == 403
 
 
-def test_a_query_counts_in_either_form(one):
-    assert "immutable" in said(raw(one, f"GET http://a{PICTURE}?v=3"))[1]["Cache-Control"]
-    assert "immutable" not in said(raw(one, f"GET http://a{PICTURE}"))[1]["Cache-Control"]
+def test_a_query_is_part_of_both_forms(one):
+    assert "immutable" in parse_response(raw(one, f"GET http://a{PICTURE}?v=3"))[1]["Cache-Control"]
+    assert "immutable" not in parse_response(raw(one, f"GET http://a{PICTURE}"))[1]["Cache-Control"]
     key = f"Authorization: Bearer {KEY}\r\n"
-    assert b"wd" in said(raw(one, "POST http://a/api/image/optimize?wd=3", fields=key))[2]
+    assert b"wd" in parse_response(raw(one, "POST http://a/api/image/optimize?wd=3", fields=key))[2]
 
 
-def test_an_absolute_target_without_a_path_is_the_front_page(one):
-    assert said(raw(one, "GET http://a"))[1]["Content-Type"].startswith("text/html")
-    assert said(raw(one, "GET http://a?x"))[1]["Content-Type"].startswith("text/html")
+def test_an_absolute_target_without_a_path_is_the_gallery(one):
+    assert parse_response(raw(one, "GET http://a"))[1]["Content-Type"].startswith("text/html")
+    assert parse_response(raw(one, "GET http://a?x"))[1]["Content-Type"].startswith("text/html")
 
 
 @pytest.mark.parametrize("line", ["GET ftp://a/livez", "GET ftp://a" + PICTURE, "GET http://a//livez"])
-def test_another_scheme_and_two_slashes_are_no_page_of_ours(one, line):
-    status, fields, _ = said(raw(one, line))
+def test_another_scheme_and_two_slashes_match_no_route(one, line):
+    status, fields, _ = parse_response(raw(one, line))
 
     assert status == 404
     assert fields["Content-Type"] == "application/problem+json"
@@ -135,21 +135,21 @@ def test_another_scheme_and_two_slashes_are_no_page_of_ours(one, line):
 @pytest.mark.parametrize(
     "line", ["GET http:///livez", "GET http://[a/livez", "GET http://a:99999/livez", "GET *", "GET a"]
 )
-def test_what_is_no_target_is_no_http(one, line):
-    assert said(raw(one, line))[0] == 400
+def test_an_invalid_target_is_a_malformed_request(one, line):
+    assert parse_response(raw(one, line))[0] == 400
 
 
 @pytest.mark.parametrize("target", ["*", "http://a"])
-def test_the_server_as_a_whole_tells_its_methods(one, target):
-    status, fields, body = said(raw(one, f"OPTIONS {target}"))
+def test_options_of_the_whole_server_lists_its_methods(one, target):
+    status, fields, body = parse_response(raw(one, f"OPTIONS {target}"))
 
     assert (status, fields["Allow"], body) == (204, "GET, HEAD, POST, OPTIONS", b"")
     assert fields["Server"] == "imgserver"
     assert fields["X-Request-Id"]
 
 
-def test_it_is_no_proxy(one):
-    status, fields, body = said(raw(one, "CONNECT a:80"))
+def test_connect_is_refused(one):
+    status, fields, body = parse_response(raw(one, "CONNECT a:80"))
 
     assert status == 405
     assert b"aiohttp" not in body and fields["Server"] == "imgserver"
@@ -158,32 +158,32 @@ def test_it_is_no_proxy(one):
 @pytest.mark.parametrize("host", HOSTS)
 def test_the_host_changes_nothing(one, host):
     one.ask(PICTURE)
-    plain, odd = said(raw(one, f"GET {PICTURE}")), said(raw(one, f"GET {PICTURE}", host=host))
+    plain, odd = parse_response(raw(one, f"GET {PICTURE}")), parse_response(raw(one, f"GET {PICTURE}", host=host))
 
     assert odd[0] == 200
     assert odd[1]["Cache-Status"].startswith("imgserver; hit")
     assert odd[1].keys() == plain[1].keys()
     assert odd[2] == plain[2]
-    assert said(raw(one, "GET /livez", host=host))[0] == 200
+    assert parse_response(raw(one, "GET /livez", host=host))[0] == 200
 
 
 @pytest.mark.parametrize("target", [*GET_AND_HEAD, PICTURE, "/nosuch"])
 @pytest.mark.parametrize("expected", ["100-continue", "something else"])
-def test_who_expects_something_where_no_body_is_read_is_answered_at_once(one, target, expected):
+def test_an_expectation_without_a_body_to_read_is_answered_immediately(one, target, expected):
     answer = raw(one, f"GET {target}", fields=f"Expect: {expected}\r\n")
 
     assert answer.count(b"HTTP/1.1 ") == 1
-    assert said(answer)[0] == one.ask(target).status
+    assert parse_response(answer)[0] == one.ask(target).status
     assert b"aiohttp" not in answer.partition(b"\r\n\r\n")[0]
 
 
-def test_nobody_is_invited_to_send_a_purge_before_the_key_is_known(one):
+def test_a_purge_without_a_key_gets_no_100_continue(one):
     fields = "Expect: 100-continue\r\nContent-Length: 13\r\n"
 
-    assert said(raw(one, "POST /api/admin/purge", fields=fields, patience=0.5))[0] == 401
+    assert parse_response(raw(one, "POST /api/admin/purge", fields=fields, patience=0.5))[0] == 401
 
 
-def test_who_has_the_key_is_invited(one):
+def test_a_purge_with_a_key_gets_100_continue(one):
     fields = f"Expect: 100-continue\r\nContent-Length: 13\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", one.port), timeout=10) as connection:
         connection.sendall(b"POST /api/admin/purge HTTP/1.1\r\nHost: a\r\n" + fields.encode())
@@ -194,8 +194,8 @@ def test_who_has_the_key_is_invited(one):
 
 @pytest.mark.parametrize("target", ["/livez", PICTURE])
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "foo"])
-def test_an_upgrade_is_not_made_and_no_answer_goes_to_another_request(one, target, protocol):
-    """Each is answered, or the connection ends behind the last answer that was given."""
+def test_an_upgrade_is_declined_and_no_response_goes_to_another_request(one, target, protocol):
+    """Each request is answered, or the connection ends after the last response."""
     upgrade = f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n".encode()
     behind = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -206,8 +206,8 @@ def test_an_upgrade_is_not_made_and_no_answer_goes_to_another_request(one, targe
     assert (b"Connection: close" in answer) == (len(statuses) == 1)
 
 
-def test_who_only_offers_an_upgrade_keeps_the_connection(one):
-    """As some clients do with their first request each."""
+def test_a_client_that_only_offers_an_upgrade_keeps_its_connection(one):
+    """Some clients offer h2c with their first request."""
     upgrade = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     with socket.create_connection(("127.0.0.1", one.port), timeout=10) as connection:
         for _ in range(2):
@@ -221,7 +221,7 @@ def test_who_only_offers_an_upgrade_keeps_the_connection(one):
     "body",
     ["Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "Content-Length: 3\r\n\r\nabc"],
 )
-def test_a_body_that_nobody_reads_is_not_taken_for_a_request(one, target, body):
+def test_a_body_that_no_handler_reads_is_not_parsed_as_a_request(one, target, body):
     get = f"GET {target} HTTP/1.1\r\nHost: a\r\n"
 
     answer = one.send((get + body + get + "Connection: close\r\n\r\n").encode(), patience=5)

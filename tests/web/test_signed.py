@@ -1,4 +1,4 @@
-"""Signed URLs, presets, the ladder and the quota, asked of real servers."""
+"""Signed URLs, presets, snapped sizes and the quota, on real servers."""
 
 import io
 import re
@@ -17,7 +17,7 @@ YEAR_2027 = 1_798_761_600
 
 @pytest.fixture(scope="module")
 def closed() -> Iterator[ServerProcess]:
-    """Answers signed URLs only, while its keys are being rotated."""
+    """Requires signatures, and has two keys, as during a rotation."""
     with serving(
         workers_count=1,
         signing_mode="required",
@@ -30,7 +30,7 @@ def closed() -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def public() -> Iterator[ServerProcess]:
-    """Answers anybody, within bounds."""
+    """Needs no signature, but bounds the sizes and the number of renditions of unsigned URLs."""
     with serving(
         workers_count=1,
         signing_keys=NEW.spell(),
@@ -56,12 +56,12 @@ def code(answer: Answer) -> tuple[int, str]:
 
 
 def lookups(server: ServerProcess) -> list[str]:
-    """What has reached source, cache and workers so far."""
+    """The counters of source, cache and workers."""
     series = ("imgserver_cache_requests_total", "imgserver_images_total", "imgserver_source_bytes_total")
     return [line for line in server.ask("/metrics").body.decode().splitlines() if line.startswith(series)]
 
 
-def test_urls_of_both_keys_are_answered_while_keys_are_rotated(closed: ServerProcess):
+def test_urls_of_both_keys_are_valid_during_a_rotation(closed: ServerProcess):
     answers = [
         closed.ask(signed(f"w_40,q_{quality}/coffee.png", key)) for key in (OLD, NEW) for quality in range(9, 14)
     ]
@@ -69,14 +69,14 @@ def test_urls_of_both_keys_are_answered_while_keys_are_rotated(closed: ServerPro
     assert [answer.status for answer in answers] == [200] * 10
 
 
-def test_a_signed_url_is_a_hit_of_the_same_picture_however_it_is_signed(closed):
+def test_signatures_of_different_keys_share_a_rendition(closed):
     closed.ask(signed("w_41/coffee.png"))
 
     for target in (signed("w_41/coffee.png", OLD), signed(f"exp_{YEAR_2027}/w_41/coffee.png")):
         assert closed.ask(target).headers["Cache-Status"].startswith("imgserver; hit")
 
 
-def test_every_flipped_byte_of_signature_and_path_is_refused_before_anything_is_touched(closed):
+def test_a_flipped_byte_of_signature_or_path_is_refused_before_source_cache_and_workers(closed):
     target = signed("w_42,q_80/coffee.png")
     assert closed.ask(target).status == 200
     seen, rejected = (
@@ -91,7 +91,7 @@ def test_every_flipped_byte_of_signature_and_path_is_refused_before_anything_is_
 
 
 @pytest.mark.parametrize("target", ["/img/w_43/coffee.png", "/img/missing.png", "/img/w_80O/x.png", "/img/s--x--"])
-def test_what_is_not_signed_is_refused_whatever_it_is(closed, target):
+def test_an_unsigned_url_is_refused_before_it_is_parsed(closed, target):
     seen = lookups(closed)
 
     assert code(closed.ask(target)) == (403, "signature-refused")
@@ -99,13 +99,13 @@ def test_what_is_not_signed_is_refused_whatever_it_is(closed, target):
 
 
 def audited(server: ServerProcess, target: str) -> dict[str, object]:
-    """The audit's line about one more request; after a flood by other tests it waits for the next second."""
+    """The audit event of one more request. The audit is rate-limited: other tests may delay the event by a second."""
     found: list[dict[str, object]] = []
 
     def is_told() -> bool:
-        asked = server.ask(target).headers["X-Request-Id"]
-        wait_until(lambda: any(event.get("request_id") == asked for event in server.events()), "it is logged")
-        events = [event for event in server.events() if event.get("request_id") == asked]
+        request_id = server.ask(target).headers["X-Request-Id"]
+        wait_until(lambda: any(event.get("request_id") == request_id for event in server.events()), "it is logged")
+        events = [event for event in server.events() if event.get("request_id") == request_id]
         found.extend(event for event in events if event["event"].startswith("security."))
         return bool(found)
 
@@ -130,7 +130,7 @@ def test_refusals_are_audited_without_the_signature(closed):
     assert "/img/s--...--/w_44/coffee.png" in text
 
 
-def test_a_link_ends_at_its_second_also_for_those_who_have_its_picture(closed):
+def test_a_link_expires_at_its_second_for_conditional_requests_too(closed):
     ends = int(time.time()) + 2
     target = signed(f"exp_{ends}/w_45/coffee.png")
     first = closed.ask(target)
@@ -146,13 +146,13 @@ def test_a_link_ends_at_its_second_also_for_those_who_have_its_picture(closed):
     assert closed.metric("imgserver_security_events_total", event="signature_expired", reason="expired") >= 3
 
 
-def test_before_its_end_a_link_is_as_cacheable_as_any(closed):
+def test_an_unexpired_link_is_cacheable_until_it_expires(closed):
     answer = closed.ask(signed(f"exp_{YEAR_2027 * 5}/w_46/coffee.png"))
 
     assert answer.headers["Cache-Control"] == closed.ask(signed("w_46/coffee.png")).headers["Cache-Control"]
 
 
-def test_the_owner_purges_by_a_url_without_a_signature(closed):
+def test_a_purge_by_url_needs_no_signature(closed):
     closed.ask(signed("w_47/coffee.png"))
     answer = closed.post("/api/admin/purge", {"url": "/img/w_47/coffee.png"}, key="a key of sixteen characters")
 
@@ -160,7 +160,7 @@ def test_the_owner_purges_by_a_url_without_a_signature(closed):
     assert closed.ask(signed("w_47/coffee.png")).headers["Cache-Status"].endswith("stored")
 
 
-def test_the_gallery_of_a_closed_server_has_signed_pictures(closed):
+def test_the_gallery_of_a_server_that_requires_signatures_has_signed_urls(closed):
     page = closed.ask("/").body.decode()
     targets = re.findall(r'src="([^"]+)"', page)
 
@@ -168,13 +168,13 @@ def test_the_gallery_of_a_closed_server_has_signed_pictures(closed):
     assert closed.ask(targets[0]).status == 200
 
 
-def test_strangers_get_few_sizes(public):
+def test_unsigned_urls_get_snapped_sizes(public):
     assert size(public.ask("/img/w_101/autumn.jpg"))[0] == 200
     assert public.ask("/img/w_183/autumn.jpg").headers["Cache-Status"].startswith("imgserver; hit")
     assert size(public.ask("/img/dpr_1.1,w_150/autumn.jpg"))[0] == 400
 
 
-def test_strangers_get_only_so_many_new_pictures_of_one_original(public):
+def test_unsigned_urls_have_a_quota_of_new_renditions_per_original(public):
     effects = [f"/img/w_100,e_hue:{degrees}/dogs.jpg" for degrees in range(1, 7)]
     answers = [public.ask(target) for target in effects]
 
@@ -187,13 +187,13 @@ def test_strangers_get_only_so_many_new_pictures_of_one_original(public):
     assert public.ask(signed("w_100,e_hue:99/dogs.jpg")).status == 200
 
 
-def test_a_preset_of_the_settings_is_answered(public):
+def test_a_preset_of_the_settings_is_served(public):
     answer = public.ask("/img/t_card/sunset.jpg")
 
     assert (answer.headers["Content-Type"], size(answer)) == ("image/webp", (100, 100))
 
 
-def test_a_server_of_presets_refuses_other_options_and_shows_its_folder():
+def test_a_server_that_allows_presets_only_refuses_other_options():
     with serving(workers_count=1, native_presets_only="true", presets_card="w_60", disk_limit_bytes=0) as server:
         refused, card = server.ask("/img/w_60/cat.png"), server.ask("/img/t_card/cat.png")
         targets = set(re.findall(r'(?:src|href)="(/img/[^"]+)"', server.ask("/").body.decode()))

@@ -1,4 +1,4 @@
-"""Fault 22: clients that send or take a byte a second are cut off by limits, and nobody else notices."""
+"""Fault 22: clients that send or read a byte per second are disconnected, and delay no other client."""
 
 import selectors
 import socket
@@ -19,7 +19,7 @@ RECEIVE_BYTES = 4096
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A picture whose answer is larger than what the kernel keeps for a client."""
+    """Has an image whose response is larger than the send buffer of the kernel."""
     from PIL import Image
 
     root = tmp_path_factory.mktemp("large")
@@ -35,7 +35,7 @@ def strict(folder):
         "server_write_timeout_seconds": 2,
         "server_keepalive_timeout_seconds": 5,
     }
-    # One body for all who ask for it: what each one's own copies take is what is measured.
+    # The body is in memory once; the test measures the copies for each client.
     with serving(folder, workers_count=1, cache_memory_item_bytes=16 << 20, **settings) as running:
         assert len(running.ask(LARGE).body) > 5_000_000
         yield running
@@ -62,7 +62,7 @@ def begin(server: ServerProcess, kind: str) -> socket.socket:
 
 @dataclass
 class Slow:
-    """Clients that do a byte at a time, until the server closes them."""
+    """Clients that send or read one byte at a time, until the server disconnects them."""
 
     kinds: dict[socket.socket, str] = field(default_factory=dict)
     closed: dict[str, int] = field(default_factory=lambda: {HEADER: 0, BODY: 0, READER: 0})
@@ -78,10 +78,10 @@ class Slow:
 def is_closed(connection: socket.socket, kind: str) -> bool:
     try:
         if kind == READER:
-            # After a reset the kernel still hands out what it has received; that there was one it tells here.
+            # After a reset the kernel still delivers the bytes that it has received; SO_ERROR shows the reset.
             return connection.recv(1) == b"" or connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
         connection.send(b"x")
-        # What the server has to say ends with its closing.
+        # The server may send a response before it closes the connection.
         while connection.recv(4096):
             pass
     except BlockingIOError:
@@ -107,7 +107,7 @@ def healthy(server: ServerProcess, number: int) -> list[float]:
     return sorted(answer.seconds for answer in answers)
 
 
-def test_five_hundred_slow_clients_are_cut_off_and_hurt_nobody(strict):
+def test_five_hundred_slow_clients_are_disconnected_and_delay_no_other_client(strict):
     healthy(strict, 20)
     taken: list[float] = []
     process, most = psutil.Process(strict.process.pid), 0
@@ -121,16 +121,16 @@ def test_five_hundred_slow_clients_are_cut_off_and_hurt_nobody(strict):
 
         assert clients.closed == {HEADER: 200, BODY: 150, READER: 150}
     taken.sort()
-    # A hit takes about a millisecond; half of the slow ones' limit would be a queue behind them.
+    # A hit takes about a millisecond. A quarter of the time-out would mean that hits wait for slow clients.
     assert taken[len(taken) * 99 // 100] < 0.5
-    # 150 copies of the large picture would be a gigabyte.
+    # 150 copies of the large body would take a gigabyte.
     assert most < 400 << 20
     wait_until(lambda: strict.metric("imgserver_http_connections") <= 1, "all connections are gone")
     assert strict.metric("imgserver_http_overdue_total", what="header") == 200
     assert strict.metric("imgserver_http_overdue_total", what="write") == 150
 
 
-def test_a_reader_that_stops_is_cut_off_also_when_the_connection_was_to_be_closed(strict):
+def test_a_client_that_stops_reading_is_disconnected_after_connection_close_too(strict):
     before = strict.metric("imgserver_http_overdue_total", what="write")
     with connect(strict) as connection:
         connection.sendall(f"GET {LARGE} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
@@ -141,8 +141,8 @@ def test_a_reader_that_stops_is_cut_off_also_when_the_connection_was_to_be_close
                 pass
 
 
-def test_a_slow_reader_that_takes_enough_gets_everything(strict):
-    """Twice as long as the limit, a tenth of the picture at a time."""
+def test_a_slow_client_that_reads_enough_gets_everything(strict):
+    """It reads a tenth of the image at a time, for twice the time-out."""
     received, begun = 0, time.monotonic()
     with connect(strict) as connection:
         connection.settimeout(10)

@@ -1,4 +1,4 @@
-"""Pictures over HTTP, asked of a real server with real workers and real photographs."""
+"""Images over HTTP, from a real server with real workers and photographs."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ def picture(body: bytes) -> Image.Image:
         ("/img/w_100,f_gif/cat.png", "image/gif", (100, 67)),
     ],
 )
-def test_a_url_gives_the_picture_it_asks_for(server: ServerProcess, target, media_type, size):
+def test_a_url_gives_the_image_that_it_describes(server: ServerProcess, target, media_type, size):
     answer = server.ask(target)
 
     assert answer.status == 200
@@ -43,7 +43,7 @@ def test_a_url_gives_the_picture_it_asks_for(server: ServerProcess, target, medi
     assert picture(answer.body).size == size
 
 
-def test_a_picture_says_what_caches_and_browsers_need(server):
+def test_an_image_has_the_headers_for_caches_and_browsers(server):
     answer = server.ask("/img/w_400/coffee.png")
 
     headers = answer.headers
@@ -68,7 +68,7 @@ def test_a_second_request_is_a_hit_with_the_same_bytes(server):
     assert second.body == first.body
 
 
-def test_another_spelling_of_the_same_wish_is_a_hit(server):
+def test_an_equivalent_url_is_a_hit(server):
     server.ask("/img/w_402,q_80,f_jpg/autumn.jpg")
 
     assert server.ask("/img/f_jpg,q_80,w_402/autumn.jpg").cache_status == "imgserver; hit"
@@ -86,7 +86,7 @@ def test_another_spelling_of_the_same_wish_is_a_hit(server):
         (None, "image/jpeg"),
     ],
 )
-def test_f_auto_gives_what_the_client_shows_and_varies(server, accept, media_type):
+def test_f_auto_gives_a_format_that_the_client_accepts_and_varies(server, accept, media_type):
     answer = server.ask("/img/w_300,f_auto/autumn.jpg", headers={"Accept": accept} if accept else {})
 
     assert answer.headers["Content-Type"] == media_type
@@ -115,7 +115,7 @@ def test_a_known_etag_gets_304_without_a_worker(server):
     assert server.image_health()["workers"]["renders"] == renders
 
 
-def test_head_says_what_get_says_and_renders_once(server):
+def test_head_has_the_headers_of_get_and_renders_once(server):
     renders = server.image_health()["workers"]["renders"]
     head = server.ask("/img/w_404/coffee.png", "HEAD")
     get = server.ask("/img/w_404/coffee.png")
@@ -126,7 +126,7 @@ def test_head_says_what_get_says_and_renders_once(server):
     assert server.image_health()["workers"]["renders"] == renders + 1
 
 
-def test_a_download_is_named(server):
+def test_an_attachment_has_a_file_name(server):
     assert (
         server.ask("/img/w_100,f_webp,fl_attachment:holiday/cat.png").headers["Content-Disposition"]
         == 'attachment; filename="holiday.webp"'
@@ -162,7 +162,7 @@ def test_a_download_is_named(server):
         ("/", 200, None),
     ],
 )
-def test_bad_input_gets_a_problem_that_names_itself(server, target, status, code):
+def test_bad_input_gets_a_problem_with_its_code(server, target, status, code):
     answer = server.ask(target)
 
     assert answer.status == status
@@ -174,7 +174,7 @@ def test_bad_input_gets_a_problem_that_names_itself(server, target, status, code
         assert str(SAMPLES.parent) not in answer.body.decode()
 
 
-def test_a_bad_option_is_told_with_its_range_and_its_nearest_key(server):
+def test_the_problem_of_a_bad_option_has_its_range_and_the_nearest_key(server):
     problem = server.ask("/img/w_80O/cat.png").json()
 
     assert (problem["argument"], problem["value"]) == ("w", "80O")
@@ -182,7 +182,7 @@ def test_a_bad_option_is_told_with_its_range_and_its_nearest_key(server):
     assert server.ask("/img/wd_800,w_3/cat.png").json()["nearest"] == "w"
 
 
-def test_a_misspelt_option_that_reads_as_a_folder_is_hinted_at(server):
+def test_a_misspelled_option_that_reads_as_a_folder_is_suggested(server):
     assert "w_800" in server.ask("/img/width_800/cat.png").json()["detail"]
 
 
@@ -193,16 +193,16 @@ def test_other_methods_are_refused_with_allow(server):
     assert set(answer.headers["Allow"].split(",")) == {"GET", "HEAD", "OPTIONS"}
 
 
-def test_a_preflight_allows_everybody_to_read(server):
-    asked = {"Origin": "https://example.com", "Access-Control-Request-Method": "GET"}
-    answer = server.ask("/img/w_50/cat.png", "OPTIONS", headers=asked)
+def test_a_preflight_allows_every_site(server):
+    preflight = {"Origin": "https://example.com", "Access-Control-Request-Method": "GET"}
+    answer = server.ask("/img/w_50/cat.png", "OPTIONS", headers=preflight)
 
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert answer.headers["Access-Control-Max-Age"] == "86400"
 
 
-def test_ranges_put_together_are_the_whole_picture(server):
+def test_the_ranges_of_an_image_make_up_the_whole(server):
     whole = server.ask("/img/w_300/coffee.png")
     length = len(whole.body)
     parts = [
@@ -227,7 +227,7 @@ def test_ranges_put_together_are_the_whole_picture(server):
         ({"Range": "bytes=0-1", "If-None-Match": "*"}, 304),
     ],
 )
-def test_a_range_that_cannot_be_served_is_answered_as_the_rfc_says(server, headers, status):
+def test_an_unsatisfiable_or_unsupported_range_follows_the_rfc(server, headers, status):
     length = len(server.ask("/img/w_300/coffee.png").body)
     answer = server.ask("/img/w_300/coffee.png", headers=headers)
 
@@ -236,12 +236,12 @@ def test_a_range_that_cannot_be_served_is_answered_as_the_rfc_says(server, heade
         assert answer.headers["Content-Range"] == f"bytes */{length}"
 
 
-def test_a_harmless_request_id_is_kept_and_another_replaced(server):
+def test_a_safe_request_id_is_used_and_an_unsafe_one_is_replaced(server):
     assert server.ask("/img/w_50/cat.png", headers={"X-Request-Id": "abc-1"}).headers["X-Request-Id"] == "abc-1"
     assert server.ask("/img/w_50/cat.png", headers={"X-Request-Id": "a b"}).headers["X-Request-Id"] != "a b"
 
 
-def test_many_requests_for_one_cold_url_make_one_render(server):
+def test_concurrent_requests_for_one_cold_url_share_a_render(server):
     renders = server.image_health()["workers"]["renders"]
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(server.ask, ["/img/w_777,f_webp/sunset.jpg"] * 200))
@@ -251,7 +251,7 @@ def test_many_requests_for_one_cold_url_make_one_render(server):
     assert server.image_health()["workers"]["renders"] == renders + 1
 
 
-def test_facts_are_told_as_json(server):
+def test_f_info_answers_with_json(server):
     facts = server.ask("/img/w_800,f_info/dogs.jpg")
 
     assert facts.headers["Content-Type"] == "application/json"

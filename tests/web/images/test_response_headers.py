@@ -1,4 +1,4 @@
-"""What answers tell browsers, CDNs and people with a problem, with everything switched on; asked of a real server."""
+"""The headers of responses, on a real server with default settings and on one with every optional header enabled."""
 
 import io
 import re
@@ -36,7 +36,8 @@ PREFLIGHT = {"Origin": "https://shop.example", "Access-Control-Request-Method": 
 
 
 @pytest.fixture(scope="module")
-def dressed(tmp_path_factory) -> Iterator[ServerProcess]:
+def enabled(tmp_path_factory) -> Iterator[ServerProcess]:
+    """A server with every optional header enabled."""
     with serving(
         _photos(tmp_path_factory.mktemp("photos")),
         workers_count=1,
@@ -63,7 +64,7 @@ def _photos(folder: Path) -> Path:
 
 
 def status_of(answer: Answer) -> dict[str, object]:
-    """Cache-Status, read as the structured field that it is; words as text."""
+    """Cache-Status, parsed as a structured field, with tokens as text."""
     ((name, facts),) = http_sf.parse(answer.headers["Cache-Status"].encode(), tltype="list")
     assert str(name) == "imgserver"
     return {key: str(value) if isinstance(value, http_sf.Token) else value for key, value in facts.items()}
@@ -107,14 +108,14 @@ def status_of(answer: Answer) -> dict[str, object]:
         ("GET", "/", {}, 200, "no-store"),
     ],
 )
-def test_every_answer_says_how_long_it_may_be_kept(server, method, target, headers, status, expected):
+def test_every_response_has_its_cache_lifetime(server, method, target, headers, status, expected):
     answer = server.ask(target, method, headers)
 
     assert (answer.status, answer.headers.get_all("Cache-Control")) == (status, [expected])
 
 
-def test_a_broken_original_may_be_told_from_a_cache_for_ten_minutes(dressed):
-    answer = dressed.ask("/img/w_50/torn.png")
+def test_the_error_of_a_broken_original_may_be_cached_for_ten_minutes(enabled):
+    answer = enabled.ask("/img/w_50/torn.png")
 
     assert (answer.status, answer.headers["Cache-Control"]) == (422, "max-age=600")
 
@@ -142,7 +143,7 @@ KEPT_SECONDS = {
 
 
 @pytest.mark.parametrize(("status", "expected"), KEPT_SECONDS.items())
-def test_every_error_of_a_status_holds_as_long_as_the_table_says(status, expected):
+def test_every_error_has_the_cache_lifetime_of_its_status(status, expected):
     kinds = [kind for kind in _tree(ImgserverError) if kind.__module__ == "imgserver.errors" and kind.status == status]
 
     assert kinds
@@ -151,7 +152,7 @@ def test_every_error_of_a_status_holds_as_long_as_the_table_says(status, expecte
 
 
 @pytest.mark.parametrize("status", KEPT_SECONDS)
-def test_only_those_who_may_come_back_are_told_when(status):
+def test_only_429_and_503_have_retry_after(status):
     for kind in (kind for kind in _tree(ImgserverError) if kind.status == status):
         answer = problem.answer(kind(), "")
 
@@ -159,7 +160,7 @@ def test_only_those_who_may_come_back_are_told_when(status):
         assert answer.headers.get("Retry-After") == ("1" if status in (429, 503) else None)
 
 
-def test_the_table_of_errors_is_whole():
+def test_the_table_has_every_error():
     assert {kind.status for kind in _tree(ImgserverError)} == set(KEPT_SECONDS)
 
 
@@ -167,7 +168,7 @@ def _tree(kind: type[ImgserverError]) -> list[type[ImgserverError]]:
     return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
 
 
-def test_what_is_not_switched_on_is_not_sent(server):
+def test_disabled_headers_are_not_sent(server):
     answer = server.ask("/img/w_50/cat.png")
 
     for name in ("CDN-Cache-Control", "Surrogate-Key", "Cache-Tag", "Server-Timing", "Accept-CH", "Vary"):
@@ -185,8 +186,8 @@ def test_what_is_not_switched_on_is_not_sent(server):
         ("/img/w_60/nosuch.png", {}, 404, None),
     ],
 )
-def test_cdns_are_told_of_their_own(dressed, target, headers, status, expected):
-    answer = dressed.ask(target, headers=headers)
+def test_cdns_get_a_lifetime_of_their_own(enabled, target, headers, status, expected):
+    answer = enabled.ask(target, headers=headers)
 
     assert (answer.status, answer.headers["CDN-Cache-Control"]) == (status, expected)
     assert answer.headers["Cache-Control"] != expected or expected == FOR_GOOD
@@ -196,8 +197,8 @@ def test_cdns_are_told_of_their_own(dressed, target, headers, status, expected):
     ("method", "headers", "status"),
     [("GET", {}, 200), ("HEAD", {}, 200), ("GET", {"If-None-Match": "*"}, 304), ("GET", {"Range": "bytes=0-9"}, 206)],
 )
-def test_groups_are_told_in_the_words_of_every_cdn(dressed, method, headers, status):
-    answer = dressed.ask("/img/w_61/team/cat.png", method, headers)
+def test_groups_are_sent_in_the_header_of_every_cdn(enabled, method, headers, status):
+    answer = enabled.ask("/img/w_61/team/cat.png", method, headers)
     groups = [str(group) for group, _ in http_sf.parse(answer.headers["Cache-Groups"].encode(), tltype="list")]
 
     assert answer.status == status
@@ -218,7 +219,7 @@ def test_a_deep_original_has_sixteen_groups_at_most(tmp_path):
     assert len(answer.headers["Cache-Groups"].split(", ")) == len(answer.headers["Cache-Tag"].split(",")) == 16
 
 
-def test_cache_status_tells_the_time_left_and_agrees_with_the_counters(server):
+def test_cache_status_has_the_remaining_freshness_and_matches_the_counters(server):
     def counts() -> dict[str, float]:
         names = ("hit", "rendered", "not_modified")
         return {name: server.metric("imgserver_lookups_total", outcome=name) for name in names}
@@ -233,12 +234,12 @@ def test_cache_status_tells_the_time_left_and_agrees_with_the_counters(server):
     for answer in (*hits, same):
         status = status_of(answer)
         assert status.keys() == {"hit", "ttl"}
-        # Fresh for a day, give or take a tenth.
+        # The freshness is a day with a jitter of 10 %.
         assert 86_400 * 0.89 < status["ttl"] < 86_400 * 1.11
     assert {name: after[name] - before[name] for name in after} == {"hit": 3, "rendered": 1, "not_modified": 1}
 
 
-def test_the_time_left_runs_down(server):
+def test_the_ttl_of_cache_status_decreases(server):
     server.ask("/img/w_406/coffee.png")
     first = status_of(server.ask("/img/w_406/coffee.png"))["ttl"]
 
@@ -246,7 +247,7 @@ def test_the_time_left_runs_down(server):
 
 
 @pytest.mark.parametrize("target", ["/img/w_141/cat.png", "/img/w_141/cat.png?v=1"])
-def test_a_stale_answer_is_nobodys_for_long(tmp_path, target):
+def test_a_stale_response_has_a_short_lifetime(tmp_path, target):
     with serving(workers_count=1, disk_limit_bytes=0, cache_ttl_seconds=1, http_cdn_max_age_seconds=7200) as server:
         seen = [server.ask(target)]
         wait_until(lambda: seen.append(server.ask(target)) or "stale" in status_of(seen[-1]).values(), "a stale one")
@@ -256,13 +257,13 @@ def test_a_stale_answer_is_nobodys_for_long(tmp_path, target):
     assert -2 <= status["ttl"] <= 0
     for name in ("Cache-Control", "CDN-Cache-Control"):
         text = seen[-1].headers[name]
-        # It is answered for 2.5 times as long as it is fresh.
+        # A rendition is served stale for up to 2.5 times its freshness.
         assert re.fullmatch(r"max-age=[012](, stale-while-revalidate=[12], stale-if-error=[12])?", text), text
 
 
-def test_the_stages_of_a_render_are_told_and_add_up(dressed):
-    made = dressed.ask("/img/w_300,f_webp/autumn.jpg")
-    hit = dressed.ask("/img/w_300,f_webp/autumn.jpg")
+def test_server_timing_has_the_stages_of_a_render_and_their_total(enabled):
+    made = enabled.ask("/img/w_300,f_webp/autumn.jpg")
+    hit = enabled.ask("/img/w_300,f_webp/autumn.jpg")
     stages = timing(made)
 
     assert list(stages) == ["cache", "queue", "fetch", "decode", "transform", "encode", "total"]
@@ -279,7 +280,7 @@ def timing(answer: Answer) -> dict[str, float | str]:
     return {str(name): str(facts["desc"]) if "desc" in facts else float(facts["dur"]) for name, facts in entries}
 
 
-def test_the_tier_is_told_after_a_restart(tmp_path):
+def test_cache_status_names_the_tier_after_a_restart(tmp_path):
     settings = {"workers_count": 1, "disk_path": tmp_path, "http_server_timing": "true"}
     with serving(**settings) as server:
         server.ask("/img/w_122/cat.png")
@@ -294,9 +295,9 @@ def size_of(answer: Answer) -> tuple[int, int]:
     return Image.open(io.BytesIO(answer.body)).size
 
 
-def test_a_hinted_width_is_the_pictures_and_told_to_caches(dressed):
+def test_a_width_hint_sets_the_width_and_varies(enabled):
     answers = [
-        dressed.ask("/img/w_auto/autumn.jpg", headers=headers)
+        enabled.ask("/img/w_auto/autumn.jpg", headers=headers)
         for headers in ({}, {"Sec-CH-Width": "300"}, {"Width": "310"}, {"Sec-CH-Width": "nonsense"})
     ]
 
@@ -306,16 +307,16 @@ def test_a_hinted_width_is_the_pictures_and_told_to_caches(dressed):
     assert answers[2].cache_status == answers[3].cache_status == "imgserver; hit; detail=memory"
 
 
-def test_a_pixel_ratio_is_hinted(dressed):
-    answer = dressed.ask("/img/w_100,dpr_auto/autumn.jpg", headers={"Sec-CH-DPR": "1.9"})
+def test_a_dpr_hint_sets_the_pixel_ratio(enabled):
+    answer = enabled.ask("/img/w_100,dpr_auto/autumn.jpg", headers={"Sec-CH-DPR": "1.9"})
 
     assert size_of(answer)[0] == 200
     assert answer.headers["Vary"] == "Sec-CH-DPR, DPR"
 
 
-def test_save_data_lowers_an_automatic_quality(dressed):
+def test_save_data_lowers_an_automatic_quality(enabled):
     plain, saving = (
-        dressed.ask("/img/w_400,q_auto,f_auto/autumn.jpg", headers=headers) for headers in ({}, {"Save-Data": "on"})
+        enabled.ask("/img/w_400,q_auto,f_auto/autumn.jpg", headers=headers) for headers in ({}, {"Save-Data": "on"})
     )
 
     assert len(saving.body) < len(plain.body)
@@ -324,9 +325,9 @@ def test_save_data_lowers_an_automatic_quality(dressed):
 
 
 @pytest.mark.parametrize("target", ["/img/w_100/autumn.jpg", "/img/w_100,q_70/autumn.jpg"])
-def test_hints_do_not_matter_where_a_url_does_not_ask_for_them(dressed, target):
+def test_hints_are_ignored_by_urls_without_automatic_sizes(enabled, target):
     hints = {"Sec-CH-Width": "300", "Sec-CH-DPR": "2", "Save-Data": "on"}
-    plain, hinted = dressed.ask(target), dressed.ask(target, headers=hints)
+    plain, hinted = enabled.ask(target), enabled.ask(target, headers=hints)
 
     assert hinted.body == plain.body
     assert "Vary" not in plain.headers
@@ -340,30 +341,30 @@ def test_hints_do_not_matter_where_a_url_does_not_ask_for_them(dressed, target):
         ("/img/w_auto/text.jpg", {}, 415),
     ],
 )
-def test_errors_and_304_of_a_hinted_url_vary_too(dressed, target, headers, status):
-    answer = dressed.ask(target, headers=headers)
+def test_errors_and_304_of_a_hinted_url_vary_too(enabled, target, headers, status):
+    answer = enabled.ask(target, headers=headers)
 
     assert (answer.status, answer.headers["Vary"]) == (status, "Sec-CH-Width, Width")
 
 
-def test_a_purge_of_a_hinted_url_reaches_every_picture_of_it(dressed):
-    asked = [{}, {"Sec-CH-Width": "300"}, {"Save-Data": "on"}, {"Sec-CH-Width": "300", "Accept": "image/webp"}]
+def test_a_purge_of_a_url_with_hints_removes_every_variant(enabled):
+    variants = [{}, {"Sec-CH-Width": "300"}, {"Save-Data": "on"}, {"Sec-CH-Width": "300", "Accept": "image/webp"}]
     target = "/img/w_auto,q_auto,f_auto/team/cat.png"
-    for headers in asked:
-        dressed.ask(target, headers=headers)
-    answer = dressed.post("/api/admin/purge", {"url": target}, key=KEY)
+    for headers in variants:
+        enabled.ask(target, headers=headers)
+    answer = enabled.post("/api/admin/purge", {"url": target}, key=KEY)
 
-    assert answer.json()["removed"]["memory"] == len(asked)
-    assert all("hit" not in status_of(dressed.ask(target, headers=headers)) for headers in asked)
+    assert answer.json()["removed"]["memory"] == len(variants)
+    assert all("hit" not in status_of(enabled.ask(target, headers=headers)) for headers in variants)
 
 
-def test_hints_are_refused_while_they_are_off(server):
+def test_automatic_sizes_are_refused_without_client_hints(server):
     assert server.ask("/img/w_auto/cat.png").status == 400
     assert server.ask("/img/dpr_auto/cat.png").status == 400
     assert "Vary" not in server.ask("/img/w_50,q_auto/cat.png").headers
 
 
-def test_options_without_a_browsers_question_says_what_is_allowed_and_nothing_of_cors(server):
+def test_options_without_a_preflight_has_allow_and_no_cors_headers(server):
     answer = server.ask("/img/w_50/cat.png", "OPTIONS")
 
     assert (answer.status, answer.body, answer.headers["Allow"]) == (204, b"", "GET, HEAD, OPTIONS")
@@ -371,26 +372,26 @@ def test_options_without_a_browsers_question_says_what_is_allowed_and_nothing_of
 
 
 @pytest.mark.parametrize("half", [{"Origin": "https://a.example"}, {"Access-Control-Request-Method": "GET"}])
-def test_half_a_preflight_is_none(server, half):
+def test_an_incomplete_preflight_is_a_plain_options_request(server, half):
     assert "Access-Control-Allow-Methods" not in server.ask("/img/w_50/cat.png", "OPTIONS", half).headers
 
 
-def test_a_flood_of_bad_urls_is_counted_and_renders_once(dressed):
+def test_repeated_requests_for_a_bad_url_are_counted_and_render_once(enabled):
     def repeated() -> float:
-        return dressed.metric("imgserver_negative_cache_hits_total")
+        return enabled.metric("imgserver_negative_cache_hits_total")
 
     for target, status, renders in (("/img/w_51/torn.png", 422, 1), ("/img/w_51/gone.png", 404, 0)):
-        before, rendered = repeated(), dressed.image_health()["workers"]["renders"]
-        answers = [dressed.ask(target) for _ in range(10)]
+        before, rendered = repeated(), enabled.image_health()["workers"]["renders"]
+        answers = [enabled.ask(target) for _ in range(10)]
 
         assert {answer.status for answer in answers} == {status}
         assert len({re.sub(rb'"request_id":"[^"]*"', b"", answer.body) for answer in answers}) == 1
-        assert dressed.image_health()["workers"]["renders"] - rendered <= renders
+        assert enabled.image_health()["workers"]["renders"] - rendered <= renders
         assert repeated() - before >= 7
-    assert dressed.metric("imgserver_negative_cache_entries") >= 2
+    assert enabled.metric("imgserver_negative_cache_entries") >= 2
 
 
-def test_a_repaired_file_is_seen_within_two_seconds(dressed, tmp_path_factory):
+def test_a_repaired_original_is_served_within_two_seconds(enabled, tmp_path_factory):
     folder = tmp_path_factory.mktemp("repaired")
     (folder / "a.png").write_bytes((SAMPLES / "cat.png").read_bytes()[:5000])
     with serving(folder, workers_count=1, disk_limit_bytes=0) as server:
@@ -404,7 +405,7 @@ def test_a_repaired_file_is_seen_within_two_seconds(dressed, tmp_path_factory):
     ("max_age_seconds", "versioned", "expected"),
     [(60, False, 60), (60, True, 60), (None, False, 300), (9999, False, 300), (0, True, 0)],
 )
-def test_what_the_source_says_of_its_own_age_lowers_ours(max_age_seconds, versioned, expected):
+def test_the_max_age_of_the_source_lowers_that_of_the_response(max_age_seconds, versioned, expected):
     request = ImageRequest(SourceRef("photos", "a.jpg"), Plan())
     rendition = make_rendition(max_age_seconds=max_age_seconds)
     response_headers = ResponseHeaders(HttpSettings(cdn_max_age_seconds=7200))
