@@ -276,9 +276,10 @@ def make_image(width: int, height: int, *, bands: int, seed: int = 0) -> Any:
 
 
 class SourceContract:
-    """What every source keeps to. Provide `source`, which has `PICTURE` at `present` and nothing at `absent`."""
+    """The contract of every source. Provide `source`, started, which has `IMAGE` at `present` and nothing at
+    `absent`."""
 
-    PICTURE = b"\xff\xd8\xff\xe0 not quite a picture"
+    IMAGE = b"\xff\xd8\xff\xe0 not quite an image"
     present = "folder/present.jpg"
     absent = "folder/absent.jpg"
 
@@ -289,30 +290,50 @@ class SourceContract:
     async def test_an_opened_original_can_be_read_by_its_path(self, source: Source) -> None:
         async with source.open(self.present) as original:
             with open(original.path, "rb") as file:  # noqa: ASYNC230, PTH123
-                assert file.read() == self.PICTURE
-            assert original.head == self.PICTURE
+                assert file.read() == self.IMAGE
+            assert original.head == self.IMAGE
+            assert original.size_bytes == len(self.IMAGE)
 
     async def test_the_fingerprint_is_that_of_the_opened_original(self, source: Source) -> None:
         async with source.open(self.present) as original:
             assert original.fingerprint == await source.fingerprint(self.present)
 
-    async def test_what_was_brought_can_be_opened(self, source: Source) -> None:
+    async def test_a_fetched_original_can_be_opened(self, source: Source) -> None:
         await source.fetch(self.present)
         async with source.open(self.present) as original:
-            assert original.head == self.PICTURE
+            assert original.head == self.IMAGE
 
-    async def test_what_is_absent_is_not_found(self, source: Source) -> None:
+    async def test_an_absent_original_is_not_found(self, source: Source) -> None:
         with pytest.raises(NotFound):
             await source.fingerprint(self.absent)
         with pytest.raises(NotFound):
             async with source.open(self.absent):
                 pass
 
+    async def test_a_listing_is_bounded_and_holds_existing_paths(self, source: Source) -> None:
+        paths = await source.listing(1)
+
+        assert len(paths) <= 1
+        for path in paths:
+            assert await source.fingerprint(path)
+
+    async def test_an_original_is_there_after_a_purge(self, source: Source) -> None:
+        await source.fetch(self.present)
+        await source.forget(self.present)
+        source.invalidate(lambda path: path == self.present)
+        await source.sweep()
+
+        async with source.open(self.present) as original:
+            assert original.head == self.IMAGE
+
+    async def test_a_working_source_passes_its_check(self, source: Source) -> None:
+        await source.check()
+
 
 class OriginContract:
-    """What every origin keeps to. Provide `origin`, which has `PICTURE` at `present` and nothing at `absent`."""
+    """The contract of every origin. Provide `origin`, which has `IMAGE` at `present` and nothing at `absent`."""
 
-    PICTURE = b"\xff\xd8\xff\xe0 not quite a picture" * 10_000
+    IMAGE = b"\xff\xd8\xff\xe0 not quite an image" * 10_000
     present = "folder/present one ä%2f.jpg"
     absent = "folder/absent.jpg"
 
@@ -321,45 +342,48 @@ class OriginContract:
         raise NotImplementedError
 
     async def test_a_fetch_writes_the_whole_body(self, origin: Origin) -> None:
-        told, body = await fetched(origin, self.present)
+        response, body = await fetched(origin, self.present)
 
-        assert told is not None
-        assert body == self.PICTURE
+        assert response is not None
+        assert body == self.IMAGE
 
-    async def test_a_look_tells_what_a_fetch_tells(self, origin: Origin) -> None:
-        told, _ = await fetched(origin, self.present)
+    async def test_stat_returns_the_response_of_fetch(self, origin: Origin) -> None:
+        response, _ = await fetched(origin, self.present)
 
-        assert await origin.stat(self.present) == told
+        assert await origin.stat(self.present) == response
 
-    async def test_what_is_unchanged_is_not_written(self, origin: Origin) -> None:
+    async def test_an_unchanged_file_is_not_written(self, origin: Origin) -> None:
         known = (await origin.stat(self.present)).validators
 
         assert await fetched(origin, self.present, known=known) == (None, b"")
 
-    async def test_what_has_changed_is_written(self, origin: Origin) -> None:
+    async def test_a_changed_file_is_written(self, origin: Origin) -> None:
         known = Validators(etag='"of another state"', modified=1, size_bytes=1)
-        told, body = await fetched(origin, self.present, known=known)
+        response, body = await fetched(origin, self.present, known=known)
 
-        assert told is not None
-        assert body == self.PICTURE
+        assert response is not None
+        assert body == self.IMAGE
 
-    async def test_what_is_absent_is_not_found(self, origin: Origin) -> None:
+    async def test_an_absent_file_is_not_found(self, origin: Origin) -> None:
         for path in (self.absent, self.present + "/below"):
             with pytest.raises(NotFound):
                 await origin.stat(path)
             with pytest.raises(NotFound):
                 await fetched(origin, path)
 
-    async def test_what_the_sink_raises_ends_the_fetch_and_passes_through(self, origin: Origin) -> None:
+    async def test_an_exception_of_the_sink_ends_the_fetch_and_reaches_the_caller(self, origin: Origin) -> None:
         async def sink(_: bytes) -> None:
             raise ImageOverLimit("no more")
 
         with pytest.raises(ImageOverLimit, match="no more"):
             await origin.fetch(self.present, sink)
 
+    async def test_a_working_origin_passes_its_check(self, origin: Origin) -> None:
+        await origin.check()
+
 
 async def fetched(origin: Origin, path: str, *, known: Validators | None = None) -> tuple[OriginResponse | None, bytes]:
-    """What an origin tells, and what it wrote."""
+    """The response of a fetch, and the body that it wrote."""
     body = bytearray()
 
     async def sink(chunk: bytes) -> None:
@@ -368,58 +392,58 @@ async def fetched(origin: Origin, path: str, *, known: Validators | None = None)
     return await origin.fetch(path, sink, known=known), bytes(body)
 
 
-class FakeOrigin:
-    """An origin in memory, of a state that tests change: `fault` is raised by every answer, `held` is waited for in the
-    middle of a body and before a look, and an origin that is not `telling` has no validators."""
+class FakeOrigin(Origin):
+    """An origin in memory whose state tests change. Every request raises `fault`. A fetch waits for `held` in the
+    middle of the body, a stat before its response. Responses have no validators if `has_validators` is false."""
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
         self.files = files or {}
-        self.telling = True
+        self.has_validators = True
         self.max_age_seconds: int | None = None
         self.fault: Exception | None = None
         self.held: asyncio.Event | None = None
         self.fetches: list[str] = []
         self.stats: list[str] = []
-        self.asking = self.most_asking = 0
+        self.fetching = self.most_fetching = 0
         self.closed = False
 
     async def fetch(self, path: str, sink: Any, *, known: Validators | None = None) -> OriginResponse | None:
         self.fetches.append(path)
-        self.asking += 1
-        self.most_asking = max(self.most_asking, self.asking)
+        self.fetching += 1
+        self.most_fetching = max(self.most_fetching, self.fetching)
         try:
-            told = self._told(path)
-            if self.telling and known == told.validators:
+            response = self.response(path)
+            if self.has_validators and known == response.validators:
                 await self._wait()
                 return None
             body, half = self.files[path], len(self.files[path]) // 2
             await sink(body[:half])
             await self._wait()
             await sink(body[half:])
-            return told
+            return response
         finally:
-            self.asking -= 1
+            self.fetching -= 1
 
     async def stat(self, path: str) -> OriginResponse:
         self.stats.append(path)
         await self._wait()
-        return self._told(path)
+        return self.response(path)
 
     async def close(self) -> None:
         self.closed = True
 
-    async def _wait(self) -> None:
-        if self.held is not None:
-            await self.held.wait()
-        if self.fault is not None:
-            raise self.fault
-
-    def _told(self, path: str) -> OriginResponse:
+    def response(self, path: str) -> OriginResponse:
         if self.fault is not None:
             raise self.fault
         if path not in self.files:
             raise NotFound()
         body = self.files[path]
         etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-        told = Validators(etag, 1_700_000_000, len(body)) if self.telling else Validators()
-        return OriginResponse(told, self.max_age_seconds)
+        validators = Validators(etag, 1_700_000_000, len(body)) if self.has_validators else Validators()
+        return OriginResponse(validators, self.max_age_seconds)
+
+    async def _wait(self) -> None:
+        if self.held is not None:
+            await self.held.wait()
+        if self.fault is not None:
+            raise self.fault

@@ -24,8 +24,8 @@ from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint
 from imgserver.rendering import renderer
 from imgserver.rendering.variants import PipelineVersion, RenderRequest
-from imgserver.sources.config import OriginCacheSettings
 from imgserver.sources.origin_cache.origin_cache import OriginCache
+from imgserver.sources.origin_cache.settings import OriginCacheSettings
 from imgserver.testing import FakeOrigin, make_rendition
 from tests.polling import eventually
 from tests.service_scenario import REQUEST, Scenario

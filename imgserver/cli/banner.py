@@ -8,7 +8,7 @@ from threading import Thread
 from imgserver.dialects.native import NativeDialect
 from imgserver.plan.plan import SourceRef
 from imgserver.settings.schema import Settings
-from imgserver.sources.folder import pictures_in
+from imgserver.sources.folder import image_paths
 from imgserver.web.bootstrap.dialects import make_dialects
 
 SHOWN = (
@@ -31,8 +31,7 @@ class Banner:
 
     @classmethod
     def of(cls, settings: Settings, *, gallery: bool = False, open_browser: bool = False) -> "Banner":
-        # A web server cannot be asked what there is.
-        front = (("/", "all pictures of the source"),) if gallery and settings.source.kind != "http" else ()
+        front = (("/", "all pictures of the source"),) if gallery and settings.source.row.can_list else ()
         return cls(settings.source.url or str(settings.source.root), (*front, *examples(settings)), open_browser)
 
     def __call__(self, base: str) -> None:
@@ -57,7 +56,8 @@ class Banner:
 def examples(settings: Settings) -> list[tuple[str, str]]:
     """Targets with their meanings: each transformation on another picture while there are some, and the health page."""
     dialect = make_dialects(settings).native
-    found = pictures_in(settings.source.root) if settings.source.kind == "folder" else iter(())
+    folder = settings.source.folder
+    found = image_paths(folder) if folder is not None else iter(())
     spellable = (path for path in found if dialect.can_build(SourceRef(settings.source.name, path)))
     pictures = list(islice(spellable, len(SHOWN)))
     shown = [
@@ -69,8 +69,8 @@ def examples(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _hint(settings: Settings) -> str:
-    if settings.source.kind == "folder":
-        return f"no pictures in {settings.source.root} yet; put some there"
+    if settings.source.folder is not None:
+        return f"no pictures in {settings.source.folder} yet; put some there"
     return "a picture of this source, at most 400 wide"
 
 

@@ -18,14 +18,13 @@ from pathlib import Path
 
 from imgserver.cache.redis.client import RedisClient, RedisClientStatistics, RedisSettings
 from imgserver.engine.job import Job, Limits
-from imgserver.errors import ImgserverError, NotFound
-from imgserver.observability.audit import Event
+from imgserver.errors import ImgserverError
+from imgserver.observability.audit import unheard
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import Fit, Output, Plan, Px
 from imgserver.runtime import resources
 from imgserver.settings.describe import format_size
 from imgserver.settings.schema import Settings
-from imgserver.sources.config import SourceConfig
 
 # One finding of `imgserver doctor`.
 
@@ -41,75 +40,39 @@ class Check:
     needed: bool = True
 
 
-# Whether each source of a configuration can be had, for `imgserver doctor`: folders by a look, all else by a question
-# for a picture that is not there.
-
-# Whoever answers that there is no such picture has been reached.
-NOBODY = "imgserver-doctor-asks-whether-anybody-answers"
-
-
 def check_sources(settings: Settings) -> Iterator[Check]:
-    for name, place in {settings.source.name: settings.source, **settings.sources}.items():
-        own = place is settings.source
-        title = "source" if own else f"source {name}"
-        if place.kind == "folder":
-            yield _folder(title, place, setting="source.root" if own else f"sources.{name}.root")
+    """Each source, by the port's `check`: a folder can be read, a remote source answers."""
+    from imgserver.web.bootstrap.sources import source_configs
+
+    for name, config in source_configs(settings).items():
+        section, title = ("source", "source") if config is settings.source else (f"sources.{name}", f"source {name}")
+        problem = asyncio.run(_source_problem(name, settings))
+        if config.folder is not None:
+            fix = f"set {section}.root to a folder this user may read"
+            yield Check(f"{title} folder", not problem, str(config.folder), fix if problem else "")
         else:
-            yield _far(title, name, place, settings)
+            fix = f"check {section}.url, its credentials and the server there; missing originals are answered with 502"
+            yield Check(title, not problem, f"{config.url}: {problem or 'answers'}", fix if problem else "")
 
 
-def _folder(title: str, place: SourceConfig, *, setting: str) -> Check:
-    ok = place.root.is_dir() and os.access(place.root, os.R_OK | os.X_OK)
-    fix = "" if ok else f"set {setting} to a folder this user may read"
-    return Check(f"{title} folder", ok, str(place.root), fix)
+async def _source_problem(name: str, settings: Settings) -> str:
+    """Why a source cannot serve originals; empty if it can."""
+    from imgserver.web.bootstrap.sources import make_source
 
-
-def _far(title: str, name: str, place: SourceConfig, settings: Settings) -> Check:
-    """One question, within the time that one original may take."""
-    found = asyncio.run(_fault(name, place, settings))
-    fix = "see what it answers, its url and its keys; the server answers 502 for what is not kept"
-    return Check(title, not found, f"{place.url}: {found or 'answers'}", fix if found else "")
-
-
-class _AnsweredError(Exception):
-    """Some servers have a page for everything."""
-
-
-async def _leave(_: bytes) -> None:
-    raise _AnsweredError
-
-
-async def _fault(name: str, place: SourceConfig, settings: Settings) -> str:
-    """Empty: it answers."""
-    from imgserver.web.bootstrap.sources import make_origin
-
-    blocked: list[str] = []
-
-    def audit(event: Event, *, reason: str, **_: object) -> None:  # noqa: ARG001
-        blocked.append(reason)
-
-    once = replace(settings, fetch=replace(settings.fetch, max_attempts=1))
+    single_attempt = replace(settings, fetch=replace(settings.fetch, max_attempts=1))
     try:
-        origin = make_origin(name, place, once, audit)
+        source = make_source(name, single_attempt, unheard)
     except ImgserverError as error:
         return error.detail
     try:
         async with asyncio.timeout(settings.fetch.total_timeout_seconds):
-            # With its body: a store says there what is wrong with the keys.
-            await origin.fetch(NOBODY, _leave)
-    except _AnsweredError:
-        return ""
-    except NotFound as error:
-        if blocked:
-            kind = blocked[0].replace("_", " ")
-            return f"its address is {kind}; if that is intended, name its network in allowed_networks"
-        return "there is no such name" if error.__cause__ is not None else ""
+            await source.check()
     except ImgserverError as error:
-        return " ".join(filter(None, (error.detail, str(error.facts.get("said", "")))))
+        return " ".join(filter(None, (error.detail, str(error.facts.get("error", "")))))
     except TimeoutError:
         return "it does not answer in time"
     finally:
-        await origin.close()
+        await source.close()
     return ""
 
 
@@ -199,7 +162,7 @@ def _memory(settings: Settings) -> Check:
 def _files(settings: Settings) -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     # A download has a socket and a file.
-    far = sum(place.kind != "folder" for place in (settings.source, *settings.sources.values()))
+    far = sum(config.folder is None for config in (settings.source, *settings.sources.values()))
     far += settings.remote.are_served
     wanted = settings.server.max_connections + OTHER_FILES + 2 * settings.origin_cache.max_concurrent * far
     ok = soft == resource.RLIM_INFINITY or soft >= wanted

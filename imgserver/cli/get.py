@@ -90,11 +90,10 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
     from imgserver.engine.render import render
     from imgserver.engine.vips import open_engine
     from imgserver.observability.audit import unheard
-    from imgserver.sources.origin_cache.origin_cache import unobserved
     from imgserver.web.bootstrap.sources import make_sources
 
     open_engine(svg=settings.limits.svg)
-    sources = make_sources(settings, audit=unheard, observe=unobserved)
+    sources = make_sources(settings, audit=unheard)
     await sources.start()
     try:
         if sources.remote is not None and request.ref.source == REMOTE:
@@ -107,7 +106,7 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
 
 def _place(settings: "Settings", request: "ImageRequest") -> str:
     place = settings.sources.get(request.ref.source, settings.source)
-    return place.url or str(place.root)
+    return place.url if place.folder is None else str(place.folder)
 
 
 def _write(body: bytes, output: Path | None) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,19 +87,20 @@ def _here(place: Path | str, settings: "Settings") -> Iterator[Path]:
 async def _download(address: str, copy: Path, settings: "Settings") -> None:
     from imgserver.observability.audit import unheard
     from imgserver.security.remote_url import parse
-    from imgserver.sources import http
-    from imgserver.sources.url_mapping import RemoteUrlMapping
+    from imgserver.sources.http import remote_origin
+    from imgserver.sources.origin import refuse_larger
+    from imgserver.sources.url_mapping import RemoteUrlMapping, remote_settings
 
     path = str(parse(address))
-    terms = replace(settings.remote, enabled=True)
-    site = terms.site(settings.fetch, settings.origin_cache)
-    remote = RemoteUrlMapping(site, audit=unheard)
-    # Whoever asks is the owner. A port of its own needs an entry on the list nevertheless.
-    remote.admit(path, signed=True)
-    origin = http.remote(site, remote, audit=unheard)
+    origin_settings = remote_settings(settings.remote, settings.fetch, settings.origin_cache)
+    mapping = RemoteUrlMapping(origin_settings, audit=unheard)
+    # The user of the command may name any URL, as a signed request may; a port other than 80 and 443 must be listed.
+    mapping.admit(path, signed=True)
+    origin = remote_origin(origin_settings, mapping, audit=unheard)
     with copy.open("wb") as file:
 
         async def sink(chunk: bytes) -> None:
+            refuse_larger(file.tell() + len(chunk), settings.origin_cache.item_bytes)
             file.write(chunk)
 
         try:

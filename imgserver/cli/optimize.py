@@ -67,9 +67,9 @@ def optimize(
 def _tasks(files: Sequence[Path], output: Path | None, *, in_place: bool) -> "list[Task]":
     """Raises UsageError where two would be one, or one would be replaced without being asked."""
     from imgserver.cli.batch import Task
-    from imgserver.sources.folder import pictures_in
+    from imgserver.sources.folder import image_paths
 
-    named = [(file / inside, inside) for file in files if file.is_dir() for inside in map(Path, pictures_in(file))] + [
+    named = [(file / inside, inside) for file in files if file.is_dir() for inside in map(Path, image_paths(file))] + [
         (file, Path(file.name)) for file in files if not file.is_dir()
     ]
     if in_place or output is None:

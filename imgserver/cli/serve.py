@@ -60,9 +60,7 @@ def serve(
 
 def _refuse_missing_folder(loaded: "Loaded") -> None:
     """Refused before anything starts: a mistyped folder would be a server of 404s."""
-    if loaded.settings.source.kind != "folder":
-        return
-    root = loaded.settings.source.root
-    if not root.is_dir():
+    root = loaded.settings.source.folder
+    if root is not None and not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         fail(f"{root} {what} (source.root, from {loaded.origins['source.root']}); name the folder with the pictures")

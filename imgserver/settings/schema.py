@@ -27,7 +27,8 @@ from imgserver.rendering.worker_pool import WorkerSettings
 from imgserver.security.api_keys import ApiKeySettings
 from imgserver.security.rate_limit import QuotaSettings
 from imgserver.security.signing import SigningSettings, read_key
-from imgserver.sources.config import FetchSettings, OriginCacheSettings, RemoteSettings, SourceConfig
+from imgserver.sources.config import FetchSettings, RemoteSettings, SourceConfig
+from imgserver.sources.origin_cache.settings import OriginCacheSettings
 
 KEY_CHARACTERS = 16
 

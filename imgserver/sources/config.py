@@ -1,119 +1,22 @@
-"""Where originals come from, as an owner writes it: a folder, a web server, an object store, whole addresses."""
+"""The settings of sources: where originals are, and how remote ones are fetched."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 from annotated_types import Ge, Gt, Le, doc
 
-from imgserver.sources.object_store import ObjectStoreSettings, refuse_malformed
-from imgserver.sources.origin_cache.metadata import Lifetimes
-from imgserver.sources.url_mapping import HttpSourceSettings
-
-# How a spool is set, and what it tells of itself.
-
-GIB = 1 << 30
-MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class OriginCacheSettings:
-    """`path` is the folder of the cache; each origin has a folder of its own below it. `limit_bytes` bounds the files
-    of one origin in whole blocks, downloads in progress included. An original larger than `item_bytes` is refused.
-
-    An origin gets at most `max_concurrent` requests at the same time, and at most `max_waiting` clients wait for it,
-    which must be fewer than queue.max_waiting. An original is fresh for the lifetime that its origin states, clamped
-    to `min_ttl_seconds` and `max_ttl_seconds`, or for `default_ttl_seconds` when the origin states none. Then it is
-    served for `stale_while_revalidate_seconds` more and revalidated in the background. While the origin fails, it is
-    served until `stale_if_error_seconds` after its fresh lifetime; the origin is tried again every
-    `retry_delay_seconds`. The response "not found" is cached for `negative_ttl_seconds`.
-    """
-
-    path: Annotated[
-        Path, doc("folder of the local copies; empty is a folder of the default source in the user's cache")
-    ] = Path()
-    limit_bytes: Annotated[int, Ge(0), doc("total size of the copies of one source on disk")] = 2 * GIB
-    item_bytes: Annotated[int, Ge(1), doc("size of the largest original that is downloaded")] = 64 * MIB
-    max_concurrent: Annotated[int, Ge(1), Le(10_000), doc("concurrent requests to one source")] = 32
-    max_waiting: Annotated[
-        int, Ge(1), Le(100_000), doc("requests that may wait for one source; further ones are refused with 503")
-    ] = 128
-    default_ttl_seconds: Annotated[float, Ge(0), doc("freshness lifetime of an original whose source states none")] = (
-        300.0
-    )
-    min_ttl_seconds: Annotated[float, Ge(0), doc("shortest freshness lifetime, whatever the source states")] = 1.0
-    max_ttl_seconds: Annotated[float, Ge(0), doc("longest freshness lifetime, whatever the source states")] = 86_400.0
-    stale_while_revalidate_seconds: Annotated[
-        float, Ge(0), doc("how long a stale original is used while it is revalidated in the background")
-    ] = 3600.0
-    stale_if_error_seconds: Annotated[float, Ge(0), doc("how long a stale original is used while its source fails")] = (
-        86_400.0
-    )
-    negative_ttl_seconds: Annotated[
-        float, Ge(0), Le(3600), doc("how long the response that an original does not exist is cached")
-    ] = 1.0
-    retry_delay_seconds: Annotated[
-        float, Ge(0), Le(3600), doc("how long a stale original is used without a new request after its source failed")
-    ] = 5.0
-
-    def __post_init__(self) -> None:
-        if self.limit_bytes < 2 * self.item_bytes:
-            raise ValueError("limit_bytes is less than two originals of item_bytes")
-        if self.min_ttl_seconds > self.max_ttl_seconds:
-            raise ValueError("min_ttl_seconds is more than max_ttl_seconds")
-
-    @property
-    def lifetimes(self) -> Lifetimes:
-        return Lifetimes(
-            least=self.min_ttl_seconds,
-            most=self.max_ttl_seconds,
-            silent=self.default_ttl_seconds,
-            renew=self.stale_while_revalidate_seconds,
-            error=max(self.stale_if_error_seconds, self.stale_while_revalidate_seconds),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class OriginCacheStatistics:
-    """Totals count since the start."""
-
-    entries: int
-    bytes: int
-    """Of the files kept, coming, and still read by somebody."""
-    limit_bytes: int
-    hits: int
-    """Originals opened as they were kept."""
-    fetches: int
-    """Originals downloaded."""
-    revalidations: int
-    """Originals that the origin said to be unchanged."""
-    stat_requests: int
-    """Looks at the origin where nothing was kept."""
-    coalesced: int
-    """Requests that waited for what another had asked for."""
-    failures: int
-    """FetchQueue to the origin that ended in an error; an absent original is none."""
-    refused: int
-    """Requests refused because too many were waiting."""
-    waiting: int
-    """Requests that wait for the origin now."""
-    fetching: int
-    """FetchQueue that the origin is answering now."""
-    evictions: int
-    corrupt: int
-    """Kept originals that were not what had been written."""
-
-
-Kind = Literal["folder", "http", "objects"]
+from imgserver.security.allow_list import AllowList
+from imgserver.security.ssrf import Networks
+from imgserver.sources.schemes import SCHEMES, Scheme
 
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """One source: a folder (`root`) or a remote one (`url`), which is a web server (http, https) or an object store
-    (s3, gs, az).
+    """One source: a folder (`root`), or a `url` whose scheme decides which other settings it takes (see `SCHEMES`).
 
-    `headers`, `allowed_redirects` and `allowed_networks` are for web servers; `endpoint`, `region` and `env_prefix` for
-    object stores. Raises ValueError for settings that do not belong to the kind of source.
+    `headers` are secret. An object store's credentials come from the environment.
     """
 
     root: Annotated[Path, doc("folder with the originals")] = Path()
@@ -137,67 +40,47 @@ class SourceConfig:
     def __post_init__(self) -> None:
         """Raises ValueError."""
         if self.url and self.root != Path():
-            raise ValueError("root and url: a source is a folder or an address, not both")
-        if self.kind != "http" and (self.headers or self.allowed_redirects or self.allowed_networks):
-            raise ValueError("headers, allowed_redirects and allowed_networks belong to a url that begins with http")
-        if self.kind != "objects" and (self.endpoint or self.region or self.env_prefix):
-            raise ValueError("endpoint, region and env_prefix belong to a url that begins with s3, gs or az")
-        if self.kind == "http":
-            if self.writable:
-                raise ValueError("writable: a web server is only read")
-            self.site(FetchSettings(), OriginCacheSettings())
-        if self.kind == "objects":
-            refuse_malformed(self.url, self.endpoint)
+            raise ValueError("root and url: a source is a folder or a URL, not both")
+        self.row.refuse_wrong(self)
 
     @property
-    def kind(self) -> Kind:
-        """Raises ValueError for an address of another scheme."""
-        scheme = self.url.partition("://")[0].lower()
-        if not self.url:
-            return "folder"
-        if scheme in ("http", "https"):
-            return "http"
-        if scheme in ("s3", "gs", "az"):
-            return "objects"
-        raise ValueError("url: it begins with https://, http://, s3://, gs:// or az://")
+    def scheme(self) -> str:
+        return self.url.partition("://")[0].lower() if self.url else "file"
+
+    @property
+    def row(self) -> Scheme:
+        """The scheme's row of SCHEMES. Raises ValueError for an unknown scheme, which may hold a secret."""
+        if self.scheme not in SCHEMES:
+            raise ValueError(f"url: must begin with one of {', '.join(f'{name}://' for name in SCHEMES)}")
+        return SCHEMES[self.scheme]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a source of the scheme `file`; None for other schemes."""
+        if self.scheme != "file":
+            return None
+        return Path(unquote(urlsplit(self.url).path)) if self.url else self.root
 
     @property
     def title(self) -> str:
-        """For people: the last part of where it is."""
-        return self.url.rstrip("/").rpartition("/")[2] if self.url else self.root.resolve().name
+        """For people: the last part of the folder's path or of the URL."""
+        return self.url.rstrip("/").rpartition("/")[2] if self.folder is None else self.folder.resolve().name
 
     @property
     def identity(self) -> str:
-        """Tells it from every other place: what is kept of one must not be taken for another's."""
-        return f"{self.url} {self.endpoint}" if self.url else str(self.root.resolve())
+        """Distinguishes this source from all others: copies of one must never be served as another's."""
+        return f"{self.url} {self.endpoint}" if self.folder is None else str(self.folder.resolve())
 
-    def site(self, fetching: "FetchSettings", spool: OriginCacheSettings) -> HttpSourceSettings:
-        """Of a web server. Raises ValueError."""
-        return fetching.of_site(
-            base=self.url,
-            allowed=self.allowed_redirects,
-            networks=self.allowed_networks,
-            headers=self.headers,
-            spool=spool,
-        )
-
-    def store(self, fetching: "FetchSettings") -> ObjectStoreSettings:
-        """Of an object store."""
-        return ObjectStoreSettings(
-            url=self.url,
-            endpoint=self.endpoint,
-            region=self.region,
-            env_prefix=self.env_prefix,
-            connect_seconds=fetching.connect_timeout_seconds,
-            idle_seconds=fetching.idle_timeout_seconds,
-            total_seconds=fetching.total_timeout_seconds,
-            retries=fetching.max_attempts - 1,
-        )
+    def changed(self) -> set[str]:
+        """The names of the settings that do not have their defaults."""
+        rows = (row for row in fields(SourceConfig) if row.default is not MISSING)
+        return {row.name for row in rows if getattr(self, row.name) != row.default}
 
 
 @dataclass(frozen=True, slots=True)
 class FetchSettings:
-    """The time-outs, redirects and attempts of every remote source."""
+    """Time-outs and retries for originals of all remote sources. `total_timeout_seconds` bounds one original: the wait
+    for its turn, all attempts and all redirects."""
 
     connect_timeout_seconds: Annotated[
         float, Gt(0), Le(60), doc("time-out of a connection: a free place, DNS, TCP and TLS")
@@ -211,37 +94,13 @@ class FetchSettings:
     ] = 3
     max_attempts: Annotated[int, Ge(1), Le(5), doc("attempts for one original while its source fails")] = 3
 
-    def of_site(
-        self,
-        *,
-        base: str,
-        allowed: tuple[str, ...],
-        networks: tuple[str, ...],
-        headers: tuple[str, ...],
-        spool: OriginCacheSettings,
-    ) -> HttpSourceSettings:
-        """Raises ValueError."""
-        return HttpSourceSettings(
-            base=base,
-            allowed=allowed,
-            networks=networks,
-            headers=headers,
-            connect_seconds=self.connect_timeout_seconds,
-            idle_seconds=self.idle_timeout_seconds,
-            total_seconds=self.total_timeout_seconds,
-            max_bytes=spool.item_bytes,
-            redirects=self.max_redirects,
-            attempts=self.max_attempts,
-            connections=min(1000, spool.max_concurrent),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class RemoteSettings:
     """Originals that a request names by a whole URL.
 
     Those in `allowed_urls` are served to everybody, all others only to signed requests; `enabled` serves signed
-    requests without any list. Raises ValueError for a malformed URL or network.
+    requests without any list.
     """
 
     enabled: Annotated[
@@ -257,13 +116,9 @@ class RemoteSettings:
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        self.site(FetchSettings(), OriginCacheSettings())
+        AllowList(self.allowed_urls)
+        Networks(self.allowed_networks)
 
     @property
     def are_served(self) -> bool:
         return self.enabled or bool(self.allowed_urls)
-
-    def site(self, fetching: FetchSettings, spool: OriginCacheSettings) -> HttpSourceSettings:
-        return fetching.of_site(
-            base="", allowed=self.allowed_urls, networks=self.allowed_networks, headers=(), spool=spool
-        )

@@ -1,4 +1,4 @@
-"""A folder of pictures on this machine: read, and written only when that is asked for."""
+"""A folder of images on this machine, read-only unless its settings make it writable."""
 
 import asyncio
 import errno
@@ -16,26 +16,43 @@ from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.runtime.files import LINUX_FDS, open_regular, read_head, store_file, worker_path
 from imgserver.runtime.threads import ThreadPool
-from imgserver.sources.listing import LOOKED_AT, is_picture
+from imgserver.sources.config import SourceConfig
+from imgserver.sources.listing import MAX_LISTED, is_image
+from imgserver.sources.schemes import SourceContext
+from imgserver.sources.source import Source
 
 T = TypeVar("T")
 
 THREADS = 4
-# How long the look at a file that was read may take; it is one system call, on a file system that may hang.
-LAST_LOOK_SECONDS = 2.0
+# Time-out of the check that a file was not overwritten: one system call, on a file system that may hang.
+CHANGE_CHECK_SECONDS = 2.0
 
 
-class Folder:
-    """Serves regular files below `root`. Symlinks may point about inside the folder, never out of it.
+def make_source(config: SourceConfig, _: SourceContext) -> Source:
+    """The factory of the scheme file. Raises ServerFault."""
+    assert config.folder is not None
+    return FolderSource(config.folder, writable=config.writable)
 
-    A folder that is away (moved, or its file system unmounted) makes nothing absent: that is told apart by its device.
 
-    On Linux a worker is given the opened file itself (by way of /proc), so that a file replaced or swapped for a
-    symlink after the check is still read as the one that was checked. A file that is written over while it is read is
-    found out afterwards: what old and new bytes make together is no picture of either.
+def check(config: SourceConfig) -> None:
+    """The settings check of the scheme file. Raises ValueError."""
+    if not config.url.lower().startswith("file:///") or "?" in config.url or "#" in config.url:
+        raise ValueError("url: the URL of a folder is file:///path, without host and query")
+
+
+class FolderSource(Source):
+    """Serves regular files below `root`. Symlinks may lead to other places in the folder, never out of it.
+
+    While the folder is away (moved, or its file system unmounted), no file counts as absent: requests raise
+    Unavailable. An unmounted file system is recognized by the device number of the folder.
+
+    On Linux a worker gets the opened file itself, by its path in /proc: a file that is replaced, or swapped for a
+    symlink, after the check is still read as the one that was checked. A file that is overwritten in place while it is
+    read is detected afterwards, because old and new bytes together are not an image.
     """
 
     def __init__(self, root: Path, *, writable: bool = False) -> None:
+        """Raises ServerFault if `root` is not a folder, or should be writable and is not."""
         self.root = root.resolve()
         self._writable = writable
         if not self.root.is_dir():
@@ -44,6 +61,9 @@ class Folder:
             _refuse_unwritable(root)
         self._device = self.root.stat().st_dev
         self._threads = ThreadPool(THREADS, "folder")
+
+    async def close(self) -> None:
+        self._threads.close()
 
     @asynccontextmanager
     async def open(self, path: str) -> AsyncIterator[Original]:
@@ -61,67 +81,65 @@ class Folder:
     async def fingerprint(self, path: str) -> Fingerprint:
         return await self._in_thread(lambda: _fingerprint(self._resolved(path).stat()))
 
-    async def fetch(self, path: str) -> None:
-        """It is here."""
+    async def listing(self, limit: int) -> list[str]:
+        """As in `Source`: the first paths of `image_paths`."""
+        return await self._in_thread(lambda: list(islice(image_paths(self.root), limit)))
 
     async def store(self, path: str, body: bytes, *, replace: bool = False) -> None:
-        """As in `Writable`. Names that begin with a dot are not written: they are for those who run the folder."""
+        """As in `Source`. Names that begin with a dot are refused: they belong to the owner of the folder."""
         if not self._writable:
-            raise SourceDenied("This source is only read")
-        await self._in_thread(lambda: self._stored(path, body, replace=replace))
+            raise SourceDenied("This source is read-only")
+        await self._in_thread(lambda: self._store(path, body, replace=replace))
 
-    async def pictures(self, limit: int) -> list[str]:
-        """The first `limit` of `pictures_in` the folder."""
-        return await self._in_thread(lambda: list(islice(pictures_in(self.root), limit)))
-
-    def close(self) -> None:
-        self._threads.close()
+    async def check(self) -> None:
+        if not await self._threads.run(lambda: os.access(self.root, os.R_OK | os.X_OK)):
+            raise Unavailable(f"{self.root} cannot be read", reason="source", retry_after=5)
 
     async def _in_thread(self, work: Callable[[], T], *, undo: Callable[[T], None] | None = None) -> T:
         try:
-            return await self._threads.run(partial(self._while_there, work), undo=undo)
+            return await self._threads.run(partial(self._while_available, work), undo=undo)
         except OSError as error:
             raise _translated(error) from error
-        except ValueError as error:  # an embedded NUL, which no file name has
+        except ValueError as error:  # no file name contains NUL
             raise NotFound() from error
 
-    def _while_there(self, work: Callable[[], T]) -> T:
+    def _while_available(self, work: Callable[[], T]) -> T:
         try:
             return work()
         except (OSError, NotFound):
-            if not self._is_there():
+            if not self._is_available():
                 raise Unavailable("The folder with the originals is away", reason="source", retry_after=5) from None
             raise
 
-    def _is_there(self) -> bool:
-        """An unmounted file system leaves an empty folder of another device."""
+    def _is_available(self) -> bool:
+        """An unmounted file system leaves an empty folder with another device number."""
         try:
-            facts = self.root.stat()
+            status = self.root.stat()
         except OSError:
             return False
-        return stat.S_ISDIR(facts.st_mode) and facts.st_dev == self._device
+        return stat.S_ISDIR(status.st_mode) and status.st_dev == self._device
 
-    async def _refuse_changed(self, descriptor: int, seen: Fingerprint) -> None:
-        """Raises Unavailable when the file is not as it was `seen`: in a moment it will be whole, and cached nowhere as
-        broken. A name that leads elsewhere by now changes nothing."""
+    async def _refuse_changed(self, descriptor: int, before: Fingerprint) -> None:
+        """Raises Unavailable if the open file has changed: the next request finds it whole, and nothing is cached as
+        broken. It does not matter to which file the name leads by now."""
         try:
-            async with asyncio.timeout(LAST_LOOK_SECONDS):
-                now = await self._in_thread(lambda: _fingerprint(os.fstat(descriptor)))
+            async with asyncio.timeout(CHANGE_CHECK_SECONDS):
+                after = await self._in_thread(lambda: _fingerprint(os.fstat(descriptor)))
         except TimeoutError as error:
             raise Unavailable("The source does not answer", reason="source", retry_after=1) from error
-        if now != seen:
+        if after != before:
             raise Unavailable("The source was changed while it was read", reason="changed", retry_after=1)
 
     def _opened(self, path: str) -> tuple[int, Original]:
         resolved = self._resolved(path)
-        descriptor, facts = open_regular(resolved)
+        descriptor, status = open_regular(resolved)
         try:
-            return descriptor, self._original(descriptor, facts, resolved)
+            return descriptor, self._original(descriptor, status, resolved)
         except BaseException:
             os.close(descriptor)
             raise
 
-    def _stored(self, path: str, body: bytes, *, replace: bool) -> None:
+    def _store(self, path: str, body: bytes, *, replace: bool) -> None:
         names = path.split("/")
         if any(not name or name.startswith(".") for name in names):
             raise NotFound()
@@ -133,48 +151,48 @@ class Folder:
     def _resolved(self, path: str) -> Path:
         try:
             resolved = self.root.joinpath(path).resolve(strict=True)
-        except RuntimeError as error:  # symlinks in a circle; an OSError from Python 3.13 on
+        except RuntimeError as error:  # a cycle of symlinks; an OSError since Python 3.13
             raise NotFound() from error
         if not resolved.is_relative_to(self.root):
             raise NotFound(outside=True)
         return resolved
 
-    def _original(self, descriptor: int, facts: os.stat_result, resolved: Path) -> Original:
+    def _original(self, descriptor: int, status: os.stat_result, resolved: Path) -> Original:
         if LINUX_FDS.exists() and not (LINUX_FDS / str(descriptor)).readlink().is_relative_to(self.root):
             raise NotFound(outside=True)
         return Original(
             path=worker_path(descriptor, resolved),
             head=read_head(descriptor),
-            fingerprint=_fingerprint(facts),
-            size_bytes=facts.st_size,
-            modified=facts.st_mtime_ns // 1_000_000_000,
+            fingerprint=_fingerprint(status),
+            size_bytes=status.st_size,
+            modified=status.st_mtime_ns // 1_000_000_000,
         )
 
 
 def _refuse_unwritable(root: Path) -> None:
-    """By writing, where the system has files without names: modes do not tell of read-only mounts, nor bind root."""
+    """Writes a file without a name: permission bits say nothing of read-only mounts, and do not bind root."""
     try:
         TemporaryFile(dir=root).close()
     except OSError as error:
         raise ServerFault(f"{root} cannot be written to: {os.strerror(error.errno or 0)}") from error
 
 
-def pictures_in(root: Path) -> Iterator[str]:
-    """Paths inside `root` of the files that are named like pictures, among the first LOOKED_AT that are not hidden."""
-    for path in islice(_visible_files(root), LOOKED_AT):
-        if is_picture(path.name):
+def image_paths(root: Path) -> Iterator[str]:
+    """Relative paths of the files with names of images, among the first MAX_LISTED visible files of the folder."""
+    for path in islice(_visible_files(root), MAX_LISTED):
+        if is_image(path.name):
             yield path.relative_to(root).as_posix()
 
 
 def _visible_files(root: Path) -> Iterator[Path]:
-    """In the order of their names, a folder's own files before its folders."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+    """Sorted by name, the files of a folder before its subfolders; names that begin with a dot are skipped."""
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
 
 
-def _fingerprint(facts: os.stat_result) -> Fingerprint:
-    return Fingerprint(f"{facts.st_size:x}-{facts.st_mtime_ns:x}-{facts.st_ino:x}")
+def _fingerprint(status: os.stat_result) -> Fingerprint:
+    return Fingerprint(f"{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ino:x}")
 
 
 def _translated(error: OSError) -> NotFound | Unavailable:

@@ -1,8 +1,8 @@
-"""Originals by HTTP. Every address is judged when it is dialled, every redirect as if it had been asked for.
+"""Originals from web servers. Every connection is checked against the SSRF policy, and every redirect like a first URL.
 
-A name is judged by what it resolves to at that moment, in the socket factory: so a literal, a name that changes its
-mind, a redirect and a second attempt all pass the same gate. There is no proxy from the environment, behind which it
-would be blind, and there are no cookies.
+The check is made in the socket factory, with the IP address that is about to be connected to. So a literal address, a
+name whose DNS answer changes, a redirect and a second attempt all pass the same check. Proxies of the environment are
+not used, because behind one nothing could be checked. There are no cookies.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import NoReturn, TypeVar
 from urllib.parse import urldefrag, urljoin
 
@@ -24,7 +25,6 @@ from imgserver import __version__
 from imgserver.errors import (
     BadSourcePath,
     DeadlineExceeded,
-    ImageOverLimit,
     ImgserverError,
     NotFound,
     SourceDenied,
@@ -34,104 +34,99 @@ from imgserver.errors import (
 from imgserver.observability.audit import Audit, asked
 from imgserver.security.remote_url import OURS, REMOTE, Address, parse
 from imgserver.security.ssrf import Networks
+from imgserver.sources.config import SourceConfig
 from imgserver.sources.http_response import (
     REDIRECTS,
     TransientError,
-    check,
     conditions,
     content_length,
+    refuse_unusable,
     refuses_head,
-    told,
+    response_of,
 )
-from imgserver.sources.origin import BodySink, OriginResponse, Validators
-from imgserver.sources.url_mapping import BaseUrlMapping, HttpSourceSettings, RemoteUrlMapping, UrlMapping
-
-# A sink that takes only so much, whatever the sender has said.
-
-
-class Capped:
-    """Counts before it hands on: `sink` never gets more than `max_bytes`."""
-
-    def __init__(self, sink: BodySink, max_bytes: int) -> None:
-        self.taken_bytes = 0
-        self._sink = sink
-        self._max_bytes = max_bytes
-
-    def expect(self, size_bytes: int | None) -> None:
-        """What the sender promises, before it comes. Raises ImageOverLimit."""
-        if size_bytes is not None and size_bytes > self._max_bytes:
-            raise self._over(size_bytes)
-
-    async def take(self, chunk: bytes) -> None:
-        """Raises ImageOverLimit, and whatever the sink raises."""
-        self.taken_bytes += len(chunk)
-        if self.taken_bytes > self._max_bytes:
-            raise self._over(self.taken_bytes)
-        await self._sink(chunk)
-
-    def _over(self, size_bytes: int) -> ImageOverLimit:
-        return ImageOverLimit(
-            f"source bytes: {size_bytes} is over the limit of {self._max_bytes}",
-            limit="source bytes",
-            value=size_bytes,
-            allowed=self._max_bytes,
-        )
-
+from imgserver.sources.origin import BodySink, Origin, OriginResponse, Validators, refuse_larger
+from imgserver.sources.schemes import SourceContext
+from imgserver.sources.source import Source
+from imgserver.sources.url_mapping import (
+    MAX_CONNECTIONS,
+    BaseUrlMapping,
+    HttpOriginSettings,
+    RemoteUrlMapping,
+    UrlMapping,
+    settings_of,
+)
 
 T = TypeVar("T")
-# family, type, protocol, canonical name, socket address; the last begins with the IP address.
-Dialled = tuple[int, int, int, str, tuple[object, ...]]
+# Family, type, protocol, canonical name and socket address, whose first item is the IP address.
+AddrInfo = tuple[int, int, int, str, tuple[object, ...]]
 
-# Any other fault of a resolver says nothing about the name: a failure, not an absence.
+# Other errors of a resolver do not mean that the name does not exist.
 NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 NO_SOCKETS_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# The first waits of attempts after a failure, doubled each time, and what is added to them by chance.
+# The wait before a second attempt, doubled before each further one, and the largest random addition to it.
 WAIT_SECONDS, JITTER_SECONDS = 0.1, 0.1
 
-# By default stamina counts in a registry that is not ours and logs arguments, which hold addresses.
+# The default hooks of stamina count in the global metrics registry and log arguments, which hold URLs.
 stamina.instrumentation.set_on_retry_hooks(())
 
 
-class _Blocked(OSError):
-    """An address that must not be dialled."""
+def make_source(config: SourceConfig, context: SourceContext) -> Source:
+    """The factory of the schemes http and https. Raises ValueError."""
+    settings = replace(
+        settings_of(config),
+        fetch=context.fetch,
+        max_bytes=context.max_bytes,
+        connections=min(MAX_CONNECTIONS, context.max_concurrent),
+    )
+    return context.cached(HttpOrigin(context.name, settings, BaseUrlMapping(settings), audit=context.audit))
+
+
+def remote_origin(settings: HttpOriginSettings, mapping: RemoteUrlMapping, *, audit: Audit) -> "HttpOrigin":
+    """The origin of whole URLs. `mapping` is the one whose `admit` is called for each request."""
+    return HttpOrigin(REMOTE, settings, mapping, audit=audit)
+
+
+class _BlockedError(OSError):
+    """The SSRF policy forbids a connection to this IP address; `kind` names its network, such as `loopback`."""
 
     def __init__(self, kind: str) -> None:
         super().__init__("blocked")
         self.kind = kind
 
 
-class _PublicNames(AbstractResolver):
-    """Leaves out what must not be dialled, so that the fate of a name does not depend on the order of its addresses.
+class _PublicResolver(AbstractResolver):
+    """Drops forbidden IP addresses from DNS answers, so that the outcome does not depend on their order.
 
-    The gate itself is the socket factory: literals and remembered answers never come by here.
+    This is not the check itself, which is in the socket factory: literal addresses and cached answers skip the
+    resolver.
     """
 
-    def __init__(self, names: AbstractResolver, networks: Networks) -> None:
-        self._names = names
+    def __init__(self, resolver: AbstractResolver, networks: Networks) -> None:
+        self._resolver = resolver
         self._networks = networks
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._names.resolve(host, port, family)
-        refusals = [self._networks.refusal(one["host"]) for one in found]
-        public = [one for one, refusal in zip(found, refusals, strict=True) if refusal is None]
+        results = await self._resolver.resolve(host, port, family)
+        refusals = [self._networks.refusal(result["host"]) for result in results]
+        public = [result for result, refusal in zip(results, refusals, strict=True) if refusal is None]
         if not public:
-            raise _Blocked(next(filter(None, refusals), "reserved"))
+            raise _BlockedError(next(filter(None, refusals), "reserved"))
         return public
 
     async def close(self) -> None:
-        await self._names.close()
+        await self._resolver.close()
 
 
-class HttpOrigin:
-    """An `Origin` by HTTP and HTTPS. Idempotent requests only, so each may be repeated until its body has begun."""
+class HttpOrigin(Origin):
+    """A web server. All requests are idempotent, so each may be repeated until the first byte of its body."""
 
     def __init__(
         self,
         name: str,
-        settings: HttpSourceSettings,
-        site: UrlMapping,
+        settings: HttpOriginSettings,
+        mapping: UrlMapping,
         *,
         audit: Audit,
         tls: ssl.SSLContext | None = None,
@@ -139,7 +134,7 @@ class HttpOrigin:
     ) -> None:
         self.name = name
         self.settings = settings
-        self._site = site
+        self._mapping = mapping
         self._audit = audit
         self._networks = Networks(settings.networks)
         self._tls = tls
@@ -147,114 +142,139 @@ class HttpOrigin:
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, path: str, sink: BodySink, *, known: Validators | None = None) -> OriginResponse | None:
-        body = Capped(sink, self.settings.max_bytes)
+        """As in `Origin`; also ImageOverLimit for a Content-Length over `max_bytes`, before the body is read."""
         fields = conditions(known)
+        begun = False
+
+        async def counted_sink(chunk: bytes) -> None:
+            nonlocal begun
+            begun = True
+            await sink(chunk)
 
         async def attempt() -> OriginResponse | None:
-            async with self._answer("GET", path, fields) as answer:
-                if answer.status == 304 and fields:
+            async with self._response("GET", path, fields) as response:
+                if response.status == 304 and fields:
                     return None
-                check(answer.status, answer.headers)
-                await self._pour(answer, body)
-                return told(answer.headers)
+                refuse_unusable(response.status, response.headers)
+                refuse_larger(content_length(response.headers), self.settings.max_bytes)
+                await self._copy(response, counted_sink)
+                return response_of(response.headers)
 
-        return await self._bounded(attempt, may_repeat=lambda: body.taken_bytes == 0)
+        return await self._with_retries(attempt, may_repeat=lambda: not begun)
 
     async def stat(self, path: str) -> OriginResponse:
-        async def attempt() -> OriginResponse:
-            async with self._answer("HEAD", path) as answer:
-                if not refuses_head(answer.status):
-                    check(answer.status, answer.headers)
-                    return told(answer.headers)
-            async with self._answer("GET", path) as answer:
-                check(answer.status, answer.headers)
-                return told(answer.headers)
+        """By HEAD, or by a GET whose body is not read if the server refuses HEAD."""
 
-        return await self._bounded(attempt, may_repeat=lambda: True)
+        async def attempt() -> OriginResponse:
+            async with self._response("HEAD", path) as response:
+                if not refuses_head(response.status):
+                    refuse_unusable(response.status, response.headers)
+                    return response_of(response.headers)
+            async with self._response("GET", path) as response:
+                refuse_unusable(response.status, response.headers)
+                return response_of(response.headers)
+
+        return await self._with_retries(attempt, may_repeat=lambda: True)
+
+    async def check(self) -> None:
+        """As in `Origin`. Raises SourceFailed also for a host that does not exist, or that must not be connected to."""
+        try:
+            await self.probe()
+        except NotFound as error:
+            blocked = _blocked_in(error.__cause__)
+            if blocked is not None:
+                kind = blocked.kind.replace("_", " ")
+                raise SourceFailed(
+                    f"its IP address is {kind}; if that is intended, name its network in allowed_networks"
+                ) from error
+            if error.__cause__ is not None:
+                raise SourceFailed("its host name does not exist") from error
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def _bounded(self, attempt: Callable[[], Awaitable[T]], *, may_repeat: Callable[[], bool]) -> T:
+    async def _with_retries(self, attempt: Callable[[], Awaitable[T]], *, may_repeat: Callable[[], bool]) -> T:
+        fetch = self.settings.fetch
         attempts = stamina.retry_context(
             on=lambda error: isinstance(error, TransientError) and may_repeat(),
-            attempts=self.settings.attempts,
-            timeout=self.settings.total_seconds,
+            attempts=fetch.max_attempts,
+            timeout=fetch.total_timeout_seconds,
             wait_initial=WAIT_SECONDS,
             wait_jitter=JITTER_SECONDS,
         )
         try:
-            async with asyncio.timeout(self.settings.total_seconds) as deadline:
-                async for one in attempts:
-                    with one:
+            async with asyncio.timeout(fetch.total_timeout_seconds) as deadline:
+                async for context in attempts:
+                    with context:
                         return await attempt()
         except TransientError as failure:
             raise failure.error from failure.__cause__
         except TimeoutError as error:
-            if not deadline.expired():  # the sink's own
+            if not deadline.expired():  # raised by the sink
                 raise
             raise DeadlineExceeded("the original's server took too long") from error
-        raise AssertionError("an attempt ends in an answer or in an error")
+        raise AssertionError("an attempt returns or raises")
 
     @asynccontextmanager
-    async def _answer(
+    async def _response(
         self, method: str, path: str, fields: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The first answer that is no redirect. Leaving early closes its connection."""
-        start = address = self._site.address(path)
-        for _ in range(self.settings.redirects + 1):
-            async with await self._send(method, address, fields or {}) as answer:
-                if answer.status not in REDIRECTS:
-                    yield answer
+        """The first response that is not a redirect. A body that is not read to its end closes the connection."""
+        start = address = self._mapping.address(path)
+        redirects = self.settings.fetch.max_redirects
+        for _ in range(redirects + 1):
+            async with await self._send(method, address, fields or {}) as response:
+                if response.status not in REDIRECTS:
+                    yield response
                     return
-                address = self._led(start, address, answer.headers.get("Location"))
-        raise SourceFailed(f"the original's server redirects more than {self.settings.redirects} times")
+                address = self._redirect_target(start, address, response.headers.get("Location"))
+        raise SourceFailed(f"the original's server redirects more than {redirects} times")
 
     async def _send(self, method: str, address: Address, fields: Mapping[str, str]) -> aiohttp.ClientResponse:
-        with self._translated(address):
-            return await self._opened().request(
+        with self._translate_errors(address):
+            return await self._open_session().request(
                 method,
                 URL(str(address), encoded=True),
-                headers={**self._site.fields(address), **fields},
+                headers={**self._mapping.fields(address), **fields},
                 allow_redirects=False,
             )
 
-    async def _pour(self, answer: aiohttp.ClientResponse, body: Capped) -> None:
-        body.expect(content_length(answer.headers))
+    async def _copy(self, response: aiohttp.ClientResponse, sink: BodySink) -> None:
         while True:
-            with self._translated(None):
-                chunk = await answer.content.readany()
+            with self._translate_errors(None):
+                chunk = await response.content.readany()
             if not chunk:
                 return
-            await body.take(chunk)
+            await sink(chunk)
 
-    def _led(self, start: Address, here: Address, location: str | None) -> Address:
+    def _redirect_target(self, start: Address, current: Address, location: str | None) -> Address:
         if location is None:
-            raise SourceFailed("the original's server redirects to nowhere")
+            raise SourceFailed("the original's server redirects without a Location")
         try:
-            target = parse(urldefrag(urljoin(str(here), location)).url)
+            target = parse(urldefrag(urljoin(str(current), location)).url)
         except (BadSourcePath, ValueError):
-            self._deny_redirect("malformed", here)
-        if here.scheme == "https" and target.scheme == "http":
+            self._deny_redirect("malformed", current)
+        if current.scheme == "https" and target.scheme == "http":
             self._deny_redirect("downgrade", target)
-        if not self._site.may_lead(start, target):
+        if not self._mapping.allows_redirect(start, target):
             self._deny_redirect("not_listed", target)
         return target
 
     def _deny_redirect(self, reason: str, target: Address) -> NoReturn:
         self._audit("redirect_denied", reason=reason, source=self.name, host=target.host, **asked())
-        raise SourceDenied("the original's server redirects to where originals may not come from")
+        raise SourceDenied("the original's server redirects to a URL that is not allowed")
 
-    def _opened(self) -> aiohttp.ClientSession:
-        """Made at the first request: a session belongs to a running loop."""
+    def _open_session(self) -> aiohttp.ClientSession:
+        """Created for the first request: a session belongs to a running event loop."""
         if self._session is None:
+            fetch = self.settings.fetch
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=self.settings.connections,
                     ssl=self._tls or True,
-                    resolver=_PublicNames(self._resolver or aiohttp.ThreadedResolver(), self._networks),
-                    socket_factory=self._dial,
+                    resolver=_PublicResolver(self._resolver or aiohttp.ThreadedResolver(), self._networks),
+                    socket_factory=self._create_socket,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={
@@ -263,43 +283,40 @@ class HttpOrigin:
                     "CDN-Loop": OURS,
                 },
                 timeout=aiohttp.ClientTimeout(
-                    total=None, connect=self.settings.connect_seconds, sock_read=self.settings.idle_seconds
+                    total=None, connect=fetch.connect_timeout_seconds, sock_read=fetch.idle_timeout_seconds
                 ),
                 auto_decompress=False,
                 trust_env=False,
             )
         return self._session
 
-    def _dial(self, dialled: Dialled) -> socket.socket:
-        family, kind, protocol, _, address = dialled
+    def _create_socket(self, info: AddrInfo) -> socket.socket:
+        """Called with the IP address that is about to be connected to: here the SSRF policy is enforced."""
+        family, kind, protocol, _, address = info
         if refusal := self._networks.refusal(str(address[0])):
-            raise _Blocked(refusal)
+            raise _BlockedError(refusal)
         return socket.socket(family, kind, protocol)
 
     @contextmanager
-    def _translated(self, address: Address | None) -> Iterator[None]:
+    def _translate_errors(self, address: Address | None) -> Iterator[None]:
         try:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            cause = getattr(error, "os_error", None)
-            if isinstance(cause, _Blocked) and address is not None:
-                self._audit("address_blocked", reason=cause.kind, source=self.name, host=address.host, **asked())
-            raise _translate(error) from error
+            blocked = _blocked_in(error)
+            if blocked is not None and address is not None:
+                self._audit("address_blocked", reason=blocked.kind, source=self.name, host=address.host, **asked())
+            raise _translated(error) from error
 
 
-def named(name: str, settings: HttpSourceSettings, *, audit: Audit) -> HttpOrigin:
-    return HttpOrigin(name, settings, BaseUrlMapping(settings), audit=audit)
+def _blocked_in(error: BaseException | None) -> _BlockedError | None:
+    cause = getattr(error, "os_error", None)
+    return cause if isinstance(cause, _BlockedError) else None
 
 
-def remote(settings: HttpSourceSettings, site: RemoteUrlMapping, *, audit: Audit) -> HttpOrigin:
-    """`site` is the one whose `admit` is called with each request."""
-    return HttpOrigin(REMOTE, settings, site, audit=audit)
-
-
-def _translate(error: Exception) -> ImgserverError | TransientError:
+def _translated(error: Exception) -> ImgserverError | TransientError:
     cause = getattr(error, "os_error", error)
-    if isinstance(cause, _Blocked) or (isinstance(cause, socket.gaierror) and cause.errno in NO_SUCH_NAME):
-        return NotFound()  # one answer for both: whether a name exists inside is nobody's business
+    if isinstance(cause, _BlockedError) or (isinstance(cause, socket.gaierror) and cause.errno in NO_SUCH_NAME):
+        return NotFound()  # one response for both: clients must not learn which internal names exist
     if isinstance(cause, OSError) and cause.errno in NO_SOCKETS_LEFT:
         return Unavailable("The server has too many files open", reason="memory", retry_after=1)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -309,5 +326,5 @@ def _translate(error: Exception) -> ImgserverError | TransientError:
     if isinstance(error, aiohttp.ClientSSLError):
         return SourceFailed("the original's server has no valid certificate")
     if isinstance(error, aiohttp.ClientResponseError):
-        return SourceFailed("the original's server does not speak HTTP as it should")
-    return TransientError(SourceFailed("the original's server cannot be reached, or broke off"))
+        return SourceFailed("the original's server violates HTTP")
+    return TransientError(SourceFailed("the original's server cannot be reached, or closed the connection"))

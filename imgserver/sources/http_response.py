@@ -1,4 +1,4 @@
-"""What an HTTP answer says of an original: whether it is one, its validators, its lifetime (RFC 9110, 9111)."""
+"""What an HTTP response says about an original: its status, validators and freshness lifetime (RFC 9110, RFC 9111)."""
 
 import re
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from imgserver.headers.caching import http_date
 from imgserver.sources.origin import OriginResponse, Validators
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# 403: what a bucket answers for a name it does not have, to those who may not list it. 401 stays a failure: our
-# credentials are wrong, and pictures that were there before are better answered stale than as gone.
+# 403 is a bucket's response for a name that does not exist, to clients that may not list it. 401 is a failure: the
+# credentials are wrong, and stale originals are better than none.
 ABSENT = frozenset({403, 404, 410, 451})
-MAY_PASS = frozenset({500, 502, 503, 504})
+TRANSIENT = frozenset({500, 502, 503, 504})
 
-# A longer one is noise, and would be kept in every record.
-LONGEST_ETAG = 256
-LONGEST_AGE = 1 << 31
+# A longer ETag is ignored: every record would store it.
+MAX_ETAG_LENGTH = 256
+MAX_AGE_SECONDS = 1 << 31
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
 _DIRECTIVE = re.compile(r'([A-Za-z-]+)(?:\s*=\s*(?:"([^"]*)"|([^\s,;"]+)))?')
@@ -24,32 +24,33 @@ _SECONDS = re.compile(r"[0-9]{1,10}")
 
 
 class TransientError(Exception):
-    """A failure that another attempt may not meet; `error` is what to raise when none is left."""
+    """A failure that another attempt may avoid. `error` is raised after the last attempt."""
 
     def __init__(self, error: ImgserverError) -> None:
         super().__init__(str(error))
         self.error = error
 
 
-def check(status: int, headers: Mapping[str, str]) -> None:
-    """Raises unless the answer is a whole body as it was written: NotFound, SourceFailed, TransientError."""
+def refuse_unusable(status: int, headers: Mapping[str, str]) -> None:
+    """Returns for a 200 response whose body is the original itself. Raises NotFound, SourceFailed, TransientError."""
     if status in ABSENT:
         raise NotFound()
     if status != 200:
         failure = SourceFailed(f"the original's server answered {status}")
-        raise TransientError(failure) if status in MAY_PASS else failure
+        raise TransientError(failure) if status in TRANSIENT else failure
     if headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
-        # Small on the way, boundless when it is unpacked; and it was not asked for.
-        raise SourceFailed("the original's server compressed its answer unasked")
+        # A compressed body is of unknown size when it is decompressed, and the request did not accept it.
+        raise SourceFailed("the original's server compressed its response although the request forbids it")
 
 
 def refuses_head(status: int) -> bool:
-    """Not only 405 and 501: an address may be signed for GET alone (403), and who knows no HEAD may say 400."""
+    """Whether a GET may succeed where HEAD failed with this status. Besides 405 and 501 these are most 4xx: a URL may
+    be signed for GET alone (403), and a server that does not know HEAD may answer 400."""
     return status == 501 or (400 <= status < 500 and status not in (404, 410, 429))
 
 
-def told(headers: Mapping[str, str]) -> OriginResponse:
-    """Names in `headers` are found in any case. What is malformed counts as absent."""
+def response_of(headers: Mapping[str, str]) -> OriginResponse:
+    """`headers` ignores the case of names. Malformed fields count as absent."""
     return OriginResponse(
         Validators(
             etag=_etag(headers.get("ETag", "").strip()),
@@ -66,7 +67,7 @@ def content_length(headers: Mapping[str, str]) -> int | None:
 
 
 def conditions(known: Validators | None) -> dict[str, str]:
-    """The fields that ask for the body only if it is another."""
+    """The header fields of a conditional request: the server omits the body if it is unchanged since `known`."""
     if known is None:
         return {}
     fields = {}
@@ -78,10 +79,10 @@ def conditions(known: Validators | None) -> dict[str, str]:
 
 
 def max_age_seconds(headers: Mapping[str, str]) -> int | None:
-    """Left of it, after the time it spent in caches on the way; None: the answer says nothing.
+    """The freshness lifetime that is left after the time in caches on the way (Age); None if the response states none.
 
-    `s-maxage` is not followed: it speaks to caches that the origin can purge, and what is told here also bounds what we
-    tell browsers. `private` allows no shared cache, which is what we are.
+    `s-maxage` is ignored: it addresses caches that the origin can purge, and this value also bounds the lifetime in
+    browsers. `private` gives 0, because a server for many clients is a shared cache.
     """
     directives = _directives(headers.get("Cache-Control", ""))
     if {"no-store", "no-cache", "private"} & set(directives):
@@ -99,21 +100,21 @@ def _directives(field: str) -> dict[str, str]:
 
 
 def _seconds(text: str) -> int | None:
-    return min(int(text), LONGEST_AGE) if _SECONDS.fullmatch(text) else None
+    return min(int(text), MAX_AGE_SECONDS) if _SECONDS.fullmatch(text) else None
 
 
 def _until_expires(headers: Mapping[str, str]) -> int | None:
-    """By the origin's own clock. An Expires that is no date, such as 0, is in the past (RFC 9111, 5.3)."""
+    """Measured by the origin's own clock. An Expires that is not a date, such as 0, is in the past (RFC 9111, 5.3)."""
     if "Expires" not in headers:
         return None
     expires, date = _epoch(headers["Expires"]), _epoch(headers.get("Date"))
     if expires is None:
         return 0
-    return None if date is None else min(max(0, expires - date), LONGEST_AGE)
+    return None if date is None else min(max(0, expires - date), MAX_AGE_SECONDS)
 
 
 def _etag(text: str) -> str | None:
-    return text if len(text) <= LONGEST_ETAG and _ENTITY_TAG.fullmatch(text) else None
+    return text if len(text) <= MAX_ETAG_LENGTH and _ENTITY_TAG.fullmatch(text) else None
 
 
 def _epoch(date: str | None) -> int | None:

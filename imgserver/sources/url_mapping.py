@@ -1,27 +1,32 @@
-"""Sites: which address a path means, and which addresses a redirect may lead to.
+"""Which URL a path of an HTTP source stands for, and to which URLs its redirects may lead.
 
-A *named* site stands in front of one base address: `shop/mugs/red.jpg` is `mugs/red.jpg` below it. The *remote* site
-takes whole addresses that are on its list, or that a signed URL has vouched for.
+A *base URL mapping* has one URL that all paths are below: `mugs/red.jpg` is
+https://shop.example.com/media/mugs/red.jpg. The *remote URL mapping* takes whole URLs that are on its allow list, or
+that a signed request has named.
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Annotated, Literal, NoReturn, Protocol
 from urllib.parse import quote
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 from imgserver.errors import BadSourcePath, NotFound, SourceDenied
 from imgserver.observability.audit import Audit, asked
+from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.allow_list import AllowList, read
 from imgserver.security.remote_url import PORTS, REMOTE, Address, parse
 from imgserver.security.ssrf import Networks
+from imgserver.sources.config import FetchSettings, RemoteSettings, SourceConfig
+from imgserver.sources.origin_cache.settings import OriginCacheSettings
 
 MIB = 1 << 20
-# An address is vouched for by the request that then fetches it; so many may stand between the two.
-VOUCHED = 16_384
+MAX_CONNECTIONS = 1000
+# A signed request admits its URL and then fetches it. At most so many URLs are admitted in between.
+MAX_ADMITTED = 16_384
 DENIED = {
     "not_listed": "the server of this original is not on the list of those allowed",
     "port": "a signature opens the ports 80 and 443 alone; addresses with other ones have to be on the list",
@@ -29,67 +34,62 @@ DENIED = {
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\x20-\x7e]+")
-# What the exchange itself depends on.
-_OURS = frozenset(
+# Header fields that the HTTP client itself depends on.
+_RESERVED_FIELDS = frozenset(
     {"accept-encoding", "connection", "content-length", "expect", "host", "if-match", "if-modified-since"}
     | {"if-none-match", "if-range", "if-unmodified-since", "range", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 
 
 @dataclass(frozen=True, slots=True)
-class HttpSourceSettings:
-    """An HTTP source. With `base` it is a named one; without, it takes whole addresses that are `allowed`.
+class HttpOriginSettings:
+    """With `base`, all paths are below that URL; without, paths are whole URLs that are `allowed`.
 
-    `allowed`: entries such as `https://cdn.example.com/pictures/` or `https://*.example.com`; of a named source, where
-    its redirects may lead beside its base. `networks`: CIDRs that may be dialled though they are not public. `headers`:
-    secret lines such as `Authorization: Bearer ...`, sent below the base only. One answer may take `total_seconds`, all
-    attempts and redirects together; `connect_seconds` is for a place among `connections`, the name, the connection and
-    TLS.
+    `allowed` has entries such as `https://cdn.example.com/pictures/` or `https://*.example.com`; with a base they are
+    the URLs outside it to which redirects may lead. `networks` are CIDRs that may be connected to although they are
+    not public. `headers` are secret lines such as `Authorization: Bearer ...`, sent with requests below the base only.
+    `max_bytes` bounds the Content-Length of a response, `connections` the open connections.
     """
 
     base: str = ""
     allowed: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     headers: tuple[str, ...] = field(default=(), repr=False)
-    connect_seconds: Annotated[float, Gt(0), Le(60)] = 2
-    idle_seconds: Annotated[float, Gt(0), Le(60)] = 5
-    total_seconds: Annotated[float, Gt(0), Le(600)] = 8
-    max_bytes: Annotated[int, Ge(1024), Le(1024 * MIB)] = 64 * MIB
-    redirects: Annotated[int, Ge(0), Le(10)] = 3
-    attempts: Annotated[int, Ge(1), Le(5)] = 3
-    connections: Annotated[int, Ge(1), Le(1000)] = 32
+    fetch: FetchSettings = field(default_factory=FetchSettings)
+    max_bytes: Annotated[int, Ge(1)] = 64 * MIB
+    connections: Annotated[int, Ge(1), Le(MAX_CONNECTIONS)] = 32
 
     def __post_init__(self) -> None:
-        """Raises ValueError: an address, entry, CIDR or header line that is none, or headers without a base."""
+        """Raises ValueError for a malformed URL, entry, CIDR or header line, and for headers without a base."""
         AllowList(self.allowed)
         Networks(self.networks)
         fields_of(self.headers)
         if self.base:
             read_base(self.base)
         elif self.headers:
-            raise ValueError("headers belong to a source with a base; to whom else might they be sent?")
+            raise ValueError("headers: only for a source with a base URL; they must not reach other servers")
 
 
 class UrlMapping(Protocol):
-    """Knows addresses, not connections."""
+    """Knows URLs, not connections."""
 
     def address(self, path: str) -> Address:
-        """Raises SourceDenied for what is not served, NotFound for what is no address."""
+        """The URL of a path. Raises SourceDenied for a URL that is not allowed, NotFound for a malformed one."""
         ...
 
-    def may_lead(self, start: Address, target: Address, /) -> bool:
-        """Whether a redirect that began at `start` may go to `target`."""
+    def allows_redirect(self, start: Address, target: Address, /) -> bool:
+        """Whether a chain of redirects that began at `start` may lead to `target`."""
         ...
 
     def fields(self, address: Address, /) -> Mapping[str, str]:
-        """Header fields for this address, and for no other."""
+        """Secret header fields for this URL and no other."""
         ...
 
 
 class BaseUrlMapping:
-    """Everything below `base`, which the owner has chosen; redirects may lead to `allowed` as well."""
+    """All URLs below `base`, which the owner has chosen. Redirects may also lead to `allowed`."""
 
-    def __init__(self, settings: HttpSourceSettings) -> None:
+    def __init__(self, settings: HttpOriginSettings) -> None:
         self._base = read_base(settings.base)
         self._below = read(str(self._base))
         self._allowed = AllowList(settings.allowed)
@@ -97,12 +97,12 @@ class BaseUrlMapping:
 
     def address(self, path: str) -> Address:
         try:
-            # Every character of a file's name stands for itself: `?`, `#`, `%` and `;` too.
+            # The path is a file name: `?`, `#`, `%` and `;` in it have no special meaning.
             return parse(str(replace(self._base, path=self._base.path + quote(path))))
         except (BadSourcePath, UnicodeEncodeError) as error:
             raise NotFound() from error
 
-    def may_lead(self, _: Address, target: Address, /) -> bool:
+    def allows_redirect(self, _: Address, target: Address, /) -> bool:
         return self._below.permits(target) or self._allowed.permits(target)
 
     def fields(self, address: Address, /) -> Mapping[str, str]:
@@ -110,34 +110,32 @@ class BaseUrlMapping:
 
 
 class RemoteUrlMapping:
-    """Addresses on the list, and others only after a signed URL has vouched for them."""
+    """URLs on the allow list, and others after a signed request has named them."""
 
-    def __init__(self, settings: HttpSourceSettings, *, audit: Audit) -> None:
+    def __init__(self, settings: HttpOriginSettings, *, audit: Audit) -> None:
         self._allowed = AllowList(settings.allowed)
         self._audit = audit
-        self._vouched: OrderedDict[str, None] = OrderedDict()
+        self._admitted = TtlMap[str, bool](inf, max_entries=MAX_ADMITTED)
 
     def admit(self, path: str, *, signed: bool) -> None:
-        """Called with every request, before the cache is asked: a picture that a signed URL has put there must not be
-        answered to an unsigned one. Raises SourceDenied, NotFound."""
+        """Called for every request before the cache lookup: a rendition that a signed request has put into the cache
+        must not be served to an unsigned one. Raises SourceDenied and NotFound."""
         address = self._parsed(path)
         if self._allowed.permits(address):
             return
         if not signed or address.port not in PORTS.values():
             self._deny(address, "not_listed" if not signed else "port")
-        self._vouched[path] = None
-        self._vouched.move_to_end(path)
-        if len(self._vouched) > VOUCHED:
-            self._vouched.popitem(last=False)
+        self._admitted.put(path, True)
 
     def address(self, path: str) -> Address:
         address = self._parsed(path)
-        if path not in self._vouched and not self._allowed.permits(address):
+        if not self._admitted.get(path) and not self._allowed.permits(address):
             self._deny(address, "not_listed")
         return address
 
-    def may_lead(self, start: Address, target: Address, /) -> bool:
-        """To the list; a signature covers one address, and what the same server, or itself by https, makes of it."""
+    def allows_redirect(self, start: Address, target: Address, /) -> bool:
+        """To the allow list. A signature covers one URL, so its redirects stay on the same server, or on the same host
+        with https."""
         if self._allowed.permits(target):
             return True
         return not self._allowed.permits(start) and target.origin in (start.origin, ("https", start.host, 443))
@@ -156,19 +154,47 @@ class RemoteUrlMapping:
         raise SourceDenied(DENIED[reason])
 
 
+def check(config: SourceConfig) -> None:
+    """The settings check of the schemes http and https. Raises ValueError."""
+    settings_of(config)
+
+
+def remote_settings(
+    remote: RemoteSettings, fetch: FetchSettings, origin_cache: OriginCacheSettings
+) -> HttpOriginSettings:
+    """The settings of the origin of whole URLs."""
+    return HttpOriginSettings(
+        allowed=remote.allowed_urls,
+        networks=remote.allowed_networks,
+        fetch=fetch,
+        max_bytes=origin_cache.item_bytes,
+        connections=min(MAX_CONNECTIONS, origin_cache.max_concurrent),
+    )
+
+
+def settings_of(config: SourceConfig) -> HttpOriginSettings:
+    """Raises ValueError."""
+    return HttpOriginSettings(
+        base=config.url, allowed=config.allowed_redirects, networks=config.allowed_networks, headers=config.headers
+    )
+
+
 def read_base(text: str) -> Address:
-    """Ends in a slash. Raises ValueError."""
+    """A URL that ends in a slash. Raises ValueError."""
     if "*" in text:
-        raise ValueError(f'"{text}" is not allowed; one address without a *')
+        raise ValueError(f'"{text}" is not allowed; one URL without a *')
     return read(text).address
 
 
 def fields_of(lines: tuple[str, ...]) -> dict[str, str]:
-    """`Name: value` lines as fields. Raises ValueError, which repeats nothing: any part may be the secret."""
+    """`Name: value` lines as header fields. Raises ValueError, which quotes nothing: any part may be the secret."""
     fields = {}
     for number, line in enumerate(lines, 1):
         name, _, value = (part.strip() for part in line.partition(":"))
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value) or name.lower() in _OURS:
-            raise ValueError(f'headers: line {number} is not allowed; a field of your own: "Authorization: Bearer ..."')
+        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value) or name.lower() in _RESERVED_FIELDS:
+            raise ValueError(
+                f'headers: line {number} is not allowed; a "Name: value" line such as "Authorization: Bearer ...", '
+                "no field that HTTP itself depends on"
+            )
         fields[name] = value
     return fields

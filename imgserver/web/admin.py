@@ -77,10 +77,10 @@ class PurgeHandler:
         where only a restart would find them again."""
         original = self._resolver.original(purge)
         if original is not None:
-            await self._sources.forget_one(original)
+            await self._sources.forget(original)
             return True
-        self._sources.forget(groups)
-        return await self._sources.swept(seconds=ORIGINALS_SECONDS)
+        self._sources.invalidate(groups)
+        return await self._sources.wait_swept(seconds=ORIGINALS_SECONDS)
 
 
 class SweepHandler:

@@ -58,13 +58,13 @@ def make_app(
     observability = make_observability(settings.log, log_stream)
     metrics, audit = observability.metrics, observability.audit
     sources = make_sources(settings, audit, instrumentation.origin_observer(metrics), observability.on_task_failure)
-    cache = make_cache(settings, metrics, sources.forget, observability.on_task_failure)
+    cache = make_cache(settings, metrics, sources.invalidate, observability.on_task_failure)
     renderer = make_renderer(settings, sources, observability)
     service = make_service(settings, cache, renderer, observability)
 
     app = web.Application()
     app[SERVICE], app[LOGGER] = service, observability.logger
-    app[HEALTH] = Health(service, sources.spools)
+    app[HEALTH] = Health(service, sources)
     app[CONNECTION_LIMITS] = ConnectionLimits(settings.server)
     uploads = UploadAdmission(settings.uploads)
     settings_reload = make_settings_reload(settings, read_settings, observability)
@@ -78,7 +78,7 @@ def make_app(
             read_state,
             service=service,
             health=app[HEALTH],
-            spools=sources.spools,
+            sources=sources,
             uploads=uploads,
             connections=app[CONNECTION_LIMITS],
             access_log=observability.access_log,

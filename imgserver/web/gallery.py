@@ -15,7 +15,7 @@ from aiohttp import web
 from imgserver.dialects.native import NativeDialect
 from imgserver.plan.plan import SourceRef
 from imgserver.settings.schema import DefaultSource, ServerSettings
-from imgserver.sources import Listed
+from imgserver.sources import Source
 from imgserver.web.bootstrap.sources import Sources
 from imgserver.web.routes import Routes
 
@@ -65,14 +65,13 @@ def is_enabled(settings: ServerSettings) -> bool:
 
 def setup(routes: Routes, settings: DefaultSource, sources: Sources, dialect: NativeDialect) -> None:
     source = sources.by_name[settings.name]
-    assert isinstance(source, Listed)
     routes.add("/", Gallery(source, dialect, name=settings.name, title=settings.title), "gallery")
 
 
 class Gallery:
     """The page, listed anew for every request. It omits a file whose path no URL can express."""
 
-    def __init__(self, source: Listed, dialect: NativeDialect, *, name: str, title: str) -> None:
+    def __init__(self, source: Source, dialect: NativeDialect, *, name: str, title: str) -> None:
         self._source = source
         self._title = title
         self._dialect = dialect
@@ -81,7 +80,7 @@ class Gallery:
         self._card = _template("card.html")
 
     async def __call__(self, _: web.Request) -> web.Response:
-        found = await self._source.pictures(MAX_IMAGES)
+        found = await self._source.listing(MAX_IMAGES)
         options = _preset_options(self._dialect.presets) if self._dialect.settings.presets_only else CARD_OPTIONS
         paths = [path for path in found if self._dialect.can_build(SourceRef(self._source_name, path))]
         count = f"{len(paths)} images" if len(paths) != 1 else "1 image"

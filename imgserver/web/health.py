@@ -15,8 +15,8 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from imgserver import __version__
 from imgserver.observability.metrics import Metrics
 from imgserver.service import ImageService
-from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.web.auth import Authenticator
+from imgserver.web.bootstrap.sources import Sources
 from imgserver.web.local_client import is_local_client
 from imgserver.web.middleware import Handler
 from imgserver.web.routes import Routes
@@ -38,9 +38,9 @@ def setup(routes: Routes, health: "Health", authenticator: Authenticator, metric
 class Health:
     """The status of the service. `draining` is set once, when the server stops."""
 
-    def __init__(self, service: ImageService, spools: Mapping[str, OriginCache]) -> None:
+    def __init__(self, service: ImageService, sources: Sources) -> None:
         self._service = service
-        self._spools = spools
+        self._sources = sources
         self._started = time.monotonic()
         # Read from files once: health must also be reported when the process cannot open another file.
         self._versions = versions()
@@ -85,7 +85,7 @@ class Health:
             "queue": _fields(service.renderer.admission.statistics()),
             "flights": _fields(service.flights.statistics()),
             "cache": _fields(service.cache.statistics()),
-            "origin_caches": {name: _fields(spool.statistics()) for name, spool in self._spools.items()},
+            "origin_caches": {name: _fields(statistics) for name, statistics in self._sources.statistics().items()},
             "codecs": _fields(codecs),
             "versions": self._versions,
         }

@@ -10,8 +10,9 @@ from imgserver.observability.metrics import State
 from imgserver.rendering.admission import SHED_REASONS
 from imgserver.rendering.upload_admission import UploadAdmission, UploadStatistics
 from imgserver.service import ImageService
-from imgserver.sources.origin_cache.origin_cache import OriginCache
+from imgserver.sources.origin_cache.settings import OriginCacheStatistics
 from imgserver.web.access_log import AccessLog
+from imgserver.web.bootstrap.sources import Sources
 from imgserver.web.connections import ConnectionLimits
 from imgserver.web.health import Health
 
@@ -20,7 +21,7 @@ def read_state(
     *,
     service: ImageService,
     health: Health,
-    spools: Mapping[str, OriginCache],
+    sources: Sources,
     uploads: UploadAdmission,
     connections: ConnectionLimits,
     access_log: AccessLog,
@@ -43,7 +44,7 @@ def read_state(
         **_queue(service, uploads.statistics()),
         **_workers(service),
         **_cache(service),
-        **_spools(spools),
+        **_origin_caches(sources.statistics()),
     }
 
 
@@ -127,8 +128,7 @@ def _disk_space(tiers: Iterable[TierStatistics]) -> dict[str, Any]:
     return {"cache_disk_free_bytes": {}, "cache_disk_size_bytes": {}}
 
 
-def _spools(spools: Mapping[str, OriginCache]) -> dict[str, Any]:
-    statistics = {name: spool.statistics() for name, spool in spools.items()}
+def _origin_caches(statistics: Mapping[str, OriginCacheStatistics]) -> dict[str, Any]:
     results = ("hits", "fetches", "revalidations", "stat_requests", "coalesced", "failures", "refused")
     return {
         "origin_cache_entries": {name: one.entries for name, one in statistics.items()},

@@ -100,7 +100,7 @@ def test_the_doctor_says_whether_each_source_answers(shop, origin):
     assert check(sound, "source folder")["ok"]
     assert check(sound, "source shop")["ok"]
     assert "cannot be reached" in check(away, "source shop")["found"]
-    assert "its address is loopback" in check(inside, "source shop")["found"]
+    assert "its IP address is loopback" in check(inside, "source shop")["found"]
     assert [one.exit_code for one in (sound, away, inside)] == [0, 1, 1]
 
 
@@ -141,7 +141,9 @@ def test_serve_takes_one_place(tmp_path: Path):
     result = run(environ, "serve", "ftp://example.com/", "--port", "0")
 
     assert result.exit_code == 1
-    assert result.stderr == "Error: source: url: it begins with https://, http://, s3://, gs:// or az://\n"
+    assert (
+        result.stderr == "Error: source: url: must begin with one of file://, http://, https://, s3://, gs://, az://\n"
+    )
 
 
 def test_inspect_describes_what_is_at_an_address(origin):

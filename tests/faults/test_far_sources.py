@@ -39,7 +39,7 @@ def test_a_full_disk_under_the_spool_refuses_new_far_originals_alone(origin, dis
         assert [first, *small, *local, kept] == [200] * 9
         assert (large.status, large.json()["reason"], large.headers["Cache-Control"]) == (503, "disk", "no-store")
         wait_until(lambda: server.ask("/img/w_20/shop/large.png").status == 200, "there is room again")
-        wait_until(lambda: "The spool of shop cannot be used" in server.log.read_text(), "it is in the log")
+        wait_until(lambda: "origin_cache.disk_failed" in server.log.read_text(), "it is in the log")
 
 
 def test_slow_origins_take_a_bounded_number_of_descriptors_and_give_them_back(origin):

@@ -10,17 +10,17 @@ from tests.running_server import ROOT
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "originals.md").read_text(), re.MULTILINE | re.DOTALL)
 
 FAULTS = {
-    "both": ({"root": "/tmp", "url": "https://a.example/"}, "a source is a folder or an address, not both"),
+    "both": ({"root": "/tmp", "url": "https://a.example/"}, "a source is a folder or a URL, not both"),
     "scheme": (
         {"url": "ftp://user:hunter22@a.example/"},
-        "url: it begins with https://, http://, s3://, gs:// or az://",
+        "url: must begin with one of file://, http://, https://, s3://, gs://, az://",
     ),
     "user": ({"url": "https://user:hunter22@a.example/"}, '"https://...@a.example/" is not allowed; an address has no'),
     "query": (
         {"url": "https://a.example/?sig=hunter22"},
         '"https://a.example/?..." is not allowed; an entry ends with',
     ),
-    "star": ({"url": "https://*.example/"}, "one address without a *"),
+    "star": ({"url": "https://*.example/"}, "one URL without a *"),
     "network": (
         {"url": "https://a.example/", "allowed_networks": "10.0.0.0/33"},
         'allowed_networks: "10.0.0.0/33" is not allowed; a network such as 10.1.0.0/16, or one address',
@@ -30,13 +30,13 @@ FAULTS = {
         {"url": "https://a.example/", "allowed_redirects": "cdn.example"},
         '"cdn.example" is not allowed; an address begins with http:// or https://',
     ),
-    "written": ({"url": "https://a.example/", "writable": "true"}, "writable: a web server is only read"),
-    "no-bucket": ({"url": "s3://"}, "url: the address of an object store is s3://bucket/prefix"),
-    "store-query": ({"url": "s3://bucket?sig=hunter22"}, "url: the address of an object store is s3://bucket/prefix"),
-    "store-user": ({"url": "s3://key:hunter22@bucket"}, "url: the address of an object store is s3://bucket/prefix"),
-    "endpoint": ({"url": "s3://bucket", "endpoint": "minio:9000"}, "endpoint: an address such as https://"),
-    "store-headers": ({"url": "s3://bucket", "headers": "A: b"}, "belong to a url that begins with http"),
-    "folder-region": ({"region": "fra1"}, "belong to a url that begins with s3, gs or az"),
+    "written": ({"url": "https://a.example/", "writable": "true"}, "writable: not for a source of the scheme https"),
+    "no-bucket": ({"url": "s3://"}, "url: the URL of an object store is s3://bucket/prefix"),
+    "store-query": ({"url": "s3://bucket?sig=hunter22"}, "url: the URL of an object store is s3://bucket/prefix"),
+    "store-user": ({"url": "s3://key:hunter22@bucket"}, "url: the URL of an object store is s3://bucket/prefix"),
+    "endpoint": ({"url": "s3://bucket", "endpoint": "minio:9000"}, "endpoint: a URL such as https://"),
+    "store-headers": ({"url": "s3://bucket", "headers": "A: b"}, "headers: not for a source of the scheme s3"),
+    "folder-region": ({"region": "fra1"}, "region: not for a source of the scheme file"),
 }
 
 

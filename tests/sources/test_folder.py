@@ -9,8 +9,7 @@ import pytest
 
 from imgserver.errors import BrokenImage, Conflict, NotFound, ServerFault, SourceDenied, Unavailable
 from imgserver.runtime import files
-from imgserver.sources import Writable
-from imgserver.sources.folder import THREADS, Folder
+from imgserver.sources.folder import THREADS, FolderSource
 from imgserver.testing import SourceContract
 
 
@@ -18,7 +17,7 @@ from imgserver.testing import SourceContract
 def root(tmp_path: Path) -> Path:
     root = tmp_path / "public"
     (root / "folder").mkdir(parents=True)
-    (root / "folder" / "present.jpg").write_bytes(SourceContract.PICTURE)
+    (root / "folder" / "present.jpg").write_bytes(SourceContract.IMAGE)
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     (tmp_path / "public123").mkdir()
     (tmp_path / "public123" / "sibling.jpg").write_bytes(b"secret")
@@ -26,21 +25,21 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def source(root: Path):
-    folder = Folder(root)
+async def source(root: Path):
+    folder = FolderSource(root)
     yield folder
-    folder.close()
+    await folder.close()
 
 
 class TestContract(SourceContract):
     @pytest.fixture
-    def source(self, root: Path):
-        folder = Folder(root)
+    async def source(self, root: Path):
+        folder = FolderSource(root)
         yield folder
-        folder.close()
+        await folder.close()
 
 
-async def test_a_folder_that_is_away_makes_nothing_absent(source: Folder, root: Path) -> None:
+async def test_a_folder_that_is_away_makes_nothing_absent(source: FolderSource, root: Path) -> None:
     root.rename(root.with_name("elsewhere"))
 
     with pytest.raises(Unavailable):
@@ -51,7 +50,7 @@ async def test_a_folder_that_is_away_makes_nothing_absent(source: Folder, root: 
     assert await source.fingerprint("folder/present.jpg")
 
 
-async def test_an_unmounted_folder_is_away(source: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unmounted_folder_is_away(source: FolderSource, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its mount point is still there, empty, on another device."""
     monkeypatch.setattr(source, "_device", source._device + 1)
 
@@ -59,12 +58,12 @@ async def test_an_unmounted_folder_is_away(source: Folder, monkeypatch: pytest.M
         await source.fingerprint("folder/absent.jpg")
 
 
-async def opened(source: Folder, path: str) -> None:
+async def opened(source: FolderSource, path: str) -> None:
     async with source.open(path):
         pass
 
 
-async def refused(source: Folder, path: str) -> str:
+async def refused(source: FolderSource, path: str) -> str:
     with pytest.raises(NotFound) as seen:
         async with source.open(path):
             pass
@@ -96,7 +95,7 @@ async def test_a_symlink_out_of_the_folder_is_refused_and_one_inside_is_followed
     await refused(source, "out.jpg")
     await refused(source, "sibling/sibling.jpg")
     async with source.open("in.jpg") as original:
-        assert original.head == SourceContract.PICTURE
+        assert original.head == SourceContract.IMAGE
 
 
 async def test_symlinks_in_a_circle_are_no_picture(source, root):
@@ -123,13 +122,13 @@ async def test_an_opened_original_stays_itself_when_its_name_is_swapped(source, 
         path.unlink()
         path.symlink_to(root.parent / "secret.jpg")
 
-        assert Path(original.path).read_bytes() == SourceContract.PICTURE
+        assert Path(original.path).read_bytes() == SourceContract.IMAGE
 
 
 async def test_a_replaced_file_has_another_fingerprint(source, root):
     before = await source.fingerprint("folder/present.jpg")
     replacement = root / "folder" / "new"
-    replacement.write_bytes(SourceContract.PICTURE)
+    replacement.write_bytes(SourceContract.IMAGE)
     replacement.rename(root / "folder" / "present.jpg")
 
     assert await source.fingerprint("folder/present.jpg") != before
@@ -147,7 +146,7 @@ async def test_no_descriptor_is_left_open(source):
 
 def test_a_root_that_is_no_folder_fails_at_once(tmp_path):
     with pytest.raises(ServerFault, match="is not a folder"):
-        Folder(tmp_path / "missing")
+        FolderSource(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("fault", [None, BrokenImage()])
@@ -166,7 +165,7 @@ async def test_a_fault_of_an_unchanged_file_stays_as_it_is(source):
 
 
 async def test_a_file_system_that_hangs_after_a_read_is_waited_for_a_moment_only(source, monkeypatch):
-    monkeypatch.setattr("imgserver.sources.folder.LAST_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("imgserver.sources.folder.CHANGE_CHECK_SECONDS", 0.05)
     hangs = threading.Event()
     with pytest.raises(Unavailable):
         async with source.open("folder/present.jpg"):
@@ -183,10 +182,10 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
 
 
 @pytest.fixture
-def writable(root: Path):
-    folder = Folder(root, writable=True)
+async def writable(root: Path):
+    folder = FolderSource(root, writable=True)
     yield folder
-    folder.close()
+    await folder.close()
 
 
 async def test_a_folder_is_only_read_unless_that_is_asked_for(source, root):
@@ -200,7 +199,6 @@ async def test_a_folder_is_only_read_unless_that_is_asked_for(source, root):
 
 
 async def test_what_is_stored_is_an_original_at_once(writable, root):
-    assert isinstance(writable, Writable)
     await writable.store("deep/er/new.jpg", b"new")
 
     async with writable.open("deep/er/new.jpg") as original:
@@ -213,7 +211,7 @@ async def test_a_file_that_is_there_is_replaced_only_when_told(writable, root):
     before = await writable.fingerprint("folder/present.jpg")
     with pytest.raises(Conflict):
         await writable.store("folder/present.jpg", b"new")
-    assert (root / "folder/present.jpg").read_bytes() == SourceContract.PICTURE
+    assert (root / "folder/present.jpg").read_bytes() == SourceContract.IMAGE
     await writable.store("folder/present.jpg", b"new", replace=True)
 
     assert (root / "folder/present.jpg").read_bytes() == b"new"

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields
 
 import pytest
 import trustme
@@ -22,9 +23,10 @@ from imgserver.errors import (
     Unavailable,
 )
 from imgserver.sources import http
+from imgserver.sources.config import FetchSettings
 from imgserver.sources.http import HttpOrigin
-from imgserver.sources.origin import OriginResponse, Validators
-from imgserver.sources.url_mapping import BaseUrlMapping, HttpSourceSettings
+from imgserver.sources.origin import OriginResponse, Validators, refuse_larger
+from imgserver.sources.url_mapping import BaseUrlMapping, HttpOriginSettings
 from tests.polling import eventually
 from tests.sources.origin_server import (
     BODY,
@@ -45,16 +47,19 @@ from tests.sources.origin_server import (
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DATE = "Tue, 24 Nov 2026 06:00:00 GMT"
 PATH = "a.jpg"
+FETCH_NAMES = {field.name for field in fields(FetchSettings)}
 TARGET = "/assets/a.jpg"
 
 
 class BodySink:
-    """Keeps what it is given."""
+    """Collects at most `max_bytes`, like the sink of the origin cache."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = 1 << 30) -> None:
         self.data = bytearray()
+        self.max_bytes = max_bytes
 
     async def __call__(self, chunk: bytes) -> None:
+        refuse_larger(len(self.data) + len(chunk), self.max_bytes)
         self.data += chunk
 
 
@@ -67,7 +72,8 @@ async def origin_of(
     server: OriginServer, *, scheme: str = "http", audit=no_audit, tls=None, resolver=None, host="127.0.0.1", **changes
 ) -> AsyncIterator[HttpOrigin]:
     plain = {"base": f"{scheme}://{host}:{server.port}/assets/", "networks": LOOPBACK}
-    settings = HttpSourceSettings(**plain | changes)
+    fetch = FetchSettings(**{name: changes.pop(name) for name in FETCH_NAMES & changes.keys()})
+    settings = HttpOriginSettings(**plain | changes, fetch=fetch)
     origin = HttpOrigin("shop", settings, BaseUrlMapping(settings), audit=audit, tls=tls, resolver=resolver)
     try:
         yield origin
@@ -255,7 +261,7 @@ async def test_a_look_is_repeated_too(server: OriginServer, origin: HttpOrigin) 
 
 async def test_attempts_are_counted(server: OriginServer) -> None:
     server.answers[TARGET] = status(503)
-    async with origin_of(server, attempts=1) as origin:
+    async with origin_of(server, max_attempts=1) as origin:
         assert type(await failure(origin)) is SourceFailed
 
     assert len(server.asked) == 1
@@ -287,7 +293,7 @@ async def test_attempts_end_with_the_time_for_all_of_them(
     monkeypatch.setattr(http, "WAIT_SECONDS", 1.0)
     server.answers[TARGET] = status(503)
     begun = time.monotonic()
-    async with origin_of(server, attempts=5, total_seconds=0.3) as origin:
+    async with origin_of(server, max_attempts=5, total_timeout_seconds=0.3) as origin:
         assert type(await failure(origin)) in (SourceFailed, DeadlineExceeded)
 
     assert time.monotonic() - begun < 0.9
@@ -351,7 +357,7 @@ async def test_what_is_no_http_is_a_failure(server: OriginServer, origin: HttpOr
 # Bounds.
 
 
-async def test_a_body_promised_over_the_limit_is_not_read(server: OriginServer) -> None:
+async def test_a_content_length_over_the_limit_ends_the_fetch_before_the_body(server: OriginServer) -> None:
     server.answers[TARGET] = stalled(head(200, Content_Length=10_001))
     sink = BodySink()
     async with origin_of(server, max_bytes=10_000) as origin:
@@ -363,10 +369,12 @@ async def test_a_body_promised_over_the_limit_is_not_read(server: OriginServer) 
 
 
 @pytest.mark.parametrize("promise", [{}, {"Transfer_Encoding": "chunked"}])
-async def test_an_endless_body_is_cut_at_the_limit(server: OriginServer, promise: dict[str, object]) -> None:
+async def test_an_endless_body_ends_when_the_sink_refuses_a_chunk(
+    server: OriginServer, promise: dict[str, object]
+) -> None:
     server.answers[TARGET] = endless(b"ff\r\n" + bytes(255) + b"\r\n" if promise else bytes(4096), **promise)
-    sink = BodySink()
-    async with origin_of(server, max_bytes=1 << 20) as origin:
+    sink = BodySink(max_bytes=1 << 20)
+    async with origin_of(server) as origin:
         assert type(await failure(origin, sink)) is ImageOverLimit
         await eventually(lambda: not server.open)
 
@@ -374,7 +382,7 @@ async def test_an_endless_body_is_cut_at_the_limit(server: OriginServer, promise
     assert len(server.asked) == 1
 
 
-async def test_a_body_as_large_as_the_limit_passes(server: OriginServer) -> None:
+async def test_a_body_as_large_as_the_limit_is_fetched(server: OriginServer) -> None:
     server.answers[TARGET] = body()
     async with origin_of(server, max_bytes=len(BODY)) as origin:
         assert (await fetched(origin))[1] == BODY
@@ -386,7 +394,7 @@ async def test_a_body_as_large_as_the_limit_passes(server: OriginServer) -> None
 async def test_a_server_that_falls_silent_is_left(server: OriginServer, begun: bytes) -> None:
     server.answers[TARGET] = stalled(begun)
     before = time.monotonic()
-    async with origin_of(server, idle_seconds=0.1) as origin:
+    async with origin_of(server, idle_timeout_seconds=0.1) as origin:
         assert type(await failure(origin)) is DeadlineExceeded
         await eventually(lambda: not server.open)
 
@@ -397,7 +405,7 @@ async def test_a_server_that_falls_silent_is_left(server: OriginServer, begun: b
 async def test_a_trickle_ends_with_the_total(server: OriginServer) -> None:
     server.answers[TARGET] = endless(b"x", pause_seconds=0.05, Content_Length=10_000)
     before = time.monotonic()
-    async with origin_of(server, idle_seconds=5, total_seconds=0.4) as origin:
+    async with origin_of(server, idle_timeout_seconds=5, total_timeout_seconds=0.4) as origin:
         assert type(await failure(origin)) is DeadlineExceeded
         await eventually(lambda: not server.open)
 
@@ -412,7 +420,9 @@ async def test_a_connection_that_does_not_come_about_ends_with_its_own_time(serv
 
     names = Silence({})
     before = time.monotonic()
-    async with origin_of(server, base="http://a.example/", connect_seconds=0.1, attempts=2, resolver=names) as origin:
+    async with origin_of(
+        server, base="http://a.example/", connect_timeout_seconds=0.1, max_attempts=2, resolver=names
+    ) as origin:
         assert type(await failure(origin)) is DeadlineExceeded
 
     assert 0.15 < time.monotonic() - before < 4
@@ -421,13 +431,15 @@ async def test_a_connection_that_does_not_come_about_ends_with_its_own_time(serv
 async def test_a_silent_handshake_ends_with_the_time_to_connect(server: OriginServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         base = f"https://127.0.0.1:{mute.getsockname()[1]}/"
-        async with origin_of(server, base=base, connect_seconds=0.1, attempts=1) as origin:
+        async with origin_of(server, base=base, connect_timeout_seconds=0.1, max_attempts=1) as origin:
             assert type(await failure(origin)) is DeadlineExceeded
 
 
 async def test_connections_have_a_bound_and_waiting_for_one_has_the_time_to_connect(server: OriginServer) -> None:
     server.answers[TARGET] = stalled()
-    async with origin_of(server, connections=2, connect_seconds=0.1, attempts=1, idle_seconds=0.5) as origin:
+    async with origin_of(
+        server, connections=2, connect_timeout_seconds=0.1, max_attempts=1, idle_timeout_seconds=0.5
+    ) as origin:
         begun = [asyncio.create_task(origin.fetch(PATH, BodySink())) for _ in range(2)]
         await eventually(lambda: len(server.asked) == 2)
         assert type(await failure(origin)) is DeadlineExceeded
@@ -515,7 +527,7 @@ async def test_more_redirects_than_allowed_are_a_failure(server: OriginServer, o
 
 async def test_no_redirects_can_be_wished(server: OriginServer) -> None:
     server.answers[TARGET] = redirect("b.jpg")
-    async with origin_of(server, redirects=0) as origin:
+    async with origin_of(server, max_redirects=0) as origin:
         assert type(await failure(origin)) is SourceFailed
 
 

@@ -15,8 +15,9 @@ import pytest
 from imgserver.errors import ImgserverError, NotFound, SourceDenied, SourceFailed
 from imgserver.security.remote_url import parse
 from imgserver.sources import http
+from imgserver.sources.config import FetchSettings
 from imgserver.sources.http import HttpOrigin
-from imgserver.sources.url_mapping import BaseUrlMapping, HttpSourceSettings, RemoteUrlMapping
+from imgserver.sources.url_mapping import BaseUrlMapping, HttpOriginSettings, RemoteUrlMapping
 from tests.security.test_ssrf import REFUSED_4, REFUSED_6, WRAPPINGS, samples
 from tests.sources.origin_server import Names, OriginServer, body, origin_server, redirect
 
@@ -62,7 +63,8 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 async def remote(events: Events, *addresses: str, resolver=None, **changes) -> AsyncIterator[HttpOrigin]:
     """A remote source on whose list all the addresses are, so that the networks alone can refuse."""
     allowed = tuple({f"{one.scheme}://{host(one.host)}:{one.port}/" for one in map(parse, addresses)})
-    settings = HttpSourceSettings(**{"allowed": allowed, **changes})
+    fetch = FetchSettings(max_attempts=changes.pop("max_attempts", FetchSettings().max_attempts))
+    settings = HttpOriginSettings(**{"allowed": allowed, **changes}, fetch=fetch)
     origin = HttpOrigin("remote:", settings, RemoteUrlMapping(settings, audit=events), audit=events, resolver=resolver)
     try:
         yield origin
@@ -166,7 +168,7 @@ async def test_the_listener_would_hear_of_it(listener: OriginServer, events: Eve
 async def test_a_name_that_changes_its_mind_is_judged_each_time(listener: OriginServer, events: Events) -> None:
     target = f"http://rebinding.example:{listener.port}/a.jpg"
     names = Names({"rebinding.example": [[TWO], ["127.0.0.1"]]})
-    async with remote(events, target, resolver=names, networks=(TWO + "/32",), attempts=1) as origin:
+    async with remote(events, target, resolver=names, networks=(TWO + "/32",), max_attempts=1) as origin:
         assert type(await refusal_once(origin, target)) is SourceFailed  # "public", where nobody listens
         origin._session.connector.clear_dns_cache()
         assert type(await refusal_once(origin, target)) is NotFound
@@ -195,16 +197,16 @@ async def test_of_several_addresses_only_the_public_ones_are_dialled(
 ) -> None:
     target = f"http://mixed.example:{listener.port}/a.jpg"
     names = Names({"mixed.example": [answer]})
-    async with remote(events, target, resolver=names, networks=(TWO + "/32",), attempts=1) as origin:
+    async with remote(events, target, resolver=names, networks=(TWO + "/32",), max_attempts=1) as origin:
         assert type(await refusal(origin, target)) is SourceFailed  # "public", where nobody listens
 
     assert (listener.connects, len(sockets)) == (0, 2)
 
 
-async def test_the_gate_at_the_socket_does_not_trust_the_names(
+async def test_the_check_at_the_socket_does_not_trust_the_resolver(
     listener: OriginServer, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_PublicNames", lambda names, _: names)
+    monkeypatch.setattr(http, "_PublicResolver", lambda names, _: names)
     target = f"http://inside.example:{listener.port}/a.jpg"
     names = Names({"inside.example": [["::1", "127.0.0.1", "10.0.0.1", "::ffff:127.0.0.1"]]})
     async with remote(events, target, resolver=names) as origin:
@@ -237,7 +239,7 @@ async def test_absent_unresolvable_and_blocked_are_one_answer(listener: OriginSe
 @pytest.mark.parametrize("fault", [socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM, None])
 async def test_a_resolver_that_fails_is_no_absent_name(events: Events, fault: int | None) -> None:
     names = Names({"a.example": [socket.gaierror(fault, "later")]})
-    async with remote(events, "http://a.example/", resolver=names, attempts=1) as origin:
+    async with remote(events, "http://a.example/", resolver=names, max_attempts=1) as origin:
         assert type(await refusal_once(origin, "http://a.example/")) is SourceFailed
 
 
@@ -284,7 +286,7 @@ async def test_what_is_not_listed_is_not_even_resolved(listener: OriginServer, e
 
 
 async def test_a_named_source_is_judged_like_any_other(listener: OriginServer, events: Events) -> None:
-    settings = HttpSourceSettings(base=f"http://localhost:{listener.port}/")
+    settings = HttpOriginSettings(base=f"http://localhost:{listener.port}/")
     origin = HttpOrigin("shop", settings, BaseUrlMapping(settings), audit=events)
     assert type(await refusal_once(origin, "a.jpg")) is NotFound
     await origin.close()

@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from imgserver.sources.http_response import conditions, max_age_seconds, told
+from imgserver.sources.http_response import conditions, max_age_seconds, response_of
 from imgserver.sources.origin import OriginResponse, Validators
 
 DATE = "Tue, 24 Nov 2026 06:00:00 GMT"
@@ -67,7 +67,7 @@ def test_how_long_an_answer_may_be_kept(fields: dict[str, str], expected: int | 
     ],
 )
 def test_what_tells_one_state_from_another(fields: dict[str, str], expected: Validators) -> None:
-    assert told(CIMultiDict(fields)) == OriginResponse(expected)
+    assert response_of(CIMultiDict(fields)) == OriginResponse(expected)
 
 
 def test_what_was_told_is_asked_with() -> None:

@@ -5,10 +5,10 @@ import pytest
 from imgserver.errors import NotFound, SourceDenied
 from imgserver.security.remote_url import parse
 from imgserver.sources import url_mapping
-from imgserver.sources.url_mapping import BaseUrlMapping, HttpSourceSettings, RemoteUrlMapping
+from imgserver.sources.url_mapping import BaseUrlMapping, HttpOriginSettings, RemoteUrlMapping
 
 SHOP = BaseUrlMapping(
-    HttpSourceSettings(
+    HttpOriginSettings(
         base="https://cdn.example.com/assets",
         allowed=("https://files.example.com/",),
         headers=("Authorization: Bearer secret", "X-Two: a: b"),
@@ -18,7 +18,7 @@ LISTED = "https://listed.example/public/a.jpg"
 UNLISTED = "https://other.example/a.jpg"
 
 
-class OriginResponse:
+class AuditedEvents:
     """An audit that remembers."""
 
     def __init__(self) -> None:
@@ -29,13 +29,13 @@ class OriginResponse:
 
 
 @pytest.fixture
-def audit() -> OriginResponse:
-    return OriginResponse()
+def audit() -> AuditedEvents:
+    return AuditedEvents()
 
 
 @pytest.fixture
-def remote(audit: OriginResponse) -> RemoteUrlMapping:
-    return RemoteUrlMapping(HttpSourceSettings(allowed=("https://listed.example/public/",)), audit=audit)
+def remote(audit: AuditedEvents) -> RemoteUrlMapping:
+    return RemoteUrlMapping(HttpOriginSettings(allowed=("https://listed.example/public/",)), audit=audit)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_no_path_leads_out_of_the_base(path: str) -> None:
     ],
 )
 def test_a_named_site_leads_below_its_base_and_to_what_is_allowed(target: str, expected: bool) -> None:
-    assert SHOP.may_lead(SHOP.address("a.jpg"), parse(target)) is expected
+    assert SHOP.allows_redirect(SHOP.address("a.jpg"), parse(target)) is expected
 
 
 def test_fixed_fields_are_for_the_base_alone() -> None:
@@ -89,7 +89,7 @@ def test_what_is_listed_is_served_signed_or_not(remote: RemoteUrlMapping) -> Non
     assert str(remote.address(LISTED)) == LISTED
 
 
-def test_what_is_not_listed_is_denied_and_told(remote: RemoteUrlMapping, audit: OriginResponse) -> None:
+def test_what_is_not_listed_is_denied_and_told(remote: RemoteUrlMapping, audit: AuditedEvents) -> None:
     with pytest.raises(SourceDenied):
         remote.admit(UNLISTED, signed=False)
     with pytest.raises(SourceDenied):
@@ -113,7 +113,7 @@ def test_an_unsigned_url_is_denied_also_after_a_signed_one(remote: RemoteUrlMapp
         remote.admit(UNLISTED, signed=False)
 
 
-def test_a_signature_does_not_open_other_ports(remote: RemoteUrlMapping, audit: OriginResponse) -> None:
+def test_a_signature_does_not_open_other_ports(remote: RemoteUrlMapping, audit: AuditedEvents) -> None:
     remote.admit("http://other.example/", signed=True)
     remote.admit("https://other.example/", signed=True)
     with pytest.raises(SourceDenied):
@@ -122,8 +122,9 @@ def test_a_signature_does_not_open_other_ports(remote: RemoteUrlMapping, audit: 
     assert audit.events == [("source_denied", "port", "other.example")]
 
 
-def test_so_many_addresses_are_vouched_for_at_a_time(remote: RemoteUrlMapping, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(url_mapping, "VOUCHED", 2)
+def test_the_oldest_admitted_url_is_dropped_at_the_limit(audit: AuditedEvents, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(url_mapping, "MAX_ADMITTED", 2)
+    remote = RemoteUrlMapping(HttpOriginSettings(), audit=audit)
     for number in (1, 2, 1, 3):
         remote.admit(f"{UNLISTED}?{number}", signed=True)
 
@@ -157,7 +158,7 @@ def test_what_is_no_address_is_not_found(remote: RemoteUrlMapping) -> None:
 def test_redirects_lead_to_the_list_or_stay_where_the_signature_was(
     remote: RemoteUrlMapping, start: str, target: str, expected: bool
 ) -> None:
-    assert remote.may_lead(parse(start), parse(target)) is expected
+    assert remote.allows_redirect(parse(start), parse(target)) is expected
 
 
 @pytest.mark.parametrize(
@@ -179,11 +180,11 @@ def test_redirects_lead_to_the_list_or_stay_where_the_signature_was(
 )
 def test_wrong_settings_fail_at_boot(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError) as caught:
-        HttpSourceSettings(**wrong)  # type: ignore[arg-type]
+        HttpOriginSettings(**wrong)  # type: ignore[arg-type]
 
     if "headers" in wrong:
         assert "secret" not in str(caught.value)
 
 
 def test_secrets_are_not_shown() -> None:
-    assert "secret" not in repr(HttpSourceSettings(base="https://example.com/", headers=("Authorization: secret",)))
+    assert "secret" not in repr(HttpOriginSettings(base="https://example.com/", headers=("Authorization: secret",)))

@@ -16,7 +16,7 @@ from aiohttp.test_utils import make_mocked_request
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.observability import metrics
 from imgserver.settings.schema import ServerSettings, Settings
-from imgserver.sources.folder import Folder
+from imgserver.sources.folder import FolderSource
 from imgserver.web.app import make_app
 from imgserver.web.gallery import Gallery
 from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
@@ -145,10 +145,10 @@ def test_the_gallery_shows_the_folder_with_images_of_this_server(server):
 async def test_the_gallery_omits_files_that_no_url_can_name(tmp_path):
     for name in ("back\\slash.jpg", ".hidden.jpg", "notes.txt", os.fsdecode(b"\xff.jpg"), "a b#1.jpg"):
         (tmp_path / name).write_bytes((SAMPLES / "autumn.jpg").read_bytes())
-    folder = Folder(tmp_path)
+    folder = FolderSource(tmp_path)
     gallery = Gallery(folder, NativeDialect(NativeSettings(), {"photos"}, "photos"), name="photos", title="")
     page = await gallery(make_mocked_request("GET", "/"))
-    folder.close()
+    await folder.close()
 
     assert page.status == 200
     assert re.findall(r'<img src="([^"]+)"', page.text or "") == ["/img/w_400,ar_3:2,g_auto,f_auto/a%20b%231.jpg"]

@@ -1,5 +1,5 @@
-"""What is asked of an origin: so much at once, each in its time, waited for by a bounded number, and told to whoever
-observes. Knows nothing of what is kept."""
+"""The queue in front of one origin: a bounded number of concurrent requests, and a bounded number of clients that wait
+for their results."""
 
 import asyncio
 import random
@@ -11,12 +11,13 @@ from typing import Literal, TypeVar
 
 from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, Unavailable
 
-# Hits can do without a look, so their looks never take the last places of those who need an original.
-LOOK_SHARE = 0.5
-RETRY_CAP_SECONDS = 30
-RETRY_JITTER = 0.2
-# How much the latest answer weighs in the typical one.
-LATEST = 0.2
+# Clients that wait for metadata have a stale rendition to fall back to: they may take only this share of `max_waiting`,
+# so that the rest is left for clients that need an original.
+STAT_SHARE = 0.5
+MAX_RETRY_AFTER_SECONDS = 30
+RETRY_AFTER_JITTER = 0.2
+# The weight of the latest request in the moving average of their duration.
+LATEST_WEIGHT = 0.2
 
 FetchKind = Literal["fetch", "stat"]
 T = TypeVar("T")
@@ -24,62 +25,73 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FetchEvent:
-    """One question and what became of it. `reason` is the error's code, "not-found" included, or empty; `unchanged`
-    tells of a conditional download that brought nothing."""
+    """One finished request to an origin. `reason` is the code of its error, "not-found" included; empty on success.
+    `unchanged`: a conditional request that was answered with "not modified"."""
 
     source: str
-    question: FetchKind
+    kind: FetchKind
     seconds: float
     reason: str = ""
     unchanged: bool = False
 
 
 class FetchQueue:
-    """`at_once` are put to the origin, each for at most `seconds` with the wait for its turn; `room` may wait."""
+    """At most `max_concurrent` requests run at the same time. `timeout_seconds` bounds each one with its wait in the
+    queue. At most `max_waiting` clients wait. `observe` is called after each request. Use from one event loop."""
 
     def __init__(
-        self, source: str, *, at_once: int, room: int, seconds: float, observe: Callable[[FetchEvent], None]
+        self,
+        source: str,
+        *,
+        max_concurrent: int,
+        max_waiting: int,
+        timeout_seconds: float,
+        observe: Callable[[FetchEvent], None],
     ) -> None:
         self._source = source
-        self._at_once = at_once
-        self._room = room
-        self._seconds = seconds
+        self._max_concurrent = max_concurrent
+        self._max_waiting = max_waiting
+        self._timeout_seconds = timeout_seconds
         self._observe = observe
-        self._turns = asyncio.Semaphore(at_once)
-        self._typical_seconds = 1.0
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._average_seconds = 1.0
         self.waiting = self.fetching = self.refused = self.failures = 0
 
     def __repr__(self) -> str:
-        return f"<FetchQueue fetching {self.fetching}/{self._at_once}, waiting {self.waiting}/{self._room}>"
+        return (
+            f"<FetchQueue fetching {self.fetching}/{self._max_concurrent}, waiting {self.waiting}/{self._max_waiting}>"
+        )
 
     @contextmanager
-    def place(self, question: FetchKind) -> Iterator[None]:
-        """For one who waits. Unavailable at once when too many do."""
-        if self.waiting >= self._room * (LOOK_SHARE if question == "stat" else 1.0):
+    def place(self, kind: FetchKind) -> Iterator[None]:
+        """A place for a client that waits for a result. Raises Unavailable immediately if there is none left."""
+        if self.waiting >= self._max_waiting * (STAT_SHARE if kind == "stat" else 1.0):
             self.refused += 1
-            raise Unavailable("Too many wait for this source", reason="origin", retry_after=self._retry_after())
+            raise Unavailable(
+                "Too many requests wait for this source", reason="origin", retry_after=self._retry_after()
+            )
         self.waiting += 1
         try:
             yield
         finally:
             self.waiting -= 1
 
-    async def ask(self, question: FetchKind, work: Callable[[], Awaitable[T]]) -> T:
-        """What `work` answers or raises; DeadlineExceeded when it took too long."""
-        begun = time.monotonic()
+    async def run(self, kind: FetchKind, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`, which sends a request. Raises what it raises, and DeadlineExceeded at the time-out."""
+        started = time.monotonic()
         try:
-            async with _at_most(self._seconds), self._turns:
-                begun = time.monotonic()
+            async with _time_out(self._timeout_seconds), self._slots:
+                started = time.monotonic()
                 with self._counted():
-                    answer = await work()
+                    result = await work()
         except ImgserverError as error:
             self.failures += not isinstance(error, NotFound)
-            self._observe(FetchEvent(self._source, question, time.monotonic() - begun, reason=error.code))
+            self._observe(FetchEvent(self._source, kind, time.monotonic() - started, reason=error.code))
             raise
-        seconds = time.monotonic() - begun
-        self._typical_seconds += LATEST * (seconds - self._typical_seconds)
-        self._observe(FetchEvent(self._source, question, seconds, unchanged=answer is None))
-        return answer
+        seconds = time.monotonic() - started
+        self._average_seconds += LATEST_WEIGHT * (seconds - self._average_seconds)
+        self._observe(FetchEvent(self._source, kind, seconds, unchanged=result is None))
+        return result
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -90,16 +102,16 @@ class FetchQueue:
             self.fetching -= 1
 
     def _retry_after(self) -> int:
-        """When those who wait now will have been served."""
-        seconds = self._typical_seconds * max(1.0, self.waiting / self._at_once)
-        jittered = seconds * random.SystemRandom().uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
-        return max(1, min(RETRY_CAP_SECONDS, round(jittered)))
+        """Seconds until the clients that wait now have their results, with jitter."""
+        seconds = self._average_seconds * max(1.0, self.waiting / self._max_concurrent)
+        jittered = seconds * random.SystemRandom().uniform(1 - RETRY_AFTER_JITTER, 1 + RETRY_AFTER_JITTER)
+        return max(1, min(MAX_RETRY_AFTER_SECONDS, round(jittered)))
 
 
 @asynccontextmanager
-async def _at_most(seconds: float) -> AsyncIterator[None]:
+async def _time_out(seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        raise DeadlineExceeded("The original took too long to come") from error
+        raise DeadlineExceeded("The original took too long to download") from error

@@ -1,46 +1,47 @@
-"""What a purge has condemned and still lies on the disk: nobody is given it from the moment of the purge on."""
+"""Purges whose originals are still on the disk. From the moment of the purge no request gets them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-# Every original that is opened is judged by all of them, so of many one for everything is made.
-LIMIT = 64
+# Every copy that is found is compared with all pending purges. Beyond this number, one purge of everything replaces
+# them.
+MAX_PENDING = 64
 
 
 @dataclass(frozen=True, slots=True)
 class PendingPurge:
-    """On whatever of these paths was last asked for before `at`, in seconds of the epoch."""
+    """Applies to copies of matching paths that were validated before `time`, in seconds of the epoch."""
 
-    at: float
+    time: float
     matches: Callable[[str], bool]
 
 
 class PendingPurges:
-    """Sentences that are not carried out yet. For the event loop; threads are given a copy by `sentences`."""
+    """For the event loop. Threads get a copy by `snapshot`."""
 
     def __init__(self) -> None:
-        self._sentences: list[PendingPurge] = []
+        self._purges: list[PendingPurge] = []
 
-    @property
-    def sentences(self) -> tuple[PendingPurge, ...]:
-        return tuple(self._sentences)
+    def snapshot(self) -> tuple[PendingPurge, ...]:
+        return tuple(self._purges)
 
-    def add(self, sentence: PendingPurge) -> None:
-        if len(self._sentences) >= LIMIT:
-            self._sentences = [PendingPurge(sentence.at, _everything)]
+    def add(self, purge: PendingPurge) -> None:
+        if len(self._purges) >= MAX_PENDING:
+            self._purges = [PendingPurge(purge.time, _everything)]
         else:
-            self._sentences.append(sentence)
+            self._purges.append(purge)
 
-    def drop(self, sentences: tuple[PendingPurge, ...]) -> None:
-        """They are carried out."""
-        self._sentences = [one for one in self._sentences if one not in sentences]
+    def remove(self, purges: Sequence[PendingPurge]) -> None:
+        """Called when the copies of these purges are deleted."""
+        self._purges = [purge for purge in self._purges if purge not in purges]
 
-    def holds(self, path: str, checked: float) -> bool:
-        return holds(self._sentences, path, checked)
+    def match(self, path: str, validated: float) -> bool:
+        return is_purged(self._purges, path, validated)
 
 
-def holds(sentences: "tuple[PendingPurge, ...] | list[PendingPurge]", path: str, checked: float) -> bool:
-    return any(checked < one.at and one.matches(path) for one in sentences)
+def is_purged(purges: Sequence[PendingPurge], path: str, validated: float) -> bool:
+    """Whether one of the purges applies to a copy of this path."""
+    return any(validated < purge.time and purge.matches(path) for purge in purges)
 
 
 def _everything(_: str) -> bool:

@@ -1,24 +1,24 @@
-"""What is known of an original that an origin gave: as a value, and as the text that stands beside its bytes."""
+"""The metadata of a local copy of an original: as a value, and as the content of the file next to the copy."""
 
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from imgserver.plan.rendition import Fingerprint
 from imgserver.sources.origin import OriginResponse, Validators
 
 SCHEMA = 1
 LIMIT_BYTES = 65_536
-# A record has no room for a longer one.
-ETAG_LENGTH = 128
+# The record of a rendition has no space for a longer ETag; a digest takes its place.
+MAX_ETAG_LENGTH = 128
 
-_CHECKSUM = 32
+CHECKSUM_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBody:
-    """The bytes as they were counted while they came. `digest` is their SHA-256 in hexadecimal."""
+    """The bytes of a copy, measured during the download. `digest` is their SHA-256 in hexadecimal, `length` in
+    bytes."""
 
     digest: str
     length: int
@@ -26,106 +26,77 @@ class StoredBody:
 
 @dataclass(frozen=True, slots=True)
 class OriginMetadata:
-    """`checked`: when the origin was asked last, in seconds of the epoch; `body` is None where it was only asked."""
+    """`key` names the original. `max_age_seconds` is the lifetime that the origin stated, None if it stated none.
+    `validated` is the time of the last request to the origin in seconds of the epoch. `body` is None if only the
+    metadata was requested."""
 
     key: str
     validators: Validators
     max_age_seconds: int | None
-    checked: float
+    validated: float
     body: StoredBody | None = None
+
+    @classmethod
+    def of(cls, key: str, response: OriginResponse, *, validated: float) -> "OriginMetadata":
+        return cls(key, response.validators, response.max_age_seconds, validated)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """By the validators wherever they can tell two states apart, so that a look tells what a download did."""
+        """Made of the validators if they can tell two states apart, so that a request for the metadata gives the same
+        fingerprint as a download; otherwise of the digest of the body."""
         validators = self.validators
         if self.body is not None and validators.size_bytes is None:
-            # A body in chunks has a length as well, which a look at it may be told.
+            # A chunked response states no length, but a request for the metadata of the same file may.
             validators = replace(validators, size_bytes=self.body.length)
-        text = state_of(validators)
-        if text is not None:
-            return Fingerprint(text)
+        state = state_of(validators)
+        if state is not None:
+            return Fingerprint(state)
         assert self.body is not None
         return Fingerprint(f"body {self.body.digest[:32]}")
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
-    """How long facts are good, in seconds: the origin's own word between `least` and `most`, or `silent`; then `renew`
-    more while they are asked for anew behind an answer; and up to `error` after their end while the origin fails."""
-
-    least: float
-    most: float
-    silent: float
-    renew: float
-    error: float
-
-
-class Freshness(Enum):
-    FRESH = "fresh"
-    USABLE = "usable"
-    """To be used at once, and renewed behind that."""
-    OLD = "old"
-    """Of use only when the origin fails."""
-    OVER = "over"
-
-
 def state_of(validators: Validators) -> str | None:
-    """None: these validators cannot tell two states of a file apart. A time of whole seconds needs the size with it."""
+    """A text that differs for two states of a file; None if the validators cannot tell them apart. A modification time
+    in whole seconds needs the size with it."""
     if validators.etag is not None:
-        return f"etag {validators.etag if len(validators.etag) <= ETAG_LENGTH else _digest(validators.etag)}"
+        return f"etag {validators.etag if len(validators.etag) <= MAX_ETAG_LENGTH else _digest(validators.etag)}"
     if validators.modified is not None and validators.size_bytes is not None:
         return f"time {validators.modified} {validators.size_bytes}"
     return None
 
 
-def age_of(facts: OriginMetadata, *, now: float, lifetimes: Lifetimes) -> Freshness:
-    told = lifetimes.silent if facts.max_age_seconds is None else facts.max_age_seconds
-    lifetime = min(max(told, lifetimes.least), lifetimes.most)
-    # Checked in the future: the clock was set back, and nobody knows how old this is.
-    past = now - facts.checked - lifetime if now >= facts.checked else 0.0
-    if past < 0:
-        return Freshness.FRESH
-    if past < lifetimes.renew:
-        return Freshness.USABLE
-    return Freshness.OLD if past < lifetimes.error else Freshness.OVER
-
-
-def learnt(key: str, told: OriginResponse, *, checked: float, body: StoredBody | None = None) -> OriginMetadata:
-    return OriginMetadata(key, told.validators, told.max_age_seconds, checked, body)
-
-
-def encode(facts: OriginMetadata) -> bytes:
-    """ValueError: they are too long to be kept."""
-    assert facts.body is not None
-    validators, body = facts.validators, facts.body
+def encode(metadata: OriginMetadata) -> bytes:
+    """Raises ValueError if the result is longer than LIMIT_BYTES."""
+    assert metadata.body is not None
+    validators, body = metadata.validators, metadata.body
     fields = (
         SCHEMA,
-        facts.key,
+        metadata.key,
         validators.etag,
         validators.modified,
         validators.size_bytes,
-        facts.max_age_seconds,
-        facts.checked,
+        metadata.max_age_seconds,
+        metadata.validated,
         body.digest,
         body.length,
     )
-    # Not orjson: a path may hold what is no Unicode.
+    # Not orjson: a path may hold surrogates, which are not valid Unicode.
     text = json.dumps(fields).encode()
-    if len(text) > LIMIT_BYTES - _CHECKSUM:
-        raise ValueError("These facts are too long")
+    if len(text) > LIMIT_BYTES - CHECKSUM_LENGTH:
+        raise ValueError("The metadata is too long")
     return _checksum(text) + text
 
 
 def decode(data: bytes) -> OriginMetadata | None:
-    """None for whatever is not one whole text of `encode`."""
-    text = data[_CHECKSUM:]
-    if _checksum(text) != data[:_CHECKSUM]:
+    """None for anything but one whole result of `encode` with the present schema."""
+    text = data[CHECKSUM_LENGTH:]
+    if _checksum(text) != data[:CHECKSUM_LENGTH]:
         return None
     schema, *fields = json.loads(text)
     if schema != SCHEMA:
         return None
-    key, etag, modified, size, max_age, checked, digest, length = fields
-    return OriginMetadata(key, Validators(etag, modified, size), max_age, checked, StoredBody(digest, length))
+    key, etag, modified, size, max_age, validated, digest, length = fields
+    return OriginMetadata(key, Validators(etag, modified, size), max_age, validated, StoredBody(digest, length))
 
 
 def _digest(text: str) -> str:
@@ -133,4 +104,4 @@ def _digest(text: str) -> str:
 
 
 def _checksum(text: bytes) -> bytes:
-    return hashlib.sha256(text).hexdigest()[:_CHECKSUM].encode()
+    return hashlib.sha256(text).hexdigest()[:CHECKSUM_LENGTH].encode()

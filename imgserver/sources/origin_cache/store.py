@@ -157,7 +157,7 @@ class OriginStore:
         """Counts bytes before they are written. Raises Unavailable when all the space is taken by downloads under way
         and by originals that are being read."""
         if not self._files.reserve(wanted):
-            raise Unavailable("The origin cache is full of originals in use", reason="spool", retry_after=1)
+            raise Unavailable("The origin cache is full of originals in use", reason="origin_cache", retry_after=1)
 
     def release(self, reserved: int) -> None:
         self._files.release(reserved)

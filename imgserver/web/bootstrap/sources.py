@@ -1,4 +1,4 @@
-"""The sources of a configuration, by name: folders as they are, all else behind a spool of its own."""
+"""The sources of a configuration by name, each made by the factory of its URL's scheme."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
@@ -13,21 +13,21 @@ from imgserver.plan.plan import SourceRef
 from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
 from imgserver.security.remote_url import REMOTE
 from imgserver.settings.schema import Settings
-from imgserver.sources import Source, http
+from imgserver.sources import Origin, Source, SourceContext
 from imgserver.sources.config import SourceConfig
-from imgserver.sources.folder import Folder
-from imgserver.sources.object_store import ObjectStoreOrigin
-from imgserver.sources.origin import Origin
 from imgserver.sources.origin_cache.fetch_queue import FetchEvent
-from imgserver.sources.origin_cache.origin_cache import OriginCache
-from imgserver.sources.url_mapping import RemoteUrlMapping
+from imgserver.sources.origin_cache.origin_cache import OriginCache, ignore_event
+from imgserver.sources.origin_cache.settings import OriginCacheStatistics
+from imgserver.sources.url_mapping import RemoteUrlMapping, remote_settings
 from imgserver.web.bootstrap.cache import default_cache_folder
 
+# The identity of the origin cache of whole URLs.
 REMOTE_IDENTITY = "addresses"
 
 
 class Sources:
-    """`remote` admits whole addresses; None: none are served. Use between `start` and `close`."""
+    """All sources of the server. `writable` names those that take uploads. `remote` admits whole URLs; None if none are
+    served. Use between `start` and `close`."""
 
     def __init__(
         self,
@@ -42,36 +42,35 @@ class Sources:
         self.writable = writable
         self.remote = remote
         self._tags = tags
-        self._told = asyncio.Event()
+        self._invalidated = asyncio.Event()
         self._swept = asyncio.Event()
         self._tasks = BackgroundTasks(on_failure=on_task_failure)
 
     async def start(self) -> None:
-        for spool in self.spools.values():
-            await spool.start()
-        await self._tasks.start("origin_cache_sweep", self._sweep_what_is_forgotten)
+        for source in self.by_name.values():
+            await source.start()
+        await self._tasks.start("origin_cache_sweep", self._sweep_invalidated)
 
     async def close(self) -> None:
         await self._tasks.close()
-        for source in self.by_name.values():
-            if isinstance(source, Folder):
-                source.close()
-        await asyncio.gather(*(spool.close() for spool in self.spools.values()))
+        await asyncio.gather(*(source.close() for source in self.by_name.values()))
 
-    @property
-    def spools(self) -> Mapping[str, OriginCache]:
-        return {name: source for name, source in self.by_name.items() if isinstance(source, OriginCache)}
+    def statistics(self) -> Mapping[str, OriginCacheStatistics]:
+        """Of each source that has an origin cache."""
+        found = ((name, source.statistics()) for name, source in self.by_name.items())
+        return {name: statistics for name, statistics in found if statistics is not None}
 
-    def forget(self, groups: Collection[str]) -> None:
-        """For a purge, here or at another server: from now on originals of these groups are downloaded again, whatever
-        their origins said of their age. They are removed from the disk behind the caller's back."""
-        for name, spool in self.spools.items():
-            spool.condemn(self._rule(name, frozenset(groups)))
+    def invalidate(self, groups: Collection[str]) -> None:
+        """For a purge, at this server or another: no later request gets a cached original of these groups. A task in
+        the background deletes them."""
+        for name, source in self.by_name.items():
+            source.invalidate(self._matcher(name, frozenset(groups)))
         self._swept.clear()
-        self._told.set()
+        self._invalidated.set()
 
-    async def swept(self, *, seconds: float) -> bool:
-        """Waits until all that was forgotten is off the disk, where a restart would find it. False: it is not yet."""
+    async def wait_swept(self, *, seconds: float) -> bool:
+        """Waits until all invalidated originals are deleted: a restart would find them again. Returns whether they are
+        within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._swept.wait()
@@ -79,97 +78,114 @@ class Sources:
             return False
         return True
 
-    async def forget_one(self, ref: SourceRef) -> None:
-        spool = self.spools.get(ref.source)
-        if spool is not None:
-            await spool.forget(ref.path)
+    async def forget(self, original: SourceRef) -> None:
+        """Deletes the cached copy of one original, for a purge."""
+        source = self.by_name.get(original.source)
+        if source is not None:
+            await source.forget(original.path)
 
-    async def _sweep_what_is_forgotten(self) -> None:
+    async def _sweep_invalidated(self) -> None:
         while True:
-            await self._told.wait()
-            self._told.clear()
+            await self._invalidated.wait()
+            self._invalidated.clear()
             try:
-                for spool in self.spools.values():
-                    await spool.sweep()
+                for source in self.by_name.values():
+                    await source.sweep()
             except Exception:
                 # The task is restarted and sweeps again.
-                self._told.set()
+                self._invalidated.set()
                 raise
-            if not self._told.is_set():
+            if not self._invalidated.is_set():
                 self._swept.set()
 
-    def _rule(self, source: str, groups: frozenset[str]) -> Callable[[str], bool]:
+    def _matcher(self, source: str, groups: frozenset[str]) -> Callable[[str], bool]:
         if ALL in groups:
             return lambda _: True
         return lambda path: not groups.isdisjoint(self._groups(SourceRef(source, path)))
 
-    def _groups(self, ref: SourceRef) -> tuple[str, ...]:
-        return (*groups_of(ref, tags=self._tags.of_path(ref.path)), original_group(ref))
-
-
-@dataclass(frozen=True, slots=True)
-class _Observers:
-    """Functions that each origin cache reports to."""
-
-    observe: Callable[[FetchEvent], None]
-    on_task_failure: OnTaskFailure
+    def _groups(self, original: SourceRef) -> tuple[str, ...]:
+        return (*groups_of(original, tags=self._tags.of_path(original.path)), original_group(original))
 
 
 def make_sources(
     settings: Settings,
     audit: Audit,
-    observe: Callable[[FetchEvent], None],
+    observe: Callable[[FetchEvent], None] = ignore_event,
     on_task_failure: OnTaskFailure = log_task_failure,
 ) -> Sources:
-    """Raises ServerFault where a folder is none, or a store cannot be made. `observe` is told of each question to a
-    far source."""
-    places: dict[str, SourceConfig] = {settings.source.name: settings.source, **settings.sources}
-    observers = _Observers(observe, on_task_failure)
-    made = {name: _source(name, place, settings, audit, observers) for name, place in places.items()}
+    """`observe` is called after each request to an origin. Raises ServerFault for settings that make no source."""
+    factory = _SourceFactory(settings, audit, observe, on_task_failure)
+    configs = source_configs(settings)
+    by_name = {name: factory.make(name, config) for name, config in configs.items()}
     remote = None
     if settings.remote.are_served:
-        site = settings.remote.site(settings.fetch, settings.origin_cache)
-        remote = RemoteUrlMapping(site, audit=audit)
-        made[REMOTE] = _spool(REMOTE, http.remote(site, remote, audit=audit), REMOTE_IDENTITY, settings, observers)
-    writable = frozenset(name for name, place in places.items() if place.writable)
-    tags = Tags.of(settings.tags)
-    return Sources(made, writable=writable, remote=remote, tags=tags, on_task_failure=on_task_failure)
-
-
-def make_origin(name: str, place: SourceConfig, settings: Settings, audit: Audit) -> Origin:
-    """Of a place that is no folder. Raises ServerFault."""
-    try:
-        if place.kind == "http":
-            return http.named(name, place.site(settings.fetch, settings.origin_cache), audit=audit)
-        return ObjectStoreOrigin(place.store(settings.fetch))
-    except (ServerFault, ValueError) as error:
-        raise ServerFault(f"source {name}: {error}") from error
-
-
-def _source(name: str, place: SourceConfig, settings: Settings, audit: Audit, observers: _Observers) -> Source:
-    if place.kind != "folder":
-        return _spool(name, make_origin(name, place, settings, audit), place.identity, settings, observers)
-    try:
-        return Folder(place.root, writable=place.writable)
-    except ServerFault as error:
-        raise ServerFault(f"source {name}: {error}") from error
-
-
-def _spool(name: str, origin: Origin, identity: str, settings: Settings, observers: _Observers) -> OriginCache:
-    """In a folder of this origin alone: what another has left there would never be found, and take room."""
-    base = settings.origin_cache.path
-    if base == Path():
-        base = default_cache_folder(settings) / "originals"
-    folder = base / sha256(identity.encode()).hexdigest()[:16]
-    # All who waited for one slow origin may come for a worker at once: they must not fill the room by themselves.
-    waiting = min(settings.origin_cache.max_waiting, settings.queue.max_waiting)
-    own = replace(settings.origin_cache, path=folder, max_waiting=waiting)
-    return OriginCache(
-        origin,
-        own,
-        name=name,
-        identity=identity,
-        timeout_seconds=settings.fetch.total_timeout_seconds,
-        observe=observers.observe,
-        on_task_failure=observers.on_task_failure,
+        remote, by_name[REMOTE] = factory.make_remote()
+    return Sources(
+        by_name,
+        writable=frozenset(name for name, config in configs.items() if config.writable),
+        remote=remote,
+        tags=Tags.of(settings.tags),
+        on_task_failure=on_task_failure,
     )
+
+
+def make_source(name: str, settings: Settings, audit: Audit) -> Source:
+    """One source of the configuration, without metrics. Raises ServerFault."""
+    return _SourceFactory(settings, audit, ignore_event, log_task_failure).make(name, source_configs(settings)[name])
+
+
+def source_configs(settings: Settings) -> Mapping[str, SourceConfig]:
+    """All configured sources by name, the default one first."""
+    return {settings.source.name: settings.source, **settings.sources}
+
+
+@dataclass(frozen=True, slots=True)
+class _SourceFactory:
+    settings: Settings
+    audit: Audit
+    observe: Callable[[FetchEvent], None]
+    on_task_failure: OnTaskFailure
+
+    def make(self, name: str, config: SourceConfig) -> Source:
+        """Raises ServerFault."""
+        context = SourceContext(
+            name=name,
+            fetch=self.settings.fetch,
+            max_concurrent=self.settings.origin_cache.max_concurrent,
+            max_bytes=self.settings.origin_cache.item_bytes,
+            audit=self.audit,
+            cached=lambda origin: self._cached(origin, name, config.identity),
+        )
+        try:
+            return config.row.make(config, context)
+        except (ServerFault, ValueError) as error:
+            raise ServerFault(f"source {name}: {error}") from error
+
+    def make_remote(self) -> tuple[RemoteUrlMapping, Source]:
+        """The source of whole URLs, and the mapping that admits them."""
+        # aiohttp is imported only for sources that need it.
+        from imgserver.sources.http import remote_origin
+
+        origin_settings = remote_settings(self.settings.remote, self.settings.fetch, self.settings.origin_cache)
+        mapping = RemoteUrlMapping(origin_settings, audit=self.audit)
+        origin = remote_origin(origin_settings, mapping, audit=self.audit)
+        return mapping, self._cached(origin, REMOTE, REMOTE_IDENTITY)
+
+    def _cached(self, origin: Origin, name: str, identity: str) -> Source:
+        """Each origin has a folder of its own: it would never find another origin's files, and they would take its
+        space."""
+        base = self.settings.origin_cache.path
+        if base == Path():
+            base = default_cache_folder(self.settings) / "originals"
+        folder = base / sha256(identity.encode()).hexdigest()[:16]
+        # All clients that wait for one slow origin may ask for a worker together: they must not fill that queue alone.
+        max_waiting = min(self.settings.origin_cache.max_waiting, self.settings.queue.max_waiting)
+        return OriginCache(
+            origin,
+            replace(self.settings.origin_cache, path=folder, max_waiting=max_waiting),
+            name=name,
+            identity=identity,
+            timeout_seconds=self.settings.fetch.total_timeout_seconds,
+            observe=self.observe,
+            on_task_failure=self.on_task_failure,
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, NotFound, ServerFault
 from imgserver.plan.plan import SourceRef
-from imgserver.sources import Writable
+from imgserver.sources import Source
 from imgserver.web.bootstrap.sources import Sources
 
 
@@ -14,7 +14,7 @@ from imgserver.web.bootstrap.sources import Sources
 class UploadStore:
     """`on_write` is called for each original that was written."""
 
-    source: Writable
+    source: Source
     name: str
     dialect: NativeDialect
     on_write: Callable[[SourceRef], None]
@@ -28,7 +28,7 @@ class UploadStore:
         if not name:
             return None
         source = sources.by_name.get(name)
-        if not isinstance(source, Writable) or name not in sources.writable:
+        if source is None or name not in sources.writable:
             problem = "is not writable" if source else f"is not a source; the sources are {', '.join(sources.by_name)}"
             raise ServerFault(f"uploads.store: {name} {problem}")
         return cls(source, name, dialect, on_write)
@@ -41,7 +41,7 @@ class UploadStore:
         return self.dialect.build(SourceRef(self.name, path))
 
     async def write(self, path: str, body: bytes, *, replace: bool) -> str:
-        """Stores a result and returns its URL. Raises what `url` and `Writable.store` raise, and BadRequest for a path
+        """Stores a result and returns its URL. Raises what `url` and `Source.store` raise, and BadRequest for a path
         that the source cannot create."""
         url = self.url(path)
         try:

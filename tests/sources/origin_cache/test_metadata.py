@@ -13,7 +13,7 @@ FACTS = st.builds(
     key=TEXT,
     validators=st.builds(Validators, etag=st.none() | TEXT, modified=LENGTHS, size_bytes=LENGTHS),
     max_age_seconds=st.none() | st.integers(0, 2**31),
-    checked=st.floats(0, 2**40),
+    validated=st.floats(0, 2**40),
     body=st.builds(
         StoredBody, digest=st.text("0123456789abcdef", min_size=64, max_size=64), length=st.integers(0, 2**50)
     ),

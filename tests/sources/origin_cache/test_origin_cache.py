@@ -20,12 +20,13 @@ from imgserver.errors import (
     Unavailable,
 )
 from imgserver.runtime.file_store import BLOCK_BYTES
-from imgserver.sources.config import OriginCacheSettings
 from imgserver.sources.origin import OriginResponse, Validators
 from imgserver.sources.origin_cache import store
 from imgserver.sources.origin_cache.fetch_queue import FetchEvent
-from imgserver.sources.origin_cache.invalidation import LIMIT
-from imgserver.sources.origin_cache.origin_cache import THREADS, OriginCache
+from imgserver.sources.origin_cache.invalidation import MAX_PENDING
+from imgserver.sources.origin_cache.local_copies import THREADS
+from imgserver.sources.origin_cache.origin_cache import OriginCache
+from imgserver.sources.origin_cache.settings import OriginCacheSettings
 from imgserver.testing import FakeOrigin, SourceContract
 from tests.polling import eventually
 
@@ -110,7 +111,7 @@ class TestContract(SourceContract):
     @pytest.fixture
     async def source(self, make):
         scene = await make()
-        scene.origin.files = {self.present: self.PICTURE}
+        scene.origin.files = {self.present: self.IMAGE}
         return scene.cache
 
 
@@ -118,7 +119,7 @@ class TestContractOfAnOriginThatTellsNothing(SourceContract):
     @pytest.fixture
     async def source(self, make):
         scene = await make()
-        scene.origin.files, scene.origin.telling = {self.present: self.PICTURE}, False
+        scene.origin.files, scene.origin.has_validators = {self.present: self.IMAGE}, False
         return scene.cache
 
 
@@ -138,15 +139,15 @@ async def test_all_sizes_asked_for_at_once_come_from_one_download(scene):
 
 async def test_who_looked_just_before_it_came_does_not_download_it_again(scene, monkeypatch):
     """The look is a thread's; when it is done, the download that it did not see may have landed."""
-    facts, landed = scene.cache._stock.metadata, threading.Event()
+    facts, landed = scene.cache._copies.store.metadata, threading.Event()
 
     def slow_look(key: str) -> None:
-        monkeypatch.setattr(scene.cache._stock, "metadata", facts)
+        monkeypatch.setattr(scene.cache._copies.store, "metadata", facts)
         assert landed.wait(10)
 
-    monkeypatch.setattr(scene.cache._stock, "metadata", slow_look)
+    monkeypatch.setattr(scene.cache._copies.store, "metadata", slow_look)
     slow = asyncio.create_task(scene.read())
-    await eventually(lambda: scene.cache._stock.metadata == facts)
+    await eventually(lambda: scene.cache._copies.store.metadata == facts)
     await scene.read()
     landed.set()
 
@@ -227,7 +228,7 @@ async def test_a_download_ends_when_the_last_has_left_and_leaves_nothing(scene):
         reader.cancel()
     await asyncio.wait(readers)
 
-    await eventually(lambda: not scene.origin.asking and not scene.coming())
+    await eventually(lambda: not scene.origin.fetching and not scene.coming())
     assert scene.cache.statistics().bytes == scene.cache.statistics().waiting == 0
 
 
@@ -240,7 +241,7 @@ async def test_a_slow_origin_is_asked_so_much_at_once_and_no_more(make):
     scene.origin.held.set()
 
     assert await asyncio.gather(*readers) == [CAT] * 10
-    assert scene.origin.most_asking == 3
+    assert scene.origin.most_fetching == 3
 
 
 async def test_who_comes_when_too_many_wait_is_refused_at_once(make):
@@ -474,7 +475,7 @@ async def test_many_looks_at_once_are_one(scene):
 
 
 async def test_where_the_origin_tells_nothing_the_bytes_are_the_fingerprint(scene):
-    scene.origin.telling = False
+    scene.origin.has_validators = False
     before = await scene.cache.fingerprint(PATH)
     async with scene.cache.open(PATH) as original:
         assert original.fingerprint == before
@@ -627,7 +628,7 @@ async def test_an_opened_original_is_not_put_out_and_what_finds_no_room_is_refus
     async with scene.cache.open("a") as first, scene.cache.open("b") as second:
         with pytest.raises(Unavailable) as refused:
             await scene.read("c")
-        assert refused.value.facts["reason"] == "spool"
+        assert refused.value.facts["reason"] == "origin_cache"
         assert Path(first.path).read_bytes() == b"a" * 16 * KIB
         assert Path(second.path).read_bytes() == b"b" * 16 * KIB
     assert not scene.coming()
@@ -794,7 +795,7 @@ async def test_a_large_original_is_never_whole_in_memory(make):
     async def fetch(path, sink, *, known=None):
         for _ in range(32 * 16):
             await sink(bytes(64 * KIB))
-        return scene.origin._told(PATH)
+        return scene.origin.response(PATH)
 
     scene.origin.fetch = fetch
     tracemalloc.start()
@@ -837,7 +838,7 @@ async def test_a_read_only_disk_gives_what_it_has(make, small_disk, caplog):
     for _ in range(3):
         with pytest.raises(Unavailable):
             await scene.read("dog")
-    assert len([line for line in caplog.messages if os.strerror(errno.EROFS) in line]) == 1
+    assert [record.error for record in caplog.records] == [os.strerror(errno.EROFS)]
 
 
 async def test_a_folder_that_cannot_be_had_is_told_and_costs_downloads_only(tmp_path, make, caplog):
@@ -867,7 +868,7 @@ async def test_forgetting_by_a_rule_spares_the_others(scene):
     await scene.read("dog")
     kept = scene.files()
     scene.now += 1
-    scene.cache.condemn(lambda path: path.startswith("folder/"))
+    scene.cache.invalidate(lambda path: path.startswith("folder/"))
     await scene.cache.sweep()
     swept = scene.files()
     await scene.read()
@@ -881,7 +882,7 @@ async def test_what_is_condemned_is_given_to_nobody_though_it_is_still_on_the_di
     await scene.read()
     scene.origin.files[PATH] = DOG
     scene.now += 1
-    scene.cache.condemn(lambda path: path == PATH)
+    scene.cache.invalidate(lambda path: path == PATH)
 
     assert await scene.read() == DOG
 
@@ -894,8 +895,8 @@ async def test_what_is_condemned_is_given_to_nobody_though_it_is_still_on_the_di
 async def test_of_many_sentences_one_for_everything_is_made(scene):
     await scene.read()
     scene.now += 1
-    for number in range(LIMIT + 1):
-        scene.cache.condemn(lambda path, number=number: path == str(number))
+    for number in range(MAX_PENDING + 1):
+        scene.cache.invalidate(lambda path, number=number: path == str(number))
     await scene.read()
 
     assert scene.origin.fetches == [PATH, PATH]
@@ -904,11 +905,11 @@ async def test_of_many_sentences_one_for_everything_is_made(scene):
 async def test_who_asks_after_a_purge_never_gets_what_was_coming_before_it(scene):
     scene.origin.held = asyncio.Event()
     before = asyncio.create_task(scene.read())
-    await eventually(lambda: scene.origin.asking == 1)
+    await eventually(lambda: scene.origin.fetching == 1)
     scene.origin.files[PATH] = DOG
     await scene.cache.forget(PATH)
     after = asyncio.create_task(scene.read())
-    await eventually(lambda: scene.origin.asking == 2)
+    await eventually(lambda: scene.origin.fetching == 2)
     scene.origin.held.set()
 
     await before
@@ -919,7 +920,7 @@ async def test_who_asks_after_a_purge_never_gets_what_was_coming_before_it(scene
 async def test_what_was_coming_during_a_purge_is_asked_for_again_by_the_next(scene):
     scene.origin.held = asyncio.Event()
     before = asyncio.create_task(scene.read())
-    await eventually(lambda: scene.origin.asking == 1)
+    await eventually(lambda: scene.origin.fetching == 1)
     scene.origin.files[PATH] = DOG
     await scene.cache.forget(PATH)
     scene.origin.held.set()
@@ -940,7 +941,7 @@ async def test_every_question_is_told(scene):
     with suppress(SourceFailed):
         await scene.read("other")
 
-    told = [(asked.source, asked.question, asked.reason, asked.unchanged) for asked in scene.asked]
+    told = [(asked.source, asked.kind, asked.reason, asked.unchanged) for asked in scene.asked]
     assert told == [
         ("shop", "stat", "", False),
         ("shop", "fetch", "", False),
@@ -953,7 +954,7 @@ async def test_every_question_is_told(scene):
 async def test_its_state_can_be_read(scene):
     await scene.read()
 
-    shown = "<OriginCache shop: 1 kept, 16384/2147483648 bytes, <FetchQueue fetching 0/32, waiting 0/128>>"
+    shown = "<OriginCache shop: 1 entries, 16384/2147483648 bytes, <FetchQueue fetching 0/32, waiting 0/128>>"
     assert repr(scene.cache) == shown
 
 
@@ -970,7 +971,7 @@ async def test_a_download_called_off_twice_leaves_nothing(scene):
     reader = asyncio.create_task(scene.read())
     await eventually(scene.coming)
     busy = threading.Event()
-    blockers = [scene.cache._threads.submit(lambda: busy.wait(10)) for _ in range(THREADS)]
+    blockers = [scene.cache._copies._threads.submit(lambda: busy.wait(10)) for _ in range(THREADS)]
     reader.cancel()
     await asyncio.wait([reader])
     closing = asyncio.create_task(scene.cache.close())

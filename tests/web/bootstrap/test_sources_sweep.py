@@ -2,8 +2,8 @@
 
 from imgserver.cache.cache_tags import ALL, Tags
 from imgserver.runtime import background
-from imgserver.sources.config import OriginCacheSettings
 from imgserver.sources.origin_cache.origin_cache import OriginCache
+from imgserver.sources.origin_cache.settings import OriginCacheSettings
 from imgserver.testing import FakeOrigin
 from imgserver.web.bootstrap.sources import Sources
 
@@ -33,9 +33,9 @@ async def test_a_sweep_that_failed_is_reported_and_done_again(tmp_path, monkeypa
     )
     await sources.start()
     try:
-        sources.forget([ALL])
+        sources.invalidate([ALL])
 
-        assert await sources.swept(seconds=10)
+        assert await sources.wait_swept(seconds=10)
         assert failures == [("origin_cache_sweep", "bug")]
         assert origin_cache.sweeps == 2
     finally:
