@@ -199,11 +199,6 @@ class Admission:
 
     # For Ticket alone
 
-    def waited(self, ticket: Ticket) -> float:
-        if ticket.queued is None:
-            return 0.0
-        return (self._clock() if ticket.started is None else ticket.started) - ticket.queued
-
     async def turn(self, ticket: Ticket, cost: Cost) -> WorkerProcess:
         """Returns the worker that the ticket now holds. Raises what `Ticket.slot` raises."""
         now = self._clock()
@@ -316,7 +311,7 @@ class Admission:
         return None
 
     def _first(self, now: float) -> Ticket | None:
-        overdue = self._overdue(now)
+        overdue = self._overdue(now) if self._queue.short_of_memory else None
         if overdue is not None:
             is_open = self._is_open_to(overdue.criticality)
             fits = overdue.cost is None or overdue.cost.decoded_bytes <= self._free_bytes()

@@ -55,6 +55,8 @@ class RenderQueue(Generic[T]):
         self.running: dict[T, None] = {}
         self.short_of_memory: dict[T, None] = {}
         """Waiting tickets that were next in turn and did not fit into the free memory."""
+        self.waiting = 0
+        """How many tickets wait for a worker."""
         self.decoded_bytes = 0
         """Estimated bytes of pixels of the running tickets."""
         self._waiting = tuple(_ClassQueue[T]() for _ in Criticality)
@@ -67,11 +69,6 @@ class RenderQueue(Generic[T]):
 
     def __contains__(self, ticket: T) -> bool:
         return ticket in self.fetching or ticket in self.running or ticket in self._waiting[ticket.criticality]
-
-    @property
-    def waiting(self) -> int:
-        """How many tickets wait for a worker."""
-        return sum(tickets.count for tickets in self._waiting)
 
     def counts(self) -> Mapping[Criticality, int]:
         """How many tickets of each class are fetching or waiting."""
@@ -94,16 +91,17 @@ class RenderQueue(Generic[T]):
             self._stop_fetching(ticket)
             ticket.number = next(self._numbers)
             self._waiting[ticket.criticality].append(ticket)
+            self.waiting += 1
 
     def requeue(self, ticket: T) -> None:
         """Adds a ticket that has left after its worker died, to the front of its class."""
         ticket.number = next(self._front_numbers)
         self._waiting[ticket.criticality].prepend(ticket)
+        self.waiting += 1
 
     def start(self, ticket: T) -> None:
         """Moves a ticket from waiting to running."""
-        self._waiting[ticket.criticality].remove(ticket)
-        self.short_of_memory.pop(ticket, None)
+        self._stop_waiting(ticket)
         self.running[ticket] = None
         self.decoded_bytes += _decoded_bytes(ticket)
 
@@ -115,8 +113,7 @@ class RenderQueue(Generic[T]):
         elif ticket in self.fetching:
             self._stop_fetching(ticket)
         elif ticket in self._waiting[ticket.criticality]:
-            self._waiting[ticket.criticality].remove(ticket)
-            self.short_of_memory.pop(ticket, None)
+            self._stop_waiting(ticket)
         else:
             return False
         return True
@@ -137,12 +134,12 @@ class RenderQueue(Generic[T]):
         """The newest waiting ticket of the lowest class, if that class is lower than this one."""
         for kind in range(len(Criticality) - 1, criticality, -1):
             if self._waiting[kind].count:
-                return max(self._waiting[kind].tails(), key=_number)
+                return max((next(reversed(bucket)) for bucket in self._waiting[kind].buckets.values()), key=_number)
         return None
 
     def heads(self) -> Iterator[T]:
         """The first ticket of each bucket. The oldest waiting ticket is among them, or right after a requeued one."""
-        return (head for tickets in self._waiting for head in tickets.heads())
+        return (next(iter(bucket)) for tickets in self._waiting for bucket in tickets.buckets.values())
 
     # Predictions
 
@@ -166,6 +163,11 @@ class RenderQueue(Generic[T]):
         running = sum(remaining_seconds(ticket, rate, now) for ticket in self.running)
         return count, rate.seconds(cost_seconds) + running
 
+    def _stop_waiting(self, ticket: T) -> None:
+        self._waiting[ticket.criticality].remove(ticket)
+        self.waiting -= 1
+        self.short_of_memory.pop(ticket, None)
+
     def _stop_fetching(self, ticket: T) -> None:
         del self.fetching[ticket]
         self._fetching[ticket.criticality] -= 1
@@ -178,40 +180,35 @@ class _ClassQueue(Generic[T]):
         self.count = 0
         self.cost_seconds = 0.0
         # A linked list, because entries leave from both ends and from the middle.
-        self._buckets: dict[int, OrderedDict[T, None]] = {}
+        self.buckets: dict[int, OrderedDict[T, None]] = {}
 
     def __contains__(self, ticket: T) -> bool:
-        return ticket in self._buckets.get(_bucket(ticket), ())
+        return ticket in self.buckets.get(_bucket(ticket), ())
 
     def __iter__(self) -> Iterator[T]:
-        return itertools.chain.from_iterable(self._buckets.values())
+        return itertools.chain.from_iterable(self.buckets.values())
 
     def append(self, ticket: T) -> None:
-        self._buckets.setdefault(_bucket(ticket), OrderedDict())[ticket] = None
+        self.buckets.setdefault(_bucket(ticket), OrderedDict())[ticket] = None
         self._add(ticket, 1)
 
     def prepend(self, ticket: T) -> None:
         self.append(ticket)
-        self._buckets[_bucket(ticket)].move_to_end(ticket, last=False)
+        self.buckets[_bucket(ticket)].move_to_end(ticket, last=False)
 
     def remove(self, ticket: T) -> None:
-        bucket = self._buckets[_bucket(ticket)]
+        bucket = self.buckets[_bucket(ticket)]
         del bucket[ticket]
         if not bucket:
-            del self._buckets[_bucket(ticket)]
+            del self.buckets[_bucket(ticket)]
         self._add(ticket, -1)
-
-    def heads(self) -> Iterator[T]:
-        return (next(iter(bucket)) for bucket in self._buckets.values())
-
-    def tails(self) -> Iterator[T]:
-        return (next(reversed(bucket)) for bucket in self._buckets.values())
 
     def first_that_fits(self, free_bytes: int) -> tuple[T | None, list[T]]:
         """The head with the lowest number that fits, and the heads before it that do not."""
         first: T | None = None
         too_large: list[T] = []
-        for head in self.heads():
+        for bucket in self.buckets.values():
+            head = next(iter(bucket))
             if _decoded_bytes(head) > free_bytes:
                 too_large.append(head)
             elif first is None or head.number < first.number:

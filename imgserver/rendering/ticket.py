@@ -22,9 +22,6 @@ class Scheduler(Protocol):
     def leave(self, ticket: "Ticket") -> None:
         """Frees the place of the ticket, if it still has one."""
 
-    def waited(self, ticket: "Ticket") -> float:
-        """Seconds from joining the queue until a worker was free, or until now; 0 before joining."""
-
 
 class Ticket:
     """A place in the render queue. `with ticket:` frees it in any case; freeing it twice does no harm."""
@@ -51,8 +48,8 @@ class Ticket:
 
     @property
     def waited_seconds(self) -> float:
-        """From joining the queue until a worker was free, or until now; 0 before joining."""
-        return self._scheduler.waited(self)
+        """From joining the queue until a worker was free; 0 before that."""
+        return 0.0 if self.started is None or self.queued is None else self.started - self.queued
 
     @contextlib.asynccontextmanager
     async def slot(self, cost: Cost) -> AsyncIterator[WorkerProcess]:
