@@ -1,4 +1,4 @@
-"""Hostile pictures, made in code: each is small on disk and would be large, slow or both in a decoder."""
+"""Decompression bombs, made in code: small files that would be large or slow to decode."""
 
 import io
 import struct
@@ -42,7 +42,7 @@ def zeros_png() -> bytes:
 
 
 def interlaced_png(side: int) -> bytes:
-    """A whole square RGBA picture of zeros, interlaced: a decoder must hold all of it."""
+    """A complete square RGBA image of zeros, interlaced: a decoder must hold all of it."""
     rows = zlib.compressobj(9)
     # Adam7: the seven passes' offsets and steps.
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -61,7 +61,7 @@ def text_png() -> bytes:
 
 
 def patched_jpeg() -> bytes:
-    """16 × 16, its frame header saying 65,500 × 65,500."""
+    """An image of 16 × 16 whose frame header declares 65,500 × 65,500."""
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "JPEG")
     data = bytearray(file.getvalue())
@@ -102,7 +102,7 @@ SVG_NESTED = (
     + b'</defs><use x:href="#a9"/></svg>'
 )
 
-# A filter's cost has no bound in the size of its picture.
+# The cost of an SVG filter does not depend on the size of the image.
 SVG_FILTER = (
     b'<svg xmlns="http://www.w3.org/2000/svg" width="3000" height="3000">'
     b'<filter id="f" x="0" y="0" width="1" height="1">'
@@ -111,7 +111,7 @@ SVG_FILTER = (
     b'<rect width="3000" height="3000" filter="url(#f)"/></svg>'
 )
 
-# Bytes of formats whose loaders must stay shut; all would be named .jpg.
+# Files of formats whose loaders must stay blocked. The tests name all of them .jpg.
 STRANGERS: dict[str, bytes] = {
     "empty text": b"this is no picture\n" * 9,
     "mvg": b"push graphic-context\nviewbox 0 0 9 9\nimage over 0,0 0,0 'label:@x'\npop graphic-context\n",
@@ -130,7 +130,7 @@ STRANGERS: dict[str, bytes] = {
 
 
 def refused() -> Iterable[tuple[str, bytes, str]]:
-    """Name, bytes, and the limit that stops it."""
+    """The name, the bytes, and the limit that refuses the file."""
     yield "wide interlaced png", wide_interlaced_png(), "source side"
     yield "tall empty png", tall_empty_png(), "source side"
     yield "20000 x 20000 png of one bit", zeros_png(), "source side"

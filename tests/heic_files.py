@@ -1,4 +1,4 @@
-"""HEIC made for tests. The encoder is pillow-heif's, which imgserver itself never has."""
+"""HEIC files for tests. pillow-heif encodes them; imgserver itself does not use it."""
 
 import io
 from typing import Any
@@ -19,7 +19,7 @@ def heic(*images: Image.Image, primary: int = 0, **options: Any) -> bytes:
 
 
 def deep_heic(image: Image.Image) -> bytes:
-    """With 10 bits per sample."""
+    """A HEIC with 10 bits per sample."""
     samples = b"".join(bytes((0, value)) for value in image.tobytes())
     body = io.BytesIO()
     pillow_heif.encode("RGB;16", image.size, samples, body, quality=95)

@@ -1,4 +1,4 @@
-"""Colors by name and by digits."""
+"""Colors as names and as hex digits."""
 
 import pytest
 from PIL import ImageColor
@@ -25,7 +25,7 @@ def test_a_color_is_read(text: str, color: Color) -> None:
 @pytest.mark.parametrize(
     "text", ["", "f", "ff", "fffff", "fffffff", "fffffffff", "#fff", "ggg", "White", "\u0661\u0661\u0661"]
 )
-def test_what_is_no_color_is_none(text: str) -> None:
+def test_text_that_is_not_a_color_gives_none(text: str) -> None:
     assert read_color(text) is None
 
 

@@ -1,4 +1,4 @@
-"""The engine runs in this process here; nothing in these tests may fork after that."""
+"""These tests run the engine in their own process, which must not fork afterwards."""
 
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -45,8 +45,8 @@ class Renderer:
         plan = Plan(steps, Output(**output), terminal or Terminal())
         return render(Job(str(path), plan, limits or self.limits, quality or self.quality))
 
-    def picture(self, source: str | Path | bytes, *steps: Step, **output: Any) -> Image.Image:
-        """The rendition as Pillow reads it."""
+    def image(self, source: str | Path | bytes, *steps: Step, **output: Any) -> Image.Image:
+        """The result as a Pillow image."""
         return opened(self(source, *steps, **{"format": "png"} | output).body)
 
 
@@ -68,6 +68,6 @@ def saved(image: Image.Image, name: str, **options: Any) -> bytes:
 
 
 def difference(one: Image.Image, other: Image.Image, *, side: int = 16) -> float:
-    """The largest difference of a channel, 0-255, between two pictures seen from afar."""
+    """The largest difference of a channel, 0-255, between two images that are scaled down to `side` pixels."""
     small = [image.convert("RGBA").resize((side, side), Image.Resampling.BOX).tobytes() for image in (one, other)]
     return max(abs(a - b) for a, b in zip(*small, strict=True))

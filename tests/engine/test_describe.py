@@ -1,4 +1,4 @@
-"""Names of color profiles, in both spellings of the standard, and from bytes that lie."""
+"""Names of color profiles, in both versions of the standard, and from malformed bytes."""
 
 import struct
 
@@ -34,5 +34,5 @@ NEW = (
         (b"", ""),
     ],
 )
-def test_the_name_is_read_or_empty(given: bytes, name: str) -> None:
+def test_the_name_of_a_profile_is_read_or_empty(given: bytes, name: str) -> None:
     assert profile_name(given) == name

@@ -1,4 +1,4 @@
-"""Hard originals come in right, every format goes out right, animations stay animated."""
+"""Unusual originals are read correctly, every format is written correctly, animations stay animated."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ def photo(width: int = 400) -> Image.Image:
 
 
 def movie(frames: int = 5, size: tuple[int, int] = (90, 60)) -> list[Image.Image]:
-    """Gray levels, so that each frame can be told from its neighbors."""
+    """Frames of different gray levels."""
     return [Image.new("RGB", size, (40 * number, 40 * number, 40 * number)) for number in range(frames)]
 
 
@@ -47,7 +47,7 @@ def animated(name: str, frames: int = 5, **options: object) -> bytes:
         ("tiff", "image/tiff", "TIFF"),
     ],
 )
-def test_every_format_shows_the_picture(draw: Renderer, name: str, media_type: str, signature: str) -> None:
+def test_every_format_shows_the_image(draw: Renderer, name: str, media_type: str, signature: str) -> None:
     result = draw("creek.jpg", Orient(), FIT, format=name)
 
     image = opened(result.body)
@@ -57,14 +57,14 @@ def test_every_format_shows_the_picture(draw: Renderer, name: str, media_type: s
 
 
 @pytest.mark.parametrize("source", ["sunset.jpg", "astronaut.png"])
-def test_without_a_wish_the_source_keeps_its_format(draw: Renderer, source: str) -> None:
+def test_by_default_the_format_of_the_original_is_kept(draw: Renderer, source: str) -> None:
     result = draw(source, FIT)
 
     assert result.source_format == source[-3:]
     assert result.media_type == {"jpg": "image/jpeg", "png": "image/png"}[source[-3:]]
 
 
-def test_the_result_tells_what_it_was_made_of(draw: Renderer) -> None:
+def test_the_result_describes_its_original(draw: Renderer) -> None:
     result = draw("coffee.png", FIT)
 
     assert result.source_size == Dims(600, 400)
@@ -78,7 +78,7 @@ def test_the_result_tells_what_it_was_made_of(draw: Renderer) -> None:
 def test_cmyk_becomes_srgb(draw: Renderer) -> None:
     cmyk = saved(photo().convert("CMYK"), "JPEG", quality=95)
 
-    image = draw.picture(cmyk, FIT)
+    image = draw.image(cmyk, FIT)
 
     assert image.mode == "RGB"
     assert difference(image, photo()) < 70
@@ -87,13 +87,13 @@ def test_cmyk_becomes_srgb(draw: Renderer) -> None:
 def test_sixteen_bits_become_eight(draw: Renderer) -> None:
     deep = VipsImage.new_from_file(str(SAMPLES / "coffee.png")).colourspace("rgb16").pngsave_buffer()
 
-    image = draw.picture(bytes(deep), FIT)
+    image = draw.image(bytes(deep), FIT)
 
     assert image.mode == "RGB"
     assert difference(image, photo()) < 16
 
 
-def test_gray_palette_bilevel_and_interlaced_pictures_come_out_right(draw: Renderer) -> None:
+def test_gray_palette_bilevel_and_interlaced_images_are_read_correctly(draw: Renderer) -> None:
     gray = photo().convert("L")
     originals = {
         "gray png": saved(gray, "PNG"),
@@ -104,20 +104,20 @@ def test_gray_palette_bilevel_and_interlaced_pictures_come_out_right(draw: Rende
         "progressive": saved(gray, "JPEG", progressive=True),
     }
     for name, original in originals.items():
-        assert difference(draw.picture(original, FIT), gray) < 22, name
+        assert difference(draw.image(original, FIT), gray) < 22, name
     for name, options in {"palette": {}, "palette tiff": {"compression": "tiff_lzw"}}.items():
         original = saved(photo().quantize(64), name.split()[-1].replace("palette", "PNG").upper(), **options)
-        assert difference(draw.picture(original, FIT), photo()) < 22, name
+        assert difference(draw.image(original, FIT), photo()) < 22, name
 
 
-def test_colors_are_drawn_on_gray_pictures(draw: Renderer) -> None:
-    result = draw.picture(saved(Image.new("L", (30, 20), 99), "PNG"), Canvas((Px(2),) * 4, fill=Color(*RED)))
+def test_colors_are_drawn_on_gray_images(draw: Renderer) -> None:
+    result = draw.image(saved(Image.new("L", (30, 20), 99), "PNG"), Canvas((Px(2),) * 4, fill=Color(*RED)))
 
     assert (result.getpixel((0, 0)), result.getpixel((9, 9))) == (RED, (99, 99, 99))
 
 
-def p3_picture() -> bytes:
-    """Its numbers say (200, 30, 30) in Display P3, which is a stronger red in sRGB."""
+def p3_image() -> bytes:
+    """An image of (200, 30, 30) in Display P3, which is a stronger red in sRGB."""
     profile = bytes(
         VipsImage.black(1, 1, bands=3).copy(interpretation="srgb").icc_transform("p3").get("icc-profile-data")
     )
@@ -125,7 +125,7 @@ def p3_picture() -> bytes:
 
 
 def test_a_wide_gamut_profile_is_converted_and_dropped(draw: Renderer) -> None:
-    image = draw.picture(p3_picture(), Fit(Px(32)), format="png")
+    image = draw.image(p3_image(), Fit(Px(32)), format="png")
 
     red, green, blue = image.getpixel((9, 9))
     assert red > 210
@@ -133,22 +133,22 @@ def test_a_wide_gamut_profile_is_converted_and_dropped(draw: Renderer) -> None:
     assert "icc_profile" not in image.info
 
 
-def test_a_profile_is_kept_with_its_numbers_when_asked(draw: Renderer) -> None:
-    image = draw.picture(p3_picture(), Fit(Px(32)), format="png", profile="keep")
+def test_a_profile_is_kept_with_unchanged_values_on_request(draw: Renderer) -> None:
+    image = draw.image(p3_image(), Fit(Px(32)), format="png", profile="keep")
 
     assert max(abs(a - b) for a, b in zip(image.getpixel((9, 9)), (200, 30, 30), strict=True)) <= 3
     assert ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"])).profile.profile_description
 
 
-def test_a_useless_profile_is_ignored(draw: Renderer) -> None:
+def test_an_unusable_profile_is_ignored(draw: Renderer) -> None:
     broken = saved(photo(), "JPEG", icc_profile=b"no profile at all" * 20)
 
-    assert difference(draw.picture(broken, FIT), photo()) < 16
+    assert difference(draw.image(broken, FIT), photo()) < 16
 
 
 @pytest.mark.parametrize("source", ["GIF", "WEBP"])
 @pytest.mark.parametrize("target", ["gif", "webp"])
-def test_an_animation_stays_one(draw: Renderer, source: str, target: str) -> None:
+def test_an_animation_stays_animated(draw: Renderer, source: str, target: str) -> None:
     result = draw(animated(source), Fit(Px(41)), format=target)
 
     image = Image.open(BytesIO(result.body))
@@ -160,7 +160,7 @@ def test_an_animation_stays_one(draw: Renderer, source: str, target: str) -> Non
         assert image.info["duration"] == 80
 
 
-def test_each_frame_goes_through_the_steps_on_its_own(draw: Renderer) -> None:
+def test_the_steps_are_applied_to_each_frame(draw: Renderer) -> None:
     steps = (
         Crop(Px(50), Px(40)),
         Turn(6),
@@ -193,14 +193,14 @@ def test_a_page_is_chosen_by_its_number(draw: Renderer) -> None:
     first, *rest = [Image.new("RGB", (30 + number, 20), (40 * number,) * 3) for number in range(3)]
     sheets = saved(first, "TIFF", save_all=True, append_images=rest)
 
-    assert draw.picture(sheets, frames=3).size == (32, 20)
-    assert draw.picture(sheets).size == (30, 20)
-    assert draw.picture(animated("GIF"), frames=4).convert("L").getpixel((5, 5)) == 120
+    assert draw.image(sheets, frames=3).size == (32, 20)
+    assert draw.image(sheets).size == (30, 20)
+    assert draw.image(animated("GIF"), frames=4).convert("L").getpixel((5, 5)) == 120
     with pytest.raises(BadRequest, match="page 4 of 3"):
         draw(sheets, frames=4)
 
 
-def test_alpha_is_kept_where_the_format_can(draw: Renderer) -> None:
+def test_alpha_is_kept_if_the_format_has_it(draw: Renderer) -> None:
     image = photo().convert("RGBA")
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     original = saved(image, "PNG")
@@ -211,7 +211,7 @@ def test_alpha_is_kept_where_the_format_can(draw: Renderer) -> None:
     assert opened(draw(original, FIT, format="jpg").body).mode == "RGB"
 
 
-def test_automatic_format_takes_the_first_offer_that_can_do_it(draw: Renderer) -> None:
+def test_the_automatic_format_is_the_first_offer_that_can_hold_the_image(draw: Renderer) -> None:
     def chosen(source: str | bytes, *offers: str) -> str:
         return draw(source, FIT, format="auto", offers=offers).media_type
 
@@ -222,12 +222,12 @@ def test_automatic_format_takes_the_first_offer_that_can_do_it(draw: Renderer) -
     assert chosen(animated("GIF"), "avif", "webp") == "image/webp"
 
 
-def test_a_format_this_build_lacks_says_so(draw: Renderer) -> None:
+def test_a_format_that_cannot_be_written_is_not_in_this_build(draw: Renderer) -> None:
     with pytest.raises(NotInThisBuild, match="jxl"):
         draw("cat.png", format="jxl")
 
 
-def test_avif_beyond_its_budget_is_another_offer_or_an_error(draw: Renderer) -> None:
+def test_an_avif_over_its_pixel_limit_becomes_another_offer_or_an_error(draw: Renderer) -> None:
     large = saved(Image.new("RGB", (4200, 3000)), "JPEG")
 
     assert draw(large, format="auto", offers=("avif",)).media_type == "image/jpeg"
@@ -261,7 +261,7 @@ def test_effort_reaches_the_encoder(draw: Renderer, name: str, width: int, cheap
 
 
 @pytest.mark.parametrize(("headroom", "share"), [(1, 8), (2, 4), (4, 2), (8, 1)])
-def test_headroom_keeps_the_decoders_reduction_away_from_the_result(headroom: int, share: int) -> None:
+def test_the_decoder_reduces_no_further_than_the_headroom_allows(headroom: int, share: int) -> None:
     header = examine(str(SAMPLES / "sunset.jpg"), Limits())
 
     assert reduction(header, Fraction(1, 8), headroom) == Fraction(1, share)
@@ -273,16 +273,16 @@ def test_large_jpegs_are_progressive_and_small_ones_are_not(draw: Renderer) -> N
     assert "progressive" in opened(draw("creek.jpg", Fit(Px(100)), progressive=True).body).info
 
 
-def test_info_tells_original_and_outcome(draw: Renderer) -> None:
+def test_info_describes_original_and_result(draw: Renderer) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     original = saved(photo(), "JPEG", exif=exif)
 
     result = draw(original, Orient(), Fit(Px(100)), terminal=Terminal("info"), format="webp")
 
-    told = json.loads(result.body)
+    answer = json.loads(result.body)
     assert result.media_type == "application/json"
-    assert told["original"] | {"bytes": 0} == {
+    assert answer["original"] | {"bytes": 0} == {
         "format": "jpg",
         "media_type": "image/jpeg",
         "width": 400,
@@ -295,10 +295,10 @@ def test_info_tells_original_and_outcome(draw: Renderer) -> None:
         "bytes": 0,
     }
     expected = {"format": "webp", "media_type": "image/webp", "width": 100, "height": 150, "frames": 1, "exact": True}
-    assert told["output"] == expected
+    assert answer["output"] == expected
 
 
-def test_lqip_is_a_small_data_address_of_the_picture(draw: Renderer) -> None:
+def test_lqip_is_a_small_data_uri_of_the_image(draw: Renderer) -> None:
     result = draw("sunset.jpg", Orient(), terminal=Terminal("lqip"))
 
     head, data = result.body.split(b",", 1)
@@ -308,7 +308,7 @@ def test_lqip_is_a_small_data_address_of_the_picture(draw: Renderer) -> None:
     assert len(result.body) < 2000
 
 
-def test_hashes_can_be_decoded_to_the_picture_colors(draw: Renderer) -> None:
+def test_hashes_decode_to_the_colors_of_the_image(draw: Renderer) -> None:
     from blurhash_rs._lib import decode_rgb
     from fast_thumbhash import thumb_hash_to_average_rgba
 
@@ -323,17 +323,17 @@ def test_hashes_can_be_decoded_to_the_picture_colors(draw: Renderer) -> None:
     assert max(abs(a * 255 - b) for a, b in zip(average, mean, strict=False)) < 40
 
 
-def test_a_palette_names_the_colors_by_their_share(draw: Renderer) -> None:
+def test_a_palette_names_the_colors_with_their_shares(draw: Renderer) -> None:
     image = Image.new("RGB", (100, 100), (255, 0, 0))
     image.paste((0, 0, 255), (0, 0, 100, 25))
 
-    told = json.loads(draw(saved(image, "PNG"), terminal=Terminal("palette", 2)).body)
+    answer = json.loads(draw(saved(image, "PNG"), terminal=Terminal("palette", 2)).body)
 
-    assert [entry["color"] for entry in told] == ["#ff0000", "#0000ff"]
-    assert abs(told[0]["share"] - 0.75) < 0.05
+    assert [entry["color"] for entry in answer] == ["#ff0000", "#0000ff"]
+    assert abs(answer[0]["share"] - 0.75) < 0.05
 
 
 def test_a_palette_of_one_color_has_one_entry(draw: Renderer) -> None:
-    told = json.loads(draw(saved(Image.new("RGB", (9, 9), (1, 2, 3)), "PNG"), terminal=Terminal("palette", 5)).body)
+    answer = json.loads(draw(saved(Image.new("RGB", (9, 9), (1, 2, 3)), "PNG"), terminal=Terminal("palette", 5)).body)
 
-    assert told == [{"color": "#010203", "share": 1.0}]
+    assert answer == [{"color": "#010203", "share": 1.0}]

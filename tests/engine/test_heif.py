@@ -1,4 +1,4 @@
-"""HEIC in, with the extra and without; decoded in a worker only, after its header has been judged."""
+"""HEIC originals, with and without the extra; they are decoded after the limits are checked."""
 
 import resource
 import struct
@@ -44,19 +44,19 @@ def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ({"format": "webp"}, "image/webp"),
     ],
 )
-def test_a_heic_becomes_what_clients_show(draw: Renderer, output: dict[str, object], media_type: str) -> None:
+def test_a_heic_becomes_a_format_that_clients_show(draw: Renderer, output: dict[str, object], media_type: str) -> None:
     result = draw(heic(photo()), Orient(), FIT, **output)
 
     assert (result.media_type, result.source_format, result.source_size) == (media_type, "heic", Dims(300, 200))
     assert difference(opened(result.body), photo()) < 20
 
 
-def test_nobody_writes_one(draw: Renderer) -> None:
+def test_heic_is_not_written(draw: Renderer) -> None:
     with pytest.raises(NotInThisBuild):
         draw("cat.png", format="heic")
 
 
-def test_transparency_stays_and_makes_it_a_png(draw: Renderer) -> None:
+def test_a_transparent_heic_becomes_a_png(draw: Renderer) -> None:
     image = photo().convert("RGBA")
     image.putalpha(Image.linear_gradient("L").resize(image.size))
 
@@ -70,21 +70,21 @@ def on_gray(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
 
 
-def test_colors_weighed_by_their_alpha_are_brightened_again(draw: Renderer) -> None:
+def test_premultiplied_colors_are_unpremultiplied(draw: Renderer) -> None:
     clear = Image.new("RGBA", (64, 64), (200, 60, 40, 128))
 
-    shown = draw.picture(heic(clear, premultiplied_alpha=True), FIT)
-    plain = draw.picture(heic(clear), FIT)
+    shown = draw.image(heic(clear, premultiplied_alpha=True), FIT)
+    plain = draw.image(heic(clear), FIT)
 
     assert max(abs(a - b) for a, b in zip(shown.getpixel((9, 9)), plain.getpixel((9, 9)), strict=True)) <= 4
 
 
 def test_gray_stays_gray(draw: Renderer) -> None:
-    assert difference(draw.picture(heic(photo().convert("L")), FIT), photo().convert("L")) < 20
+    assert difference(draw.image(heic(photo().convert("L")), FIT), photo().convert("L")) < 20
 
 
 def test_ten_bits_become_eight(draw: Renderer) -> None:
-    assert difference(draw.picture(deep_heic(photo()), FIT), photo()) < 20
+    assert difference(draw.image(deep_heic(photo()), FIT), photo()) < 20
 
 
 def test_ten_bits_of_gray_are_unsupported(draw: Renderer) -> None:
@@ -95,7 +95,7 @@ def test_ten_bits_of_gray_are_unsupported(draw: Renderer) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_its_own_turns_and_mirrors_are_done_once(draw: Renderer, orientation: int) -> None:
+def test_the_turns_and_mirrors_of_the_file_are_applied_once(draw: Renderer, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     expected = turned(photo(), orientation)
@@ -107,7 +107,7 @@ def test_its_own_turns_and_mirrors_are_done_once(draw: Renderer, orientation: in
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """As EXIF means it."""
+    """The image after an EXIF orientation is applied."""
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -120,10 +120,10 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
     return image if orientation == 1 else image.transpose(turns[orientation])
 
 
-def test_a_window_of_it_is_where_it_was_asked_for(draw: Renderer) -> None:
+def test_a_window_is_at_its_place(draw: Renderer) -> None:
     image = photo()
 
-    shown = draw.picture(heic(image), Orient(), Crop(Px(100), Px(80)))
+    shown = draw.image(heic(image), Orient(), Crop(Px(100), Px(80)))
 
     assert difference(shown, image.crop((100, 60, 200, 140))) < 20
 
@@ -136,8 +136,8 @@ def display_p3() -> bytes:
 def test_a_wide_gamut_is_converted_or_kept(draw: Renderer) -> None:
     body = heic(Image.new("RGB", (64, 64), (200, 30, 30)), icc_profile=display_p3())
 
-    converted = draw.picture(body, FIT)
-    kept = draw.picture(body, FIT, profile="keep")
+    converted = draw.image(body, FIT)
+    kept = draw.image(body, FIT, profile="keep")
 
     assert converted.getpixel((9, 9))[0] > 210
     assert "icc_profile" not in converted.info
@@ -145,12 +145,12 @@ def test_a_wide_gamut_is_converted_or_kept(draw: Renderer) -> None:
     assert kept.info["icc_profile"] == display_p3()
 
 
-def test_of_several_pictures_the_primary_is_shown_unless_another_is_asked_for(draw: Renderer) -> None:
+def test_the_primary_of_several_images_is_shown_by_default(draw: Renderer) -> None:
     several = heic(*(Image.new("RGB", (64, 64 + side), (side, side, side)) for side in (0, 100, 200)), primary=1)
 
-    assert draw.picture(several).getpixel((9, 9))[0] == pytest.approx(100, abs=4)
-    assert draw.picture(several, frames="first").size == (64, 164)
-    assert draw.picture(several, frames=3).size == (64, 264)
+    assert draw.image(several).getpixel((9, 9))[0] == pytest.approx(100, abs=4)
+    assert draw.image(several, frames="first").size == (64, 164)
+    assert draw.image(several, frames=3).size == (64, 264)
     assert draw(several, terminal=Terminal("info")).body.count(b'"width": 64') == 2
 
 
@@ -162,7 +162,7 @@ def test_of_several_pictures_the_primary_is_shown_unless_another_is_asked_for(dr
         (Limits(source_bytes=2000), "source bytes"),
     ],
 )
-def test_limits_are_judged_before_the_decoder_sees_it(
+def test_limits_are_checked_before_decoding(
     draw: Renderer, monkeypatch: pytest.MonkeyPatch, limits: Limits, limit: str
 ) -> None:
     monkeypatch.setattr(heif, "decoded", lambda *_: pytest.fail("it was decoded"))
@@ -172,8 +172,8 @@ def test_limits_are_judged_before_the_decoder_sees_it(
     assert caught.value.facts["limit"] == limit
 
 
-def test_what_the_header_says_is_all_that_is_decoded(draw: Renderer) -> None:
-    """A header of 64 × 64 before a stream of 3,000 × 2,000: libheif holds the stream to it."""
+def test_no_more_is_decoded_than_the_header_declares(draw: Renderer) -> None:
+    """A header of 64 × 64 with a stream of 3,000 × 2,000: libheif limits the stream to it."""
     large = heic(Image.new("RGB", (3000, 2000)))
     lying = large.replace(ispe(3000, 2000), ispe(64, 64))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -189,19 +189,19 @@ def ispe(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("tenth", range(1, 10))
-def test_one_that_was_cut_is_broken(draw: Renderer, tenth: int) -> None:
+def test_a_truncated_heic_is_broken(draw: Renderer, tenth: int) -> None:
     body = heic(photo())
 
     with pytest.raises(BrokenImage):
         draw(body[: len(body) * tenth // 10], FIT)
 
 
-def test_a_head_alone_is_broken(draw: Renderer) -> None:
+def test_a_heic_of_a_header_alone_is_broken(draw: Renderer) -> None:
     with pytest.raises(BrokenImage):
         draw(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(200), FIT)
 
 
-def test_a_decoder_that_dies_of_memory_is_a_refusal(draw: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_runs_out_of_memory_is_a_refusal(draw: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> heif.Pixels:
         raise MemoryError
 
@@ -210,7 +210,7 @@ def test_a_decoder_that_dies_of_memory_is_a_refusal(draw: Renderer, monkeypatch:
         draw(heic(photo(64)), FIT)
 
 
-def test_another_picture_under_the_name_is_told_by_its_codec(draw: Renderer) -> None:
+def test_an_avif_with_the_brand_of_heic_is_found_by_its_codec(draw: Renderer) -> None:
     avif = saved(photo(), "AVIF", speed=10)
 
     assert draw(avif.replace(b"avif", b"mif1"), FIT).source_format == "avif"
@@ -218,7 +218,7 @@ def test_another_picture_under_the_name_is_told_by_its_codec(draw: Renderer) -> 
 
 
 @pytest.mark.usefixtures("without_the_extra")
-def test_without_the_extra_it_is_unsupported_and_the_extra_is_named(draw: Renderer) -> None:
+def test_without_the_extra_a_heic_is_unsupported_and_the_error_names_the_extra(draw: Renderer) -> None:
     for body in (heic(photo()), heic(photo()).replace(b"heic", b"avif")):
         with pytest.raises(UnsupportedImage) as caught:
             draw(body, FIT)
@@ -227,11 +227,11 @@ def test_without_the_extra_it_is_unsupported_and_the_extra_is_named(draw: Render
 
 
 @pytest.mark.usefixtures("without_the_extra")
-def test_without_the_extra_avif_is_read_as_ever(draw: Renderer) -> None:
+def test_without_the_extra_avif_is_read(draw: Renderer) -> None:
     assert draw(saved(photo(), "AVIF", speed=10), FIT).source_format == "avif"
 
 
-def test_any_fault_of_the_decoder_is_ours_to_name(draw: Renderer) -> None:
+def test_errors_of_the_decoder_are_translated(draw: Renderer) -> None:
     body = bytearray(heic(photo(96)))
     for at in range(24, len(body), len(body) // 150):
         flipped = body[:at] + bytes((body[at] ^ 0x55,)) + body[at + 1 :]
@@ -241,15 +241,15 @@ def test_any_fault_of_the_decoder_is_ours_to_name(draw: Renderer) -> None:
             assert error.status in (415, 422), (at, error)
 
 
-def test_the_head_tells_the_size() -> None:
+def test_the_size_is_found_in_the_head() -> None:
     assert sniff(heic(photo())[:HEAD_BYTES]) == Sniffed("heic", 300, 200, whole=True)
 
 
-def test_it_is_described_with_its_exif(tmp_path) -> None:
+def test_a_heic_is_described_with_its_exif(tmp_path) -> None:
     exif = Image.Exif()
     exif[0x0110] = "A camera"
     (tmp_path / "a.heic").write_bytes(heic(photo(), exif=exif.tobytes()))
 
-    told = describe(str(tmp_path / "a.heic"), Limits())
+    answer = describe(str(tmp_path / "a.heic"), Limits())
 
-    assert (told.format, told.width, told.height, told.exif["Model"]) == ("heic", 300, 200, "A camera")
+    assert (answer.format, answer.width, answer.height, answer.exif["Model"]) == ("heic", 300, 200, "A camera")

@@ -1,4 +1,4 @@
-"""Hostile, broken and foreign originals: refused early and by name; never half a picture, never our own fault."""
+"""Hostile, broken and unsupported originals are refused early with the right error, and never shown in part."""
 
 import os
 import pickle
@@ -33,7 +33,7 @@ FIT = Fit(Px(200))
     list(decompression_bombs.refused()),
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_bomb_is_refused_by_its_header(draw: Renderer, name: str, data: bytes, limit: str) -> None:
+def test_a_decompression_bomb_is_refused_by_its_header(draw: Renderer, name: str, data: bytes, limit: str) -> None:
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
 
     with pytest.raises(ImageOverLimit) as caught:
@@ -44,7 +44,7 @@ def test_a_bomb_is_refused_by_its_header(draw: Renderer, name: str, data: bytes,
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 128 * 1024
 
 
-def test_an_avif_whose_header_lies_is_refused(draw: Renderer) -> None:
+def test_an_avif_with_a_false_header_is_refused(draw: Renderer) -> None:
     head = VipsImage.black(64, 64, bands=3).copy(interpretation="srgb").heifsave_buffer(compression="av1", effort=0)
     patched = bytes(head).replace(
         b"ispe\0\0\0\0" + (64).to_bytes(4, "big") * 2, b"ispe\0\0\0\0" + (16383).to_bytes(4, "big") * 2
@@ -55,7 +55,7 @@ def test_an_avif_whose_header_lies_is_refused(draw: Renderer) -> None:
     assert caught.value.status == 422
 
 
-def test_text_in_a_picture_does_not_travel(draw: Renderer) -> None:
+def test_text_in_an_original_is_not_in_the_result(draw: Renderer) -> None:
     result = draw(decompression_bombs.text_png(), metadata="all")
 
     assert result.size.width == 1
@@ -63,13 +63,13 @@ def test_text_in_a_picture_does_not_travel(draw: Renderer) -> None:
 
 
 @pytest.mark.parametrize("name", list(decompression_bombs.STRANGERS))
-def test_strangers_named_jpg_are_unsupported(draw: Renderer, name: str) -> None:
+def test_other_files_named_jpg_are_unsupported(draw: Renderer, name: str) -> None:
     with pytest.raises(UnsupportedImage):
         draw(decompression_bombs.STRANGERS[name], FIT)
 
 
-def test_heic_is_a_clean_415(draw: Renderer) -> None:
-    """A brand of AVIF around another codec must not reach a decoder that is not there."""
+def test_a_heic_with_a_brand_of_avif_is_unsupported_without_a_decoder(draw: Renderer) -> None:
+    """A brand of AVIF with another codec must not reach a decoder that does not exist."""
     avif = bytes(
         VipsImage.black(64, 64, bands=3).copy(interpretation="srgb").heifsave_buffer(compression="av1", effort=0)
     )
@@ -79,7 +79,7 @@ def test_heic_is_a_clean_415(draw: Renderer) -> None:
     assert caught.value.status in (415, 422)
 
 
-def test_svg_is_off_and_drawn_small_when_on(draw: Renderer) -> None:
+def test_svg_is_off_by_default_and_drawn_within_the_limits(draw: Renderer) -> None:
     with pytest.raises(UnsupportedImage):
         draw(b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"/>', FIT)
     open_engine(svg=True)
@@ -90,7 +90,7 @@ def test_svg_is_off_and_drawn_small_when_on(draw: Renderer) -> None:
         open_engine()
 
 
-def test_an_svg_fetches_nothing(draw: Renderer, tmp_path: Path) -> None:
+def test_an_svg_loads_no_other_files(draw: Renderer, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(saved(Image.new("RGB", (50, 50), (255, 0, 0)), "PNG"))
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:x="http://www.w3.org/1999/xlink" width="50" height="50">'
@@ -105,7 +105,7 @@ def test_an_svg_fetches_nothing(draw: Renderer, tmp_path: Path) -> None:
     assert opened(result.body).convert("RGBA").getextrema()[3] == (0, 0)
 
 
-def test_other_loaders_are_shut() -> None:
+def test_all_other_loaders_are_blocked() -> None:
     read = codecs().read
 
     assert set(read) == {"jpg", "png", "webp", "gif", "avif", "tiff", "svg", "heic"}
@@ -123,13 +123,13 @@ def test_other_loaders_are_shut() -> None:
         (Limits(result_bytes=100), "result bytes"),
     ],
 )
-def test_a_limit_is_named_with_its_value(draw: Renderer, limits: Limits, limit: str) -> None:
+def test_the_error_names_the_limit_and_its_value(draw: Renderer, limits: Limits, limit: str) -> None:
     with pytest.raises(ImageOverLimit, match=limit) as caught:
         draw("coffee.png", FIT, limits=limits)
     assert caught.value.facts["value"] > caught.value.facts["allowed"]
 
 
-def test_the_output_is_refused_before_anything_is_decoded(draw: Renderer) -> None:
+def test_a_result_over_the_limit_is_refused_before_decoding(draw: Renderer) -> None:
     started = time.process_time()
     with pytest.raises(OutputOverLimit, match="fit: 9000×"):
         draw("sunset.jpg", Fit(Px(9000), enlarge="allow"))
@@ -137,7 +137,7 @@ def test_the_output_is_refused_before_anything_is_decoded(draw: Renderer) -> Non
 
 
 @pytest.mark.parametrize("limits", [Limits(output_side=149), Limits(output_pixels=149 * 100)])
-def test_a_result_is_as_large_as_the_settings_allow(draw: Renderer, limits: Limits) -> None:
+def test_a_result_may_be_as_large_as_the_settings_allow(draw: Renderer, limits: Limits) -> None:
     assert draw("coffee.png", Fit(Px(140)), limits=limits).size.width == 140
     with pytest.raises(OutputOverLimit):
         draw("coffee.png", Fit(Px(150)), limits=limits)
@@ -180,14 +180,14 @@ ORIGINALS = originals()
 
 
 @pytest.mark.parametrize("name", list(ORIGINALS))
-def test_a_truncated_original_is_422_or_a_whole_picture(draw: Renderer, name: str) -> None:
+def test_a_truncated_original_is_broken_or_a_whole_image(draw: Renderer, name: str) -> None:
     data = ORIGINALS[name]
-    whole = draw.picture(data, Fit(Px(100)))
+    whole = draw.image(data, Fit(Px(100)))
 
     for tenth in range(1, 11):
         short = data[: max(16, len(data) * tenth // 10 - 3)]
         try:
-            shown = draw.picture(short, Fit(Px(100)))
+            shown = draw.image(short, Fit(Px(100)))
         except ImgserverError as error:
             assert error.status in (415, 422), (tenth, error)
             continue
@@ -196,7 +196,7 @@ def test_a_truncated_original_is_422_or_a_whole_picture(draw: Renderer, name: st
 
 @pytest.mark.parametrize("name", ["animated gif", "animated webp"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9, 0.99])
-def test_an_animation_that_was_cut_is_broken_whichever_frame_is_shown(draw: Renderer, name: str, share: float) -> None:
+def test_a_truncated_animation_is_broken_for_every_frame(draw: Renderer, name: str, share: float) -> None:
     data = ORIGINALS[name][: int(len(ORIGINALS[name]) * share)]
 
     for frames in ("all", "first"):
@@ -205,7 +205,7 @@ def test_an_animation_that_was_cut_is_broken_whichever_frame_is_shown(draw: Rend
 
 
 def test_a_gif_without_its_trailer_is_shown(draw: Renderer) -> None:
-    """Sloppy writers leave it out, and nothing of the picture is missing."""
+    """Some encoders omit the trailer, and no pixel is missing."""
     data = ORIGINALS["animated gif"]
     assert data[-1:] == b";"
 
@@ -213,7 +213,7 @@ def test_a_gif_without_its_trailer_is_shown(draw: Renderer) -> None:
 
 
 @pytest.mark.parametrize("name", list(ORIGINALS))
-def test_flipped_bits_are_never_our_own_fault(draw: Renderer, name: str) -> None:
+def test_flipped_bits_never_cause_a_server_fault(draw: Renderer, name: str) -> None:
     dice = random.Random(name)
     for _ in range(25):
         data = bytearray(ORIGINALS[name])
@@ -226,7 +226,7 @@ def test_flipped_bits_are_never_our_own_fault(draw: Renderer, name: str) -> None
             assert "original" not in error.detail
 
 
-def test_another_formats_magic_in_front_is_refused(draw: Renderer) -> None:
+def test_a_file_with_the_magic_of_another_format_is_refused(draw: Renderer) -> None:
     for magic in (
         b"\xff\xd8\xff\xe0",
         b"GIF89a",
@@ -241,12 +241,12 @@ def test_another_formats_magic_in_front_is_refused(draw: Renderer) -> None:
             assert caught.value.status in (415, 422)
 
 
-def test_what_hides_in_a_polyglot_is_not_in_the_output(draw: Renderer) -> None:
+def test_the_payload_of_a_polyglot_is_not_in_the_result(draw: Renderer) -> None:
     for data in (ORIGINALS["baseline jpg"] + b"PK\x03\x04payload", ORIGINALS["gif"] + b"<script>payload</script>"):
         assert b"payload" not in draw(data, metadata="all").body
 
 
-def test_errors_cross_the_process_border_without_libvips(draw: Renderer) -> None:
+def test_errors_are_unpickled_without_libvips(draw: Renderer) -> None:
     with pytest.raises(BrokenImage) as caught:
         draw(ORIGINALS["png"][:5000], Fit(Px(60)), terminal=Terminal("lqip"))
 

@@ -1,4 +1,4 @@
-"""Stripping without decoding: what is kept is listed, and hostile bytes end in None, never in an error."""
+"""Stripping without decoding. Hostile bytes give None, never an error."""
 
 import struct
 import zlib
@@ -14,10 +14,10 @@ from tests.engine.conftest import opened, saved
 from tests.running_server import SAMPLES
 
 WORDS = b"planted-words"
-PICTURE = Image.open(SAMPLES / "cat.png").convert("RGB").resize((60, 40))
-TRANSPARENT = PICTURE.convert("RGBA")
+IMAGE = Image.open(SAMPLES / "cat.png").convert("RGB").resize((60, 40))
+TRANSPARENT = IMAGE.convert("RGBA")
 TRANSPARENT.putalpha(128)
-FRAMES = [PICTURE.rotate(angle) for angle in (0, 90, 180)]
+FRAMES = [IMAGE.rotate(angle) for angle in (0, 90, 180)]
 
 
 def exif() -> Image.Exif:
@@ -38,21 +38,21 @@ def png_info():
 
 
 PLAIN = {
-    "jpg": saved(PICTURE, "JPEG", exif=exif(), comment=WORDS, icc_profile=WORDS * 9, xmp=WORDS),
-    "jpg progressive": saved(PICTURE, "JPEG", progressive=True, exif=exif(), comment=WORDS),
-    "jpg restarts": saved(PICTURE, "JPEG", restart_marker_blocks=2, comment=WORDS),
-    "jpg gray": saved(PICTURE.convert("L"), "JPEG", comment=WORDS),
-    "jpg cmyk": saved(PICTURE.convert("CMYK"), "JPEG", comment=WORDS),
-    "png": saved(PICTURE, "PNG", exif=exif(), pnginfo=png_info(), icc_profile=WORDS * 9),
+    "jpg": saved(IMAGE, "JPEG", exif=exif(), comment=WORDS, icc_profile=WORDS * 9, xmp=WORDS),
+    "jpg progressive": saved(IMAGE, "JPEG", progressive=True, exif=exif(), comment=WORDS),
+    "jpg restarts": saved(IMAGE, "JPEG", restart_marker_blocks=2, comment=WORDS),
+    "jpg gray": saved(IMAGE.convert("L"), "JPEG", comment=WORDS),
+    "jpg cmyk": saved(IMAGE.convert("CMYK"), "JPEG", comment=WORDS),
+    "png": saved(IMAGE, "PNG", exif=exif(), pnginfo=png_info(), icc_profile=WORDS * 9),
     "png alpha": saved(TRANSPARENT, "PNG", pnginfo=png_info()),
-    "png palette": saved(PICTURE.quantize(16), "PNG", pnginfo=png_info(), transparency=3),
-    "png of one bit": saved(PICTURE.convert("1"), "PNG", pnginfo=png_info()),
-    "webp": saved(PICTURE, "WEBP", exif=exif(), xmp=WORDS, icc_profile=WORDS * 9),
+    "png palette": saved(IMAGE.quantize(16), "PNG", pnginfo=png_info(), transparency=3),
+    "png of one bit": saved(IMAGE.convert("1"), "PNG", pnginfo=png_info()),
+    "webp": saved(IMAGE, "WEBP", exif=exif(), xmp=WORDS, icc_profile=WORDS * 9),
     "webp lossless": saved(TRANSPARENT, "WEBP", lossless=True, exif=exif()),
     "webp animation": saved(
         FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:], exif=exif(), xmp=WORDS, loop=3, duration=70
     ),
-    "gif": saved(PICTURE.quantize(16), "GIF", comment=WORDS),
+    "gif": saved(IMAGE.quantize(16), "GIF", comment=WORDS),
     "gif animation": saved(
         FRAMES[0].quantize(8), "GIF", save_all=True, append_images=FRAMES[1:], comment=WORDS, loop=3, duration=70
     ),
@@ -60,7 +60,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_the_pixels_stay_and_the_words_go(name):
+def test_pixels_are_kept_and_metadata_is_dropped(name):
     before = opened(PLAIN[name])
 
     body = strip(name.split()[0], PLAIN[name])
@@ -77,7 +77,7 @@ def test_the_pixels_stay_and_the_words_go(name):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_what_stands_behind_the_picture_goes(name):
+def test_bytes_after_the_image_are_dropped(name):
     kind = name.split()[0]
 
     assert strip(kind, PLAIN[name] + b"PK\x03\x04" + WORDS) == strip(kind, PLAIN[name])
@@ -93,7 +93,7 @@ def test_stripping_twice_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_file_that_was_cut_is_none(name):
+def test_a_truncated_file_gives_none(name):
     data = PLAIN[name]
 
     for cut in range(0, strip_end(name, data), max(1, len(data) // 97)):
@@ -101,12 +101,12 @@ def test_a_file_that_was_cut_is_none(name):
 
 
 def strip_end(name: str, data: bytes) -> int:
-    """Behind the last byte that is needed: the trailer of a GIF and of a JPEG is."""
+    """The length without bytes that a decoder does not need. It needs the trailer of a GIF and of a JPEG."""
     return len(data) - 1 if name.startswith(("jpg", "gif")) else len(data) - 4
 
 
-def test_a_thumbnail_in_jfif_goes():
-    data = saved(PICTURE, "JPEG")
+def test_a_thumbnail_in_jfif_is_dropped():
+    data = saved(IMAGE, "JPEG")
     at = data.index(b"JFIF\0") - 4
     size = struct.unpack_from(">H", data, at + 2)[0]
     jfif = bytearray(data[at : at + 2 + size]) + WORDS * 3
@@ -118,8 +118,8 @@ def test_a_thumbnail_in_jfif_goes():
     assert body == strip("jpg", data)
 
 
-def test_an_archive_between_the_segments_of_a_jpeg_goes():
-    data = saved(PICTURE, "JPEG")
+def test_an_archive_between_the_segments_of_a_jpeg_is_dropped():
+    data = saved(IMAGE, "JPEG")
     archive = b"\xff\xe7" + struct.pack(">H", 2 + 2 + 4 + len(WORDS)) + b"PK\x03\x04" + b"\0\0" + WORDS
 
     assert strip("jpg", data[:2] + archive + data[2:]) == strip("jpg", data)
@@ -128,8 +128,8 @@ def test_an_archive_between_the_segments_of_a_jpeg_goes():
 @pytest.mark.parametrize(
     "slack", [b"PK\x03\x04" + WORDS, b"<script>alert(1)</script>", b"<?php x ?>", b"%PDF-1.7"], ids=repr
 )
-def test_signs_of_another_kind_of_file_in_a_scan_are_no_picture(slack):
-    data = saved(PICTURE, "JPEG")
+def test_a_scan_with_signs_of_another_file_type_gives_none(slack):
+    data = saved(IMAGE, "JPEG")
 
     assert strip("jpg", data[:-2] + slack + data[-2:]) is None
 
@@ -141,31 +141,31 @@ def png_of(stream: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
 ROWS = bytes(4 * (1 + 4 * 3))
 
 
-def test_what_follows_the_compressed_rows_goes():
+def test_bytes_after_the_compressed_rows_are_dropped():
     assert strip("png", png_of(zlib.compress(ROWS) + WORDS)) == png_of(zlib.compress(ROWS))
 
 
 @pytest.mark.parametrize("rows", [ROWS + WORDS, ROWS[:-1], b""], ids=["more", "less", "none"])
-def test_rows_that_are_not_the_pictures_are_none(rows):
+def test_a_wrong_number_of_rows_gives_none(rows):
     assert strip("png", png_of(zlib.compress(rows))) is None
 
 
-def test_a_small_png_that_unpacks_to_much_is_given_up_early():
+def test_a_png_that_inflates_to_too_much_is_abandoned_early():
     assert strip("png", png_of(zlib.compress(bytes(200_000_000), 9))) is None
 
 
-def test_a_palette_beside_full_colors_goes():
+def test_a_palette_of_an_image_with_full_colors_is_dropped():
     hint = png_of(zlib.compress(ROWS), (b"PLTE", WORDS + b"xx"))
 
     assert strip("png", hint) == png_of(zlib.compress(ROWS))
 
 
-def test_unknown_critical_chunks_are_none():
+def test_an_unknown_critical_chunk_gives_none():
     assert strip("png", png_of(zlib.compress(ROWS), (b"ABCD", WORDS))) is None
 
 
-def test_a_script_around_the_comment_of_a_gif_goes():
-    """A GIF whose width spells the begin of a comment in JavaScript, which a comment block ends."""
+def test_a_script_in_the_comment_of_a_gif_is_dropped():
+    """A GIF whose width is the beginning of a JavaScript comment, which a comment block ends."""
     data = PLAIN["gif"]
     comment = b"\x21\xfe\x10*/=1;alert(1)//x\0"
     head = 13 + (3 << ((data[10] & 7) + 1))
@@ -176,7 +176,7 @@ def test_a_script_around_the_comment_of_a_gif_goes():
     assert b"alert" not in body
 
 
-def test_other_formats_have_no_walker():
+def test_other_formats_give_none():
     assert strip("avif", b"\0\0\0\x18ftypavif") is None
     assert set(WALKERS) == {"jpg", "png", "webp", "gif"}
 
@@ -185,7 +185,7 @@ def test_other_formats_have_no_walker():
 @given(
     data=st.binary(max_size=200), changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=8)
 )
-def test_no_bytes_whatever_are_an_error(name, data, changes):
+def test_no_bytes_raise_an_error(name, data, changes):
     strip(name, data)
     strip(name, PNG_MAGIC + data)
     odd = bytearray(PLAIN[name])

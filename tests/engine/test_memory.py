@@ -1,4 +1,4 @@
-"""Memory: a decode that does not fit is a clean refusal, in a process with a hard ceiling as workers have it."""
+"""A decode that needs too much memory is a refusal, in a process with a memory limit like that of a worker."""
 
 import multiprocessing
 import resource
@@ -26,8 +26,8 @@ def _render(path: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("mega", "fits"), [(300, False), (1024, True)])
-def test_out_of_memory_is_a_refusal_and_the_worker_lives(tmp_path: Path, mega: int, fits: bool) -> None:
-    """7,000 × 7,000 RGBA, interlaced: 196 MB at once. Never forked: this process may have used libvips."""
+def test_running_out_of_memory_is_a_refusal_and_the_process_lives(tmp_path: Path, mega: int, fits: bool) -> None:
+    """7,000 × 7,000 RGBA, interlaced: 196 MB in one piece. Spawned, because this process may have used libvips."""
     large, small = tmp_path / "large.png", tmp_path / "small.png"
     large.write_bytes(decompression_bombs.interlaced_png(7_000))
     small.write_bytes(decompression_bombs.interlaced_png(300))

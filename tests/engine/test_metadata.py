@@ -1,4 +1,4 @@
-"""What travels with the pixels, sought in the output's bytes."""
+"""Which metadata is in the bytes of the result."""
 
 from io import BytesIO
 from typing import Any
@@ -69,12 +69,12 @@ def found(body: bytes) -> set[str]:
 
 SOURCES = ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"]
 TARGETS = ["jpg", "png", "webp", "avif", "tiff", "gif"]
-# libvips neither reads nor writes it there.
+# libvips neither reads nor writes this metadata in that format.
 NO_EXIF = ("tiff", "gif")
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_words_are_planted(name: str) -> None:
+def test_the_original_contains_the_metadata(name: str) -> None:
     assert found(original(name)) >= (
         {"camera", "artist", "copyright"} if name == "TIFF" else set(PLANTED) - {"comment", "xmp"}
     )
@@ -83,7 +83,7 @@ def test_the_words_are_planted(name: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("source", SOURCES)
-def test_nothing_travels_by_default(draw: Renderer, source: str, target: str, orientation: int) -> None:
+def test_no_metadata_is_kept_by_default(draw: Renderer, source: str, target: str, orientation: int) -> None:
     body = draw(original(source, orientation), Orient(), FIT, format=target).body
 
     assert found(body) == set()
@@ -93,7 +93,7 @@ def test_nothing_travels_by_default(draw: Renderer, source: str, target: str, or
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("source", SOURCES)
-def test_copyright_keeps_the_credits_only(draw: Renderer, source: str, target: str) -> None:
+def test_copyright_keeps_author_and_copyright_only(draw: Renderer, source: str, target: str) -> None:
     body = draw(original(source), Orient(), FIT, format=target, metadata="copyright").body
 
     assert found(body) <= {"artist", "copyright"}
@@ -107,7 +107,7 @@ def test_copyright_keeps_the_credits_only(draw: Renderer, source: str, target: s
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("source", SOURCES)
-def test_all_keeps_the_camera_but_neither_place_nor_serial_nor_orientation(
+def test_all_keeps_the_camera_but_no_place_serial_or_orientation(
     draw: Renderer, source: str, target: str, orientation: int
 ) -> None:
     body = draw(original(source, orientation), Orient(), FIT, format=target, metadata="all").body
@@ -125,29 +125,29 @@ def test_all_keeps_the_camera_but_neither_place_nor_serial_nor_orientation(
 
 def test_xmp_without_a_place_is_kept_by_all(draw: Renderer) -> None:
     harmless = XMP.replace(b'exif:GPSLatitude="PlantedPlace"', b"")
-    picture = saved(Image.new("RGB", (80, 60)), "JPEG", xmp=harmless)
+    image = saved(Image.new("RGB", (80, 60)), "JPEG", xmp=harmless)
 
-    assert b"PlantedXmp" in draw(picture, FIT, metadata="all").body
+    assert b"PlantedXmp" in draw(image, FIT, metadata="all").body
     assert b"PlantedXmp" not in draw(original("JPEG"), FIT, metadata="all").body
 
 
-def test_the_thumbnail_inside_exif_is_gone(draw: Renderer) -> None:
+def test_the_thumbnail_in_exif_is_dropped(draw: Renderer) -> None:
     thumbnail = saved(Image.new("RGB", (16, 12), (0, 255, 0)), "JPEG", comment=b"PlantedThumbnail")
     tags = exif(1)
     with_thumbnail = tags.tobytes()
-    picture = saved(Image.new("RGB", (80, 60)), "JPEG", exif=with_thumbnail + thumbnail)
+    image = saved(Image.new("RGB", (80, 60)), "JPEG", exif=with_thumbnail + thumbnail)
 
     for metadata in ("none", "copyright", "all"):
-        assert b"PlantedThumbnail" not in draw(picture, FIT, metadata=metadata).body
+        assert b"PlantedThumbnail" not in draw(image, FIT, metadata=metadata).body
 
 
-def test_info_tells_nothing_of_person_place_or_camera(draw: Renderer) -> None:
+def test_info_names_no_person_place_or_camera(draw: Renderer) -> None:
     from imgserver.plan.plan import Terminal
 
     assert found(draw(original("JPEG"), terminal=Terminal("info")).body) == set()
 
 
-def test_placeholders_carry_no_metadata(draw: Renderer) -> None:
+def test_placeholders_have_no_metadata(draw: Renderer) -> None:
     from base64 import b64decode
 
     from imgserver.plan.plan import Terminal
@@ -159,14 +159,14 @@ def test_placeholders_carry_no_metadata(draw: Renderer) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("key", ["Raw profile type exif", "Comment", "Location", "K\xe9y"])
-def test_what_stands_in_the_texts_of_a_png_stays_behind(draw: Renderer, key: str, target: str) -> None:
-    """Older tools wrap all of EXIF into a text, in hexadecimal."""
+def test_the_texts_of_a_png_are_dropped(draw: Renderer, key: str, target: str) -> None:
+    """Older tools write all of EXIF as a hexadecimal text."""
     text = PngInfo()
     text.add(b"tEXt", key.encode("latin-1") + b"\0" + PLANTED["comment"] + PLANTED["place"].hex().encode())
-    picture = saved(Image.new("RGB", (80, 60)), "PNG", pnginfo=text)
+    image = saved(Image.new("RGB", (80, 60)), "PNG", pnginfo=text)
 
     for metadata in ("none", "copyright", "all"):
-        body = draw(picture, FIT, format=target, metadata=metadata).body
+        body = draw(image, FIT, format=target, metadata=metadata).body
         assert found(body) == set()
         assert PLANTED["place"].hex().encode() not in body
 
@@ -174,13 +174,13 @@ def test_what_stands_in_the_texts_of_a_png_stays_behind(draw: Renderer, key: str
 @pytest.mark.parametrize("word", [b'aux:SerialNumber="PlantedSerial"', b'aux:OwnerName="PlantedOwner"'])
 def test_xmp_that_names_the_camera_or_its_owner_is_dropped(draw: Renderer, word: bytes) -> None:
     xmp = XMP.replace(b'exif:GPSLatitude="PlantedPlace"', word)
-    picture = saved(Image.new("RGB", (80, 60)), "JPEG", xmp=xmp)
+    image = saved(Image.new("RGB", (80, 60)), "JPEG", xmp=xmp)
 
-    assert found(draw(picture, FIT, metadata="all").body) == set()
+    assert found(draw(image, FIT, metadata="all").body) == set()
 
 
-def test_the_comment_of_a_gif_stays_behind(draw: Renderer) -> None:
-    picture = saved(Image.new("RGB", (80, 60)), "GIF", comment=PLANTED["comment"])
+def test_the_comment_of_a_gif_is_dropped(draw: Renderer) -> None:
+    image = saved(Image.new("RGB", (80, 60)), "GIF", comment=PLANTED["comment"])
 
     for metadata in ("none", "copyright", "all"):
-        assert found(draw(picture, FIT, format="gif", metadata=metadata).body) == set()
+        assert found(draw(image, FIT, format="gif", metadata=metadata).body) == set()

@@ -1,4 +1,4 @@
-"""A result is never larger than what came in, unless it says why; and nothing of the file but its pixels goes on."""
+"""A result is no larger than the original, or it says why. Nothing of the file but its pixels is in the result."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.engine.test_lossless_strip import PLAIN, WORDS, exif
 from tests.running_server import SAMPLES
 
 DOGS = Image.open(SAMPLES / "dogs.jpg").convert("RGB").resize((514, 772))
-# Encoded anew at the usual quality each becomes larger.
+# Each of these becomes larger when it is encoded again at the default quality.
 POOR = saved(DOGS, "JPEG", quality=15, exif=exif(), comment=WORDS)
 
 
@@ -44,19 +44,19 @@ def test_no_sample_becomes_larger(make, path):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_words_of_the_owner_are_in_no_result(make, name):
+def test_metadata_is_in_no_result(make, name):
     for output in ({}, {"format": "png"}, {"format": "webp"}):
         assert WORDS not in make(PLAIN[name], **output).body
 
 
-def test_what_becomes_smaller_is_encoded_anew(make):
+def test_an_image_that_becomes_smaller_is_encoded_again(make):
     result = make(saved(DOGS, "JPEG", quality=95))
 
     assert outcome(result) == ("encoded", "")
     assert result.media_type == "image/jpeg"
 
 
-def test_what_would_become_larger_is_its_own_pixels(make):
+def test_an_image_that_would_become_larger_keeps_its_compressed_pixels(make):
     result = make(POOR)
 
     assert outcome(result) == ("original", "")
@@ -73,7 +73,7 @@ def test_what_would_become_larger_is_its_own_pixels(make):
         pytest.param((Flatten(BLACK),), id="a fill of what is opaque"),
     ],
 )
-def test_steps_that_change_nothing_here_are_no_reason(make, steps):
+def test_steps_without_an_effect_keep_the_compressed_pixels(make, steps):
     assert outcome(make(POOR, *steps)) == ("original", "")
 
 
@@ -85,16 +85,16 @@ def test_steps_that_change_nothing_here_are_no_reason(make, steps):
         pytest.param((Trim(),), id="trimmed"),
     ],
 )
-def test_steps_that_change_pixels_are(make, steps):
+def test_steps_that_change_pixels_are_a_reason_to_encode(make, steps):
     assert outcome(make(POOR, *steps)) == ("larger", "options")
 
 
 @pytest.mark.parametrize("output", [{"metadata": "copyright"}, {"profile": "keep"}, {"progressive": True}], ids=str)
-def test_a_manner_of_writing_is(make, output):
+def test_output_options_are_a_reason_to_encode(make, output):
     assert outcome(make(POOR, **output)) == ("larger", "options")
 
 
-def test_another_format_is_kept(make):
+def test_another_format_is_encoded(make):
     result = make(POOR, format="png")
 
     assert outcome(result) == ("larger", "format")
@@ -102,12 +102,12 @@ def test_another_format_is_kept(make):
 
 
 @pytest.mark.parametrize(("offers", "expected"), [((), ("larger", "format")), (("webp",), ("original", ""))])
-def test_the_original_is_of_a_format_that_the_client_shows(make, offers, expected):
+def test_the_original_is_used_only_in_a_format_that_the_client_shows(make, offers, expected):
     assert outcome(make(saved(DOGS, "WEBP", quality=3), format="auto", offers=offers)) == expected
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_never_lies_on_its_side(make, orientation):
+def test_an_image_with_an_orientation_is_encoded_upright(make, orientation):
     upright = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}[orientation]
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -129,7 +129,7 @@ def test_a_picture_never_lies_on_its_side(make, orientation):
     assert difference(opened(result.body), DOGS) < 12
 
 
-def test_who_asks_for_it_as_stored_gets_it_as_stored(tmp_path):
+def test_an_ignored_orientation_keeps_the_compressed_pixels(tmp_path):
     made = Image.Exif()
     made[0x0112] = 6
     path = tmp_path / "upload"
@@ -151,11 +151,11 @@ def test_colors_that_need_their_profile_are_converted(make):
     assert outcome(make(saved(DOGS.convert("CMYK"), "JPEG", quality=5)))[0] != "original"
 
 
-def test_what_no_walker_knows_is_encoded_anew(make):
+def test_a_format_without_a_walker_is_encoded_again(make):
     assert outcome(make(saved(DOGS, "AVIF", quality=3))) == ("larger", "container")
 
 
-def test_an_animation_stays_one(make):
+def test_an_animation_stays_animated(make):
     frames = [DOGS.resize((64, 96)).rotate(angle) for angle in (0, 90)]
     data = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:], quality=0, exif=exif())
 
@@ -176,7 +176,7 @@ def test_an_animation_stays_one(make):
         ("webp and page", PLAIN["webp"] + b"<html>" + WORDS),
     ],
 )
-def test_of_a_polyglot_only_the_picture_is_left(make, name, data):
+def test_only_the_image_of_a_polyglot_is_kept(make, name, data):
     result = make(data)
 
     assert WORDS not in result.body
@@ -185,7 +185,7 @@ def test_of_a_polyglot_only_the_picture_is_left(make, name, data):
     opened(result.body)
 
 
-def test_bits_behind_the_last_scan_that_decoders_warn_of_are_encoded_away(make):
+def test_a_file_that_decoders_warn_about_is_encoded_again(make):
     data = saved(DOGS, "JPEG", quality=15, progressive=True)
 
     result = make(data[:-2] + WORDS * 200 + data[-2:])
@@ -194,20 +194,20 @@ def test_bits_behind_the_last_scan_that_decoders_warn_of_are_encoded_away(make):
     assert WORDS not in result.body
 
 
-def test_what_is_told_instead_of_a_picture_is_told(make):
+def test_data_about_an_image_is_returned_unchanged(make):
     assert make(POOR, terminal=Terminal("blurhash")).body
 
 
 @pytest.mark.parametrize(
     ("data", "error"),
-    [(POOR[: len(POOR) // 2], BrokenImage), (b"no picture", UnsupportedImage)],
+    [(POOR[: len(POOR) // 2], BrokenImage), (b"not an image", UnsupportedImage)],
     ids=["cut", "text"],
 )
-def test_a_bad_picture_is_refused_as_anywhere(make, data, error):
+def test_a_broken_original_is_refused(make, data, error):
     with pytest.raises(error):
         make(data)
 
 
-def test_limits_are_those_of_originals(make):
+def test_the_limits_of_originals_apply(make):
     with pytest.raises(ImageOverLimit):
         make(POOR, limits=Limits(source_pixels=1000))

@@ -1,4 +1,4 @@
-"""Every step's size is the bound one, exactly, and its pixels are where they belong."""
+"""The size after every step is exactly the bound one, and the pixels are at their places."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -39,7 +39,7 @@ RED, GREEN, BLUE = (220, 20, 20), (20, 200, 20), (20, 20, 220)
 
 
 def quarters(width: int = 80, height: int = 60) -> Image.Image:
-    """Red, green; blue, white: every motion of it is another picture."""
+    """Red, green; blue, white: every motion gives a different image."""
     image = Image.new("RGB", (width, height), (255, 255, 255))
     image.paste(RED, (0, 0, width // 2, height // 2))
     image.paste(GREEN, (width // 2, 0, width, height // 2))
@@ -49,7 +49,7 @@ def quarters(width: int = 80, height: int = 60) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Path]:
-    """Photographs of odd sizes, as baseline JPEG, so that the decoder's reduction takes part."""
+    """Photographs of odd sizes, as baseline JPEG, so that the decoder reduces them."""
     folder = tmp_path_factory.mktemp("odd")
     with Image.open(SAMPLES / "dogs.jpg") as photo:
         sizes = [(997, 661), (661, 997), (333, 1001), (97, 61), (1, 1), (3, 200)]
@@ -72,7 +72,7 @@ fits = st.builds(
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([(997, 661), (661, 997), (333, 1001), (97, 61), (1, 1), (3, 200)]), fits, st.integers(1, 8))
-def test_the_engine_makes_the_bound_size(draw: Renderer, odd: Any, size: Any, fit: Fit, orientation: int) -> None:
+def test_the_engine_produces_the_bound_size(draw: Renderer, odd: Any, size: Any, fit: Fit, orientation: int) -> None:
     steps = (Orient(orientation), fit)
     expected = bind_plan(steps, Dims(*size)).after
     if expected.width * expected.height > 3_000_000:
@@ -107,7 +107,7 @@ def _body(data: bytes) -> Any:
         ((Tone("sepia", Fraction(1, 2)), Flatten(), Fit(Px(50))), (50, 31)),
     ],
 )
-def test_chains_make_the_bound_size(
+def test_chains_of_steps_produce_the_bound_size(
     draw: Renderer, steps: tuple[Step, ...], expected: tuple[int, int], linear: bool
 ) -> None:
     with Image.open(SAMPLES / "autumn.jpg") as photo:
@@ -121,12 +121,12 @@ def test_chains_make_the_bound_size(
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("steps", [(Orient(),), (Orient(), Fit(Px(40))), (Orient(), Tone("negate", Fraction(0)))])
-def test_orientation_is_applied_as_viewers_do(draw: Renderer, orientation: int, steps: tuple[Step, ...]) -> None:
+def test_orientation_is_applied_as_in_viewers(draw: Renderer, orientation: int, steps: tuple[Step, ...]) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     original = saved(quarters(), "JPEG", exif=exif, quality=95, subsampling=0)
 
-    result = draw.picture(original, *steps)
+    result = draw.image(original, *steps)
 
     seen = Image.new("RGB", (1, 1))
     with Image.open(_body(original)) as stored:
@@ -136,8 +136,9 @@ def test_orientation_is_applied_as_viewers_do(draw: Renderer, orientation: int, 
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_crop_speaks_of_the_picture_as_seen(draw: Renderer, orientation: int) -> None:
-    """Upper left is red for the viewer, whatever way the camera was held, also when it is loaded reduced."""
+def test_a_crop_refers_to_the_upright_image(draw: Renderer, orientation: int) -> None:
+    """The upper left is red in the upright image, for every orientation, also if the image is loaded at a reduced
+    size."""
     shown = quarters(800, 600)
     back = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
     stored = shown if back is None else shown.transpose(Image.Transpose(back))
@@ -146,7 +147,7 @@ def test_a_crop_speaks_of_the_picture_as_seen(draw: Renderer, orientation: int) 
     original = saved(stored, "JPEG", exif=exif, quality=95)
     window = Crop(Px(300), Px(200), anchor=Anchor("north_west", dx=Px(40), dy=Px(40)))
 
-    result = draw.picture(original, Orient(), window, Fit(Px(30)))
+    result = draw.image(original, Orient(), window, Fit(Px(30)))
 
     assert result.size == (30, 20)
     assert difference(result, Image.new("RGB", (30, 20), RED)) < 12
@@ -157,26 +158,26 @@ def test_a_crop_speaks_of_the_picture_as_seen(draw: Renderer, orientation: int) 
     [(2, (GREEN, RED)), (3, ((255, 255, 255), BLUE)), (6, (BLUE, RED)), (8, (GREEN, (255, 255, 255)))],
 )
 def test_a_turn_moves_the_corners(draw: Renderer, motion: int, expected: tuple[Any, Any]) -> None:
-    result = draw.picture(saved(quarters(), "PNG"), Turn(motion)).convert("RGB")
+    result = draw.image(saved(quarters(), "PNG"), Turn(motion)).convert("RGB")
 
     assert (result.getpixel((2, 2)), result.getpixel((result.width - 3, 2))) == expected
 
 
 def test_a_free_turn_leaves_transparent_corners_and_a_color_fills_them(draw: Renderer) -> None:
-    clear = draw.picture(saved(quarters(), "PNG"), Turn(degrees=30))
-    filled = draw.picture(saved(quarters(), "PNG"), Turn(degrees=30, fill=Color(250, 250, 0)))
+    clear = draw.image(saved(quarters(), "PNG"), Turn(degrees=30))
+    filled = draw.image(saved(quarters(), "PNG"), Turn(degrees=30, fill=Color(250, 250, 0)))
 
     assert clear.mode == "RGBA"
     assert clear.getpixel((0, 0)) == (0, 0, 0, 0)
     assert filled.getpixel((0, 0)) == (250, 250, 0)
-    # Clockwise: what was upper left stands higher and further right, so the top corner is red.
+    # Clockwise: the upper left moves up and to the right, so that the top corner is red.
     assert clear.getpixel((clear.width // 2 - 10, 12))[:3] == RED
 
 
-def test_padding_has_its_color_beside_the_untouched_picture(draw: Renderer) -> None:
+def test_padding_has_its_color_and_the_image_is_unchanged(draw: Renderer) -> None:
     fit = Fit(Px(80), Px(80), finish="pad", fill=Color(1, 2, 3))
 
-    result = draw.picture(saved(quarters(), "PNG"), fit)
+    result = draw.image(saved(quarters(), "PNG"), fit)
 
     assert result.getpixel((40, 5)) == (1, 2, 3)
     assert result.getpixel((5, 15)) == RED
@@ -186,17 +187,17 @@ def test_padding_has_its_color_beside_the_untouched_picture(draw: Renderer) -> N
     ("fill", "expected"),
     [("edge", RED), ("auto", (127, 122, 127)), (TRANSPARENT, (0, 0, 0, 0)), (Color(9, 9, 9), (9, 9, 9))],
 )
-def test_padding_can_be_the_rim_its_mean_or_nothing(draw: Renderer, fill: Any, expected: Any) -> None:
-    result = draw.picture(saved(quarters(), "PNG"), Fit(Px(80), Px(80), finish="pad", fill=fill))
+def test_padding_can_be_the_border_its_mean_or_transparent(draw: Renderer, fill: Any, expected: Any) -> None:
+    result = draw.image(saved(quarters(), "PNG"), Fit(Px(80), Px(80), finish="pad", fill=fill))
 
     found = result.getpixel((3, 3))
     assert isinstance(found, tuple)
     assert max(abs(a - b) for a, b in zip(found, expected, strict=True)) <= 8
 
 
-def test_padding_can_be_the_picture_itself_blurred(draw: Renderer) -> None:
+def test_padding_can_be_a_blurred_copy_of_the_image(draw: Renderer) -> None:
     result = draw("sunset.jpg", Fit(Px(200), Px(300), finish="pad", fill="blur"), format="png")
-    plain = draw.picture("sunset.jpg", Fit(Px(200)))
+    plain = draw.image("sunset.jpg", Fit(Px(200)))
 
     with Image.open(_body(result.body)) as image:
         middle = image.crop((0, 83, 200, 217))
@@ -204,7 +205,7 @@ def test_padding_can_be_the_picture_itself_blurred(draw: Renderer) -> None:
         assert image.crop((0, 0, 200, 60)).getextrema() != ((0, 0),) * 3
 
 
-def test_transparent_pixels_have_no_say_in_a_scaled_color(draw: Renderer) -> None:
+def test_transparent_pixels_do_not_change_scaled_colors(draw: Renderer) -> None:
     image = Image.new("RGBA", (64, 64), (255, 0, 255, 0))
     image.paste((10, 200, 30, 255), (0, 0, 31, 64))
 
@@ -228,22 +229,22 @@ def test_linear_light_keeps_the_brightness_of_a_fine_pattern(draw: Renderer) -> 
         assert abs(dark.convert("L").getpixel((30, 30)) - 128) < 6
 
 
-def test_a_mask_rounds_the_corners_it_is_given(draw: Renderer) -> None:
-    result = draw.picture(saved(quarters(), "PNG"), Mask((20, 0, 0, 10)))
+def test_a_mask_rounds_the_corners_with_a_radius(draw: Renderer) -> None:
+    result = draw.image(saved(quarters(), "PNG"), Mask((20, 0, 0, 10)))
 
     corners = [result.getpixel(at)[3] for at in ((0, 0), (79, 0), (79, 59), (0, 59), (40, 30))]
     assert corners == [0, 255, 255, 0, 255]
 
 
 def test_an_ellipse_reaches_the_sides_and_leaves_the_corners(draw: Renderer) -> None:
-    result = draw.picture(saved(quarters(), "PNG"), Mask(ellipse=True))
+    result = draw.image(saved(quarters(), "PNG"), Mask(ellipse=True))
 
     assert [result.getpixel(at)[3] for at in ((0, 0), (79, 59), (40, 30))] == [0, 0, 255]
     assert result.getpixel((40, 1))[3] > 200
 
 
-def test_alpha_is_laid_on_the_background_for_formats_without(draw: Renderer) -> None:
-    result = draw.picture(saved(quarters(), "PNG"), Mask((30, 0, 0, 0)), format="jpg", background=Color(0, 0, 255))
+def test_in_a_format_without_alpha_the_background_is_visible(draw: Renderer) -> None:
+    result = draw.image(saved(quarters(), "PNG"), Mask((30, 0, 0, 0)), format="jpg", background=Color(0, 0, 255))
 
     red, green, blue = result.getpixel((1, 1))
     assert (red < 30, green < 30, blue > 220) == (True, True, True)
@@ -262,27 +263,27 @@ def test_alpha_is_laid_on_the_background_for_formats_without(draw: Renderer) -> 
         (Tone("sepia", Fraction(1)), (100, 100, 100), (135, 120, 94)),
     ],
 )
-def test_tones_do_what_css_says(draw: Renderer, tone: Tone, before: Any, after: Any) -> None:
-    result = draw.picture(saved(Image.new("RGB", (8, 8), before), "PNG"), tone).convert("RGB")
+def test_tones_follow_css(draw: Renderer, tone: Tone, before: Any, after: Any) -> None:
+    result = draw.image(saved(Image.new("RGB", (8, 8), before), "PNG"), tone).convert("RGB")
 
     found = result.getpixel((4, 4))
     assert isinstance(found, tuple)
     assert max(abs(a - b) for a, b in zip(found, after, strict=True)) <= 3
 
 
-def test_opacity_thins_the_whole_picture(draw: Renderer) -> None:
-    assert draw.picture(saved(quarters(), "PNG"), Tone("opacity", Fraction(1, 2))).getpixel((9, 9)) == (*RED, 128)
+def test_opacity_changes_the_alpha_of_all_pixels(draw: Renderer) -> None:
+    assert draw.image(saved(quarters(), "PNG"), Tone("opacity", Fraction(1, 2))).getpixel((9, 9)) == (*RED, 128)
 
 
 def test_pixelate_makes_equal_blocks(draw: Renderer) -> None:
-    image = draw.picture("cat.png", Fit(Px(100)), Kernel("pixelate", 10)).convert("RGB")
+    image = draw.image("cat.png", Fit(Px(100)), Kernel("pixelate", 10)).convert("RGB")
 
     assert len({image.getpixel((x, y)) for x in range(20, 30) for y in range(30, 40)}) == 1
 
 
-def test_blur_softens_and_sharpen_hardens(draw: Renderer) -> None:
+def test_blur_reduces_contrast_and_sharpen_increases_it(draw: Renderer) -> None:
     def contrast(*steps: Step) -> float:
-        image = draw.picture("cat.png", Fit(Px(200)), *steps).convert("L")
+        image = draw.image("cat.png", Fit(Px(200)), *steps).convert("L")
         data = image.tobytes()
         return sum(abs(a - b) for a, b in pairwise(data)) / len(data)
 
@@ -291,21 +292,21 @@ def test_blur_softens_and_sharpen_hardens(draw: Renderer) -> None:
 
 
 @pytest.mark.parametrize(("pad", "expected"), [(0, (30, 20)), (5, (40, 30)), (500, (80, 60))])
-def test_trim_finds_what_differs_from_the_rim(draw: Renderer, pad: int, expected: tuple[int, int]) -> None:
+def test_trim_finds_the_content_inside_the_border(draw: Renderer, pad: int, expected: tuple[int, int]) -> None:
     image = Image.new("RGB", (80, 60), WHITE_RGB)
     image.paste(RED, (20, 25, 50, 45))
 
-    assert draw.picture(saved(image, "PNG"), Trim(pad=pad)).size == expected
+    assert draw.image(saved(image, "PNG"), Trim(pad=pad)).size == expected
 
 
 WHITE_RGB = (WHITE.red, WHITE.green, WHITE.blue)
 
 
-def test_what_follows_a_trim_speaks_of_the_trimmed_size(draw: Renderer) -> None:
+def test_steps_after_a_trim_refer_to_the_trimmed_size(draw: Renderer) -> None:
     image = Image.new("RGB", (80, 60), WHITE_RGB)
     image.paste(RED, (20, 20, 50, 35))
 
-    result = draw.picture(saved(image, "PNG"), Trim(), Fit(Rel(Fraction(1, 2))), Canvas((Px(1),) * 4, BLACK))
+    result = draw.image(saved(image, "PNG"), Trim(), Fit(Rel(Fraction(1, 2))), Canvas((Px(1),) * 4, BLACK))
 
     assert result.size == (17, 10)
 
@@ -314,17 +315,17 @@ def test_a_trim_by_alpha_and_one_that_finds_nothing(draw: Renderer) -> None:
     image = Image.new("RGBA", (80, 60), (0, 0, 0, 0))
     image.paste((*RED, 255), (20, 20, 50, 35))
 
-    assert draw.picture(saved(image, "PNG"), Trim(by="alpha")).size == (30, 15)
-    assert draw.picture(saved(Image.new("RGB", (80, 60)), "PNG"), Trim()).size == (80, 60)
+    assert draw.image(saved(image, "PNG"), Trim(by="alpha")).size == (30, 15)
+    assert draw.image(saved(Image.new("RGB", (80, 60)), "PNG"), Trim()).size == (80, 60)
 
 
-def test_a_smart_window_holds_what_draws_the_eye(draw: Renderer) -> None:
+def test_a_smart_crop_contains_what_draws_the_eye(draw: Renderer) -> None:
     image = Image.new("RGB", (600, 200), (90, 90, 90))
     with Image.open(SAMPLES / "cat.png") as cat:
         image.paste(cat.convert("RGB").resize((150, 150)), (440, 25))
 
     fit = Fit(Px(200), Px(200), mode="cover", enlarge="allow", finish="crop", anchor=Anchor("attention"))
-    result = draw.picture(saved(image, "PNG"), fit)
+    result = draw.image(saved(image, "PNG"), fit)
 
     assert difference(result, Image.new("RGB", (200, 200), (90, 90, 90))) > 40
 
@@ -342,10 +343,10 @@ STREAMED = [
 
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("steps", STREAMED, ids=range(len(STREAMED)))
-def test_a_large_picture_is_read_once_from_top_to_bottom(
+def test_a_large_image_is_read_once_from_top_to_bottom(
     draw: Renderer, tall: bytes, steps: tuple[Step, ...], linear: bool
 ) -> None:
-    """Small pictures lie in libvips' line buffers as a whole; only one like this shows a second reading."""
+    """A small image fits into the line buffers of libvips. Only a large one shows a second reading."""
     assert draw(tall, *steps, quality=Quality(linear_light=linear)).size.width <= 200
 
 

@@ -1,4 +1,4 @@
-"""TIFFs that libtiff would show in black, or in colors nobody meant, are refused by name."""
+"""TIFFs that libtiff would show in black or in wrong colors are refused."""
 
 import struct
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ LONG, SHORT = 4, 3
 def tiff(
     fields: Sequence[tuple[int, int, int]], pixels: bytes, *, big: bool = False, offset: int | None = None
 ) -> bytes:
-    """Little-endian, one value to a field; the pixels stand behind the directory."""
+    """A little-endian TIFF with one value in each field; the pixels follow the directory."""
     entry, ending = ("<HHQQ", "<Q") if big else ("<HHII", "<I")
     head = (
         struct.pack("<2sHHHQ", b"II", 43, 8, 0, offset or 16) if big else struct.pack("<2sHI", b"II", 42, offset or 8)
@@ -48,7 +48,7 @@ def gray(
 
 @pytest.mark.parametrize("big", [False, True])
 def test_a_tiff_is_shown(draw: Renderer, big: bool) -> None:
-    assert difference(draw.picture(tiff(gray(), GRAY.tobytes(), big=big), FIT), GRAY) < 12
+    assert difference(draw.image(tiff(gray(), GRAY.tobytes(), big=big), FIT), GRAY) < 12
 
 
 @pytest.mark.parametrize("compression", ["lzma", "zstd"])
@@ -57,12 +57,12 @@ def test_a_compression_that_this_build_lacks_is_unsupported_and_not_black(draw: 
         draw(saved(GRAY, "TIFF", compression=compression), FIT)
 
 
-def test_so_it_is_on_the_page_that_is_asked_for(draw: Renderer) -> None:
+def test_the_compression_of_the_requested_page_counts(draw: Renderer) -> None:
     sheets = saved(GRAY, "TIFF", save_all=True, append_images=[GRAY], compression="raw")
     at = sheets.rindex(struct.pack("<HHII", 259, SHORT, 1, 1))
     odd = sheets[: at + 8] + struct.pack("<I", 34925) + sheets[at + 12 :]
 
-    assert difference(draw.picture(odd, FIT), GRAY) < 12
+    assert difference(draw.image(odd, FIT), GRAY) < 12
     with pytest.raises(UnsupportedImage, match="compression"):
         draw(odd, FIT, frames=2)
 
@@ -70,10 +70,10 @@ def test_so_it_is_on_the_page_that_is_asked_for(draw: Renderer) -> None:
 @pytest.mark.parametrize(
     "name", ["tiff_ccitt", "group3", "group4", "tiff_lzw", "jpeg", "tiff_adobe_deflate", "tiff_deflate", "packbits"]
 )
-def test_the_usual_compressions_are_read(draw: Renderer, name: str) -> None:
+def test_common_compressions_are_read(draw: Renderer, name: str) -> None:
     image = GRAY.convert("1") if name in ("tiff_ccitt", "group3", "group4") else GRAY
 
-    assert difference(draw.picture(saved(image, "TIFF", compression=name), FIT), image) < 40
+    assert difference(draw.image(saved(image, "TIFF", compression=name), FIT), image) < 40
 
 
 def test_a_strip_that_is_too_short_for_its_rows_is_broken(draw: Renderer) -> None:
@@ -81,12 +81,12 @@ def test_a_strip_that_is_too_short_for_its_rows_is_broken(draw: Renderer) -> Non
         draw(tiff(gray(strip=64 * 20), GRAY.tobytes()), FIT)
 
 
-def test_rows_beyond_any_picture_are_its_height(draw: Renderer) -> None:
-    assert difference(draw.picture(tiff(gray(rows=0xFFFF_FFFF), GRAY.tobytes()), FIT), GRAY) < 12
+def test_a_strip_height_beyond_the_image_is_its_height(draw: Renderer) -> None:
+    assert difference(draw.image(tiff(gray(rows=0xFFFF_FFFF), GRAY.tobytes()), FIT), GRAY) < 12
 
 
 @pytest.mark.parametrize(("signed", "bits"), [(True, 8), (True, 16), (True, 32), (False, 32)])
-def test_samples_without_a_white_are_unsupported(draw: Renderer, signed: bool, bits: int) -> None:
+def test_samples_without_a_known_white_are_unsupported(draw: Renderer, signed: bool, bits: int) -> None:
     pixels = bytes(64 * 48 * bits // 8)
     with pytest.raises(UnsupportedImage, match="cannot be shown"):
         draw(tiff(gray(signed=signed, bits=bits, strip=len(pixels)), pixels), FIT)
@@ -97,6 +97,6 @@ def test_twelve_bits_are_unsupported_and_not_broken(draw: Renderer) -> None:
         draw(tiff(gray(bits=12, strip=64 * 48 * 3 // 2), bytes(64 * 48 * 3 // 2)), FIT)
 
 
-def test_a_directory_at_the_end_of_the_world_is_broken(draw: Renderer) -> None:
+def test_a_directory_beyond_the_file_is_broken(draw: Renderer) -> None:
     with pytest.raises(BrokenImage):
         draw(tiff(gray(), GRAY.tobytes(), big=True, offset=0xFFFF_FFFF_FFFF_FFFF), FIT)

@@ -74,7 +74,7 @@ def peak_rss(pid: int) -> int:
 
 
 def made() -> Pictures:
-    """Bombs, strangers, and cuts, flips and polyglots of a picture in each format."""
+    """Decompression bombs, other files, and truncated, flipped and polyglot images of each format."""
     found = {f"bomb__{name}": body for name, body, _ in decompression_bombs.refused()}
     found |= {f"stranger__{name}.jpg": body for name, body in decompression_bombs.STRANGERS.items()}
     found["bomb__interlaced.png"] = decompression_bombs.interlaced_png(6_300)
@@ -152,7 +152,7 @@ def hostile(request, tmp_path_factory) -> Iterator[Hostile]:
 
 
 def faults(answers: Mapping[str, tuple[Answer, tuple[int, int] | None]]) -> dict[str, object]:
-    """What is no answer that a client can use, by name."""
+    """The answers that a client cannot use, by the name of the file."""
     found: dict[str, object] = {}
     for name, (answer, size) in answers.items():
         if answer.status not in ANSWERED:
@@ -172,7 +172,7 @@ def undecodable(body: bytes, size: tuple[int, int] | None) -> str:
 
 
 @pytest.mark.timeout(400)
-def test_every_original_is_answered_by_name(hostile: Hostile) -> None:
+def test_every_original_gets_an_image_or_a_clear_error(hostile: Hostile) -> None:
     def ask(numbered: tuple[int, str]) -> tuple[Answer, tuple[int, int] | None]:
         options, size = WISHES[numbered[0] % len(WISHES)]
         hostile.measure() if numbered[0] % 50 == 0 else None
@@ -187,7 +187,7 @@ def test_every_original_is_answered_by_name(hostile: Hostile) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_every_upload_is_answered_by_name(hostile: Hostile) -> None:
+def test_every_upload_gets_an_image_or_a_clear_error(hostile: Hostile) -> None:
     def post(name: str) -> tuple[Answer, tuple[int, int] | None]:
         body = hostile.pictures[name]
         fields = {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}
@@ -232,7 +232,7 @@ def test_some_are_known(hostile: Hostile, name: str, status: int) -> None:
     assert hostile.server.ask(f"/img/w_40/{name}").status == status
 
 
-# Pictures that Pillow shows otherwise, and why we do not follow it.
+# Images that Pillow shows differently, and why this server does not.
 OTHERWISE: Mapping[str, str] = {
     "pillow__avif_xmp_tags_orientation.avif": "it is turned by XMP alone, which no browser does",
     "pillow__xmp_tags_orientation.png": "the same",
@@ -242,8 +242,9 @@ OTHERWISE: Mapping[str, str] = {
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("hostile", ["collected"], indirect=True)
-def test_a_picture_that_is_shown_looks_as_pillow_shows_it(hostile: Hostile) -> None:
-    """Seen from afar: what was black, upside down or in other colors would differ by more than half of all levels."""
+def test_an_image_looks_like_that_of_pillow(hostile: Hostile) -> None:
+    """Scaled down: a black image, one that is upside down or has wrong colors would differ by more than half of all
+    levels."""
     shown = {name: body for name, body in hostile.pictures.items() if comparable(name) and len(body) < 2 * MIB}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         targets = (f"/img/c_scale,w_32,h_32,f_png/{name}" for name in shown)
@@ -259,7 +260,7 @@ def comparable(name: str) -> bool:
 
 
 def distance(body: bytes, original: bytes) -> int | None:
-    """The largest difference of a channel of any of 8 × 8 fields, on gray; None where Pillow shows nothing."""
+    """The largest difference of a channel of any of 8 × 8 fields, on gray; None if Pillow cannot read the file."""
     try:
         with Image.open(io.BytesIO(original)) as expected:
             if expected.mode.startswith(("I", "F")) or min(expected.size) < 8:  # no white, or nothing to see from afar

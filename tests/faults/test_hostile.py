@@ -1,4 +1,4 @@
-"""Hostile and odd files through the real server: refused by name before anything is decoded, and no worker dies."""
+"""Hostile and odd files in a real server: refused with a clear error before decoding, and no worker dies."""
 
 import shutil
 import zlib
@@ -77,15 +77,15 @@ def test_every_hostile_file_gets_a_clear_answer_and_no_worker_dies(folder, hosti
         ("pdf.jpg", 415),
     ],
 )
-def test_a_bad_file_is_told_as_what_it_is(hostile, name, status):
+def test_a_bad_file_gets_the_right_status(hostile, name, status):
     answer = hostile.ask(f"/img/w_200/{name}")
 
     assert answer.status == status
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_without_the_extra_a_heic_is_refused_with_a_word_about_it(tmp_path: Path) -> None:
-    """In a Python that has not got it, server and workers alike."""
+def test_without_the_extra_a_heic_is_refused_and_the_error_names_the_extra(tmp_path: Path) -> None:
+    """In a Python without the extra, for server and workers."""
     photos, python = tmp_path / "photos", tmp_path / "python"
     photos.mkdir()
     python.mkdir()
@@ -103,13 +103,14 @@ def test_without_the_extra_a_heic_is_refused_with_a_word_about_it(tmp_path: Path
 BOMBS = {name: body for name, body, _ in decompression_bombs.refused()}
 PROMPT_SECONDS = 0.2
 RSS_BYTES = 128 << 20
-# As good as it gets on a machine that others use: each try is another file, so that no refusal is remembered.
+# The best of several tries, because other programs use the machine. Each try is another file, so that no refusal is
+# cached.
 TRIES = 3
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory) -> Iterator[ServerProcess]:
-    """With one worker and nothing else to do."""
+    """A server with one worker and no other requests."""
     root = tmp_path_factory.mktemp("bombs")
     for number, body in enumerate(BOMBS.values()):
         for attempt in range(TRIES):
@@ -123,13 +124,13 @@ def quiet(tmp_path_factory) -> Iterator[ServerProcess]:
 
 
 def peak_rss(server: ServerProcess) -> int:
-    """Of all its workers, the one with the highest."""
+    """The highest peak memory of its workers."""
     lines = [Path(f"/proc/{worker.pid}/status").read_text() for worker in server.workers()]
     return max(int(line.split()[1]) << 10 for text in lines for line in text.splitlines() if line.startswith("VmHWM"))
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_at_once_and_costs_next_to_nothing(quiet: ServerProcess, name: str) -> None:
+def test_a_decompression_bomb_is_refused_immediately_and_cheaply(quiet: ServerProcess, name: str) -> None:
     number, before, pids = list(BOMBS).index(name), peak_rss(quiet), {worker.pid for worker in quiet.workers()}
 
     answers = [quiet.ask(f"/img/w_200/bomb_{number}_{attempt}") for attempt in range(TRIES)]
@@ -140,8 +141,8 @@ def test_a_bomb_is_refused_at_once_and_costs_next_to_nothing(quiet: ServerProces
     assert {worker.pid for worker in quiet.workers()} == pids
 
 
-def test_the_largest_that_is_allowed_is_shown_and_what_it_took_is_given_back(quiet: ServerProcess) -> None:
-    """7,000 × 7,000, interlaced: all of it must be held at once."""
+def test_the_largest_allowed_image_is_shown_and_its_memory_is_freed(quiet: ServerProcess) -> None:
+    """7,000 × 7,000, interlaced: the decoder must hold all of it."""
     answer = quiet.ask("/img/w_200/large.png")
 
     assert answer.status == 200
@@ -157,7 +158,7 @@ def test_sixty_megabytes_of_text_are_not_in_the_answer(quiet: ServerProcess) -> 
         assert len(answer.body) < 1000
 
 
-def test_a_filter_without_end_is_killed_at_the_deadline_and_the_next_is_served(tmp_path: Path) -> None:
+def test_an_endless_svg_filter_is_killed_at_the_deadline_and_the_next_request_is_served(tmp_path: Path) -> None:
     (tmp_path / "filter.svg").write_bytes(decompression_bombs.SVG_FILTER)
     (tmp_path / "huge.svg").write_bytes(decompression_bombs.SVG_HUGE)
     with serving(tmp_path, workers_count=1, limits_svg=True, queue_deadline_seconds=1) as server:

@@ -1,4 +1,4 @@
-"""Writing URLs: for the command line, the gallery and whoever links to pictures."""
+"""Building URLs, for the command line, the gallery and the links of stored uploads."""
 
 import pytest
 
@@ -24,7 +24,7 @@ from imgserver.plan.plan import SourceRef
         ("photos", "100%.jpg", "", "/img/100%25.jpg"),
     ],
 )
-def test_a_source_and_options_make_a_target(
+def test_a_target_is_built_from_source_and_options(
     dialect: NativeDialect, source: str, path: str, options: str, target: str
 ) -> None:
     assert dialect.build(SourceRef(source, path), options) == target
@@ -36,12 +36,12 @@ def test_options_are_checked(dialect: NativeDialect) -> None:
 
 
 @pytest.mark.parametrize("options", ["holiday", "w_8/holiday", "w_8/_", "_"])
-def test_text_that_is_no_options_is_refused(dialect: NativeDialect, options: str) -> None:
+def test_text_that_is_not_options_is_refused(dialect: NativeDialect, options: str) -> None:
     with pytest.raises(BadOption, match="does not end where the source begins"):
         dialect.build(SourceRef("photos", "w_1/a.jpg"), options)
 
 
-def test_a_name_that_cannot_stand_in_a_url_is_refused(dialect: NativeDialect) -> None:
+def test_a_name_that_no_url_can_contain_is_refused(dialect: NativeDialect) -> None:
     with pytest.raises(BadSourcePath):
         quote_source("caf\udce9.jpg")
     with pytest.raises(BadSourcePath):

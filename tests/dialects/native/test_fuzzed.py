@@ -1,4 +1,4 @@
-"""Any target is parsed or refused by an error of ours, with all that a server may have switched on."""
+"""Any target is parsed or refused with an error of `errors.py`, with every feature of the dialect switched on."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def is_signed(request: ImageRequest) -> bool:
     return request.signed
 
 
-def ends(request: ImageRequest) -> bool:
+def expires(request: ImageRequest) -> bool:
     return request.expires is not None
 
 
@@ -39,9 +39,9 @@ def has_hints(request: ImageRequest) -> bool:
     return bool(request.hints)
 
 
-@pytest.mark.parametrize("reached", [is_signed, ends, is_remote, has_hints])
-def test_what_is_asked_reaches_what_it_is_meant_to_reach(reached: Callable[[ImageRequest], bool]) -> None:
-    """Else everything might be refused at the door."""
+@pytest.mark.parametrize("reached", [is_signed, expires, is_remote, has_hints])
+def test_the_generated_targets_reach_every_feature(reached: Callable[[ImageRequest], bool]) -> None:
+    """Otherwise all generated targets might be refused early."""
     found = False
 
     @settings(max_examples=1000)

@@ -1,4 +1,4 @@
-"""Targets as attackers and broken clients write them."""
+"""Targets from attackers and from broken clients."""
 
 import pytest
 
@@ -49,7 +49,7 @@ BAD_PATHS = [
 
 
 @pytest.mark.parametrize("tail", BAD_PATHS)
-def test_a_path_that_is_not_plain_is_refused(dialect: NativeDialect, tail: str) -> None:
+def test_a_malformed_path_is_refused(dialect: NativeDialect, tail: str) -> None:
     with pytest.raises(BadSourcePath) as caught:
         dialect.parse("/img/" + tail)
 
@@ -60,7 +60,7 @@ def test_a_path_that_is_not_plain_is_refused(dialect: NativeDialect, tail: str) 
     "target",
     ["/%69mg/a.jpg", "//img/a.jpg", "/img", "http://other/img/a.jpg", "", "img/a.jpg", "/imgs/a.jpg", "/IMG/a.jpg"],
 )
-def test_what_does_not_start_with_the_mount_is_not_found(dialect: NativeDialect, target: str) -> None:
+def test_a_target_outside_the_mount_is_not_found(dialect: NativeDialect, target: str) -> None:
     with pytest.raises(NotFound):
         dialect.parse(target)
 
@@ -96,7 +96,7 @@ def test_a_value_is_decoded_once(dialect: NativeDialect) -> None:
         dialect.parse("/img/ar_16%253A9/a.jpg")
 
 
-def test_a_long_hostile_value_is_cut_in_the_sentence(dialect: NativeDialect) -> None:
+def test_a_long_value_is_shortened_in_the_message(dialect: NativeDialect) -> None:
     with pytest.raises(BadOption) as caught:
         dialect.parse("/img/w_" + "9" * 7000 + "/a.jpg")
 

@@ -1,4 +1,4 @@
-"""`auto` for what the client's hints tell, where they are switched on."""
+"""The value `auto`, which client hints give."""
 
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=Tru
 
 
 @pytest.mark.parametrize(
-    ("tail", "hints", "asked", "plan"),
+    ("tail", "hints", "names", "plan"),
     [
         ("w_auto/p.jpg", NO_HINTS, ("width",), "orient;fit(width=1280)|"),
         ("w_auto/p.jpg", Hints(width=640), ("width",), "orient;fit(width=640)|"),
@@ -31,20 +31,20 @@ DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=Tru
         ("f_auto,w_auto,q_auto/p.jpg", Hints(width=320), ("width", "save_data"), "orient;fit(width=320)|format=auto"),
     ],
 )
-def test_the_plan_is_the_one_for_the_hints_it_asks_for(tail, hints, asked, plan):
+def test_the_plan_depends_on_the_hints_that_the_url_asks_for(tail, hints, names, plan):
     request = DIALECT.parse("/img/" + tail, hints)
 
-    assert (request.hints, canonical(normalize(request.plan))) == (asked, plan)
+    assert (request.hints, canonical(normalize(request.plan))) == (names, plan)
 
 
 @pytest.mark.parametrize(
     "tail", ["q_80/p.jpg", "q_auto:good/p.jpg", "w_9/p.jpg", "q_auto,f_png/p.jpg", "q_auto,f_info/p.jpg"]
 )
-def test_save_data_is_asked_for_by_an_automatic_quality_alone(tail):
+def test_save_data_counts_for_an_automatic_quality_only(tail):
     assert DIALECT.parse("/img/" + tail).hints == ()
 
 
-def test_a_hinted_width_keeps_to_the_limit():
+def test_a_hinted_width_is_at_most_max_side():
     tight = NativeDialect(NativeSettings(max_side=500), {"photos"}, "photos", client_hints=True)
 
     for hints in (NO_HINTS, Hints(width=3840)):
@@ -52,17 +52,17 @@ def test_a_hinted_width_keeps_to_the_limit():
 
 
 @pytest.mark.parametrize("tail", ["w_auto,dpr_2/p.jpg", "w_auto/dpr_auto/p.jpg"])
-def test_the_pixels_of_a_screen_are_not_counted_twice(tail):
+def test_a_hinted_width_and_a_pixel_ratio_exclude_each_other(tail):
     with pytest.raises(BadOption, match="w_auto already counts the pixels"):
         DIALECT.parse("/img/" + tail)
 
 
-def test_other_options_have_no_automatic_value():
+def test_other_options_have_no_value_auto():
     with pytest.raises(BadOption, match='h: "auto" is not allowed'):
         DIALECT.parse("/img/h_auto/p.jpg")
 
 
-def test_while_hints_are_off_none_count(dialect):
+def test_without_client_hints_auto_is_refused(dialect):
     hints = Hints(640, Fraction(2), save_data=True)
 
     assert dialect.parse("/img/w_9,q_auto/p.jpg", hints) == dialect.parse("/img/w_9,q_auto/p.jpg")

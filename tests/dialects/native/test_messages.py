@@ -1,4 +1,4 @@
-"""What is refused, with which status, and what the refusal says."""
+"""Which targets are refused, with which status and which message."""
 
 from dataclasses import fields
 
@@ -97,15 +97,15 @@ BAD_VALUES = [
 ]
 
 
-def refusal(dialect: NativeDialect, tail: str) -> ImgserverError:
+def error_of(dialect: NativeDialect, tail: str) -> ImgserverError:
     with pytest.raises(ImgserverError) as caught:
         dialect.parse("/img/" + tail)
     return caught.value
 
 
 @pytest.mark.parametrize(("key", "value"), BAD_VALUES)
-def test_a_bad_value_is_told_with_its_key_range_and_place(dialect: NativeDialect, key: str, value: str) -> None:
-    error = refusal(dialect, f"q_80,{key}_{value}/photo.jpg" if key != "q" else f"w_80,{key}_{value}/photo.jpg")
+def test_the_error_for_a_bad_value_names_key_range_and_position(dialect: NativeDialect, key: str, value: str) -> None:
+    error = error_of(dialect, f"q_80,{key}_{value}/photo.jpg" if key != "q" else f"w_80,{key}_{value}/photo.jpg")
 
     assert isinstance(error, BadOption)
     assert error.facts["argument"] == key
@@ -118,7 +118,7 @@ def test_every_key_of_this_build_has_a_bad_value_in_the_table() -> None:
     assert {row.key for row in OPTIONS.values() if not row.later} == {key for key, _ in BAD_VALUES}
 
 
-def test_every_option_of_this_build_has_a_field_to_be_read_into() -> None:
+def test_every_option_of_this_build_has_a_field() -> None:
     assert {row.name for row in OPTIONS.values() if not row.later} == {field.name for field in fields(Segment)} - {
         "written"
     }
@@ -179,8 +179,8 @@ def test_every_option_of_this_build_has_a_field_to_be_read_into() -> None:
         ("exp_1798761600,w_9/p.jpg", "exp: only in signed URLs: anybody could write another time"),
     ],
 )
-def test_the_sentence_says_what_to_change(dialect: NativeDialect, tail: str, sentence: str) -> None:
-    error = refusal(dialect, tail)
+def test_the_message_says_what_to_change(dialect: NativeDialect, tail: str, sentence: str) -> None:
+    error = error_of(dialect, tail)
 
     assert (type(error), error.detail) == (BadOption, sentence)
 
@@ -200,7 +200,7 @@ def test_the_sentence_says_what_to_change(dialect: NativeDialect, tail: str, sen
     ],
 )
 def test_the_nearest_known_word_is_named(dialect: NativeDialect, tail: str, nearest: str | None) -> None:
-    error = refusal(dialect, tail)
+    error = error_of(dialect, tail)
 
     assert error.facts.get("nearest") == nearest
     assert nearest is None or f"nearest: {nearest}" in error.detail
@@ -219,14 +219,14 @@ def test_the_nearest_known_word_is_named(dialect: NativeDialect, tail: str, near
         ("fl_tile/p.jpg", "tile belongs to layers"),
     ],
 )
-def test_what_later_builds_know_says_so(dialect: NativeDialect, tail: str, words: str) -> None:
-    error = refusal(dialect, tail)
+def test_an_option_of_a_later_build_is_not_in_this_build(dialect: NativeDialect, tail: str, words: str) -> None:
+    error = error_of(dialect, tail)
 
     assert isinstance(error, NotInThisBuild) and words in error.detail
 
 
 def test_a_signature_without_a_key_is_refused(dialect: NativeDialect) -> None:
-    assert type(refusal(dialect, "s--mVQWZncozB1VroorjC3Lcg--/w_800,q_80/photo.jpg")) is SignatureRefused
+    assert type(error_of(dialect, "s--mVQWZncozB1VroorjC3Lcg--/w_800,q_80/photo.jpg")) is SignatureRefused
 
 
 def test_a_signature_counts_in_the_first_segment_only(dialect: NativeDialect) -> None:
@@ -245,8 +245,8 @@ def test_a_signature_counts_in_the_first_segment_only(dialect: NativeDialect) ->
         "w_400/b64/aHR0cHM6Ly9leGFtcGxlLmNvbS9hLmpwZz9pZD01",
     ],
 )
-def test_an_address_of_another_host_is_denied(dialect: NativeDialect, tail: str) -> None:
-    assert type(refusal(dialect, tail)) is SourceDenied
+def test_a_url_of_another_host_is_denied(dialect: NativeDialect, tail: str) -> None:
+    assert type(error_of(dialect, tail)) is SourceDenied
 
 
 def test_limits_are_settings() -> None:
@@ -254,14 +254,14 @@ def test_limits_are_settings() -> None:
         NativeSettings(max_side=100, max_segments=2, max_steps=3, max_target_bytes=256), {"photos"}, "photos"
     )
 
-    assert "1-100 or" in refusal(tight, "w_101/p.jpg").detail
-    assert "more than 2 option segments" in refusal(tight, "w_9/w_8/w_7/p.jpg").detail
-    assert "make 4 steps, more than 3" in refusal(tight, "e_blur,e_blur,e_blur/p.jpg").detail
-    assert type(refusal(tight, "a" * 256)) is TargetTooLong
+    assert "1-100 or" in error_of(tight, "w_101/p.jpg").detail
+    assert "more than 2 option segments" in error_of(tight, "w_9/w_8/w_7/p.jpg").detail
+    assert "make 4 steps, more than 3" in error_of(tight, "e_blur,e_blur,e_blur/p.jpg").detail
+    assert type(error_of(tight, "a" * 256)) is TargetTooLong
     assert tight.parse("/img/c_crop,w_101/w_100/" + "p" * 232).plan.steps
 
 
-def test_a_target_may_have_eight_thousand_bytes_query_included(dialect: NativeDialect) -> None:
+def test_a_target_may_have_eight_thousand_bytes_with_its_query(dialect: NativeDialect) -> None:
     target = "/img/p.jpg?".ljust(8000, "v")
 
     assert dialect.parse(target).ref.path == "p.jpg"
@@ -270,6 +270,6 @@ def test_a_target_may_have_eight_thousand_bytes_query_included(dialect: NativeDi
 
 
 @pytest.mark.parametrize("sources", [{"b64"}, {"text"}, {"Photos"}, {"w_1"}, {"other"}])
-def test_source_names_the_grammar_does_not_allow_fail_at_boot(sources: set[str]) -> None:
+def test_source_names_that_the_grammar_does_not_allow_are_refused(sources: set[str]) -> None:
     with pytest.raises(ValueError, match="source names"):
         NativeDialect(NativeSettings(), sources, "photos")

@@ -1,4 +1,4 @@
-"""The grammar as a table: what stands behind /img/, to the plan's canonical text."""
+"""The grammar as a table: from the text after /img/ to the canonical text of the plan."""
 
 import pytest
 
@@ -147,7 +147,7 @@ PLANS = [
     ("f_palette:7/photo.jpg", "orient||kind=palette,colors=7"),
 ]
 
-# The emission order of one segment, whatever the order of its options.
+# The steps of one segment have this order, whatever the order of its options.
 ALL_AT_ONCE = (
     "orient;trim;crop(width=9);turn(motion=6);tone(name=negate);tone(name=opacity,amount=1/2);"
     "mask(radii=(1,1,1,1));canvas(margins=(2,2,2,2));flatten|"
@@ -159,7 +159,7 @@ def parse(dialect: NativeDialect, tail: str) -> ImageRequest:
 
 
 @pytest.mark.parametrize(("tail", "plan"), PLANS)
-def test_a_url_makes_this_plan(dialect: NativeDialect, tail: str, plan: str) -> None:
+def test_a_url_gives_this_plan(dialect: NativeDialect, tail: str, plan: str) -> None:
     assert canonical(normalize(parse(dialect, tail).plan)) == plan
 
 
@@ -167,7 +167,7 @@ def test_a_url_makes_this_plan(dialect: NativeDialect, tail: str, plan: str) -> 
     "segment",
     ["b_fff,bo_2,r_1,o_50,e_negate,a_90,c_crop,w_9,e_trim", "e_trim,w_9,c_crop,a_90,e_negate,o_50,r_1,bo_2,b_fff"],
 )
-def test_the_order_inside_a_segment_is_fixed(dialect: NativeDialect, segment: str) -> None:
+def test_the_order_of_options_in_a_segment_has_no_effect(dialect: NativeDialect, segment: str) -> None:
     assert canonical(normalize(parse(dialect, segment + "/p.jpg").plan)) == ALL_AT_ONCE
 
 
@@ -213,7 +213,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("tail", "size"), SIZES)
-def test_a_url_makes_a_picture_of_this_size(dialect: NativeDialect, tail: str, size: tuple[int, int]) -> None:
+def test_a_url_gives_an_image_of_this_size(dialect: NativeDialect, tail: str, size: tuple[int, int]) -> None:
     plan = parse(dialect, tail).plan
     after = bind_plan(plan, Dims(1200, 800)).after
     normal = bind_plan(normalize(plan), Dims(1200, 800)).after
@@ -249,9 +249,7 @@ SOURCES = [
 
 
 @pytest.mark.parametrize(("tail", "source", "path"), [row for row in SOURCES if row[1]])
-def test_what_remains_behind_the_options_is_the_source(
-    dialect: NativeDialect, tail: str, source: str, path: str
-) -> None:
+def test_the_text_after_the_options_is_the_source(dialect: NativeDialect, tail: str, source: str, path: str) -> None:
     assert parse(dialect, tail).ref == SourceRef(source, path)
 
 
@@ -259,7 +257,7 @@ def test_what_remains_behind_the_options_is_the_source(
     ("tail", "attachment"),
     [("p.jpg", None), ("fl_attachment/p.jpg", ""), ("fl_attachment:holiday.keep_metadata/p.jpg", "holiday")],
 )
-def test_an_attachment_is_a_wish_beside_the_plan(dialect: NativeDialect, tail: str, attachment: str | None) -> None:
+def test_an_attachment_is_not_a_part_of_the_plan(dialect: NativeDialect, tail: str, attachment: str | None) -> None:
     assert parse(dialect, tail).attachment == attachment
 
 
@@ -273,7 +271,7 @@ def test_an_attachment_is_a_wish_beside_the_plan(dialect: NativeDialect, tail: s
         ("aspect_ratio_16:9", "ar_16:9"),
     ],
 )
-def test_a_folder_that_reads_like_an_option_carries_a_hint(dialect: NativeDialect, folder: str, meant: str) -> None:
+def test_a_folder_that_looks_like_an_option_gives_a_hint(dialect: NativeDialect, folder: str, meant: str) -> None:
     expected = f"{folder} was read as a folder; did you mean {meant}?"
 
     assert parse(dialect, folder + "/photo.jpg").not_found_hint == expected
@@ -282,5 +280,5 @@ def test_a_folder_that_reads_like_an_option_carries_a_hint(dialect: NativeDialec
 @pytest.mark.parametrize(
     "tail", ["my_photos/a.jpg", "new_arrivals/a.jpg", "_/wd_800/a.jpg", "wd_800", "wd_eight/a.jpg"]
 )
-def test_an_ordinary_folder_carries_no_hint(dialect: NativeDialect, tail: str) -> None:
+def test_an_ordinary_folder_gives_no_hint(dialect: NativeDialect, tail: str) -> None:
     assert parse(dialect, tail).not_found_hint is None

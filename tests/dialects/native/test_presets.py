@@ -1,4 +1,4 @@
-"""Presets: options by a name."""
+"""Presets: names for options."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def digest(options: str) -> str:
     return plan_digest(DIALECT.parse(f"/img/{options}/photo.jpg").plan)
 
 
-def refusal(dialect: NativeDialect, tail: str) -> BadOption:
+def error_of(dialect: NativeDialect, tail: str) -> BadOption:
     with pytest.raises(BadOption) as caught:
         dialect.parse("/img/" + tail)
     return caught.value
@@ -42,7 +42,7 @@ def refusal(dialect: NativeDialect, tail: str) -> BadOption:
         ("t_card/dpr_2", "c_fill,w_800,h_600,g_auto/f_webp,q_70"),
     ],
 )
-def test_a_preset_means_its_text(options: str, meant: str) -> None:
+def test_a_preset_is_replaced_by_its_text(options: str, meant: str) -> None:
     assert digest(options) == digest(meant)
 
 
@@ -60,33 +60,33 @@ def test_flags_of_a_preset_count() -> None:
         ("t_big/w_8/w_7/p.jpg", "presets make more than 16 option segments", 15),
     ],
 )
-def test_the_sentence_says_what_to_change_and_where(tail: str, sentence: str, at: int) -> None:
-    error = refusal(DIALECT, tail)
+def test_the_message_says_what_to_change_and_where(tail: str, sentence: str, at: int) -> None:
+    error = error_of(DIALECT, tail)
 
     assert (error.detail, error.facts["at"]) == (sentence, at)
 
 
-def test_steps_are_counted_after_expansion() -> None:
+def test_the_limit_counts_the_steps_of_presets() -> None:
     dialect = NativeDialect(NativeSettings(max_steps=3), {"photos"}, "photos", presets={"two": "w_9/w_8"})
 
     assert dialect.parse("/img/t_two/p.jpg")
-    assert "make 4 steps, more than 3" in refusal(dialect, "t_two/w_7/p.jpg").detail
+    assert "make 4 steps, more than 3" in error_of(dialect, "t_two/w_7/p.jpg").detail
 
 
 @pytest.mark.parametrize("tail", ["w_9/p.jpg", "t_card/q_60/p.jpg", "q_60/t_card/p.jpg", "exp_9,w_9/p.jpg"])
-def test_where_presets_are_all_there_is_any_other_option_is_refused(tail: str) -> None:
-    error = refusal(ONLY, tail)
+def test_with_presets_only_any_other_option_is_refused(tail: str) -> None:
+    error = error_of(ONLY, tail)
 
     assert error.detail == "this server allows presets only, such as t_card"
     assert error.facts["argument"] in ("w", "q", "exp")
 
 
 @pytest.mark.parametrize("tail", ["p.jpg", "t_card/p.jpg", "t_card/t_download/p.jpg", "_/w_9/p.jpg"])
-def test_where_presets_are_all_there_is_they_and_plain_pictures_are_answered(tail: str) -> None:
+def test_with_presets_only_presets_and_originals_without_options_are_allowed(tail: str) -> None:
     assert ONLY.parse("/img/" + tail)
 
 
-def test_a_signed_link_to_a_preset_may_end() -> None:
+def test_a_signed_url_with_a_preset_may_expire() -> None:
     rest = "exp_1798761600/t_card/p.jpg"
 
     assert ONLY.parse(f"/img/s--{ONLY._keyring.sign(rest, source='photos')}--/{rest}").expires == 1_798_761_600
@@ -118,10 +118,10 @@ def test_a_signed_link_to_a_preset_may_end() -> None:
         ("a_90/a_ignore", "a: ignore is for the first segment only"),
     ],
 )
-def test_a_preset_that_could_never_be_answered_is_a_fault(text: str, fault: str) -> None:
+def test_a_preset_that_cannot_be_parsed_is_a_fault(text: str, fault: str) -> None:
     assert list(preset_faults({"one": text}, NativeSettings())) == [f"presets.one: {fault}"]
 
 
-def test_good_presets_have_no_faults_and_all_bad_ones_are_told() -> None:
+def test_every_bad_preset_is_a_fault_and_no_good_one() -> None:
     assert list(preset_faults(TEXTS, NativeSettings(presets_only=True))) == []
     assert len(list(preset_faults({"a": "w_0", **TEXTS, "b": "q_0"}, NativeSettings()))) == 2

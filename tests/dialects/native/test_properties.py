@@ -1,4 +1,4 @@
-"""What holds for any text and for any set of options."""
+"""Properties of any text and of any set of options."""
 
 import random
 import re
@@ -72,7 +72,7 @@ def test_any_signed_tail_is_parsed_or_refused(tail: str, signer: Key) -> None:
 
 
 @given(st.text(alphabet=ALPHABET + "s-", max_size=60), st.text(alphabet=ALPHABET, max_size=30))
-def test_nothing_but_the_signature_of_a_text_lets_it_pass(tail: str, mac: str) -> None:
+def test_only_the_signature_of_a_text_is_accepted(tail: str, mac: str) -> None:
     try:
         request = ARMED.parse(f"/img/s--{mac}--/{tail}")
     except ImgserverError:
@@ -89,7 +89,7 @@ def test_a_mutated_url_is_parsed_or_refused(url: str, data: st.DataObject) -> No
     parse_or_refuse(url[:start] + data.draw(st.text(alphabet=ALPHABET, max_size=4)) + url[end:])
 
 
-# Choices of one segment: every option with a value that means something, and another that means something else.
+# Options of one segment, each with values of different meaning.
 CHOICES = {
     "w": ["400", "401", "0.5"],
     "h": ["300", "299", "0.25"],
@@ -105,8 +105,8 @@ CHOICES = {
     "fl": ["still", "keep_metadata"],
     "e": ["blur:4", "grayscale", "hue:20"],
 }
-# The same value written otherwise.
-SPELLINGS = {
+# Other texts of the same value.
+OTHER_TEXTS = {
     ("b", "fff"): ["white", "ffffff", "FFF", "ffff", "ffffffff"],
     ("bo", "4"): ["4:black", "4:000", "4%3A000000"],
     ("bo", "4:fff"): ["4:white", "4%3Afff"],
@@ -122,7 +122,7 @@ SPELLINGS = {
     ("dpr", "1.5"): ["1.5000"],
     ("e", "hue:20"): ["hue:20.0"],
 }
-SPELLED_DEFAULTS = {"dpr": "1", "o": "100", "r": "0", "a": "0", "q": "auto"}
+WRITTEN_DEFAULTS = {"dpr": "1", "o": "100", "r": "0", "a": "0", "q": "auto"}
 options = st.fixed_dictionaries({"w": st.sampled_from(CHOICES["w"]), "h": st.sampled_from(CHOICES["h"])}).flatmap(
     lambda sides: st.fixed_dictionaries(
         {}, optional={name: st.sampled_from(values) for name, values in CHOICES.items() if name not in sides}
@@ -130,75 +130,77 @@ options = st.fixed_dictionaries({"w": st.sampled_from(CHOICES["w"]), "h": st.sam
 )
 
 
-def url(wish: dict[str, str], seed: int | None = None) -> str:
-    """Without a seed in table order and as chosen; with one, shuffled and respelled, defaults spelled out."""
+def url(options: dict[str, str], seed: int | None = None) -> str:
+    """A URL with these options. With a seed they are shuffled, and written in another way, with their defaults."""
     if seed is None:
-        return "/img/" + ",".join(f"{name}_{value}" for name, value in wish.items()) + "/a%20b.jpg"
+        return "/img/" + ",".join(f"{name}_{value}" for name, value in options.items()) + "/a%20b.jpg"
     made = random.Random(seed)
-    full = wish | {name: value for name, value in SPELLED_DEFAULTS.items() if name not in wish and made.random() < 0.5}
-    parts = [f"{name}_{_respelled(name, value, made)}" for name, value in full.items()]
+    full = options | {
+        name: value for name, value in WRITTEN_DEFAULTS.items() if name not in options and made.random() < 0.5
+    }
+    parts = [f"{name}_{_rewritten(name, value, made)}" for name, value in full.items()]
     made.shuffle(parts)
     return "/img/" + ",".join(parts) + made.choice(["/a%20b.jpg", "/photos/a%20b.jpg", "/_/%61%20b.jpg?v=3"])
 
 
-def _respelled(name: str, value: str, made: random.Random) -> str:
+def _rewritten(name: str, value: str, made: random.Random) -> str:
     escaped = "".join(f"%{ord(letter):02x}" for letter in value)
-    return made.choice([value, escaped, *SPELLINGS.get((name, value), [])])
+    return made.choice([value, escaped, *OTHER_TEXTS.get((name, value), [])])
 
 
 @settings(max_examples=300)
 @given(options, st.integers(0, 10**6))
-def test_equal_meaning_gives_an_equal_key(wish: dict[str, str], seed: int) -> None:
-    one, other = DIALECT.parse(url(wish)), DIALECT.parse(url(wish, seed))
+def test_equal_options_give_an_equal_key(options: dict[str, str], seed: int) -> None:
+    one, other = DIALECT.parse(url(options)), DIALECT.parse(url(options, seed))
 
     assert key(one.ref, one.plan) == key(other.ref, other.plan)
 
 
 @settings(max_examples=200)
 @given(options, st.integers(0, 10**6))
-def test_equal_meaning_gives_an_equal_key_signed_or_not_and_on_the_ladder(wish: dict[str, str], seed: int) -> None:
+def test_equal_options_give_an_equal_key_when_signed_and_when_snapped(options: dict[str, str], seed: int) -> None:
     def signed(target: str) -> str:
         rest = target.replace("/img/", "exp_1798761600/")
         return f"/img/s--{KEYRING.sign(rest.partition('?')[0], source='photos')}--/{rest}"
 
     for dialect in (DIALECT, ARMED):
-        one = dialect.parse(url(wish))
-        assert key(one.ref, one.plan) == key(one.ref, dialect.parse(url(wish, seed)).plan)
-    assert plan_digest(ARMED.parse(signed(url(wish, seed))).plan) == plan_digest(ARMED.parse(url(wish)).plan)
+        one = dialect.parse(url(options))
+        assert key(one.ref, one.plan) == key(one.ref, dialect.parse(url(options, seed)).plan)
+    assert plan_digest(ARMED.parse(signed(url(options, seed))).plan) == plan_digest(ARMED.parse(url(options)).plan)
 
 
 @given(options)
-def test_a_preset_and_its_text_give_an_equal_key(wish: dict[str, str]) -> None:
-    text = url(wish).removeprefix("/img/").removesuffix("/a%20b.jpg")
+def test_a_preset_and_its_text_give_an_equal_key(options: dict[str, str]) -> None:
+    text = url(options).removeprefix("/img/").removesuffix("/a%20b.jpg")
     named = NativeDialect(LIMITS, {"photos"}, "photos", presets={"one": text}).parse("/img/t_one/a%20b.jpg")
 
-    assert plan_digest(named.plan) == plan_digest(ARMED.parse(url(wish)).plan)
+    assert plan_digest(named.plan) == plan_digest(ARMED.parse(url(options)).plan)
 
 
-@pytest.mark.parametrize(("name", "value"), SPELLINGS)
-def test_every_spelling_means_what_it_stands_for(name: str, value: str) -> None:
+@pytest.mark.parametrize(("name", "value"), OTHER_TEXTS)
+def test_every_text_of_a_value_has_its_meaning(name: str, value: str) -> None:
     box = {"w": "400", "h": "300"}
-    meant = plan_digest(DIALECT.parse(url(box | {name: value})).plan)
+    expected = plan_digest(DIALECT.parse(url(box | {name: value})).plan)
 
-    for spelling in SPELLINGS[name, value]:
-        assert plan_digest(DIALECT.parse(url(box | {name: spelling})).plan) == meant
+    for text in OTHER_TEXTS[name, value]:
+        assert plan_digest(DIALECT.parse(url(box | {name: text})).plan) == expected
 
 
 @settings(max_examples=300)
 @given(options, st.data())
-def test_another_meaning_gives_another_key(wish: dict[str, str], data: st.DataObject) -> None:
-    # Two modes may make the same picture of a share; dpr multiplies nothing where all is shares; a jpg is still anyhow.
-    alike = {"c", "dpr"} | ({"fl"} if wish.get("f") == "jpg" else set())
-    name = data.draw(st.sampled_from([name for name in wish if name not in alike]))
-    changed = wish | {name: data.draw(st.sampled_from([value for value in CHOICES[name] if value != wish[name]]))}
+def test_different_options_give_different_keys(options: dict[str, str], data: st.DataObject) -> None:
+    # Two modes may give the same image for a fraction; dpr does not change fractions; a jpg is always still.
+    alike = {"c", "dpr"} | ({"fl"} if options.get("f") == "jpg" else set())
+    name = data.draw(st.sampled_from([name for name in options if name not in alike]))
+    changed = options | {name: data.draw(st.sampled_from([value for value in CHOICES[name] if value != options[name]]))}
 
-    assert plan_digest(DIALECT.parse(url(wish)).plan) != plan_digest(DIALECT.parse(url(changed)).plan)
+    assert plan_digest(DIALECT.parse(url(options)).plan) != plan_digest(DIALECT.parse(url(changed)).plan)
 
 
 @settings(max_examples=200)
 @given(options, st.integers(1, 3000), st.integers(1, 3000))
-def test_equal_keys_are_equal_sizes(wish: dict[str, str], width: int, height: int) -> None:
-    one, other = DIALECT.parse(url(wish)).plan, DIALECT.parse(url(wish, 1)).plan
+def test_equal_keys_mean_equal_sizes(options: dict[str, str], width: int, height: int) -> None:
+    one, other = DIALECT.parse(url(options)).plan, DIALECT.parse(url(options, 1)).plan
 
     assert bind_plan(one, Dims(width, height)).after == bind_plan(other, Dims(width, height)).after
 
@@ -215,39 +217,39 @@ paths = st.lists(
 
 @settings(max_examples=300)
 @given(paths, st.sampled_from(["photos", "shop"]), st.sampled_from(["", "w_800,q_80", "w_800/e_blur:4"]))
-def test_a_built_url_leads_back_to_its_source(path: str, source: str, wish: str) -> None:
+def test_a_built_url_is_parsed_to_its_source(path: str, source: str, options: str) -> None:
     ref = SourceRef(source, path)
 
-    assert DIALECT.parse(DIALECT.build(ref, wish)).ref == ref
+    assert DIALECT.parse(DIALECT.build(ref, options)).ref == ref
 
 
 @given(paths)
-def test_building_escapes_whatever_a_path_holds(path: str) -> None:
+def test_a_built_url_escapes_any_path(path: str) -> None:
     target = DIALECT.build(SourceRef("photos", path), "w_9")
 
     assert target.isascii()
     assert not set("?# \\") & set(target)
 
 
-def test_twenty_thousand_urls_share_a_key_exactly_when_they_mean_the_same() -> None:
-    """Each wish is spelled in two ways, and all wishes are compared by their keys."""
+def test_twenty_thousand_urls_share_a_key_only_if_their_options_are_equal() -> None:
+    """Each set of options is written in two ways, and all sets are compared by their keys."""
     made = random.Random(1)
-    wish_of: dict[str, dict[str, str]] = {}
+    options_of: dict[str, dict[str, str]] = {}
     for seed in range(10_000):
-        wish = _drawn(made)
-        one, other = (DIALECT.parse(target) for target in (url(wish), url(wish, seed)))
-        spelled = key(one.ref, one.plan)
+        options = _drawn(made)
+        one, other = (DIALECT.parse(target) for target in (url(options), url(options, seed)))
+        digest = key(one.ref, one.plan)
 
-        assert key(other.ref, other.plan) == spelled
-        assert _distinct(wish_of.setdefault(spelled, wish)) == _distinct(wish)
-    assert len(wish_of) > 5_000
+        assert key(other.ref, other.plan) == digest
+        assert _distinct(options_of.setdefault(digest, options)) == _distinct(options)
+    assert len(options_of) > 5_000
 
 
 def _drawn(made: random.Random) -> dict[str, str]:
     return {name: made.choice(values) for name, values in CHOICES.items() if name in "wh" or made.random() < 0.5}
 
 
-def _distinct(wish: dict[str, str]) -> dict[str, str]:
-    """Without what may make the same picture in spite of another value; see the test of other meanings above."""
-    alike = {"c", "dpr"} | ({"fl"} if wish.get("f") == "jpg" else set())
-    return {name: value for name, value in wish.items() if name not in alike}
+def _distinct(options: dict[str, str]) -> dict[str, str]:
+    """The options without those that may give the same image with another value; see the test of different options."""
+    alike = {"c", "dpr"} | ({"fl"} if options.get("f") == "jpg" else set())
+    return {name: value for name, value in options.items() if name not in alike}

@@ -1,4 +1,4 @@
-"""The URL reference is made from the rows the parser uses, and its examples are parsed."""
+"""The URL reference is written from the rows of the parser, and its examples are parsed."""
 
 import re
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_every_example_of_the_url_reference_is_parsed(target: str) -> None:
     assert DIALECT.parse(target).ref.path
 
 
-def test_the_program_that_signs_in_the_url_reference_makes_its_examples() -> None:
+def test_the_signing_program_of_the_url_reference_signs_its_examples() -> None:
     page = PAGE.read_text(encoding="utf-8")
     scope: dict[str, Any] = {}
     exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], scope)

@@ -1,4 +1,4 @@
-"""SourcePaths of other hosts in URLs: three spellings, one source reference."""
+"""URLs of other hosts in targets: three forms, one source reference."""
 
 from base64 import urlsafe_b64encode
 from urllib.parse import quote
@@ -20,7 +20,7 @@ def b64(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("tail", "address"),
+    ("tail", "url"),
     [
         ("w_400/https://example.com/a%20b.jpg", "https://example.com/a%20b.jpg"),
         ("w_400/https:/example.com/a%20b.jpg", "https://example.com/a%20b.jpg"),
@@ -41,8 +41,8 @@ def b64(text: str) -> str:
         ("b64/" + b64("https://example.com/a%2520b.jpg"), "https://example.com/a%2520b.jpg"),
     ],
 )
-def test_an_address_in_any_spelling_is_one_reference(tail: str, address: str) -> None:
-    assert DIALECT.parse("/img/" + tail).ref == SourceRef(REMOTE, address)
+def test_a_url_in_any_form_is_one_reference(tail: str, url: str) -> None:
+    assert DIALECT.parse("/img/" + tail).ref == SourceRef(REMOTE, url)
 
 
 @pytest.mark.parametrize(
@@ -68,54 +68,54 @@ def test_an_address_in_any_spelling_is_one_reference(tail: str, address: str) ->
         "b64/" + b64("ftp://example.com/a.jpg"),
     ],
 )
-def test_an_address_that_is_not_plain_is_refused(tail: str) -> None:
+def test_a_malformed_url_is_refused(tail: str) -> None:
     with pytest.raises(BadSourcePath) as caught:
         DIALECT.parse("/img/" + tail)
 
     assert "example" not in caught.value.detail
 
 
-def test_a_query_behind_a_raw_address_is_told_how_to_be_written() -> None:
+def test_the_error_for_a_raw_url_with_a_query_says_how_to_write_it() -> None:
     with pytest.raises(BadSourcePath, match="percent-encode the whole URL, or write it as b64/"):
         DIALECT.parse("/img/w_9/https://example.com/a.jpg?id=5")
 
 
-def test_a_query_behind_an_encoded_address_is_none_of_ours() -> None:
+def test_the_query_after_an_encoded_url_is_ignored() -> None:
     assert DIALECT.parse("/img/https%3A%2F%2Fexample.com%2Fa.jpg?v=3").ref.path == "https://example.com/a.jpg"
 
 
-def test_paths_are_paths_as_before() -> None:
+def test_paths_are_still_paths() -> None:
     assert DIALECT.parse("/img/shop/http/a.jpg").ref == SourceRef("shop", "http/a.jpg")
     assert DIALECT.parse("/img/b64/" + b64("shop/ä.jpg")).ref == SourceRef("shop", "ä.jpg")
 
 
 @pytest.mark.parametrize("tail", ["https://example.com/../a.jpg", "b64/" + b64("https://user@example.com/")])
-def test_without_a_remote_source_every_address_is_denied_unread(dialect: NativeDialect, tail: str) -> None:
+def test_without_a_remote_source_every_url_is_denied_without_parsing(dialect: NativeDialect, tail: str) -> None:
     with pytest.raises(SourceDenied):
         dialect.parse("/img/" + tail)
 
 
-def test_an_address_as_people_write_it_is_read_too(dialect: NativeDialect) -> None:
+def test_an_unescaped_url_is_resolved(dialect: NativeDialect) -> None:
     assert DIALECT.resolve("HTTPS://example.com/a b.jpg") == SourceRef(REMOTE, "https://example.com/a%20b.jpg")
     assert dialect.resolve("https://example.com/a.jpg") == SourceRef("photos", "https://example.com/a.jpg")
     with pytest.raises(BadSourcePath):
         DIALECT.resolve("https://user@example.com/a.jpg")
 
 
-def test_a_built_url_of_an_address_survives_proxies() -> None:
+def test_a_built_target_of_a_url_is_not_rewritten_by_proxies() -> None:
     target = DIALECT.build(SourceRef(REMOTE, "https://example.com/a.jpg?id=5"), "w_400")
 
     assert target == "/img/w_400/b64/aHR0cHM6Ly9leGFtcGxlLmNvbS9hLmpwZz9pZD01"
 
 
-def test_what_is_no_canonical_address_is_not_built() -> None:
+def test_no_target_is_built_for_a_url_that_is_not_canonical() -> None:
     with pytest.raises(ImgserverError):
         DIALECT.build(SourceRef(REMOTE, "https://EXAMPLE.com/a.jpg"))
     with pytest.raises(ImgserverError):
         DIALECT.build(SourceRef(REMOTE, "a.jpg"))
 
 
-addresses = st.builds(
+urls = st.builds(
     lambda scheme, host, names, query: str(parse(f"{scheme}://{host}/{'/'.join(names)}{query}")),
     st.sampled_from(["http", "https"]),
     st.sampled_from(["example.com", "bücher.example:8080", "[2001:db8::1]"]),
@@ -124,24 +124,24 @@ addresses = st.builds(
 )
 
 
-@given(addresses, st.sampled_from(["", "w_800,q_80", "w_800/e_blur:4"]))
-def test_a_built_url_leads_back_to_its_address(address: str, wish: str) -> None:
-    ref = SourceRef(REMOTE, address)
+@given(urls, st.sampled_from(["", "w_800,q_80", "w_800/e_blur:4"]))
+def test_a_built_target_is_parsed_to_its_url(url: str, options: str) -> None:
+    ref = SourceRef(REMOTE, url)
 
-    assert DIALECT.parse(DIALECT.build(ref, wish)).ref == ref
+    assert DIALECT.parse(DIALECT.build(ref, options)).ref == ref
 
 
-@given(addresses)
-def test_all_spellings_of_an_address_are_one_reference(address: str) -> None:
-    spellings = [quote(address, safe=""), "b64/" + b64(address)]
-    if "?" not in address:
-        spellings += [address, address.replace("://", ":/", 1), address.replace("http", "HTTP", 1)]
+@given(urls)
+def test_all_forms_of_a_url_are_one_reference(url: str) -> None:
+    texts = [quote(url, safe=""), "b64/" + b64(url)]
+    if "?" not in url:
+        texts += [url, url.replace("://", ":/", 1), url.replace("http", "HTTP", 1)]
 
-    assert {DIALECT.parse("/img/w_9/" + spelling).ref for spelling in spellings} == {SourceRef(REMOTE, address)}
+    assert {DIALECT.parse("/img/w_9/" + text).ref for text in texts} == {SourceRef(REMOTE, url)}
 
 
 @given(st.text(alphabet="htps:/%23Fa.@[]0x\\?é\x00", max_size=40))
-def test_any_text_behind_the_mount_is_parsed_or_refused(tail: str) -> None:
+def test_any_text_after_the_mount_is_parsed_or_refused(tail: str) -> None:
     for target in (f"/img/https://{tail}", f"/img/b64/{b64('https://' + tail)}", f"/img/https%3A%2F%2F{tail}"):
         try:
             DIALECT.parse(target)

@@ -1,4 +1,4 @@
-"""Signed URLs: what is checked before anything is read, and what only they may say."""
+"""Signed URLs: the check before parsing, and the options that need a signature."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_the_published_examples_are_parsed() -> None:
     assert (ending.ref.path, ending.signed, ending.expires) == ("photo.jpg", True, 1_798_761_600)
 
 
-def test_a_signature_and_an_expiry_are_no_part_of_the_key() -> None:
+def test_signature_and_expiry_are_not_a_part_of_the_key() -> None:
     unsigned = DIALECT.parse("/img/w_800,q_80/photo.jpg")
 
     assert not unsigned.signed
@@ -49,7 +49,7 @@ def test_a_signature_and_an_expiry_are_no_part_of_the_key() -> None:
 
 
 @pytest.mark.parametrize("target", [SIGNED, EXPIRING])
-def test_every_changed_character_is_refused_or_no_signed_url(target: str) -> None:
+def test_any_changed_character_is_refused_or_leaves_no_signed_url(target: str) -> None:
     for at in range(len("/img/s--"), len(target)):
         for other in "aA0-_/,~":
             if other == target[at]:
@@ -60,7 +60,7 @@ def test_every_changed_character_is_refused_or_no_signed_url(target: str) -> Non
             except SignatureRefused:
                 continue
             except ImgserverError:
-                # A changed hyphen makes `s--...` a folder, and a `/` in it cuts it: no signature is left to check.
+                # A changed hyphen makes `s--...` a folder, and a `/` splits it: there is no signature to check.
                 assert at < target.index("--/") + 3
                 continue
             assert not request.signed and request.ref.path.startswith("s--")
@@ -71,7 +71,7 @@ def test_every_changed_character_is_refused_or_no_signed_url(target: str) -> Non
     ["w_800,q_80/%70hoto.jpg", "w_800%2Cq_80/photo.jpg", "q_80,w_800/photo.jpg", "w_800,q_80//photo.jpg",
      "w_800,q_80/_/photo.jpg", "w_800,q_80/photos/photo.jpg"],
 )  # fmt: skip
-def test_another_spelling_of_the_same_wish_needs_a_signature_of_its_own(rest: str) -> None:
+def test_another_text_of_the_same_options_needs_another_signature(rest: str) -> None:
     assert reason(DIALECT, SIGNED.rpartition("--/")[0] + "--/" + rest) == "wrong"
 
 
@@ -79,23 +79,23 @@ def test_a_query_is_not_signed() -> None:
     assert DIALECT.parse(SIGNED + "?v=3").signed
 
 
-def test_a_wrong_signature_is_told_before_anything_else_that_is_wrong() -> None:
+def test_a_wrong_signature_is_reported_before_any_other_error() -> None:
     assert reason(DIALECT, "/img/s--x--/w_80O/../a.jpg") == "wrong"
     assert reason(DIALECT, "/img/s----/" + "w_1/" * 500 + "a.jpg") == "wrong"
     assert reason(dialect_of(Key(KEY), required=True), "/img/w_80O/../a.jpg") == "missing"
 
 
-def test_a_good_signature_allows_nothing_that_is_wrong() -> None:
+def test_a_valid_signature_does_not_allow_wrong_options() -> None:
     for rest, error in (("w_80O/a.jpg", BadOption), ("../a.jpg", BadSourcePath), ("l_x,w_9/a.jpg", NotInThisBuild)):
         with pytest.raises(error):
             DIALECT.parse(signed(rest))
 
 
-def test_where_signatures_are_required_signed_urls_are_answered() -> None:
+def test_signed_urls_are_accepted_if_signatures_are_required() -> None:
     assert dialect_of(Key(KEY), required=True).parse(SIGNED) == DIALECT.parse(SIGNED)
 
 
-def test_a_key_opens_its_own_sources_only() -> None:
+def test_a_key_is_valid_for_its_sources_only() -> None:
     dialect = dialect_of(Key(KEY), Key(SHOP_KEY, frozenset({"shop"})))
 
     assert dialect.parse(signed("w_8/shop/a.jpg", SHOP_KEY)).signed
@@ -105,18 +105,18 @@ def test_a_key_opens_its_own_sources_only() -> None:
 
 
 @pytest.mark.parametrize("rest", ["exp_1798761600/p.jpg", "w_9,exp_1/p.jpg", "w_9/exp_1/p.jpg"])
-def test_an_expiry_needs_a_signature_and_may_stand_in_any_segment(rest: str) -> None:
+def test_an_expiry_needs_a_signature_and_may_be_in_any_segment(rest: str) -> None:
     with pytest.raises(BadOption, match="exp: only in signed URLs"):
         DIALECT.parse("/img/" + rest)
     assert DIALECT.parse(signed(rest)).expires in (1, 1_798_761_600)
 
 
-def test_of_two_expiries_the_last_counts() -> None:
+def test_the_last_of_two_expiries_counts() -> None:
     assert DIALECT.parse(signed("exp_5/w_9/exp_7/p.jpg")).expires == 7
 
 
 @pytest.mark.parametrize("path", ["photo.jpg", "w_archive/a.jpg", "s--x--/a.jpg", "ä b.jpg"])
-def test_a_built_url_is_signed_over_its_own_spelling(path: str) -> None:
+def test_a_built_url_is_signed_as_it_is_written(path: str) -> None:
     ref = SourceRef("photos", path)
     target = DIALECT.build_signed(ref, "exp_1798761600/w_8")
 
@@ -124,17 +124,17 @@ def test_a_built_url_is_signed_over_its_own_spelling(path: str) -> None:
     assert plan_digest(DIALECT.parse(target).plan) == plan_digest(DIALECT.parse(DIALECT.build(ref, "w_8")).plan)
 
 
-def test_where_nothing_else_is_answered_built_urls_are_signed() -> None:
+def test_built_urls_are_signed_if_signatures_are_required() -> None:
     assert dialect_of(Key(KEY), required=True).build(SourceRef("photos", "photo.jpg"), "w_800,q_80") == SIGNED
 
 
-def test_switched_off_means_that_no_signature_is_good() -> None:
+def test_no_signature_is_valid_if_signing_is_off() -> None:
     keyring = SigningSettings("off", keys=(KEY.hex(),)).keyring()
 
     assert reason(NativeDialect(NativeSettings(), {"photos"}, "photos", keyring=keyring), SIGNED) == "no_key"
 
 
-def test_an_address_tells_whether_it_is_vouched_for_and_a_key_for_sources_does_not() -> None:
+def test_a_request_for_another_host_says_whether_it_is_signed() -> None:
     keyring = Keyring((Key(KEY), Key(SHOP_KEY, frozenset({"shop"}))))
     dialect = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos", remote=True, keyring=keyring)
     target = dialect.build_signed(SourceRef(REMOTE, "https://example.com/a.jpg"), "w_8")
