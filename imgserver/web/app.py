@@ -109,10 +109,10 @@ def _add_routes(
 ) -> None:
     """Adds the handlers of all features. Each follows the settings that may change while the server runs."""
     service, routes = app[SERVICE], Routes(app.router, boundary)
-    authenticator = Authenticator(_api_keys(settings), observability.audit)
     dialects = Dialects.of(settings)
-    settings_reload.follow(lambda new: authenticator.adopt(_api_keys(new)))
     settings_reload.follow(dialects.adopt)
+    authenticator = Authenticator(_api_keys(settings), observability.audit)
+    settings_reload.follow(lambda new: authenticator.adopt(_api_keys(new)))
 
     images = ImageHandler(dialects.public, service, settings.http, admit=_remote_admission(sources))
     settings_reload.follow(lambda _: images.request_cache.clear())
@@ -120,6 +120,7 @@ def _add_routes(
     for mount in app[MOUNTS]:
         routes.add_wrapped(mount + ANYTHING, app[IMAGES])
     app[FAST_PATH] = FastPath(images, boundary)
+
     health.setup(routes, app[HEALTH], authenticator, observability.metrics, public=settings.http.metrics_public)
     admin.setup(routes, service, dialects.owners, authenticator, sources)
     if settings.uploads.access != "off":
