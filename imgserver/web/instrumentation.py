@@ -88,10 +88,10 @@ def worker_observer(metrics: Metrics, logger: FilteringBoundLogger, audit: Audit
     """Logs the start and the end of each worker; audits a killed render and a quarantined original."""
 
     def observe(event: WorkerEvent) -> None:
-        facts = {"worker": event.number, "pid": event.pid, "reason": event.reason, "seconds": round(event.seconds, 3)}
+        fields = {"worker": event.number, "pid": event.pid, "reason": event.reason, "seconds": round(event.seconds, 3)}
         if event.kind == "started":
             metrics.worker_start.observe(event.seconds)
-            logger.info("worker.started", **facts)
+            logger.info("worker.started", **fields)
             return
         if event.kind == "quarantined":
             audit("key_quarantined", reason=event.reason)
@@ -100,6 +100,6 @@ def worker_observer(metrics: Metrics, logger: FilteringBoundLogger, audit: Audit
         if event.reason == "timeout":
             metrics.task_timeouts.inc()
         log = logger.info if event.reason in ORDINARY_REASONS else logger.warning
-        log(f"worker.{event.kind}", **facts, detail=cut(event.detail))
+        log(f"worker.{event.kind}", **fields, detail=cut(event.detail))
 
     return observe

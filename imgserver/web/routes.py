@@ -46,4 +46,4 @@ class Routes:
 
 async def _ignore_expect(_: web.Request) -> None:
     """By default aiohttp sends 100 Continue before the handler has checked the API key, and refuses other expectations
-    outside of the boundary. The handler that reads a body sends 100 Continue itself (web/uploads/body.py)."""
+    outside of the boundary. The handler that reads a body sends 100 Continue itself (web/request_body.py)."""
