@@ -14,15 +14,24 @@ from typing import Any
 import pytest
 
 from imgserver.cache import SweepResult, Tier
-from imgserver.dialects import Dialect, MountedDialects
+from imgserver.dialects import Dialect, DialectConfig, MountedDialects
+from imgserver.dialects.native import NativeSettings
 from imgserver.engine import ENCODERS
 from imgserver.engine.job import Limits, Quality
-from imgserver.errors import BadRequest, ImageOverLimit, ImgserverError, NotFound, OutputOverLimit
+from imgserver.errors import (
+    BadRequest,
+    ImageOverLimit,
+    ImgserverError,
+    NotFound,
+    OutputOverLimit,
+    SignatureRefused,
+)
 from imgserver.plan.canonical import normalize
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.geometry import bind_plan
 from imgserver.plan.plan import Dims, Output, SourceRef
 from imgserver.plan.rendition import Fingerprint, Rendition
+from imgserver.security.signing import Key, Keyring
 from imgserver.sources import Source
 from imgserver.sources.origin import Origin, OriginResponse, Validators
 
@@ -44,7 +53,7 @@ def make_rendition(body: bytes = b"picture", **changes: Any) -> Rendition:
 
 
 class DialectContract:
-    """What every dialect does. Provide the fixture `dialect`, with a source `photos` that is the default.
+    """The contract of every dialect. Provide `make`, which is its factory.
 
     `options` are texts that `build` accepts, `refused` texts that it must refuse.
     """
@@ -55,9 +64,15 @@ class DialectContract:
 
     HOSTILE = ("", "%", "%00", "%2e%2e/x", "../x", "x/../../y", "\0", "ä", "a b", "#x", "?x", "\\x", "x" * 10_000)
 
+    UNSIGNED = DialectConfig(NativeSettings(), frozenset({"photos", "shop"}), "photos")
+    KEYRING = Keyring((Key(bytes(32)),), required=True)
+
+    def make(self, config: DialectConfig) -> Dialect:
+        raise NotImplementedError
+
     @pytest.fixture
     def dialect(self) -> Dialect:
-        raise NotImplementedError
+        return self.make(self.UNSIGNED)
 
     def test_the_mount_is_a_path_that_a_server_can_serve(self, dialect: Dialect) -> None:
         assert MountedDialects({"dialect": dialect}).mounts == (dialect.mount,)
@@ -90,6 +105,15 @@ class DialectContract:
         for text in self.refused:
             with pytest.raises(BadRequest):
                 dialect.build(self.ref, text)
+
+    def test_unsigned_targets_are_refused_if_signatures_are_required(self, dialect: Dialect) -> None:
+        target = dialect.build(self.ref)
+
+        with pytest.raises(SignatureRefused):
+            self.make(dataclasses.replace(self.UNSIGNED, keyring=self.KEYRING)).parse(target)
+        dialect.adopt(presets={}, keyring=self.KEYRING)
+        with pytest.raises(SignatureRefused):
+            dialect.parse(target)
 
     def test_a_hostile_target_is_refused_or_names_a_path_without_dot_segments(self, dialect: Dialect) -> None:
         for text in self.HOSTILE:
@@ -184,7 +208,7 @@ class TierContract:
 
 
 class EncoderContract:
-    """What every encoder does. `format` is its name in `engine.ENCODERS` and in `plan.formats.FORMATS`.
+    """The contract of every encoder. `format` is its name in `engine.ENCODERS` and in `plan.formats.FORMATS`.
 
     Overwrite `size_of` for a format that libvips cannot read. These tests load libvips into their process, which must
     not fork afterwards.

@@ -128,7 +128,7 @@ def _svg_scale(path: str, limits: Limits) -> float:
 
 def _described(image: Image, path: str, *, name: str, size: int, page: int, scale: float) -> Header:
     if image.bands > MAX_BANDS or image.format not in SAMPLE_BYTES:
-        raise UnsupportedImage(f"a picture of {image.bands} {image.format} bands cannot be shown", format=name)
+        raise UnsupportedImage(f"an image of {image.bands} {image.format} bands cannot be shown", format=name)
     orientation = int(_field(image, "orientation", 1))
     return Header(
         path=path,

@@ -40,12 +40,12 @@ def decoded(path: str, page: int, size: tuple[int, int]) -> Pixels:
     import _pi_heif
 
     try:
-        picture = _at(_pi_heif.load_file(Path(path).read_bytes(), THREADS, 1, 0, 1, 1, "", 0), page)
-        mode = _mode(picture, size)
-        # A copy: `picture.data` is a view into `picture`, and does not keep it alive.
-        data = bytes(picture.data)
+        image = _at(_pi_heif.load_file(Path(path).read_bytes(), THREADS, 1, 0, 1, 1, "", 0), page)
+        mode = _mode(image, size)
+        # A copy: `image.data` is a view into `image`, and does not keep it alive.
+        data = bytes(image.data)
         # The decoder takes the size from the stream, not from the header: it is checked again.
-        _mode(picture, size)
+        _mode(image, size)
     except SyntaxError as error:  # libheif lacks a feature or codec
         raise UnsupportedImage(UNKNOWN_KIND, format="heic") from error
     except (ValueError, RuntimeError, EOFError, OSError) as error:
@@ -59,8 +59,8 @@ def _at(pictures: list[Any], page: int) -> Any:
     return pictures[page]
 
 
-def _mode(picture: Any, size: tuple[int, int]) -> str:
-    found, mode = picture.size_mode
+def _mode(image: Any, size: tuple[int, int]) -> str:
+    found, mode = image.size_mode
     if found != size:
         raise BrokenImage("the source is truncated or corrupt")
     if mode not in BANDS:

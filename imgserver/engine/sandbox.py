@@ -115,9 +115,9 @@ def work_off(work: Work, job: Job, seconds: float) -> RenderResult:
     except ImgserverError:
         raise
     except MemoryError as error:
-        raise ImageOverLimit("There is not enough memory for this picture") from error
+        raise ImageOverLimit("There is not enough memory for this image") from error
     except Exception as error:
-        raise ServerFault("The picture could not be made") from error
+        raise ServerFault("The image could not be rendered") from error
 
 
 def _die_with(parent_pid: int) -> None:

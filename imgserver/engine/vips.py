@@ -140,7 +140,7 @@ def working() -> Iterator[None]:
 
     Raises ServerFault, ImageOverLimit and Unavailable.
     """
-    with _translated(ServerFault("the picture could not be made")):
+    with _translated(ServerFault("the image could not be rendered")):
         yield
 
 
@@ -161,13 +161,13 @@ def _translate_text(text: str, fault: ImgserverError) -> ImgserverError:
     # fault of the original.
     if any(sign in text for sign in NO_SPACE):
         return Unavailable(
-            "There is no room to decode this picture now", reason="space", retry_after=NO_SPACE_RETRY_SECONDS
+            "There is no disk space to decode this image now", reason="space", retry_after=NO_SPACE_RETRY_SECONDS
         )
     if isinstance(fault, BrokenImage) and any(sign in text for sign in UNSUPPORTED):
-        return UnsupportedImage("a picture of this kind cannot be read here")
+        return UnsupportedImage("an image of this kind cannot be read here")
     # The plan read a streamed image twice: that is no fault of the original.
-    return ServerFault("the picture could not be made") if "out of order" in text else fault
+    return ServerFault("the image could not be rendered") if "out of order" in text else fault
 
 
 def _too_large() -> ImageOverLimit:
-    return ImageOverLimit("the picture needs more memory than one render may take", limit="memory")
+    return ImageOverLimit("the image needs more memory than one render may use", limit="memory")
