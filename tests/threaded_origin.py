@@ -1,4 +1,4 @@
-"""The scripted web server of `sources/origin_server.py` in a thread of its own, for tests that wait themselves."""
+"""The scripted web server of `sources/origin_server.py` in a thread of its own, for tests without an event loop."""
 
 import asyncio
 import threading
@@ -8,12 +8,12 @@ from io import BytesIO
 
 from PIL import Image
 
-from tests.sources.origin_server import Answer, Asked, OriginServer, origin_server
+from tests.sources.origin_server import Answer, OriginServer, ReceivedRequest, origin_server
 
 
 @contextmanager
-def far_origin(*hosts: str, port: int = 0) -> Iterator[OriginServer]:
-    """Its `answers` may be changed while it runs."""
+def threaded_origin(*hosts: str, port: int = 0) -> Iterator[OriginServer]:
+    """The running server. Its `answers` may be changed at any time."""
     loop = asyncio.new_event_loop()
     running: list[OriginServer] = []
     failed: list[BaseException] = []
@@ -46,38 +46,38 @@ def far_origin(*hosts: str, port: int = 0) -> Iterator[OriginServer]:
 
 
 def late(answer: Answer, seconds: float) -> Answer:
-    async def answered(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def answered(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(seconds)
-        await answer(asked, writer)
+        await answer(request, writer)
 
     return answered
 
 
-def trickled(data: bytes, *, a_second: float = 1.0) -> Answer:
-    """A head that promises all, and then a byte at a time."""
+def trickled(data: bytes, *, bytes_per_second: float = 1.0) -> Answer:
+    """A head that promises the whole body, followed by single bytes."""
 
-    async def answered(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def answered(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(f"HTTP/1.1 200 X\r\nContent-Length: {len(data)}\r\n\r\n".encode())
         for at in range(len(data)):
             writer.write(data[at : at + 1])
             await writer.drain()
-            await asyncio.sleep(1 / a_second)
-            if asked.has_left():
+            await asyncio.sleep(1 / bytes_per_second)
+            if request.is_disconnected():
                 return
 
     return answered
 
 
 def revalidated(data: bytes, etag: str, **fields: object) -> Answer:
-    """304 to who has this state already."""
+    """304 for a conditional request with this ETag, otherwise 200."""
 
-    async def answered(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def answered(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         rows = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in {"ETag": etag, **fields}.items())
-        if asked.fields.get("if-none-match") == etag:
+        if request.fields.get("if-none-match") == etag:
             writer.write(f"HTTP/1.1 304 X\r\n{rows}\r\n".encode())
             return
         writer.write(f"HTTP/1.1 200 X\r\n{rows}Content-Length: {len(data)}\r\n\r\n".encode())
-        if asked.method != "HEAD":
+        if request.method != "HEAD":
             writer.write(data)
 
     return answered
@@ -90,17 +90,17 @@ def photo(color: str = "teal", size: tuple[int, int] = (240, 160)) -> bytes:
 
 
 def downloads(origin: OriginServer, target: str) -> int:
-    """GETs of it so far."""
-    return sum(asked.target == target and asked.method == "GET" for asked in list(origin.asked))
+    """The number of GET requests for the target so far."""
+    return sum(request.target == target and request.method == "GET" for request in list(origin.requests))
 
 
 def held(answer: Answer) -> tuple[Answer, Callable[[], None]]:
-    """It answers nobody until the second is called."""
+    """The answer, which waits until the returned function is called."""
     released = threading.Event()
 
-    async def answered(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def answered(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         while not released.is_set():
             await asyncio.sleep(0.005)
-        await answer(asked, writer)
+        await answer(request, writer)
 
     return answered, released.set

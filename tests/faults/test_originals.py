@@ -73,7 +73,7 @@ def empty(path: Path) -> None:
     ("deed", "then"),
     [(replace, 200), (Path.unlink, 404), (swap_for_symlink, 404), (swap_for_fifo, 404), (swap_for_folder, 404)],
 )
-def test_a_name_that_changes_while_it_is_read_gives_the_picture_it_had(own, folder, deed, then):
+def test_a_file_renamed_while_it_is_read_gives_the_image_it_had(own, folder, deed, then):
     during, after = changed_while_read(own, folder, deed)
 
     assert (during.status, during.body) == (200, own.ask("/img/w_80/old.jpg").body)
@@ -84,7 +84,7 @@ def test_a_name_that_changes_while_it_is_read_gives_the_picture_it_had(own, fold
 @pytest.mark.parametrize(
     ("deed", "then"), [(write_over, {200}), (write_half_over, {200, 422}), (truncate, {422}), (empty, {422})]
 )
-def test_a_file_written_over_while_it_is_read_is_no_picture_and_no_verdict(own, folder, deed, then):
+def test_a_file_overwritten_while_it_is_read_is_neither_served_nor_cached_as_broken(own, folder, deed, then):
     """Neither what the old and the new bytes make together nor that they cannot be read: it is over in a moment, and a
     cache must keep neither."""
     during, after = changed_while_read(own, folder, deed)
@@ -115,7 +115,7 @@ def changed_while_read(server: ServerProcess, folder: Path, deed) -> tuple[Answe
     ("deed", "status"),
     [(truncate, 422), (empty, 422), (swap_for_symlink, 404), (swap_for_fifo, 404), (Path.unlink, 404)],
 )
-def test_a_kept_picture_follows_its_original(own, folder, deed, status):
+def test_a_cached_rendition_follows_its_original(own, folder, deed, status):
     path = folder / f"kept-{deed.__name__}.jpg"
     shutil.copy(OLD, path)
     assert own.ask(f"/img/w_82/{path.name}").status == 200
@@ -125,14 +125,14 @@ def test_a_kept_picture_follows_its_original(own, folder, deed, status):
     assert own.ask(f"/img/w_82/{path.name}").status == status
 
 
-def test_a_file_that_may_not_be_read_is_told_as_absent(own, folder):
+def test_an_unreadable_file_is_not_found(own, folder):
     shutil.copy(OLD, folder / "forbidden.jpg")
     (folder / "forbidden.jpg").chmod(0)
 
     assert own.ask("/img/w_82/forbidden.jpg").status == 404
 
 
-def test_no_descriptor_is_left_after_all_of_it(own, folder):
+def test_no_descriptor_is_left_open(own, folder):
     assert own.ask("/img/w_83/old.jpg").status == 200
 
     wait_until(lambda: not opened_below(folder, own.process.pid), "all originals are closed")

@@ -1,4 +1,4 @@
-"""A server on loopback that says byte for byte what a test wants, and names that resolve as a test wants."""
+"""A scripted web server on loopback, which sends the bytes that a test wants, and a scripted resolver."""
 
 import asyncio
 import socket
@@ -14,25 +14,26 @@ BODY = bytes(range(256)) * 400
 
 
 @dataclass
-class Asked:
-    """A request's head; names of fields in lower case. `has_left` tells whether the client has closed its side."""
+class ReceivedRequest:
+    """The head of a request, with field names in lower case. `is_disconnected` returns whether the client has closed
+    the connection."""
 
     method: str
     target: str
     fields: dict[str, str]
-    has_left: Callable[[], bool]
+    is_disconnected: Callable[[], bool]
 
 
-Answer = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
+Answer = Callable[[ReceivedRequest, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
 class OriginServer:
-    """`answers` maps targets to answers; `asked` and `connects` tell what came."""
+    """`answers` maps targets to answers. `requests` and `connects` record what was received."""
 
     port: int = 0
     answers: dict[str, Answer] = field(default_factory=dict)
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     connects: int = 0
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -41,9 +42,9 @@ class OriginServer:
         self.open.add(writer)
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
-                asked = read(await reader.readuntil(b"\r\n\r\n"), reader)
-                self.asked.append(asked)
-                await self.answers.get(asked.target, status(404))(asked, writer)
+                request = parse_head(await reader.readuntil(b"\r\n\r\n"), reader)
+                self.requests.append(request)
+                await self.answers.get(request.target, status(404))(request, writer)
                 await writer.drain()
                 if writer.is_closing():
                     break
@@ -51,16 +52,16 @@ class OriginServer:
         writer.close()
 
 
-def read(head: bytes, reader: asyncio.StreamReader) -> Asked:
+def parse_head(head: bytes, reader: asyncio.StreamReader) -> ReceivedRequest:
     first, *rest = head.decode("latin-1").strip().split("\r\n")
     method, target, _ = first.split(" ")
     fields = (row.partition(":") for row in rest)
-    return Asked(method, target, {name.lower(): value.strip() for name, _, value in fields}, reader.at_eof)
+    return ReceivedRequest(method, target, {name.lower(): value.strip() for name, _, value in fields}, reader.at_eof)
 
 
 @asynccontextmanager
 async def origin_server(*hosts: str, tls: SSLContext | None = None, port: int = 0) -> AsyncIterator[OriginServer]:
-    """At one port of each host, or of 127.0.0.1."""
+    """Listens on one port of each host; without hosts on 127.0.0.1."""
     running = OriginServer(port=port)
     listening: list[asyncio.Server] = []
     try:
@@ -78,17 +79,17 @@ async def origin_server(*hosts: str, tls: SSLContext | None = None, port: int = 
 
 
 def head(code: int, **fields: object) -> bytes:
-    """`Content_Length=5` is `Content-Length: 5`."""
+    """A status line and header fields: `Content_Length=5` becomes `Content-Length: 5`."""
     rows = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
     return f"HTTP/1.1 {code} X\r\n{rows}\r\n".encode("latin-1")
 
 
 def body(data: bytes = BODY, code: int = 200, **fields: object) -> Answer:
-    """A whole answer; to HEAD its head."""
+    """A complete response; for HEAD without its body."""
 
-    async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def answer(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(head(code, **{"Content_Length": len(data), **fields}))
-        if asked.method != "HEAD":
+        if request.method != "HEAD":
             writer.write(data)
 
     return answer
@@ -103,9 +104,9 @@ def redirect(location: str, code: int = 302) -> Answer:
 
 
 def cut(data: bytes, **fields: object) -> Answer:
-    """A head, some bytes, and an orderly end of the connection."""
+    """A head and some bytes; then the connection is closed."""
 
-    async def answer(_: Asked, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(head(200, **fields) + data)
         await writer.drain()
         writer.close()
@@ -114,23 +115,23 @@ def cut(data: bytes, **fields: object) -> Answer:
 
 
 def reset(data: bytes = b"") -> Answer:
-    """Some bytes, and a RST behind them."""
+    """Some bytes, followed by a TCP reset."""
 
-    async def answer(_: Asked, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
         await writer.drain()
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        await asyncio.sleep(0.02)  # a RST overtakes bytes that nobody has read yet
+        await asyncio.sleep(0.02)  # a reset discards bytes that the client has not read yet
         writer.transport.abort()
 
     return answer
 
 
 def endless(chunk: bytes = bytes(65_536), pause_seconds: float = 0.0, **fields: object) -> Answer:
-    async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def answer(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(head(200, **fields))
-        while not asked.has_left():
+        while not request.is_disconnected():
             writer.write(chunk)
             await writer.drain()
             await asyncio.sleep(pause_seconds)
@@ -139,34 +140,34 @@ def endless(chunk: bytes = bytes(65_536), pause_seconds: float = 0.0, **fields: 
 
 
 def stalled(data: bytes = b"") -> Answer:
-    async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def answer(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
         await writer.drain()
-        while not asked.has_left():
+        while not request.is_disconnected():
             await asyncio.sleep(0.01)
 
     return answer
 
 
 def in_turn(*answers: Answer) -> Answer:
-    """One after another; the last one stays."""
-    left = list(answers)
+    """The answers in turn; the last one is repeated."""
+    remaining = list(answers)
 
-    async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await (left.pop(0) if len(left) > 1 else left[0])(asked, writer)
+    async def answer(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
+        await (remaining.pop(0) if len(remaining) > 1 else remaining[0])(request, writer)
 
     return answer
 
 
-class Names(AbstractResolver):
-    """`names["a.example"]` is a list of answers, each a list of addresses or an error; the last one stays."""
+class ScriptedResolver(AbstractResolver):
+    """`names["a.example"]` is a list of answers, each a list of IP addresses or an error; the last one is repeated."""
 
     def __init__(self, names: dict[str, list[list[str] | OSError]]) -> None:
         self.names = names
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
-        self.asked.append(host)
+        self.lookups.append(host)
         answers = self.names.get(host, [])
         answer = answers.pop(0) if len(answers) > 1 else (answers or [socket.gaierror(socket.EAI_NONAME, "no name")])[0]
         if isinstance(answer, OSError):

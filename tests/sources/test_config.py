@@ -42,7 +42,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("section", ["SOURCE", "SOURCES_SHOP"])
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_one_sentence_that_names_the_source_and_no_secret(section, name):
+def test_a_fault_names_the_source_and_no_secret(section, name):
     given, sentence = FAULTS[name]
     with pytest.raises(BadSettings) as refused:
         load(None, {f"IMGSERVER_{section}_{key.upper()}": value for key, value in given.items()}, {})
@@ -53,7 +53,7 @@ def test_a_fault_is_one_sentence_that_names_the_source_and_no_secret(section, na
     assert "hunter22" not in fault
 
 
-def test_the_faults_of_addresses_are_told_as_well():
+def test_faults_of_several_sections_are_reported_together():
     with pytest.raises(BadSettings) as refused:
         load(None, {"IMGSERVER_REMOTE_ALLOWED_URLS": "a.example", "IMGSERVER_SOURCES_SHOP_URL": "s3://"}, {})
 
@@ -61,7 +61,7 @@ def test_the_faults_of_addresses_are_told_as_well():
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("]")[0].strip("["))
-def test_every_example_of_the_page_is_a_valid_configuration(example, tmp_path):
+def test_every_example_of_the_originals_page_is_valid(example, tmp_path):
     file = tmp_path / "a.toml"
     file.write_text(example.replace('keys = ["..."]', f'keys = ["{"00" * 32}"]'))
 

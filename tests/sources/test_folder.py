@@ -39,7 +39,7 @@ class TestContract(SourceContract):
         await folder.close()
 
 
-async def test_a_folder_that_is_away_makes_nothing_absent(source: FolderSource, root: Path) -> None:
+async def test_no_file_counts_as_absent_while_the_folder_is_away(source: FolderSource, root: Path) -> None:
     root.rename(root.with_name("elsewhere"))
 
     with pytest.raises(Unavailable):
@@ -83,7 +83,7 @@ async def refused(source: FolderSource, path: str) -> str:
         "x" * 5000,
     ],
 )
-async def test_what_is_outside_or_no_file_is_refused_with_one_text(source, path):
+async def test_paths_outside_and_special_files_have_the_same_error(source, path):
     assert await refused(source, path) == await refused(source, "absent.jpg")
 
 
@@ -98,7 +98,7 @@ async def test_a_symlink_out_of_the_folder_is_refused_and_one_inside_is_followed
         assert original.head == SourceContract.IMAGE
 
 
-async def test_symlinks_in_a_circle_are_no_picture(source, root):
+async def test_a_cycle_of_symlinks_is_not_found(source, root):
     (root / "circle.jpg").symlink_to("circle.jpg")
 
     assert await refused(source, "circle.jpg") == await refused(source, "absent.jpg")
@@ -116,7 +116,7 @@ async def test_a_fifo_a_socket_and_a_device_are_refused_without_waiting(source, 
         listener.close()
 
 
-async def test_an_opened_original_stays_itself_when_its_name_is_swapped(source, root):
+async def test_an_open_original_stays_the_same_when_its_name_is_swapped(source, root):
     path = root / "folder" / "present.jpg"
     async with source.open("folder/present.jpg") as original:
         path.unlink()
@@ -144,13 +144,13 @@ async def test_no_descriptor_is_left_open(source):
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
-def test_a_root_that_is_no_folder_fails_at_once(tmp_path):
+def test_a_root_that_is_not_a_folder_is_refused(tmp_path):
     with pytest.raises(ServerFault, match="is not a folder"):
         FolderSource(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("fault", [None, BrokenImage()])
-async def test_a_file_written_over_while_it_is_open_is_told_whatever_was_made_of_it(source, root, fault):
+async def test_a_file_overwritten_while_open_is_unavailable_whatever_the_outcome(source, root, fault):
     with pytest.raises(Unavailable):
         async with source.open("folder/present.jpg"):
             (root / "folder" / "present.jpg").write_bytes(b"other bytes")
@@ -158,13 +158,13 @@ async def test_a_file_written_over_while_it_is_open_is_told_whatever_was_made_of
                 raise fault
 
 
-async def test_a_fault_of_an_unchanged_file_stays_as_it_is(source):
+async def test_an_error_of_an_unchanged_file_is_not_replaced(source):
     with pytest.raises(BrokenImage):
         async with source.open("folder/present.jpg"):
             raise BrokenImage()
 
 
-async def test_a_file_system_that_hangs_after_a_read_is_waited_for_a_moment_only(source, monkeypatch):
+async def test_a_file_system_that_hangs_after_a_read_times_out(source, monkeypatch):
     monkeypatch.setattr("imgserver.sources.folder.CHANGE_CHECK_SECONDS", 0.05)
     hangs = threading.Event()
     with pytest.raises(Unavailable):
@@ -188,7 +188,7 @@ async def writable(root: Path):
     await folder.close()
 
 
-async def test_a_folder_is_only_read_unless_that_is_asked_for(source, root):
+async def test_a_folder_is_read_only_by_default(source, root):
     before = everything_in(root.parent)
     for path in ("new.jpg", "deep/er/new.jpg", "folder/present.jpg"):
         for replace in (False, True):
@@ -198,7 +198,7 @@ async def test_a_folder_is_only_read_unless_that_is_asked_for(source, root):
     assert everything_in(root.parent) == before
 
 
-async def test_what_is_stored_is_an_original_at_once(writable, root):
+async def test_a_stored_file_can_be_opened(writable, root):
     await writable.store("deep/er/new.jpg", b"new")
 
     async with writable.open("deep/er/new.jpg") as original:
@@ -207,7 +207,7 @@ async def test_what_is_stored_is_an_original_at_once(writable, root):
     assert (root / "deep/er/new.jpg").stat().st_mode & 0o777 == 0o644
 
 
-async def test_a_file_that_is_there_is_replaced_only_when_told(writable, root):
+async def test_an_existing_file_is_replaced_only_with_replace(writable, root):
     before = await writable.fingerprint("folder/present.jpg")
     with pytest.raises(Conflict):
         await writable.store("folder/present.jpg", b"new")
@@ -219,7 +219,7 @@ async def test_a_file_that_is_there_is_replaced_only_when_told(writable, root):
     assert [path.name for path in (root / "folder").iterdir()] == ["present.jpg"]
 
 
-async def test_of_many_who_store_one_name_at_once_one_does(writable, root):
+async def test_one_of_many_concurrent_writes_of_a_name_succeeds(writable, root):
     stored = await asyncio.gather(
         *(writable.store("new.jpg", b"%d" % number) for number in range(20)), return_exceptions=True
     )
@@ -246,7 +246,7 @@ async def test_of_many_who_store_one_name_at_once_one_does(writable, root):
         "a\0b",
     ],
 )
-async def test_nothing_is_stored_outside_or_under_no_name(writable, root, path):
+async def test_nothing_is_stored_outside_or_under_an_impossible_name(writable, root, path):
     (root / "out").symlink_to(root.parent / "public123")
     before = everything_in(root.parent)
     for replace in (False, True):
@@ -266,7 +266,7 @@ async def test_a_symlink_is_replaced_and_never_written_through(writable, root):
     assert (root / "link.jpg").read_bytes() == b"new"
 
 
-async def test_a_disk_that_takes_nothing_is_told_and_nothing_is_left(writable, root, monkeypatch):
+async def test_a_full_disk_is_unavailable_and_leaves_no_file(writable, root, monkeypatch):
     def refuse(file, data):
         file.write(data[:1])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -19,7 +19,7 @@ from imgserver.sources.config import FetchSettings
 from imgserver.sources.http import HttpOrigin
 from imgserver.sources.url_mapping import BaseUrlMapping, HttpOriginSettings, RemoteUrlMapping
 from tests.security.test_ssrf import REFUSED_4, REFUSED_6, WRAPPINGS, samples
-from tests.sources.origin_server import Names, OriginServer, body, origin_server, redirect
+from tests.sources.origin_server import OriginServer, ScriptedResolver, body, origin_server, redirect
 
 TWO = "127.0.0.2"  # stands for a public address: it alone is excepted from the policy
 
@@ -97,12 +97,12 @@ REFUSED_IDS = [f"{kind}, {wrapping}: {address}" for kind, wrapping, address in R
 
 
 @pytest.mark.parametrize(("kind", "wrapping", "address"), REFUSED, ids=REFUSED_IDS)
-async def test_no_refused_address_is_dialled(
+async def test_no_connection_to_a_forbidden_address_is_made(
     listener: OriginServer, events: Events, sockets: list[object], kind: str, wrapping: str, address: str
 ) -> None:
     literal = f"http://{host(address)}:{listener.port}/a.jpg"
     named = f"http://inside.example:{listener.port}/a.jpg"
-    names = Names({"inside.example": [[address]]})
+    names = ScriptedResolver({"inside.example": [[address]]})
     async with remote(events, literal, named, resolver=names) as origin:
         by_literal, by_name = await refusal(origin, literal), await refusal(origin, named)
 
@@ -116,7 +116,7 @@ async def test_no_refused_address_is_dialled(
 
 
 @pytest.mark.parametrize(("kind", "wrapping", "address"), REFUSED, ids=REFUSED_IDS)
-async def test_no_redirect_leads_to_a_refused_address(
+async def test_no_redirect_leads_to_a_forbidden_address(
     listener: OriginServer, events: Events, kind: str, wrapping: str, address: str
 ) -> None:
     """Refused by the network though it is on the list, and by the list if it is not there."""
@@ -124,13 +124,13 @@ async def test_no_redirect_leads_to_a_refused_address(
     async with origin_server(TWO) as outside:
         start = f"http://outside.example:{outside.port}/a.jpg"
         outside.answers["/a.jpg"] = redirect(target)
-        names = Names({"outside.example": [[TWO]]})
+        names = ScriptedResolver({"outside.example": [[TWO]]})
         async with remote(events, start, target, resolver=names, networks=(TWO + "/32",)) as origin:
             assert type(await refusal(origin, start)) is NotFound
         async with remote(events, start, resolver=names, networks=(TWO + "/32",)) as origin:
             assert type(await refusal(origin, start)) is SourceDenied
 
-    assert len(outside.asked) == 4
+    assert len(outside.requests) == 4
     assert [event for event, _ in events.seen] == ["address_blocked"] * 2 + ["redirect_denied"] * 2
     assert listener.connects == 0
 
@@ -139,7 +139,7 @@ async def test_no_redirect_leads_to_a_refused_address(
     "address",
     ["localhost", "LOCALHOST", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]", "127.0.0.1."],
 )
-async def test_this_machine_is_not_reached_by_any_of_its_names(
+async def test_loopback_is_not_reached_by_any_of_its_names(
     listener: OriginServer, events: Events, address: str
 ) -> None:
     """By the system's own resolver."""
@@ -150,7 +150,7 @@ async def test_this_machine_is_not_reached_by_any_of_its_names(
     assert listener.connects == 0
 
 
-async def test_the_listener_would_hear_of_it(listener: OriginServer, events: Events) -> None:
+async def test_the_listener_counts_connections(listener: OriginServer, events: Events) -> None:
     """So the tests above can fail."""
     seen = bytearray()
 
@@ -165,38 +165,38 @@ async def test_the_listener_would_hear_of_it(listener: OriginServer, events: Eve
     assert (bytes(seen), listener.connects, events.seen) == (b"secret" * 3, 3, [])
 
 
-async def test_a_name_that_changes_its_mind_is_judged_each_time(listener: OriginServer, events: Events) -> None:
+async def test_a_changed_dns_answer_is_checked_for_each_request(listener: OriginServer, events: Events) -> None:
     target = f"http://rebinding.example:{listener.port}/a.jpg"
-    names = Names({"rebinding.example": [[TWO], ["127.0.0.1"]]})
+    names = ScriptedResolver({"rebinding.example": [[TWO], ["127.0.0.1"]]})
     async with remote(events, target, resolver=names, networks=(TWO + "/32",), max_attempts=1) as origin:
         assert type(await refusal_once(origin, target)) is SourceFailed  # "public", where nobody listens
         origin._session.connector.clear_dns_cache()
         assert type(await refusal_once(origin, target)) is NotFound
 
-    assert names.asked == ["rebinding.example"] * 2
+    assert names.lookups == ["rebinding.example"] * 2
     assert (listener.connects, events.seen) == (0, [("address_blocked", "loopback")])
 
 
-async def test_a_name_that_changes_its_mind_between_two_attempts_is_judged_again(
+async def test_a_changed_dns_answer_is_checked_for_each_attempt(
     listener: OriginServer, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "WAIT_SECONDS", 0.001)
     target = f"http://rebinding.example:{listener.port}/a.jpg"
     flaky = socket.gaierror(socket.EAI_AGAIN, "later")
-    names = Names({"rebinding.example": [flaky, ["127.0.0.1"]]})
+    names = ScriptedResolver({"rebinding.example": [flaky, ["127.0.0.1"]]})
     async with remote(events, target, resolver=names) as origin:
         assert type(await refusal_once(origin, target)) is NotFound
 
-    assert names.asked == ["rebinding.example"] * 2
+    assert names.lookups == ["rebinding.example"] * 2
     assert (listener.connects, events.seen) == (0, [("address_blocked", "loopback")])
 
 
 @pytest.mark.parametrize("answer", [["127.0.0.1", "::1", TWO], [TWO, "127.0.0.1", "::1"], ["::1", TWO, "10.0.0.1"]])
-async def test_of_several_addresses_only_the_public_ones_are_dialled(
+async def test_only_the_public_addresses_of_a_name_are_connected_to(
     listener: OriginServer, events: Events, sockets: list[object], answer: list[str]
 ) -> None:
     target = f"http://mixed.example:{listener.port}/a.jpg"
-    names = Names({"mixed.example": [answer]})
+    names = ScriptedResolver({"mixed.example": [answer]})
     async with remote(events, target, resolver=names, networks=(TWO + "/32",), max_attempts=1) as origin:
         assert type(await refusal(origin, target)) is SourceFailed  # "public", where nobody listens
 
@@ -208,7 +208,7 @@ async def test_the_check_at_the_socket_does_not_trust_the_resolver(
 ) -> None:
     monkeypatch.setattr(http, "_PublicResolver", lambda names, _: names)
     target = f"http://inside.example:{listener.port}/a.jpg"
-    names = Names({"inside.example": [["::1", "127.0.0.1", "10.0.0.1", "::ffff:127.0.0.1"]]})
+    names = ScriptedResolver({"inside.example": [["::1", "127.0.0.1", "10.0.0.1", "::ffff:127.0.0.1"]]})
     async with remote(events, target, resolver=names) as origin:
         assert type(await refusal_once(origin, target)) is NotFound
 
@@ -216,9 +216,9 @@ async def test_the_check_at_the_socket_does_not_trust_the_resolver(
     assert listener.connects == 0
 
 
-async def test_a_name_with_refused_addresses_only_is_told_once(listener: OriginServer, events: Events) -> None:
+async def test_a_name_with_only_forbidden_addresses_is_audited_once(listener: OriginServer, events: Events) -> None:
     target = f"http://inside.example:{listener.port}/a.jpg"
-    names = Names({"inside.example": [["::1", "127.0.0.1", "10.0.0.1", "fd00::1"]]})
+    names = ScriptedResolver({"inside.example": [["::1", "127.0.0.1", "10.0.0.1", "fd00::1"]]})
     async with remote(events, target, resolver=names) as origin:
         assert type(await refusal_once(origin, target)) is NotFound
 
@@ -226,19 +226,21 @@ async def test_a_name_with_refused_addresses_only_is_told_once(listener: OriginS
     assert listener.connects == 0
 
 
-async def test_absent_unresolvable_and_blocked_are_one_answer(listener: OriginServer, events: Events) -> None:
+async def test_absent_unresolvable_and_blocked_have_the_same_error(listener: OriginServer, events: Events) -> None:
     absent = f"http://127.0.0.1:{listener.port}/absent.jpg"
     unresolvable = "http://unknown.example/a.jpg"
     blocked = f"http://[::1]:{listener.port}/a.jpg"
-    async with remote(events, absent, unresolvable, blocked, resolver=Names({}), networks=("127.0.0.1/32",)) as origin:
+    async with remote(
+        events, absent, unresolvable, blocked, resolver=ScriptedResolver({}), networks=("127.0.0.1/32",)
+    ) as origin:
         errors = [await refusal_once(origin, address) for address in (absent, unresolvable, blocked)]
 
     assert {(type(one), one.detail, tuple(one.facts)) for one in errors} == {(NotFound, NotFound().detail, ())}
 
 
 @pytest.mark.parametrize("fault", [socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM, None])
-async def test_a_resolver_that_fails_is_no_absent_name(events: Events, fault: int | None) -> None:
-    names = Names({"a.example": [socket.gaierror(fault, "later")]})
+async def test_a_failing_resolver_does_not_mean_not_found(events: Events, fault: int | None) -> None:
+    names = ScriptedResolver({"a.example": [socket.gaierror(fault, "later")]})
     async with remote(events, "http://a.example/", resolver=names, max_attempts=1) as origin:
         assert type(await refusal_once(origin, "http://a.example/")) is SourceFailed
 
@@ -262,7 +264,7 @@ async def test_a_resolver_that_fails_is_no_absent_name(events: Events, fault: in
         ("/inside/\xe9.jpg\x85", "malformed"),
     ],
 )
-async def test_a_redirect_off_the_list_is_denied_and_told(
+async def test_a_redirect_to_an_unlisted_url_is_denied_and_audited(
     listener: OriginServer, events: Events, location: str, reason: str
 ) -> None:
     start = f"http://127.0.0.1:{listener.port}/inside/a.jpg"
@@ -273,19 +275,19 @@ async def test_a_redirect_off_the_list_is_denied_and_told(
         assert type(await refusal_once(origin, start)) is SourceDenied
 
     assert events.seen == [("redirect_denied", reason)]
-    assert len(listener.asked) == 1
+    assert len(listener.requests) == 1
 
 
-async def test_what_is_not_listed_is_not_even_resolved(listener: OriginServer, events: Events) -> None:
-    names = Names({"other.example": [["127.0.0.1"]]})
+async def test_an_unlisted_host_is_not_resolved(listener: OriginServer, events: Events) -> None:
+    names = ScriptedResolver({"other.example": [["127.0.0.1"]]})
     async with remote(events, "http://listed.example/", resolver=names) as origin:
         assert type(await refusal(origin, f"http://other.example:{listener.port}/a.jpg")) is SourceDenied
 
-    assert (names.asked, listener.connects) == ([], 0)
+    assert (names.lookups, listener.connects) == ([], 0)
     assert events.seen == [("source_denied", "not_listed")] * 2
 
 
-async def test_a_named_source_is_judged_like_any_other(listener: OriginServer, events: Events) -> None:
+async def test_a_configured_source_is_checked_like_a_whole_url(listener: OriginServer, events: Events) -> None:
     settings = HttpOriginSettings(base=f"http://localhost:{listener.port}/")
     origin = HttpOrigin("shop", settings, BaseUrlMapping(settings), audit=events)
     assert type(await refusal_once(origin, "a.jpg")) is NotFound
@@ -295,12 +297,12 @@ async def test_a_named_source_is_judged_like_any_other(listener: OriginServer, e
     assert events.facts == [{"source": "shop", "host": "localhost"}]
 
 
-async def test_a_proxy_of_the_environment_is_not_asked(
+async def test_a_proxy_of_the_environment_is_not_used(
     listener: OriginServer, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{listener.port}")
-    names = Names({"a.example": [["10.0.0.1"]]})
+    names = ScriptedResolver({"a.example": [["10.0.0.1"]]})
     async with remote(events, "http://a.example/", resolver=names, networks=("127.0.0.1/32",)) as origin:
         assert type(await refusal_once(origin, "http://a.example/")) is NotFound
 

@@ -42,7 +42,7 @@ LATER = "Tue, 24 Nov 2026 06:01:40 GMT"
         ({"expires": LATER, "date": DATE, "cache-control": "max-age=5"}, 5),
     ],
 )
-def test_how_long_an_answer_may_be_kept(fields: dict[str, str], expected: int | None) -> None:
+def test_the_freshness_lifetime_of_a_response(fields: dict[str, str], expected: int | None) -> None:
     assert max_age_seconds(CIMultiDict(fields)) == expected
 
 
@@ -66,11 +66,11 @@ def test_how_long_an_answer_may_be_kept(fields: dict[str, str], expected: int | 
         ({"content-length": "²"}, Validators()),
     ],
 )
-def test_what_tells_one_state_from_another(fields: dict[str, str], expected: Validators) -> None:
+def test_the_validators_of_a_response(fields: dict[str, str], expected: Validators) -> None:
     assert response_of(CIMultiDict(fields)) == OriginResponse(expected)
 
 
-def test_what_was_told_is_asked_with() -> None:
+def test_validators_become_the_conditions_of_a_request() -> None:
     known = Validators(etag='W/"abc"', modified=1_795_500_000, size_bytes=12)
 
     assert conditions(known) == {"If-None-Match": 'W/"abc"', "If-Modified-Since": DATE}

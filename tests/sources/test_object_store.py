@@ -83,7 +83,7 @@ class TestSpooled(SourceContract):
         await spool.close()
 
 
-async def test_an_object_is_told_by_etag_time_and_size(origin):
+async def test_the_validators_of_an_object_are_etag_time_and_size(origin):
     await origin.store("cat.png", PNG)
     told, body = await fetched(origin, "cat.png")
 
@@ -93,7 +93,7 @@ async def test_an_object_is_told_by_etag_time_and_size(origin):
     assert abs(told.validators.modified - time.time()) < 60
 
 
-async def test_the_lifetime_is_what_the_object_says():
+async def test_the_lifetime_is_that_of_the_objects_cache_control():
     for said, lifetime in (
         ("Cache-Control: public, max-age=77", 77),
         ("Cache-Control: no-cache", 0),
@@ -105,7 +105,7 @@ async def test_the_lifetime_is_what_the_object_says():
             assert (await fetched(origin_at(script.endpoint), "a"))[0].max_age_seconds == lifetime
 
 
-async def test_a_store_that_tells_nothing_is_told_as_that():
+async def test_a_response_without_metadata_has_no_validators():
     async with scripted(answer("200 OK", PNG)) as script:
         told, _ = await fetched(origin_at(script.endpoint), "a")
 
@@ -113,7 +113,7 @@ async def test_a_store_that_tells_nothing_is_told_as_that():
 
 
 @pytest.mark.parametrize("path", ["", "a//b", "../a", "a/../../b", "./a", "a\0b", "\udcff", "x" * 5000])
-async def test_what_no_object_can_be_named_is_not_found(origin, path):
+async def test_an_impossible_name_is_not_found(origin, path):
     with pytest.raises(NotFound):
         await origin.stat(path)
     with pytest.raises(NotFound):
@@ -121,7 +121,7 @@ async def test_what_no_object_can_be_named_is_not_found(origin, path):
 
 
 @pytest.mark.parametrize("path", ["ä b.jpg", "%2e%2e/a", "a?b#c", "a\\b", "a+b&c=d"])
-async def test_any_other_name_is_that_very_object(origin, path):
+async def test_special_characters_of_a_name_stand_for_themselves(origin, path):
     await origin.store(path, path.encode())
 
     assert (await fetched(origin, path))[1] == path.encode()
@@ -130,14 +130,14 @@ async def test_any_other_name_is_that_very_object(origin, path):
 # Faults
 
 
-async def test_a_busy_store_is_asked_again():
+async def test_a_throttled_request_is_retried():
     async with scripted(*[answer("503 Slow Down", BUSY)] * 2, answer("200 OK", PNG, *OK)) as script:
         assert (await fetched(origin_at(script.endpoint), "a"))[1] == PNG
         assert len(script.requests) == 3
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "500 Internal Server Error", "503 Slow Down"])
-async def test_a_store_that_stays_busy_has_failed(status, caplog):
+async def test_a_store_that_throttles_every_attempt_has_failed(status, caplog):
     async with scripted(answer(status, BUSY)) as script:
         origin = origin_at(script.endpoint, max_attempts=2)
         for _ in range(3):
@@ -148,7 +148,7 @@ async def test_a_store_that_stays_busy_has_failed(status, caplog):
     assert logged(caplog) == [(f"{status[:3]} SlowDown", "the store asks for fewer requests")]
 
 
-async def test_a_body_that_breaks_off_is_gone_on_with_and_never_written_twice():
+async def test_an_interrupted_body_is_resumed_and_never_written_twice():
     body = bytes(range(256)) * 4000
     half = len(body) // 2
     rest = answer("206 Partial Content", body[half:], *OK, f"Content-Range: bytes {half}-{len(body) - 1}/{len(body)}")
@@ -157,7 +157,7 @@ async def test_a_body_that_breaks_off_is_gone_on_with_and_never_written_twice():
         assert f"range: bytes={half}-".encode() in script.requests[1]
 
 
-async def test_two_states_of_an_object_are_never_put_together():
+async def test_two_states_of_an_object_are_never_mixed():
     body = bytes(range(256)) * 4000
     half = len(body) // 2
     span = f"Content-Range: bytes {half}-{len(body) - 1}/{len(body)}"
@@ -167,13 +167,13 @@ async def test_two_states_of_an_object_are_never_put_together():
             await fetched(origin_at(script.endpoint), "a")
 
 
-async def test_a_body_that_breaks_off_for_good_has_failed():
+async def test_a_body_that_cannot_be_resumed_has_failed():
     async with scripted(answer("200 OK", PNG, *OK, length=1000)) as script:
         with pytest.raises(SourceFailed):
             await fetched(origin_at(script.endpoint), "a")
 
 
-async def test_nobody_there_has_failed(server):
+async def test_a_refused_connection_has_failed(server):
     origin = origin_at(server.endpoint)
     server.kill()
 
@@ -181,7 +181,7 @@ async def test_nobody_there_has_failed(server):
         await origin.stat("a")
 
 
-async def test_a_store_that_stalls_is_given_up_in_time(server):
+async def test_a_stalled_store_times_out(server):
     async with proxied(server.port) as proxy:
         origin = origin_at(f"http://127.0.0.1:{proxy.port}", total_timeout_seconds=0.4)
         proxy.faults.stalled = True
@@ -191,7 +191,7 @@ async def test_a_store_that_stalls_is_given_up_in_time(server):
         assert time.monotonic() - begun < 2
 
 
-async def test_a_body_that_trickles_is_given_up_in_time(origin, server):
+async def test_a_slow_body_times_out(origin, server):
     await origin.store("large", bytes(200_000))
     async with proxied(server.port) as proxy:
         slow = origin_at(f"http://127.0.0.1:{proxy.port}", total_timeout_seconds=0.5)
@@ -200,7 +200,7 @@ async def test_a_body_that_trickles_is_given_up_in_time(origin, server):
             await fetched(slow, "large")
 
 
-async def test_an_attempt_without_a_byte_ends_before_the_whole_time(server):
+async def test_an_attempt_without_a_byte_ends_with_the_idle_time_out(server):
     async with proxied(server.port) as proxy:
         origin = origin_at(
             f"http://127.0.0.1:{proxy.port}", idle_timeout_seconds=0.2, max_attempts=1, total_timeout_seconds=20
@@ -212,7 +212,7 @@ async def test_an_attempt_without_a_byte_ends_before_the_whole_time(server):
         assert time.monotonic() - begun < 5
 
 
-async def test_links_that_reset_are_taken_up_again(origin, server):
+async def test_a_reset_connection_is_resumed(origin, server):
     body = bytes(range(256)) * 40_000
     await origin.store("large", body)
     async with proxied(server.port) as proxy:
@@ -279,7 +279,7 @@ async def test_a_missing_bucket_is_a_failure_and_not_an_absent_original(server, 
 # Settings
 
 
-async def test_credentials_are_taken_from_obstores_own_variables(server, monkeypatch):
+async def test_credentials_come_from_the_environment(server, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     origin = origin_at(server.endpoint, env_prefix="")
@@ -288,7 +288,7 @@ async def test_credentials_are_taken_from_obstores_own_variables(server, monkeyp
     assert (await fetched(origin, "cat.png"))[1] == PNG
 
 
-def test_variables_that_are_not_there_are_told_at_once():
+def test_an_env_prefix_without_variables_stops_the_start():
     with pytest.raises(ServerFault, match="no environment variable begins with TEST_"):
         origin_at("http://127.0.0.1:1", environ={})
 
@@ -296,14 +296,14 @@ def test_variables_that_are_not_there_are_told_at_once():
 @pytest.mark.parametrize(
     "url", ["", "bucket", "file:///etc", "memory:///", "http://host/a", "s3://key:secret@bucket", "s3://bucket?sig=x"]
 )
-def test_only_addresses_of_object_stores_are_taken(url):
+def test_only_urls_of_object_stores_are_accepted(url):
     with pytest.raises(ServerFault, match="s3://bucket/prefix") as refused:
         origin_at("http://127.0.0.1:1", url=url)
 
     assert "secret" not in refused.value.detail
 
 
-def test_a_store_that_cannot_be_made_is_told_without_the_clients_words():
+def test_a_client_that_cannot_be_created_is_reported_without_its_message():
     with pytest.raises(ServerFault, match="az://container cannot be used: MissingAccount"):
         ObjectStoreOrigin(ObjectStoreSettings(url="az://container"), {})
     with pytest.raises(ServerFault, match="UnknownConfigurationKeyError") as refused:
@@ -327,7 +327,7 @@ def test_without_obstore_the_extra_is_named(monkeypatch):
 # Writing
 
 
-async def test_an_object_is_written_with_its_kind_and_not_over_another(origin):
+async def test_an_object_is_written_with_its_content_type_and_does_not_overwrite(origin):
     await origin.store("new/cat.png", PNG)
     with pytest.raises(Conflict):
         await origin.store("new/cat.png", b"other")
@@ -337,7 +337,7 @@ async def test_an_object_is_written_with_its_kind_and_not_over_another(origin):
     assert (await fetched(origin, "new/cat.png"))[1] == b"other"
 
 
-async def test_the_store_itself_is_told_not_to_write_over_another():
+async def test_a_write_without_replace_is_conditional():
     absent, there = answer("404 Not Found"), answer("412 Precondition Failed")
     async with scripted(absent, there) as script:
         with pytest.raises(Conflict):
@@ -346,7 +346,7 @@ async def test_the_store_itself_is_told_not_to_write_over_another():
         assert b"content-type: image/png" in script.requests[1]
 
 
-async def test_what_cannot_be_written_is_told(server):
+async def test_a_failed_write_raises_an_error(server):
     origin = origin_at(server.endpoint)
     with pytest.raises(NotFound):
         await origin.store("../a", PNG)
@@ -355,7 +355,7 @@ async def test_what_cannot_be_written_is_told(server):
         await origin.store("a", PNG)
 
 
-async def test_what_is_stored_through_a_spool_is_read_through_it(origin, tmp_path):
+async def test_an_original_stored_through_the_origin_cache_is_read_through_it(origin, tmp_path):
     spool = OriginCache(origin, OriginCacheSettings(path=tmp_path / "spool", negative_ttl_seconds=60))
     await spool.start()
     with pytest.raises(NotFound):
@@ -369,7 +369,7 @@ async def test_what_is_stored_through_a_spool_is_read_through_it(origin, tmp_pat
     await spool.close()
 
 
-async def test_a_spool_of_what_is_only_read_is_not_written(tmp_path):
+async def test_a_read_only_origin_is_not_written_through_the_origin_cache(tmp_path):
     spool = OriginCache(FakeOrigin(), OriginCacheSettings(path=tmp_path))
     await spool.start()
     with pytest.raises(SourceDenied):
@@ -377,7 +377,7 @@ async def test_a_spool_of_what_is_only_read_is_not_written(tmp_path):
     await spool.close()
 
 
-async def test_a_leaver_ends_the_download(origin, server):
+async def test_a_cancelled_fetch_closes_its_connection(origin, server):
     await origin.store("large", bytes(1_000_000))
     async with proxied(server.port) as proxy:
         slow = origin_at(f"http://127.0.0.1:{proxy.port}")

@@ -50,7 +50,7 @@ def remote(audit: AuditedEvents) -> RemoteUrlMapping:
         (".../a..b", "https://cdn.example.com/assets/.../a..b"),
     ],
 )
-def test_a_path_is_below_the_base_each_character_itself(path: str, address: str) -> None:
+def test_a_path_is_below_the_base_and_its_characters_stand_for_themselves(path: str, address: str) -> None:
     assert str(SHOP.address(path)) == address
 
 
@@ -72,24 +72,24 @@ def test_no_path_leads_out_of_the_base(path: str) -> None:
         ("https://evil.example/assets/b.jpg", False),
     ],
 )
-def test_a_named_site_leads_below_its_base_and_to_what_is_allowed(target: str, expected: bool) -> None:
+def test_redirects_of_a_base_url_stay_below_it_or_on_the_allow_list(target: str, expected: bool) -> None:
     assert SHOP.allows_redirect(SHOP.address("a.jpg"), parse(target)) is expected
 
 
-def test_fixed_fields_are_for_the_base_alone() -> None:
+def test_secret_headers_are_for_urls_below_the_base_only() -> None:
     assert SHOP.fields(SHOP.address("a.jpg")) == {"Authorization": "Bearer secret", "X-Two": "a: b"}
     assert SHOP.fields(parse("https://files.example.com/a.jpg")) == {}
     assert SHOP.fields(parse("https://cdn.example.com/other/a.jpg")) == {}
 
 
-def test_what_is_listed_is_served_signed_or_not(remote: RemoteUrlMapping) -> None:
+def test_a_listed_url_needs_no_signature(remote: RemoteUrlMapping) -> None:
     remote.admit(LISTED, signed=False)
     remote.admit(LISTED, signed=True)
 
     assert str(remote.address(LISTED)) == LISTED
 
 
-def test_what_is_not_listed_is_denied_and_told(remote: RemoteUrlMapping, audit: AuditedEvents) -> None:
+def test_an_unlisted_url_is_denied_and_audited(remote: RemoteUrlMapping, audit: AuditedEvents) -> None:
     with pytest.raises(SourceDenied):
         remote.admit(UNLISTED, signed=False)
     with pytest.raises(SourceDenied):
@@ -98,7 +98,7 @@ def test_what_is_not_listed_is_denied_and_told(remote: RemoteUrlMapping, audit: 
     assert audit.events == [("source_denied", "not_listed", "other.example")] * 2
 
 
-def test_a_signed_url_vouches_for_its_address_alone(remote: RemoteUrlMapping) -> None:
+def test_a_signed_request_admits_its_url_only(remote: RemoteUrlMapping) -> None:
     remote.admit(UNLISTED, signed=True)
 
     assert str(remote.address(UNLISTED)) == UNLISTED
@@ -106,14 +106,14 @@ def test_a_signed_url_vouches_for_its_address_alone(remote: RemoteUrlMapping) ->
         remote.address(UNLISTED + "?id=5")
 
 
-def test_an_unsigned_url_is_denied_also_after_a_signed_one(remote: RemoteUrlMapping) -> None:
+def test_an_unsigned_request_is_denied_after_a_signed_one(remote: RemoteUrlMapping) -> None:
     remote.admit(UNLISTED, signed=True)
 
     with pytest.raises(SourceDenied):
         remote.admit(UNLISTED, signed=False)
 
 
-def test_a_signature_does_not_open_other_ports(remote: RemoteUrlMapping, audit: AuditedEvents) -> None:
+def test_a_signed_request_admits_only_default_ports(remote: RemoteUrlMapping, audit: AuditedEvents) -> None:
     remote.admit("http://other.example/", signed=True)
     remote.admit("https://other.example/", signed=True)
     with pytest.raises(SourceDenied):
@@ -134,7 +134,7 @@ def test_the_oldest_admitted_url_is_dropped_at_the_limit(audit: AuditedEvents, m
         remote.address(f"{UNLISTED}?2")
 
 
-def test_what_is_no_address_is_not_found(remote: RemoteUrlMapping) -> None:
+def test_a_malformed_url_is_not_found(remote: RemoteUrlMapping) -> None:
     with pytest.raises(NotFound):
         remote.admit("a.jpg", signed=True)
     with pytest.raises(NotFound):
@@ -155,7 +155,7 @@ def test_what_is_no_address_is_not_found(remote: RemoteUrlMapping) -> None:
         (UNLISTED, "https://a.other.example/a.jpg", False),
     ],
 )
-def test_redirects_lead_to_the_list_or_stay_where_the_signature_was(
+def test_redirects_lead_to_the_allow_list_or_stay_on_the_signed_server(
     remote: RemoteUrlMapping, start: str, target: str, expected: bool
 ) -> None:
     assert remote.allows_redirect(parse(start), parse(target)) is expected
@@ -178,7 +178,7 @@ def test_redirects_lead_to_the_list_or_stay_where_the_signature_was(
         {"base": "https://example.com/", "headers": ("accept-encoding: secret",)},
     ],
 )
-def test_wrong_settings_fail_at_boot(wrong: dict[str, object]) -> None:
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError) as caught:
         HttpOriginSettings(**wrong)  # type: ignore[arg-type]
 

@@ -22,17 +22,17 @@ WRITTEN = encode(OriginMetadata("a/b.jpg", Validators('"x"', 12, 34), 60, 1000.5
 
 
 @given(FACTS)
-def test_what_was_encoded_is_decoded(facts: OriginMetadata) -> None:
+def test_encoded_metadata_is_decoded(facts: OriginMetadata) -> None:
     assert decode(encode(facts)) == facts
 
 
 @given(st.binary(max_size=300))
-def test_random_bytes_are_no_facts(data: bytes) -> None:
+def test_random_bytes_are_not_metadata(data: bytes) -> None:
     assert decode(data) is None
 
 
 @given(st.integers(0, len(WRITTEN) * 8 - 1))
-def test_a_flipped_bit_is_no_facts(bit: int) -> None:
+def test_a_flipped_bit_is_detected(bit: int) -> None:
     flipped = bytearray(WRITTEN)
     flipped[bit // 8] ^= 1 << bit % 8
 
@@ -40,5 +40,5 @@ def test_a_flipped_bit_is_no_facts(bit: int) -> None:
 
 
 @given(st.integers(0, len(WRITTEN) - 1))
-def test_a_torn_text_is_no_facts(length: int) -> None:
+def test_a_truncated_file_is_detected(length: int) -> None:
     assert decode(WRITTEN[:length]) is None

@@ -44,7 +44,7 @@ class Scene:
         self.timeout_seconds = timeout_seconds
         self.folder = folder / "spool"
         self.origin = FakeOrigin({PATH: CAT})
-        self.asked: list[FetchEvent] = []
+        self.events: list[FetchEvent] = []
         self.settings = OriginCacheSettings(path=self.folder, **{"default_ttl_seconds": 300, **settings})
         self.cache = self._cache()
 
@@ -55,7 +55,7 @@ class Scene:
             name="shop",
             identity=identity,
             timeout_seconds=self.timeout_seconds,
-            observe=self.asked.append,
+            observe=self.events.append,
             clock=lambda: self.now,
         )
 
@@ -126,7 +126,7 @@ class TestContractOfAnOriginThatTellsNothing(SourceContract):
 # One download
 
 
-async def test_all_sizes_asked_for_at_once_come_from_one_download(scene):
+async def test_concurrent_requests_share_one_download(scene):
     scene.origin.held = asyncio.Event()
     readers = [asyncio.create_task(scene.read()) for _ in range(12)]
     await eventually(lambda: scene.cache.statistics().waiting == 12)
@@ -137,7 +137,7 @@ async def test_all_sizes_asked_for_at_once_come_from_one_download(scene):
     assert scene.cache.statistics().coalesced == 11
 
 
-async def test_who_looked_just_before_it_came_does_not_download_it_again(scene, monkeypatch):
+async def test_a_request_that_missed_a_download_by_a_moment_does_not_repeat_it(scene, monkeypatch):
     """The look is a thread's; when it is done, the download that it did not see may have landed."""
     facts, landed = scene.cache._copies.store.metadata, threading.Event()
 
@@ -155,7 +155,7 @@ async def test_who_looked_just_before_it_came_does_not_download_it_again(scene, 
     assert scene.origin.fetches == [PATH]
 
 
-async def test_what_is_kept_is_opened_without_asking(scene):
+async def test_a_fresh_copy_is_opened_without_a_request(scene):
     await scene.read()
     scene.origin.fault = SourceFailed()
 
@@ -163,7 +163,7 @@ async def test_what_is_kept_is_opened_without_asking(scene):
     assert scene.cache.statistics().hits == 1
 
 
-async def test_what_is_kept_survives_a_restart(scene):
+async def test_copies_survive_a_restart(scene):
     before = await scene.cache.fingerprint(PATH)
     await scene.read()
     kept = scene.cache.statistics()
@@ -176,7 +176,7 @@ async def test_what_is_kept_survives_a_restart(scene):
     assert (after.entries, after.bytes) == (kept.entries, kept.bytes) == (1, scene.disk_bytes())
 
 
-async def test_another_origin_in_the_same_folder_is_not_taken_for_the_first(scene):
+async def test_copies_of_another_origin_in_the_same_folder_are_not_used(scene):
     await scene.read()
     await scene.restart(identity="elsewhere")
     scene.origin.files[PATH] = DOG
@@ -184,14 +184,14 @@ async def test_another_origin_in_the_same_folder_is_not_taken_for_the_first(scen
     assert await scene.read() == DOG
 
 
-async def test_an_original_tells_what_its_origin_told(scene):
+async def test_an_original_has_the_metadata_of_its_response(scene):
     scene.origin.max_age_seconds = 77
     async with scene.cache.open(PATH) as original:
         assert (original.modified, original.max_age_seconds) == (1_700_000_000, 77)
         assert original.head == CAT[: 80 * KIB]
 
 
-async def test_an_empty_original_is_an_original(scene):
+async def test_an_empty_original_is_stored(scene):
     scene.origin.files[PATH] = b""
 
     assert await scene.read() == b""
@@ -208,7 +208,7 @@ async def test_a_path_may_be_any_text(scene):
 # Who waits
 
 
-async def test_a_leaver_does_not_cancel_the_download_of_others(scene):
+async def test_a_cancelled_client_does_not_cancel_the_download_of_others(scene):
     scene.origin.held = asyncio.Event()
     first, second = (asyncio.create_task(scene.read()) for _ in range(2))
     await eventually(lambda: scene.cache.statistics().waiting == 2)
@@ -220,7 +220,7 @@ async def test_a_leaver_does_not_cancel_the_download_of_others(scene):
     assert scene.origin.fetches == [PATH]
 
 
-async def test_a_download_ends_when_the_last_has_left_and_leaves_nothing(scene):
+async def test_a_download_is_cancelled_and_deleted_with_its_last_client(scene):
     scene.origin.held = asyncio.Event()
     readers = [asyncio.create_task(scene.read()) for _ in range(3)]
     await eventually(scene.coming)
@@ -232,7 +232,7 @@ async def test_a_download_ends_when_the_last_has_left_and_leaves_nothing(scene):
     assert scene.cache.statistics().bytes == scene.cache.statistics().waiting == 0
 
 
-async def test_a_slow_origin_is_asked_so_much_at_once_and_no_more(make):
+async def test_an_origin_gets_at_most_max_concurrent_requests(make):
     scene = await make(max_concurrent=3)
     scene.origin.files = {str(number): CAT for number in range(10)}
     scene.origin.held = asyncio.Event()
@@ -244,7 +244,7 @@ async def test_a_slow_origin_is_asked_so_much_at_once_and_no_more(make):
     assert scene.origin.most_fetching == 3
 
 
-async def test_who_comes_when_too_many_wait_is_refused_at_once(make):
+async def test_a_client_beyond_max_waiting_is_refused_immediately(make):
     scene = await make(max_waiting=4)
     scene.origin.files = {str(number): CAT for number in range(5)}
     scene.origin.held = asyncio.Event()
@@ -260,7 +260,7 @@ async def test_who_comes_when_too_many_wait_is_refused_at_once(make):
     assert await scene.read("4") == CAT
 
 
-async def test_looks_leave_places_for_those_who_need_an_original(make):
+async def test_stat_requests_leave_places_for_fetches(make):
     scene = await make(max_waiting=4)
     scene.origin.files = {str(number): CAT for number in range(5)}
     scene.origin.held = asyncio.Event()
@@ -276,14 +276,14 @@ async def test_looks_leave_places_for_those_who_need_an_original(make):
     await asyncio.gather(*looks)
 
 
-async def test_an_origin_that_hangs_is_given_up(make):
+async def test_a_hanging_origin_times_out(make):
     scene = await make(timeout_seconds=0.05)
     scene.origin.held = asyncio.Event()
 
     with pytest.raises(DeadlineExceeded):
         await scene.read()
     assert not scene.coming()
-    assert scene.asked[-1].reason == "deadline-exceeded"
+    assert scene.events[-1].reason == "deadline-exceeded"
 
 
 async def test_closing_ends_downloads_and_closes_the_origin(make):
@@ -302,7 +302,7 @@ async def test_closing_ends_downloads_and_closes_the_origin(make):
 # How long it is good
 
 
-async def test_an_original_is_fresh_for_as_long_as_its_origin_says_within_bounds(make):
+async def test_the_freshness_lifetime_is_clamped_to_the_settings(make):
     scene = await make(min_ttl_seconds=10, max_ttl_seconds=100, stale_while_revalidate_seconds=0)
     for told, lifetime in ((None, 100), (1, 10), (50, 50), (10_000, 100)):
         scene.origin.max_age_seconds = told
@@ -317,7 +317,7 @@ async def test_an_original_is_fresh_for_as_long_as_its_origin_says_within_bounds
         assert scene.origin.fetches.count(path) == 2, told
 
 
-async def test_past_its_time_it_is_used_at_once_and_renewed_behind(scene):
+async def test_a_stale_copy_is_used_while_it_is_revalidated_in_the_background(scene):
     await scene.read()
     scene.now += 301
     scene.origin.held = asyncio.Event()
@@ -330,7 +330,7 @@ async def test_past_its_time_it_is_used_at_once_and_renewed_behind(scene):
     assert len(scene.origin.fetches) == 2
 
 
-async def test_what_changed_is_taken_over_behind_with_another_fingerprint(scene):
+async def test_a_changed_original_replaces_its_copy_in_the_background(scene):
     await scene.read()
     before = await scene.cache.fingerprint(PATH)
     scene.origin.files[PATH] = DOG
@@ -343,7 +343,7 @@ async def test_what_changed_is_taken_over_behind_with_another_fingerprint(scene)
     assert len(scene.files()) == 2
 
 
-async def test_past_its_use_the_origin_is_asked_first(scene):
+async def test_a_copy_beyond_stale_while_revalidate_waits_for_the_origin(scene):
     await scene.read()
     scene.origin.files[PATH] = DOG
     scene.now += 301 + scene.settings.stale_while_revalidate_seconds
@@ -352,7 +352,7 @@ async def test_past_its_use_the_origin_is_asked_first(scene):
 
 
 @pytest.mark.parametrize("fault", [SourceFailed, DeadlineExceeded, Unavailable])
-async def test_while_the_origin_fails_the_old_one_is_used_for_a_while(scene, fault):
+async def test_a_stale_copy_is_used_while_the_origin_fails_until_stale_if_error_ends(scene, fault):
     await scene.read()
     before = await scene.cache.fingerprint(PATH)
     scene.origin.fault = fault()
@@ -365,7 +365,7 @@ async def test_while_the_origin_fails_the_old_one_is_used_for_a_while(scene, fau
         await scene.read()
 
 
-async def test_an_origin_that_fails_is_not_asked_by_everybody(scene):
+async def test_a_failed_origin_gets_no_further_request_within_the_retry_delay(scene):
     await scene.read()
     scene.origin.fault = SourceFailed()
     scene.now += 301 + scene.settings.stale_while_revalidate_seconds
@@ -375,7 +375,7 @@ async def test_an_origin_that_fails_is_not_asked_by_everybody(scene):
     assert len(scene.origin.fetches) == 2
 
 
-async def test_a_denied_original_is_not_served_from_what_is_kept(scene):
+async def test_a_denied_original_is_not_served_from_its_copy(scene):
     await scene.read()
     scene.origin.fault = SourceDenied()
     scene.now += 301 + scene.settings.stale_while_revalidate_seconds
@@ -384,7 +384,7 @@ async def test_a_denied_original_is_not_served_from_what_is_kept(scene):
         await scene.read()
 
 
-async def test_a_vanished_original_is_put_out(scene):
+async def test_the_copy_of_a_deleted_original_is_deleted(scene):
     await scene.read()
     del scene.origin.files[PATH]
     scene.now += 301 + scene.settings.stale_while_revalidate_seconds
@@ -395,7 +395,7 @@ async def test_a_vanished_original_is_put_out(scene):
     assert scene.cache.statistics().bytes == 0
 
 
-async def test_a_clock_set_back_makes_nothing_fresh_for_longer(scene):
+async def test_a_copy_validated_in_the_future_is_stale(scene):
     await scene.read()
     scene.now -= 3600
 
@@ -403,7 +403,7 @@ async def test_a_clock_set_back_makes_nothing_fresh_for_longer(scene):
     await eventually(lambda: scene.cache.statistics().revalidations == 1)
 
 
-async def test_what_is_absent_is_not_asked_for_again_at_once(make):
+async def test_not_found_is_cached(make):
     scene = await make(negative_ttl_seconds=60)
     for _ in range(3):
         with pytest.raises(NotFound):
@@ -414,7 +414,7 @@ async def test_what_is_absent_is_not_asked_for_again_at_once(make):
     assert (scene.origin.fetches, scene.origin.stats) == (["absent"], [])
 
 
-async def test_absence_is_forgotten_and_failures_are_never_remembered(make):
+async def test_not_found_expires_and_failures_are_not_cached(make):
     scene = await make(negative_ttl_seconds=0)
     with pytest.raises(NotFound):
         await scene.read("new")
@@ -429,7 +429,7 @@ async def test_absence_is_forgotten_and_failures_are_never_remembered(make):
 # Fingerprints
 
 
-async def test_a_look_tells_the_fingerprint_of_the_download(scene):
+async def test_a_stat_request_and_a_download_give_the_same_fingerprint(scene):
     looked = await scene.cache.fingerprint(PATH)
 
     async with scene.cache.open(PATH) as original:
@@ -437,7 +437,7 @@ async def test_a_look_tells_the_fingerprint_of_the_download(scene):
     assert (scene.origin.stats, scene.origin.fetches) == ([PATH], [PATH])
 
 
-async def test_a_body_of_untold_length_has_the_fingerprint_of_a_look_that_tells_it(scene, monkeypatch):
+async def test_a_chunked_body_has_the_fingerprint_of_a_stat_response_with_length(scene, monkeypatch):
     async def stat(path):
         return OriginResponse(Validators(modified=5, size_bytes=len(CAT)))
 
@@ -453,7 +453,7 @@ async def test_a_body_of_untold_length_has_the_fingerprint_of_a_look_that_tells_
         assert original.fingerprint == looked
 
 
-async def test_a_look_is_good_for_as_long_as_a_download(scene):
+async def test_metadata_is_fresh_for_as_long_as_a_copy(scene):
     for _ in range(3):
         await scene.cache.fingerprint(PATH)
     assert len(scene.origin.stats) == 1
@@ -464,7 +464,7 @@ async def test_a_look_is_good_for_as_long_as_a_download(scene):
     await eventually(lambda: len(scene.origin.stats) == 2)
 
 
-async def test_many_looks_at_once_are_one(scene):
+async def test_concurrent_stat_requests_are_one(scene):
     scene.origin.held = asyncio.Event()
     looks = [asyncio.create_task(scene.cache.fingerprint(PATH)) for _ in range(5)]
     await eventually(lambda: scene.cache.statistics().waiting == 5)
@@ -474,7 +474,7 @@ async def test_many_looks_at_once_are_one(scene):
     assert len(scene.origin.stats) == 1
 
 
-async def test_where_the_origin_tells_nothing_the_bytes_are_the_fingerprint(scene):
+async def test_without_validators_the_fingerprint_is_the_digest_of_the_bytes(scene):
     scene.origin.has_validators = False
     before = await scene.cache.fingerprint(PATH)
     async with scene.cache.open(PATH) as original:
@@ -488,7 +488,7 @@ async def test_where_the_origin_tells_nothing_the_bytes_are_the_fingerprint(scen
     assert await scene.cache.fingerprint(PATH) != before
 
 
-async def test_a_fingerprint_waits_for_no_slow_origin_while_what_is_kept_is_of_use(scene):
+async def test_a_fingerprint_of_a_stale_copy_does_not_wait_for_the_origin(scene):
     await scene.read()
     before = await scene.cache.fingerprint(PATH)
     scene.origin.held = asyncio.Event()
@@ -498,7 +498,7 @@ async def test_a_fingerprint_waits_for_no_slow_origin_while_what_is_kept_is_of_u
     assert told == [before] * 20
 
 
-async def test_a_slow_origin_is_heard_to_the_end_though_the_one_who_asked_has_left(scene):
+async def test_a_slow_response_is_completed_after_its_client_was_cancelled(scene):
     await scene.read()
     scene.origin.files[PATH], scene.origin.held = DOG, asyncio.Event()
     scene.now += 301 + scene.settings.stale_while_revalidate_seconds
@@ -510,7 +510,7 @@ async def test_a_slow_origin_is_heard_to_the_end_though_the_one_who_asked_has_le
     assert await scene.read() == DOG
 
 
-async def test_a_look_at_a_failing_origin_is_not_repeated_by_every_hit(scene):
+async def test_a_failed_stat_request_is_not_repeated_within_the_retry_delay(scene):
     scene.origin.fault = SourceFailed()
     with pytest.raises(SourceFailed):
         await scene.cache.fingerprint(PATH)
@@ -523,7 +523,7 @@ async def test_a_look_at_a_failing_origin_is_not_repeated_by_every_hit(scene):
         await scene.read()
 
 
-async def test_a_slow_look_is_heard_to_the_end_though_the_hit_has_gone_on(scene):
+async def test_a_slow_stat_response_is_completed_after_its_client_gave_up(scene):
     scene.origin.held = asyncio.Event()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(scene.cache.fingerprint(PATH), 0.05)
@@ -534,7 +534,7 @@ async def test_a_slow_look_is_heard_to_the_end_though_the_hit_has_gone_on(scene)
     assert len(scene.origin.stats) == 1
 
 
-async def test_an_original_that_changes_all_the_time_is_never_given_under_anothers_fingerprint(make):
+async def test_an_original_that_changes_constantly_never_has_the_fingerprint_of_another_state(make):
     scene = await make(min_ttl_seconds=0, default_ttl_seconds=0, stale_while_revalidate_seconds=1e6)
     seen: dict[str, bytes] = {}
 
@@ -580,7 +580,7 @@ def small_disk(mounted):
     return mounted("128k")
 
 
-async def test_the_cap_holds_with_what_is_coming_and_the_oldest_go_first(make, mounted):
+async def test_the_size_limit_includes_downloads_and_evicts_the_least_recently_used(make, mounted):
     scene = await make(mounted("2M"), limit_bytes=100 * KIB, item_bytes=20 * KIB)
     scene.origin.files = {str(number): bytes([number]) * 16 * KIB for number in range(30)}
     most, done = 0, False
@@ -622,7 +622,7 @@ async def test_the_order_of_use_survives_a_restart(make):
     assert scene.origin.fetches == [*"0123451"]
 
 
-async def test_an_opened_original_is_not_put_out_and_what_finds_no_room_is_refused(make):
+async def test_an_open_original_is_not_evicted_and_a_download_without_space_is_refused(make):
     scene = await make(limit_bytes=50 * KIB, item_bytes=20 * KIB)
     scene.origin.files = {path: path.encode() * 16 * KIB for path in "abc"}
     async with scene.cache.open("a") as first, scene.cache.open("b") as second:
@@ -638,7 +638,7 @@ async def test_an_opened_original_is_not_put_out_and_what_finds_no_room_is_refus
     assert await scene.read("c") == b"c" * 16 * KIB
 
 
-async def test_an_opened_original_stays_readable_when_another_state_has_come(make):
+async def test_an_open_original_stays_readable_when_a_new_state_replaces_it(make):
     scene = await make(limit_bytes=100 * KIB, item_bytes=20 * KIB)
     async with scene.cache.open(PATH) as original:
         scene.origin.files[PATH] = DOG
@@ -653,7 +653,7 @@ async def test_an_opened_original_stays_readable_when_another_state_has_come(mak
     assert scene.cache.statistics().bytes == 12 * KIB + BLOCK_BYTES
 
 
-async def test_an_original_over_the_limit_is_refused_while_it_comes_and_leaves_nothing(make):
+async def test_a_download_over_item_bytes_is_refused_and_deleted(make):
     scene = await make(item_bytes=len(CAT))
     scene.origin.files["large"] = CAT + b"x"
 
@@ -661,10 +661,10 @@ async def test_an_original_over_the_limit_is_refused_while_it_comes_and_leaves_n
     with pytest.raises(ImageOverLimit):
         await scene.read("large")
     assert not scene.coming()
-    assert scene.asked[-1].reason == "image-over-limit"
+    assert scene.events[-1].reason == "image-over-limit"
 
 
-async def test_a_download_that_fails_in_the_middle_leaves_nothing(scene):
+async def test_an_interrupted_download_is_deleted(scene):
     scene.origin.held = asyncio.Event()
     reader = asyncio.create_task(scene.read())
     await eventually(scene.coming)
@@ -677,7 +677,7 @@ async def test_a_download_that_fails_in_the_middle_leaves_nothing(scene):
     assert scene.cache.statistics().bytes == 0
 
 
-async def test_what_was_coming_when_the_server_died_is_gone_at_the_next_start(scene):
+async def test_partial_downloads_of_a_killed_server_are_deleted_at_the_next_start(scene):
     (scene.folder / store.PARTIAL_DOWNLOADS / "dead").mkdir()
     (scene.folder / store.PARTIAL_DOWNLOADS / "dead" / "7").write_bytes(b"half")
     await scene.restart()
@@ -685,7 +685,7 @@ async def test_what_was_coming_when_the_server_died_is_gone_at_the_next_start(sc
     assert not scene.files()
 
 
-async def test_a_second_server_in_the_folder_leaves_what_is_coming_to_the_first(make):
+async def test_a_second_server_in_the_folder_keeps_the_partial_downloads_of_the_first(make):
     """As when an old server still ends, or two serve one source on one machine."""
     first = await make()
     first.origin.held = asyncio.Event()
@@ -710,7 +710,7 @@ def body_of(scene: Scene) -> Path:
 
 
 @pytest.mark.parametrize("torn", [CAT[:-1], CAT[:-1] + b"!", b"", CAT + b"!"])
-async def test_a_torn_file_is_a_miss(scene, torn):
+async def test_a_torn_copy_is_a_miss(scene, torn):
     await scene.read()
     body_of(scene).write_bytes(torn)
 
@@ -723,7 +723,7 @@ async def test_a_torn_file_is_a_miss(scene, torn):
 
 
 @pytest.mark.parametrize("torn", [b"", b"0" * 40, b"[]"])
-async def test_torn_facts_are_a_miss(scene, torn):
+async def test_torn_metadata_is_a_miss(scene, torn):
     await scene.read()
     Path(f"{body_of(scene).with_suffix('')}{store.METADATA}").write_bytes(torn)
 
@@ -731,7 +731,7 @@ async def test_torn_facts_are_a_miss(scene, torn):
     assert len(scene.origin.fetches) == 2
 
 
-async def test_facts_of_another_path_are_a_miss(scene):
+async def test_metadata_of_another_path_is_a_miss(scene):
     scene.origin.files["dog"] = DOG
     await scene.read()
     (cat,) = (file for file in scene.files() if file.suffix == store.METADATA)
@@ -743,7 +743,7 @@ async def test_facts_of_another_path_are_a_miss(scene):
 
 
 @pytest.mark.parametrize("lost", ["bytes", "facts"])
-async def test_half_a_pair_is_removed_at_the_next_start(scene, lost):
+async def test_a_body_or_metadata_without_the_other_is_deleted_at_the_next_start(scene, lost):
     await scene.read()
     for file in scene.files():
         if (file.suffix == store.METADATA) is (lost == "facts"):
@@ -754,7 +754,7 @@ async def test_half_a_pair_is_removed_at_the_next_start(scene, lost):
     assert await scene.read() == CAT
 
 
-async def test_files_of_others_are_left_alone(scene):
+async def test_foreign_files_are_not_deleted(scene):
     other = scene.folder / "ab" / "cd" / "holiday.jpg"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"mine")
@@ -763,7 +763,7 @@ async def test_files_of_others_are_left_alone(scene):
     assert other.read_bytes() == b"mine"
 
 
-async def test_a_spool_wiped_while_it_runs_fetches_again(scene):
+async def test_originals_are_fetched_again_after_the_folder_was_deleted(scene):
     await scene.read()
     subprocess.run(["rm", "-rf", scene.folder], check=True)
 
@@ -789,7 +789,7 @@ async def test_no_descriptor_is_left_open(scene):
     await eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
 
 
-async def test_a_large_original_is_never_whole_in_memory(make):
+async def test_a_large_original_is_streamed(make):
     scene = await make()
 
     async def fetch(path, sink, *, known=None):
@@ -807,7 +807,7 @@ async def test_a_large_original_is_never_whole_in_memory(make):
         tracemalloc.stop()
 
 
-async def test_on_a_full_disk_kept_originals_make_way(make, small_disk):
+async def test_on_a_full_disk_copies_are_evicted_for_new_ones(make, small_disk):
     scene = await make(small_disk)
     scene.origin.files = {str(number): bytes([number]) * 30 * KIB for number in range(8)}
 
@@ -816,7 +816,7 @@ async def test_on_a_full_disk_kept_originals_make_way(make, small_disk):
     assert scene.cache.statistics().evictions >= 5
 
 
-async def test_what_no_disk_can_hold_is_refused_and_leaves_nothing(make, small_disk):
+async def test_an_original_larger_than_the_disk_is_refused_and_deleted(make, small_disk):
     scene = await make(small_disk)
     scene.origin.files["large"] = bytes(300 * KIB)
 
@@ -828,7 +828,7 @@ async def test_what_no_disk_can_hold_is_refused_and_leaves_nothing(make, small_d
     assert await scene.read() == CAT
 
 
-async def test_a_read_only_disk_gives_what_it_has(make, small_disk, caplog):
+async def test_copies_on_a_read_only_disk_are_served(make, small_disk, caplog):
     scene = await make(small_disk)
     await scene.read()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
@@ -841,7 +841,7 @@ async def test_a_read_only_disk_gives_what_it_has(make, small_disk, caplog):
     assert [record.error for record in caplog.records] == [os.strerror(errno.EROFS)]
 
 
-async def test_a_folder_that_cannot_be_had_is_told_and_costs_downloads_only(tmp_path, make, caplog):
+async def test_an_unusable_folder_is_logged_and_fails_only_downloads(tmp_path, make, caplog):
     (tmp_path / "spool").write_text("a file")
     scene = await make()
 
@@ -854,7 +854,7 @@ async def test_a_folder_that_cannot_be_had_is_told_and_costs_downloads_only(tmp_
 # Purges
 
 
-async def test_what_was_forgotten_is_downloaded_again(scene):
+async def test_a_forgotten_original_is_downloaded_again(scene):
     await scene.read()
     scene.origin.files[PATH] = DOG
     await scene.cache.forget(PATH)
@@ -862,7 +862,7 @@ async def test_what_was_forgotten_is_downloaded_again(scene):
     assert await scene.read() == DOG
 
 
-async def test_forgetting_by_a_rule_spares_the_others(scene):
+async def test_a_sweep_deletes_only_matching_copies(scene):
     scene.origin.files["dog"] = DOG
     await scene.read()
     await scene.read("dog")
@@ -878,7 +878,7 @@ async def test_forgetting_by_a_rule_spares_the_others(scene):
     assert sorted(scene.origin.fetches) == ["dog", PATH, PATH]
 
 
-async def test_what_is_condemned_is_given_to_nobody_though_it_is_still_on_the_disk(scene):
+async def test_an_invalidated_copy_is_not_served_before_it_is_deleted(scene):
     await scene.read()
     scene.origin.files[PATH] = DOG
     scene.now += 1
@@ -892,7 +892,7 @@ async def test_what_is_condemned_is_given_to_nobody_though_it_is_still_on_the_di
     assert scene.origin.fetches == [PATH, PATH]
 
 
-async def test_of_many_sentences_one_for_everything_is_made(scene):
+async def test_too_many_pending_purges_become_one_of_everything(scene):
     await scene.read()
     scene.now += 1
     for number in range(MAX_PENDING + 1):
@@ -902,7 +902,7 @@ async def test_of_many_sentences_one_for_everything_is_made(scene):
     assert scene.origin.fetches == [PATH, PATH]
 
 
-async def test_who_asks_after_a_purge_never_gets_what_was_coming_before_it(scene):
+async def test_a_request_after_a_purge_does_not_join_a_download_from_before(scene):
     scene.origin.held = asyncio.Event()
     before = asyncio.create_task(scene.read())
     await eventually(lambda: scene.origin.fetching == 1)
@@ -917,7 +917,7 @@ async def test_who_asks_after_a_purge_never_gets_what_was_coming_before_it(scene
     assert await scene.read() == DOG
 
 
-async def test_what_was_coming_during_a_purge_is_asked_for_again_by_the_next(scene):
+async def test_an_original_purged_during_its_download_is_downloaded_again(scene):
     scene.origin.held = asyncio.Event()
     before = asyncio.create_task(scene.read())
     await eventually(lambda: scene.origin.fetching == 1)
@@ -932,7 +932,7 @@ async def test_what_was_coming_during_a_purge_is_asked_for_again_by_the_next(sce
 # Who looks on
 
 
-async def test_every_question_is_told(scene):
+async def test_every_request_to_the_origin_is_observed(scene):
     await scene.cache.fingerprint(PATH)
     await scene.read()
     scene.now += 301 + scene.settings.stale_while_revalidate_seconds
@@ -941,31 +941,31 @@ async def test_every_question_is_told(scene):
     with suppress(SourceFailed):
         await scene.read("other")
 
-    told = [(asked.source, asked.kind, asked.reason, asked.unchanged) for asked in scene.asked]
+    told = [(asked.source, asked.kind, asked.reason, asked.unchanged) for asked in scene.events]
     assert told == [
         ("shop", "stat", "", False),
         ("shop", "fetch", "", False),
         ("shop", "fetch", "", True),
         ("shop", "fetch", "source-failed", False),
     ]
-    assert all(asked.seconds >= 0 for asked in scene.asked)
+    assert all(asked.seconds >= 0 for asked in scene.events)
 
 
-async def test_its_state_can_be_read(scene):
+async def test_the_repr_shows_the_state(scene):
     await scene.read()
 
     shown = "<OriginCache shop: 1 entries, 16384/2147483648 bytes, <FetchQueue fetching 0/32, waiting 0/128>>"
     assert repr(scene.cache) == shown
 
 
-def test_settings_that_cannot_work_are_refused():
+def test_contradictory_settings_are_refused():
     with pytest.raises(ValueError, match="item_bytes"):
         OriginCacheSettings(limit_bytes=KIB)
     with pytest.raises(ValueError, match="max_ttl_seconds"):
         OriginCacheSettings(min_ttl_seconds=10, max_ttl_seconds=5)
 
 
-async def test_a_download_called_off_twice_leaves_nothing(scene):
+async def test_a_download_cancelled_twice_is_deleted(scene):
     """The second time while what had come is being removed."""
     scene.origin.held = asyncio.Event()
     reader = asyncio.create_task(scene.read())

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.redis_server import running
 from tests.running_server import Answer, ServerProcess, serving, wait_until
 from tests.sources.origin_server import OriginServer, body, cut, endless, head, redirect, reset, stalled, status
-from tests.threaded_origin import downloads, far_origin, held, photo, revalidated, trickled
+from tests.threaded_origin import downloads, held, photo, revalidated, threaded_origin, trickled
 
 KEY = "a key of sixteen characters"
 LOOPBACK = "127.0.0.0/8"
@@ -28,7 +28,7 @@ HASTY = {
 
 @pytest.fixture(scope="module")
 def origin() -> Iterator[OriginServer]:
-    with far_origin() as one:
+    with threaded_origin() as one:
         yield one
 
 
@@ -67,7 +67,7 @@ def counted(server: ServerProcess, event: str, reason: str) -> float:
     return server.metric("imgserver_security_events_total", event=event, reason=reason)
 
 
-def test_twelve_sizes_of_a_cold_original_are_one_download_and_no_worker_waits_for_it(shop, origin):
+def test_twelve_sizes_of_a_cold_original_are_one_download_and_hold_no_worker(shop, origin):
     answer, release = held(body(photo(), **CALM))
     origin.answers["/cold.jpg"] = answer
     with ThreadPoolExecutor(12) as pool:
@@ -85,16 +85,16 @@ def test_twelve_sizes_of_a_cold_original_are_one_download_and_no_worker_waits_fo
     assert downloads(origin, "/cold.jpg") == 1
 
 
-def test_the_header_of_the_source_goes_to_its_origin_alone_and_into_no_log(shop, origin):
+def test_a_secret_header_is_sent_to_its_origin_and_not_logged(shop, origin):
     origin.answers["/private.jpg"] = body(photo(), **CALM)
 
     assert shop.ask("/img/w_10/shop/private.jpg").status == 200
 
-    assert origin.asked[-1].fields["authorization"] == "Bearer the-secret-of-the-shop"
+    assert origin.requests[-1].fields["authorization"] == "Bearer the-secret-of-the-shop"
 
 
 @pytest.mark.alone
-def test_an_origin_of_one_byte_a_second_delays_nobody_else(origin):
+def test_an_origin_of_one_byte_per_second_delays_no_other_request(origin):
     """Neither kept nor local pictures; and who is one too many is told so at once. Two such sources, so that together
     they would fill the waiting room."""
     origin.answers |= {f"/{number}/slow.jpg": trickled(photo()) for number in range(100)}
@@ -129,7 +129,7 @@ def slowest_of_hits_and_misses(server: ServerProcess, quality: str) -> tuple[flo
     return max(one.seconds for one in hits), max(one.seconds for one in misses)
 
 
-def test_a_restart_keeps_originals(origin, tmp_path):
+def test_originals_survive_a_restart(origin, tmp_path):
     origin.answers["/kept.jpg"] = body(photo(), **CALM)
     for width in (10, 11):
         with serving(disk_limit_bytes=0, origin_cache_path=tmp_path, workers_count=1, **of_shop(origin)) as server:
@@ -138,7 +138,7 @@ def test_a_restart_keeps_originals(origin, tmp_path):
     assert downloads(origin, "/kept.jpg") == 1
 
 
-def test_an_original_that_is_no_longer_fresh_is_asked_for_on_condition(shop, origin):
+def test_a_stale_original_is_revalidated(shop, origin):
     origin.answers["/same.jpg"] = revalidated(photo(), '"one"', Cache_Control="max-age=0")
     before = shop.metric("imgserver_origin_cache_requests_total", source="shop", result="revalidations")
     fetched = shop.metric("imgserver_origin_cache_requests_total", source="shop", result="fetches")
@@ -150,7 +150,7 @@ def test_an_original_that_is_no_longer_fresh_is_asked_for_on_condition(shop, ori
     assert shop.metric("imgserver_origin_cache_requests_total", source="shop", result="fetches") == fetched + 1
 
 
-def test_of_a_changed_original_the_old_picture_is_never_seen_after_the_new_one(shop, origin):
+def test_no_old_rendition_of_a_changed_original_follows_a_new_one(shop, origin):
     origin.answers["/news.jpg"] = revalidated(photo("red"), '"red"', Cache_Control="max-age=0")
     old = shop.ask("/img/w_10/shop/news.jpg")
     origin.answers["/news.jpg"] = revalidated(photo("blue"), '"blue"', Cache_Control="max-age=0")
@@ -167,7 +167,7 @@ def test_of_a_changed_original_the_old_picture_is_never_seen_after_the_new_one(s
     [(reset(), (502, "source-failed")), (stalled(), (504, "deadline-exceeded")), (status(500), (502, "source-failed"))],
     ids=["reset", "stalled", "500"],
 )
-def test_while_the_origin_is_down_what_is_kept_is_answered_and_nothing_new_is(shop, origin, fault, refused, request):
+def test_cached_originals_are_served_while_the_origin_is_down(shop, origin, fault, refused, request):
     name = request.node.callspec.id
     origin.answers[f"/{name}/kept.jpg"] = body(photo(), **{**CALM, "Cache-Control": "max-age=0", "ETag": '"k"'})
     kept = shop.ask(f"/img/w_10/shop/{name}/kept.jpg")
@@ -208,7 +208,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_is_wrong_with_an_original_has_its_code(shop, origin, name):
+def test_each_fault_of_an_origin_has_its_status_and_code(shop, origin, name):
     fault, expected = FAULTS[name]
     origin.answers[f"/{name}.jpg"] = fault
 
@@ -219,7 +219,7 @@ def test_what_is_wrong_with_an_original_has_its_code(shop, origin, name):
     assert b"127.0.0.1" not in answer.body
 
 
-def test_a_failure_is_not_remembered(shop, origin):
+def test_a_failure_is_not_cached(shop, origin):
     origin.answers["/back.jpg"] = cut(PHOTO[:500], Content_Length=len(PHOTO))
     failed = shop.ask("/img/w_10/shop/back.jpg").status
     origin.answers["/back.jpg"] = body(PHOTO)
@@ -227,7 +227,7 @@ def test_a_failure_is_not_remembered(shop, origin):
     assert (failed, shop.ask("/img/w_10/shop/back.jpg").status) == (502, 200)
 
 
-def test_where_a_redirect_may_not_lead_is_audited(shop, origin):
+def test_a_denied_redirect_is_audited(shop, origin):
     origin.answers["/inside.jpg"] = redirect("http://169.254.169.254/latest/meta-data")
     before = counted(shop, "redirect_denied", "not_listed")
 
@@ -237,7 +237,7 @@ def test_where_a_redirect_may_not_lead_is_audited(shop, origin):
     wait_until(lambda: "security.redirect_denied" in shop.log.read_text(), "it is in the log")
 
 
-def test_an_original_over_the_cap_is_audited_as_that(shop, origin):
+def test_an_original_over_item_bytes_is_audited(shop, origin):
     origin.answers["/huge.jpg"] = body(b"", Content_Length=1 << 40)
     before = counted(shop, "limit_exceeded", "bytes")
 
@@ -246,7 +246,7 @@ def test_an_original_over_the_cap_is_audited_as_that(shop, origin):
     assert counted(shop, "limit_exceeded", "bytes") == before + 1
 
 
-def test_no_cache_keeps_a_picture_for_longer_than_the_origin_says(shop, origin):
+def test_max_age_of_the_origin_bounds_that_of_renditions(shop, origin):
     origin.answers["/brief.jpg"] = body(PHOTO, Cache_Control="max-age=70", Age=50)
 
     told = shop.ask("/img/w_10/shop/brief.jpg").headers["Cache-Control"]
@@ -264,7 +264,7 @@ WISHES = {
 
 
 @pytest.mark.parametrize("wish", WISHES)
-def test_a_purge_downloads_again(shop, origin, wish):
+def test_a_purged_original_is_downloaded_again(shop, origin, wish):
     path = f"/red/{wish}.jpg"
     origin.answers |= {path: body(photo("red"), **CALM), "/green.jpg": body(photo("green"), **CALM)}
     for name in (path, "/green.jpg"):
@@ -283,7 +283,7 @@ def test_a_purge_downloads_again(shop, origin, wish):
 
 
 @pytest.mark.parametrize("wish", WISHES)
-def test_a_purge_at_one_server_makes_the_others_download_again(origin, tmp_path, wish):
+def test_a_purge_reaches_the_origin_caches_of_other_servers(origin, tmp_path, wish):
     path = f"/red/{wish}.jpg"
     origin.answers[path] = body(photo("red"), **CALM)
     common = {"workers_count": 1, "admin_key": KEY, "tags_summer": "red/", **of_shop(origin)}

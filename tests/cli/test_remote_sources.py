@@ -15,14 +15,14 @@ from tests.ports import free_port
 from tests.running_server import SAMPLES
 from tests.s3_server import KEY, SECRET, running
 from tests.sources.origin_server import OriginServer, body, stalled, status
-from tests.threaded_origin import far_origin, photo
+from tests.threaded_origin import photo, threaded_origin
 
 PHOTO = photo()
 
 
 @pytest.fixture
 def origin() -> Iterator[OriginServer]:
-    with far_origin() as one:
+    with threaded_origin() as one:
         one.answers["/a/cat.jpg"] = body(PHOTO)
         yield one
 
@@ -47,7 +47,7 @@ def check(result: Result, name: str) -> dict[str, object]:
     return next(one for one in json.loads(result.stdout) if one["name"] == name)
 
 
-def test_get_makes_a_picture_of_a_far_original(shop, tmp_path):
+def test_get_renders_a_remote_original(shop, tmp_path):
     result = run(shop, "get", "/img/w_60/shop/a/cat.jpg", "-o", str(tmp_path / "cat.png"))
 
     assert result.exit_code == 0, result.output
@@ -55,7 +55,7 @@ def test_get_makes_a_picture_of_a_far_original(shop, tmp_path):
         assert made.size == (60, 40)
 
 
-def test_get_tells_what_is_wrong_in_a_sentence(shop, origin, tmp_path):
+def test_get_reports_a_failure_in_one_sentence(shop, origin, tmp_path):
     origin.answers |= {"/busy.jpg": status(500), "/slow.jpg": stalled()}
     sentences = [
         run(shop, "get", f"/img/w_60/shop/{name}.jpg", "-o", str(tmp_path / "out.png")).stderr
@@ -68,7 +68,7 @@ def test_get_tells_what_is_wrong_in_a_sentence(shop, origin, tmp_path):
     assert not (tmp_path / "out.png").exists()
 
 
-def test_get_takes_an_address_in_the_place_of_what_the_settings_say(origin, shop, tmp_path):
+def test_root_of_get_replaces_the_source_of_the_settings(origin, shop, tmp_path):
     """Both ways round: neither is a source of two places."""
     networks = {"IMGSERVER_SOURCE_ALLOWED_NETWORKS": "127.0.0.0/8"}
     address = f"http://127.0.0.1:{origin.port}/a/"
@@ -79,7 +79,7 @@ def test_get_takes_an_address_in_the_place_of_what_the_settings_say(origin, shop
     assert (far.exit_code, near.exit_code) == (0, 0), far.output + near.output
 
 
-def test_url_spells_paths_of_far_sources_and_addresses(shop):
+def test_url_builds_urls_of_remote_sources_and_whole_urls(shop):
     assert run(shop, "url", "shop/a/cat.jpg", "--w", "60").stdout == "/img/w_60/shop/a/cat.jpg\n"
     listed = shop | {"IMGSERVER_REMOTE_ALLOWED_URLS": "https://cdn.example.com/"}
     assert run(listed, "url", "https://cdn.example.com/a.jpg?id=5", "--w", "60").stdout == (
@@ -89,7 +89,7 @@ def test_url_spells_paths_of_far_sources_and_addresses(shop):
     assert run(shop | signing, "url", "https://cdn.example.com/a.jpg", "--sign").stdout.startswith("/img/s--")
 
 
-def test_the_doctor_says_whether_each_source_answers(shop, origin):
+def test_doctor_checks_each_source(shop, origin):
     sound = run(shop, "doctor", "--json")
     origin.answers.clear()
     shop["IMGSERVER_SOURCES_SHOP_URL"] = f"http://127.0.0.1:{free_port()}/"
@@ -104,7 +104,7 @@ def test_the_doctor_says_whether_each_source_answers(shop, origin):
     assert [one.exit_code for one in (sound, away, inside)] == [0, 1, 1]
 
 
-def test_the_doctor_asks_a_store_with_its_keys(tmp_path):
+def test_doctor_checks_the_credentials_of_a_store(tmp_path):
     async def found(secret: str) -> dict[str, object]:
         async with running(tmp_path / "buckets") as store:
             environ = {
@@ -124,7 +124,7 @@ def test_the_doctor_asks_a_store_with_its_keys(tmp_path):
     assert "another" not in json.dumps(wrong)
 
 
-def test_serve_refuses_a_store_without_its_extra(tmp_path, monkeypatch):
+def test_serve_names_the_missing_extra_of_a_store(tmp_path, monkeypatch):
     """As on a machine where `pip install imgserver` was all."""
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)
     monkeypatch.setitem(__import__("sys").modules, "obstore.exceptions", None)
@@ -135,7 +135,7 @@ def test_serve_refuses_a_store_without_its_extra(tmp_path, monkeypatch):
     assert result.stderr == ("Error: source photos: s3://bucket/photos needs obstore: pip install 'imgserver[s3]'\n")
 
 
-def test_serve_takes_one_place(tmp_path: Path):
+def test_serve_refuses_an_unknown_scheme(tmp_path: Path):
     environ = {"XDG_CACHE_HOME": str(tmp_path), "IMGSERVER_SOURCE_ROOT": str(SAMPLES)}
 
     result = run(environ, "serve", "ftp://example.com/", "--port", "0")
@@ -146,7 +146,7 @@ def test_serve_takes_one_place(tmp_path: Path):
     )
 
 
-def test_inspect_describes_what_is_at_an_address(origin):
+def test_inspect_describes_an_image_at_a_url(origin):
     address = f"http://127.0.0.1:{origin.port}/a/cat.jpg"
     environ = {
         "IMGSERVER_REMOTE_ALLOWED_NETWORKS": "127.0.0.0/8",

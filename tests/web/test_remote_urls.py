@@ -11,7 +11,7 @@ from imgserver.dialects.native.source_path import encode_remote
 from imgserver.security.signing import Key, Keyring
 from tests.running_server import Answer, ServerProcess, serving, wait_until
 from tests.sources.origin_server import OriginServer, body, redirect
-from tests.threaded_origin import downloads, far_origin, photo
+from tests.threaded_origin import downloads, photo, threaded_origin
 
 KEY, TIED = Key(bytes(range(32))), Key(bytes(range(100, 132)), frozenset({"photos"}))
 HOST = "127.0.0.80"
@@ -22,7 +22,7 @@ PHOTO = photo()
 @pytest.fixture(scope="module")
 def origin() -> Iterator[OriginServer]:
     try:
-        with far_origin(HOST, port=80) as one:
+        with threaded_origin(HOST, port=80) as one:
             yield one
     except PermissionError:
         pytest.skip("port 80 is not for this user: sysctl net.ipv4.ip_unprivileged_port_start=80")
@@ -55,7 +55,7 @@ def refusal(answer: Answer) -> tuple[int, str, str]:
     return answer.status, answer.headers["X-Imgserver-Error"], answer.headers["Cache-Control"]
 
 
-def test_an_address_on_the_list_is_for_everybody_in_all_three_spellings(server, origin):
+def test_a_listed_url_is_served_to_everybody_in_all_three_forms(server, origin):
     origin.answers["/open/a.jpg"] = body(PHOTO, **CALM)
     address = f"http://{HOST}/open/a.jpg"
 
@@ -69,7 +69,7 @@ def test_an_address_on_the_list_is_for_everybody_in_all_three_spellings(server, 
     assert downloads(origin, "/open/a.jpg") == 1
 
 
-def test_an_address_that_is_not_on_the_list_is_refused_and_audited_and_never_asked(server, origin):
+def test_an_unlisted_url_is_refused_audited_and_never_requested(server, origin):
     origin.answers["/other/a.jpg"] = body(PHOTO, **CALM)
     before = server.metric("imgserver_security_events_total", event="source_denied", reason="not_listed")
 
@@ -79,7 +79,7 @@ def test_an_address_that_is_not_on_the_list_is_refused_and_audited_and_never_ask
     assert server.metric("imgserver_security_events_total", event="source_denied", reason="not_listed") == before + 1
 
 
-def test_what_a_signed_url_has_opened_stays_closed_to_unsigned_ones(server, origin):
+def test_a_rendition_of_a_signed_request_is_not_served_to_unsigned_ones(server, origin):
     """Not even from memory, whatever was asked before, and by nobody's conditional request."""
     origin.answers["/closed/a.jpg"] = body(PHOTO, **CALM)
     opened = server.ask(signed("/closed/a.jpg"))
@@ -100,7 +100,7 @@ def test_what_a_signed_url_has_opened_stays_closed_to_unsigned_ones(server, orig
     assert server.ask(signed("/closed/a.jpg")).status == 200
 
 
-def test_a_key_that_is_tied_to_a_source_opens_no_address(server, origin):
+def test_a_key_that_is_tied_to_a_source_signs_no_whole_url(server, origin):
     origin.answers["/closed/b.jpg"] = body(PHOTO, **CALM)
 
     answer = server.ask(signed("/closed/b.jpg", key=TIED))
@@ -109,13 +109,13 @@ def test_a_key_that_is_tied_to_a_source_opens_no_address(server, origin):
     assert downloads(origin, "/closed/b.jpg") == 0
 
 
-def test_a_signature_opens_no_other_port(server):
+def test_a_signed_url_has_a_default_port(server):
     rest = f"w_10/{encode_remote(f'http://{HOST}:8080/a.jpg')}"
 
     assert server.ask(f"/img/s--{Keyring((KEY,)).sign(rest, source='photos')}--/{rest}").status == 403
 
 
-def test_neither_signature_nor_list_opens_what_is_not_public(server):
+def test_neither_signature_nor_list_opens_private_networks(server):
     before = server.metric("imgserver_security_events_total", event="address_blocked", reason="loopback")
     rest = f"w_10/{encode_remote('http://127.0.0.1/a.jpg')}"
 
@@ -125,7 +125,7 @@ def test_neither_signature_nor_list_opens_what_is_not_public(server):
     assert server.metric("imgserver_security_events_total", event="address_blocked", reason="loopback") == before + 1
 
 
-def test_a_redirect_of_a_listed_address_stays_on_the_list(server, origin):
+def test_a_redirect_of_a_listed_url_stays_on_the_list(server, origin):
     """Also where a signed URL has opened what it leads to."""
     origin.answers |= {
         "/closed/c.jpg": body(PHOTO, **CALM),
@@ -138,7 +138,7 @@ def test_a_redirect_of_a_listed_address_stays_on_the_list(server, origin):
     assert server.ask(unsigned("/open/inside.jpg")).status == 403
 
 
-def test_a_link_that_ends_ends_for_its_copies_too(server, origin):
+def test_an_expired_link_is_refused_although_its_rendition_is_cached(server, origin):
     origin.answers["/closed/d.jpg"] = body(PHOTO, **CALM)
     ends = int(time.time()) + 3
     target = signed("/closed/d.jpg", f"exp_{ends}/w_10")
@@ -151,6 +151,6 @@ def test_a_link_that_ends_ends_for_its_copies_too(server, origin):
     assert server.ask(signed("/closed/d.jpg")).status == 200
 
 
-def test_without_a_list_and_without_signed_urls_no_address_is_read(tmp_path):
+def test_whole_urls_are_off_by_default(tmp_path):
     with serving(workers_count=1, disk_limit_bytes=0) as plain:
         assert refusal(plain.ask(unsigned("/open/a.jpg")))[:2] == (403, "source-denied")

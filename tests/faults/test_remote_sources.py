@@ -9,12 +9,12 @@ import pytest
 from tests.faults.test_disk_full import fill
 from tests.running_server import SAMPLES, serving, wait_until
 from tests.sources.origin_server import OriginServer, body
-from tests.threaded_origin import far_origin, photo, trickled
+from tests.threaded_origin import photo, threaded_origin, trickled
 
 
 @pytest.fixture
 def origin() -> Iterator[OriginServer]:
-    with far_origin() as one:
+    with threaded_origin() as one:
         one.answers |= {f"/{number}.jpg": body(photo(), Cache_Control="max-age=600") for number in range(20)}
         yield one
 
@@ -24,7 +24,7 @@ def settings(origin: OriginServer) -> dict[str, object]:
     return {"workers_count": 1, "disk_limit_bytes": 0, **far}
 
 
-def test_a_full_disk_under_the_spool_refuses_new_far_originals_alone(origin, disk):
+def test_a_full_disk_of_the_origin_cache_refuses_only_new_remote_originals(origin, disk):
     """A small one takes the room of another that is kept; a larger one than all of them finds none."""
     origin.answers["/large.png"] = body((SAMPLES / "cat.png").read_bytes())
     with serving(**settings(origin), origin_cache_path=disk / "spool") as server:
@@ -42,7 +42,7 @@ def test_a_full_disk_under_the_spool_refuses_new_far_originals_alone(origin, dis
         wait_until(lambda: "origin_cache.disk_failed" in server.log.read_text(), "it is in the log")
 
 
-def test_slow_origins_take_a_bounded_number_of_descriptors_and_give_them_back(origin):
+def test_slow_origins_take_a_bounded_number_of_descriptors_and_release_them(origin):
     origin.answers |= {f"/slow/{number}.jpg": trickled(photo()) for number in range(60)}
     times = {"fetch_total_timeout_seconds": 2, "origin_cache_max_concurrent": 20}
     with serving(**settings(origin), **times) as server:
