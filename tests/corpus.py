@@ -1,4 +1,4 @@
-"""Odd and hostile pictures from the source archives of Pillow and pillow-heif.
+"""Odd and hostile images from the source archives of Pillow and pillow-heif.
 
 pip downloads the archives once and checks their digests. They are stored outside the repository.
 `python -m tests.corpus` fetches them before the tests, and fails if it cannot.
@@ -23,7 +23,7 @@ class NotFetchedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """`folder`: the folder of the pictures inside the archive."""
+    """`folder`: the folder of the images inside the archive."""
 
     name: str
     version: str
@@ -77,7 +77,7 @@ def fetch(archive: Archive) -> None:
 
 
 def pictures(archive: Archive) -> Iterator[tuple[str, bytes]]:
-    """(name, body) of each picture. Names are safe in a flat folder: paths of the archive are never used to write."""
+    """(name, body) of each image. Names are safe in a flat folder: paths of the archive are never used to write."""
     with tarfile.open(archive.file) as tar:
         for member in tar:
             path = PurePosixPath(*PurePosixPath(member.name).parts[1:])

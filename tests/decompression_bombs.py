@@ -113,7 +113,7 @@ SVG_FILTER = (
 
 # Files of formats whose loaders must stay blocked. The tests name all of them .jpg.
 STRANGERS: dict[str, bytes] = {
-    "empty text": b"this is no picture\n" * 9,
+    "empty text": b"this is not an image\n" * 9,
     "mvg": b"push graphic-context\nviewbox 0 0 9 9\nimage over 0,0 0,0 'label:@x'\npop graphic-context\n",
     "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
     "pdf": b"%PDF-1.7\n1 0 obj<<>>endobj\n%%EOF\n",
@@ -125,7 +125,7 @@ STRANGERS: dict[str, bytes] = {
     "netpbm": b"P6\n2 2\n255\n" + bytes(12),
     "bmp": b"BM" + bytes(60),
     "svg": SVG_HUGE,
-    "svg behind xml": SVG_NESTED,
+    "svg after xml": SVG_NESTED,
 }
 
 

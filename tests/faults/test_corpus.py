@@ -1,8 +1,7 @@
-"""Every odd, broken and hostile picture at hand, through a real server, eight at a time: as originals and as uploads.
+"""All available odd, broken and hostile images, as originals and as uploads of a real server, eight at a time.
 
-What is asked of each is only that it be answered by name: a picture that decodes and has the size asked for, or a
-refusal (404, 413, 415, 422). No worker dies, memory is bounded, nothing stays behind, and the books balance; the last
-is looked at by `serving` itself.
+Each must get an image that decodes and has the requested size, or a clear error (404, 413, 415, 422). No worker dies,
+memory is bounded, and no files remain. `serving` checks that every request is counted once.
 """
 
 import io
@@ -21,16 +20,16 @@ from tests import corpus, decompression_bombs
 from tests.heic_files import heic
 from tests.running_server import Answer, ServerProcess, serving
 
-ANSWERED = {200, 404, 413, 415, 422}
-AT_ONCE = 8
+EXPECTED = {200, 404, 413, 415, 422}
+CONCURRENCY = 8
 MIB = 1 << 20
 SERVER_RSS_BYTES = 256 * MIB
-# Of the 1 GiB that a worker may address: HEIC of 33 million pixels at 10 bits is the worst that is allowed through.
+# A worker may address 1 GiB. A HEIC of 33 million pixels at 10 bits needs the most memory of all allowed images.
 WORKER_RSS_BYTES = 900 * MIB
-# Files that kill a worker, and why that cannot be helped. There is none.
+# Files that kill a worker, with the reason why that cannot be avoided. There are none.
 KILLERS: Mapping[str, str] = {}
-# Each with the size that comes of it, whatever went in.
-WISHES = (
+# Options with the size of the result, whatever the original.
+OPTIONS = (
     ("c_fill,w_96,h_72,f_png", (96, 72)),
     ("c_pad,w_80,h_60,f_webp", (80, 60)),
     ("c_scale,w_90,h_50,f_jpg,fl_keep_metadata", (90, 50)),
@@ -39,29 +38,29 @@ WISHES = (
     ("c_fill,w_48,h_48,f_avif,fl_keep_copyright", (48, 48)),
 )
 
-Pictures = dict[str, bytes]
+Files = dict[str, bytes]
 
 
 @dataclass
 class Hostile:
-    """A server, what it was given, and where it keeps what it must not leave."""
+    """A server, its files, and the folder for its temporary files, which must be empty at the end."""
 
     server: ServerProcess
-    pictures: Pictures
+    files: Files
     scratch: Path
     peaks: dict[int, int] = field(default_factory=dict)
 
     def measure(self) -> None:
-        """Peaks of all processes so far; asked while they run, as workers are replaced."""
+        """Records the peak memory of all processes. Called several times, because workers are replaced."""
         for pid in (self.server.process.pid, *(worker.pid for worker in self.server.workers())):
             self.peaks[pid] = max(self.peaks.get(pid, 0), peak_rss(pid))
 
     def deaths(self) -> dict[str, int]:
-        """Workers lost for another reason than age and weight."""
+        """Workers that ended for another reason than recycling."""
         restarts = self.server.image_health()["workers"]["restarts"]
         return {reason: count for reason, count in restarts.items() if count and reason not in ("rss", "recycle")}
 
-    def files_left(self) -> list[Path]:
+    def temp_files(self) -> list[Path]:
         return [path for path in self.scratch.rglob("*") if path.is_file()]
 
 
@@ -73,7 +72,7 @@ def peak_rss(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
-def made() -> Pictures:
+def made() -> Files:
     """Decompression bombs, other files, and truncated, flipped and polyglot images of each format."""
     found = {f"bomb__{name}": body for name, body, _ in decompression_bombs.refused()}
     found |= {f"stranger__{name}.jpg": body for name, body in decompression_bombs.STRANGERS.items()}
@@ -87,14 +86,14 @@ def made() -> Pictures:
         found[f"whole__{name}"] = body
         found |= {f"cut{tenth}__{name}": body[: len(body) * tenth // 10] for tenth in range(1, 10)}
         found |= {f"flip{number}__{name}": flipped(body, f"{name} {number}") for number in range(12)}
-        found[f"zip_behind__{name}"] = body + b"PK\x03\x04 payload"
+        found[f"zip_appended__{name}"] = body + b"PK\x03\x04 payload"
         for other, strange in whole.items():
             if other.rpartition(".")[2] != name.rpartition(".")[2]:
                 found[f"head_of_{other}__{name}"] = strange[:16] + body
     return found
 
 
-def originals() -> Pictures:
+def originals() -> Files:
     photo = Image.merge("RGB", [Image.radial_gradient("L").rotate(turn) for turn in (0, 90, 180)]).resize((120, 90))
     movie = {"save_all": True, "append_images": [photo.rotate(90), photo.rotate(180)], "duration": 100}
     clear = photo.convert("RGBA")
@@ -127,27 +126,27 @@ def flipped(body: bytes, seed: str) -> bytes:
     return bytes(flips)
 
 
-def collected() -> Pictures:
-    found: Pictures = {}
+def collected() -> Files:
+    found: Files = {}
     for archive in corpus.ARCHIVES:
         try:
             corpus.fetch(archive)
         except corpus.NotFetchedError as error:
             pytest.skip(f"not fetched: {error}")
-        found |= corpus.pictures(archive)
+        found |= corpus.files(archive)
     return found
 
 
 @pytest.fixture(scope="module", params=["made", "collected"])
 def hostile(request, tmp_path_factory) -> Iterator[Hostile]:
-    pictures = made() if request.param == "made" else collected()
+    files = made() if request.param == "made" else collected()
     folder, scratch = tmp_path_factory.mktemp("originals"), tmp_path_factory.mktemp("scratch")
-    for name, body in pictures.items():
+    for name, body in files.items():
         (folder / name.replace(" ", "_")).write_bytes(body)
     settings = {"workers_count": 2, "disk_limit_bytes": 0, "uploads_max_concurrent": 4, "uploads_max_wait_seconds": 60}
     waits = {"queue_deadline_seconds": 60}
     with serving(folder, variables={"TMPDIR": str(scratch)}, **settings, **waits) as server:
-        yield Hostile(server, {name.replace(" ", "_"): body for name, body in pictures.items()}, scratch)
+        yield Hostile(server, {name.replace(" ", "_"): body for name, body in files.items()}, scratch)
     assert list(scratch.iterdir()) == []
 
 
@@ -155,7 +154,7 @@ def faults(answers: Mapping[str, tuple[Answer, tuple[int, int] | None]]) -> dict
     """The answers that a client cannot use, by the name of the file."""
     found: dict[str, object] = {}
     for name, (answer, size) in answers.items():
-        if answer.status not in ANSWERED:
+        if answer.status not in EXPECTED:
             found[name] = (answer.status, answer.body[:200])
         elif answer.status == 200 and (wrong := undecodable(answer.body, size)):
             found[name] = wrong
@@ -174,12 +173,12 @@ def undecodable(body: bytes, size: tuple[int, int] | None) -> str:
 @pytest.mark.timeout(400)
 def test_every_original_gets_an_image_or_a_clear_error(hostile: Hostile) -> None:
     def ask(numbered: tuple[int, str]) -> tuple[Answer, tuple[int, int] | None]:
-        options, size = WISHES[numbered[0] % len(WISHES)]
+        options, size = OPTIONS[numbered[0] % len(OPTIONS)]
         hostile.measure() if numbered[0] % 50 == 0 else None
         return hostile.server.ask(f"/img/{options}/{numbered[1]}"), size
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = dict(zip(hostile.pictures, pool.map(ask, enumerate(hostile.pictures)), strict=True))
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        answers = dict(zip(hostile.files, pool.map(ask, enumerate(hostile.files)), strict=True))
 
     assert faults(answers) == {}
     assert {answer.status for answer, _ in answers.values()} >= {200, 415, 422}
@@ -189,12 +188,12 @@ def test_every_original_gets_an_image_or_a_clear_error(hostile: Hostile) -> None
 @pytest.mark.timeout(400)
 def test_every_upload_gets_an_image_or_a_clear_error(hostile: Hostile) -> None:
     def post(name: str) -> tuple[Answer, tuple[int, int] | None]:
-        body = hostile.pictures[name]
+        body = hostile.files[name]
         fields = {"Content-Type": "application/octet-stream", "Content-Length": str(len(body))}
         return hostile.server.ask("/api/image/optimize", "POST", fields, body), None
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = dict(zip(hostile.pictures, pool.map(post, hostile.pictures), strict=True))
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        answers = dict(zip(hostile.files, pool.map(post, hostile.files), strict=True))
 
     assert faults(answers) == {}
     assert_sound(hostile)
@@ -206,7 +205,7 @@ def assert_sound(hostile: Hostile) -> None:
     assert hostile.deaths() == dict.fromkeys(KILLERS, 1)
     assert hostile.peaks[server] < SERVER_RSS_BYTES
     assert max(peak for pid, peak in hostile.peaks.items() if pid != server) < WORKER_RSS_BYTES
-    assert hostile.files_left() == []
+    assert hostile.temp_files() == []
 
 
 @pytest.mark.parametrize("hostile", ["collected"], indirect=True)
@@ -245,8 +244,8 @@ OTHERWISE: Mapping[str, str] = {
 def test_an_image_looks_like_that_of_pillow(hostile: Hostile) -> None:
     """Scaled down: a black image, one that is upside down or has wrong colors would differ by more than half of all
     levels."""
-    shown = {name: body for name, body in hostile.pictures.items() if comparable(name) and len(body) < 2 * MIB}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    shown = {name: body for name, body in hostile.files.items() if comparable(name) and len(body) < 2 * MIB}
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
         targets = (f"/img/c_scale,w_32,h_32,f_png/{name}" for name in shown)
         answers = dict(zip(shown, pool.map(hostile.server.ask, targets), strict=True))
 

@@ -13,7 +13,7 @@ from tests import decompression_bombs
 from tests.heic_files import heic
 from tests.running_server import SAMPLES, ServerProcess, serving, wait_until
 
-GOOD = {200, 400, 415, 422}
+EXPECTED = {200, 400, 415, 422}
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,11 @@ def folder(tmp_path_factory) -> Path:
     jpg, png = (SAMPLES / "dogs.jpg").read_bytes(), (SAMPLES / "cat.png").read_bytes()
     odd = {
         "empty.jpg": b"",
-        "text.jpg": b"This is no picture.\n" * 50,
+        "text.jpg": b"This is not an image.\n" * 50,
         "html.png": b"<!doctype html><script>alert(1)</script>",
         "truncated.jpg": jpg[: len(jpg) // 2],
         "truncated.png": png[: len(png) // 2],
-        "zip_behind.jpg": jpg + b"PK\x03\x04 payload",
+        "zip_appended.jpg": jpg + b"PK\x03\x04 payload",
         "magic_only.png": png[:8],
         "magic_only.jpg": jpg[:3],
         "wrong_magic.gif": b"GIF89a" + png[6:],
@@ -57,11 +57,11 @@ def test_every_hostile_file_gets_a_clear_answer_and_no_worker_dies(folder, hosti
         answers = dict(zip(targets, pool.map(hostile.ask, targets), strict=True))
     facts = hostile.image_health()["workers"]
 
-    assert {target: answer.status for target, answer in answers.items() if answer.status not in GOOD} == {}
+    assert {target: answer.status for target, answer in answers.items() if answer.status not in EXPECTED} == {}
     assert sum(facts["restarts"].values()) - facts["restarts"]["rss"] - facts["restarts"]["recycle"] == 0
     refused = [answer for answer in answers.values() if answer.status != 200]
     assert all(str(folder) not in answer.body.decode() for answer in refused)
-    assert b"payload" not in answers["/img/w_200/zip_behind.jpg"].body
+    assert b"payload" not in answers["/img/w_200/zip_appended.jpg"].body
 
 
 @pytest.mark.parametrize(
