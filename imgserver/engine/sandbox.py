@@ -32,11 +32,11 @@ FILE_BYTES = 256 * MIB
 OOM_SCORE = 800
 OOM_SCORE_MAX = 1000
 
-Work = Callable[[Job], RenderResult]
+RunJob = Callable[[Job], RenderResult]
 
 
 @dataclass(frozen=True, slots=True)
-class ChildSettings:
+class SandboxSettings:
     """`parent_pid`: the server, which must be the parent of the worker. `memory_bytes`: limit of the address space.
     `nice`: how much lower than the server's the worker's CPU priority is."""
 
@@ -46,7 +46,7 @@ class ChildSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Warmth:
+class WorkerReady:
     """The first message of a worker: it is ready."""
 
     pid: int
@@ -56,7 +56,7 @@ class Warmth:
 _begun: "Connection[bytes, bytes] | None" = None
 
 
-def settle(settings: ChildSettings, begun: "Connection[bytes, bytes]") -> None:
+def initialize(settings: SandboxSettings, begun: "Connection[bytes, bytes]") -> None:
     """The initializer of the worker: everything that must hold before it reads an untrusted file.
 
     The worker sends a byte through `begun` when it begins a job, so that a worker that died before is not blamed on the
@@ -71,7 +71,7 @@ def settle(settings: ChildSettings, begun: "Connection[bytes, bytes]") -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _close_streams()
     _set_limits(settings.memory_bytes)
-    _volunteer_for_the_oom_killer()
+    _prefer_for_oom_kill()
 
 
 def open_engine(*, svg: bool = False, plugins: tuple[str, ...] = ()) -> Codecs:
@@ -92,17 +92,17 @@ def render(job: Job) -> RenderResult:
     return cast(RenderResult, importlib.import_module(ENGINE).render(job))
 
 
-def warm_up(opener: Callable[[], Codecs], nice: int) -> Warmth:
+def start_engine(opener: Callable[[], Codecs], nice: int) -> WorkerReady:
     """Opens the engine at the server's CPU priority, so that a replacement is ready soon, and then lowers the priority.
 
     No setsid: with kernel autogrouping, a session for each worker would make the nice value meaningless.
     """
     codecs = opener()
     os.nice(nice)
-    return Warmth(pid=os.getpid(), codecs=codecs)
+    return WorkerReady(pid=os.getpid(), codecs=codecs)
 
 
-def work_off(work: Work, job: Job, seconds: float) -> RenderResult:
+def run_job(render_job: RunJob, job: Job, seconds: float) -> RenderResult:
     """Runs one job with a limit on its CPU time, derived from the `seconds` to its deadline.
 
     Raises errors of `errors.py` only: others may not survive pickling.
@@ -111,7 +111,7 @@ def work_off(work: Work, job: Job, seconds: float) -> RenderResult:
     if _begun is not None:
         _begun.send_bytes(b"b")
     try:
-        return work(job)
+        return render_job(job)
     except ImgserverError:
         raise
     except MemoryError as error:
@@ -164,7 +164,7 @@ def _limit_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def _volunteer_for_the_oom_killer() -> None:
+def _prefer_for_oom_kill() -> None:
     """When memory runs out, the kernel shall kill a worker, never the server. Some sandboxes do not have this file."""
     path = Path("/proc/self/oom_score_adj")
     with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from typing import Any
 
 from imgserver.engine import sandbox
 from imgserver.engine.job import Codecs
-from imgserver.engine.sandbox import ChildSettings, Warmth
+from imgserver.engine.sandbox import SandboxSettings, WorkerReady
 from imgserver.rendering.worker_process import WorkerEvent, WorkerProcess, WorkerSettings, WorkerState
 from imgserver.runtime import resources
 
@@ -37,7 +37,7 @@ class Supervisor:
         size: int,
         *,
         settings: WorkerSettings,
-        work: sandbox.Work,
+        work: sandbox.RunJob,
         opener: Callable[[], Codecs],
         on_event: Callable[[WorkerEvent], None],
         on_change: Callable[[], None],
@@ -119,7 +119,7 @@ class Supervisor:
 
     def _launch(self) -> None:
         number = next(number for number in range(self._size) if number not in self.workers)
-        settings = ChildSettings(os.getpid(), self._settings.memory_bytes, self._settings.nice)
+        settings = SandboxSettings(os.getpid(), self._settings.memory_bytes, self._settings.nice)
         try:
             worker = WorkerProcess(number, settings=settings, opener=self._opener, work=self._work)
         except OSError as error:  # no descriptor left, or no space for its folder
@@ -128,7 +128,7 @@ class Supervisor:
             return
         self.workers[number] = worker
         try:
-            warmth = worker.start()
+            ready = worker.start()
         except (OSError, BrokenExecutor) as error:
             worker.kill("start")
             self._remove(worker, detail=str(error))
@@ -137,18 +137,18 @@ class Supervisor:
             self._loop.add_reader(worker.pidfd, self._remove, worker)
         timer = self._loop.call_later(START_SECONDS, worker.kill, "start")
         # Passed in, not captured: a reference cycle would keep a dead worker's descriptors until garbage collection.
-        warmth.add_done_callback(lambda warmth: self.call_in_loop(self._note_warm, worker, warmth, timer))
+        ready.add_done_callback(lambda ready: self.call_in_loop(self._note_warm, worker, ready, timer))
 
-    def _note_warm(self, worker: WorkerProcess, warmth: "Future[Warmth]", timer: asyncio.TimerHandle) -> None:
+    def _note_warm(self, worker: WorkerProcess, ready: "Future[WorkerReady]", timer: asyncio.TimerHandle) -> None:
         timer.cancel()
         if self.workers.get(worker.number) is not worker:
             return
-        error = warmth.exception()
+        error = ready.exception()
         if error is not None:
             worker.kill("start")
             self._remove(worker, detail=f"{type(error).__name__}: {error}")
             return
-        self.codecs = warmth.result().codecs
+        self.codecs = ready.result().codecs
         self._proven, self._failures = True, 0
         self.start_seconds = time.monotonic() - worker.created
         worker.state = WorkerState.IDLE

@@ -87,7 +87,7 @@ class WorkerPool:
         self,
         settings: WorkerSettings,
         *,
-        work: sandbox.Work = sandbox.render,
+        work: sandbox.RunJob = sandbox.render,
         opener: Callable[[], Codecs] = sandbox.open_engine,
         on_event: Callable[[WorkerEvent], None] = _ignore,
     ) -> None:

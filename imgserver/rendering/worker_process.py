@@ -27,7 +27,7 @@ from annotated_types import Ge, Interval, doc
 
 from imgserver.engine import sandbox
 from imgserver.engine.job import MIB, Codecs, Job, RenderResult
-from imgserver.engine.sandbox import ChildSettings, Warmth
+from imgserver.engine.sandbox import SandboxSettings, WorkerReady
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # How long to wait for the exit status of a process whose pipes are closed.
@@ -81,7 +81,7 @@ class WorkerProcess:
     only: the kernel ties the death signal of a child to the thread that created it, not to the process."""
 
     def __init__(
-        self, number: int, *, settings: ChildSettings, opener: Callable[[], Codecs], work: sandbox.Work
+        self, number: int, *, settings: SandboxSettings, opener: Callable[[], Codecs], work: sandbox.RunJob
     ) -> None:
         self.number = number
         self.state = WorkerState.STARTING
@@ -97,7 +97,7 @@ class WorkerProcess:
         self._context = _RecordingContext()
         self._begun, self._begun_writer = self._context.Pipe(duplex=False)
         initargs = (settings, self._begun_writer)
-        self._executor = ProcessPoolExecutor(1, self._context, initializer=sandbox.settle, initargs=initargs)
+        self._executor = ProcessPoolExecutor(1, self._context, initializer=sandbox.initialize, initargs=initargs)
 
     def __repr__(self) -> str:
         return f"<WorkerProcess {self.number} pid {self.pid} {self.state.value}, {self.renders} renders>"
@@ -106,20 +106,20 @@ class WorkerProcess:
     def pid(self) -> int | None:
         return self._context.process.pid if self._context.process else None
 
-    def start(self) -> "Future[Warmth]":
+    def start(self) -> "Future[WorkerReady]":
         """Spawns the process; blocks for some milliseconds. Raises OSError if no process can be created."""
         with _plain_main(), _environment({**ENVIRONMENT, "TMPDIR": self.tmpdir}):
-            warmth = self._executor.submit(sandbox.warm_up, self._opener, self._nice)
+            ready = self._executor.submit(sandbox.start_engine, self._opener, self._nice)
         self._context.close_result_writer()
         self._begun_writer.close()
         # Opened while the pid can only be this process: from here on, a signal never hits a reused pid.
         with contextlib.suppress(OSError, AttributeError):
             self.pidfd = os.pidfd_open(self.pid or 0)
-        return warmth
+        return ready
 
     def submit(self, job: Job, *, seconds: float) -> "Future[RenderResult]":
         """Raises BrokenProcessPool, here or in the future, if the process is dead."""
-        return self._executor.submit(sandbox.work_off, self._work, job, seconds)
+        return self._executor.submit(sandbox.run_job, self._work, job, seconds)
 
     def has_begun(self) -> bool:
         """Whether the worker has started its job. Call it once, when the job has ended or the worker is dead."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imgserver.engine.job import MIB
-from imgserver.engine.sandbox import ChildSettings
+from imgserver.engine.sandbox import SandboxSettings
 from imgserver.errors import Quarantined, WorkerLost
 from imgserver.rendering.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
 from imgserver.rendering.worker_process import WorkerProcess
@@ -116,7 +116,7 @@ def test_a_job_submitted_to_a_worker_that_is_being_released_breaks():
     """Cancelled instead, it would be answered as a fault of ours."""
     for _ in range(5):
         worker = WorkerProcess(
-            0, settings=ChildSettings(os.getpid(), 1024 * MIB, 0), opener=actions.opener, work=actions.perform
+            0, settings=SandboxSettings(os.getpid(), 1024 * MIB, 0), opener=actions.opener, work=actions.perform
         )
         worker.start().result(timeout=30)
         worker.kill("crash")

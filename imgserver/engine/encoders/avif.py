@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from imgserver.engine.encoders.vips_encoder import VipsEncoder, effort_of
+from imgserver.engine.encoders.saver import SaverEncoder, effort_of
 from imgserver.engine.job import Quality
 from imgserver.plan.formats import quality_of
 from imgserver.plan.plan import Output
@@ -18,4 +18,4 @@ def _options(output: Output, quality: Quality, pixels: int) -> dict[str, Any]:
     }
 
 
-AVIF = VipsEncoder("heifsave_buffer", _options)
+AVIF = SaverEncoder("heifsave_buffer", _options)

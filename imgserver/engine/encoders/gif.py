@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from imgserver.engine.encoders.vips_encoder import VipsEncoder, effort_of
+from imgserver.engine.encoders.saver import SaverEncoder, effort_of
 from imgserver.engine.job import Quality
 from imgserver.plan.plan import Output
 
@@ -15,4 +15,4 @@ def _options(output: Output, _: Quality, __: int) -> dict[str, Any]:
     return {"effort": effort, "interlace": bool(output.progressive)}
 
 
-GIF = VipsEncoder("gifsave_buffer", _options)
+GIF = SaverEncoder("gifsave_buffer", _options)

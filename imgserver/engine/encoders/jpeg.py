@@ -14,7 +14,7 @@ Measured on four photographs, CPU on one core, quality 80 (`python -m benchmarks
 
 from typing import Any
 
-from imgserver.engine.encoders.vips_encoder import VipsEncoder
+from imgserver.engine.encoders.saver import SaverEncoder
 from imgserver.engine.job import Quality
 from imgserver.plan.formats import quality_of
 from imgserver.plan.plan import Output
@@ -37,4 +37,4 @@ def _options(output: Output, quality: Quality, pixels: int) -> dict[str, Any]:
     }
 
 
-JPEG = VipsEncoder("jpegsave_buffer", _options)
+JPEG = SaverEncoder("jpegsave_buffer", _options)

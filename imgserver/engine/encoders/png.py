@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from imgserver.engine.encoders.vips_encoder import VipsEncoder
+from imgserver.engine.encoders.saver import SaverEncoder
 from imgserver.engine.job import Quality
 from imgserver.plan.plan import Output
 
@@ -14,4 +14,4 @@ def _options(output: Output, _: Quality, __: int) -> dict[str, Any]:
     return {"compression": COMPRESSION, "interlace": bool(output.progressive)}
 
 
-PNG = VipsEncoder("pngsave_buffer", _options)
+PNG = SaverEncoder("pngsave_buffer", _options)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from imgserver.engine.encoders.vips_encoder import VipsEncoder
+from imgserver.engine.encoders.saver import SaverEncoder
 from imgserver.engine.job import Quality
 from imgserver.plan.plan import Output
 
@@ -11,4 +11,4 @@ def _options(_: Output, __: Quality, ___: int) -> dict[str, Any]:
     return {"compression": "lzw", "predictor": "horizontal"}
 
 
-TIFF = VipsEncoder("tiffsave_buffer", _options)
+TIFF = SaverEncoder("tiffsave_buffer", _options)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from imgserver.engine.encoders.vips_encoder import VipsEncoder, effort_of
+from imgserver.engine.encoders.saver import SaverEncoder, effort_of
 from imgserver.engine.job import Quality
 from imgserver.plan.formats import quality_of
 from imgserver.plan.plan import Output
@@ -13,4 +13,4 @@ def _options(output: Output, quality: Quality, _: int) -> dict[str, Any]:
     return {"Q": quality_of(output, "webp"), "lossless": output.lossless, "effort": effort}
 
 
-WEBP = VipsEncoder("webpsave_buffer", _options)
+WEBP = SaverEncoder("webpsave_buffer", _options)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class VipsEncoder:
+class SaverEncoder:
     """Satisfies `Encoder`. `operation` is a saver to memory, such as `jpegsave_buffer`.
 
     `options` returns the saver's options for an output and the number of pixels in one frame.
