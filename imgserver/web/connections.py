@@ -19,7 +19,7 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from imgserver.errors import MalformedRequest
@@ -88,7 +88,8 @@ class Connection(RequestHandler):
         self.expects_header = True
         # Whether aiohttp waits for a request on this connection.
         self._idle = True
-        self._body: Any = EMPTY_PAYLOAD
+        # The body of the last request, until it is complete.
+        self._body: StreamReader | None = None
         # Whether more than one header has been received since the connection was idle.
         self._has_more = False
         self._header_timer: asyncio.TimerHandle | None = None
@@ -111,7 +112,7 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        was_idle = self.expects_header = self._idle and self._body.is_eof()
+        was_idle = self.expects_header = self._idle and (self._body is None or self._body.is_eof())
         super().data_received(data)
         if was_idle and not self.expects_header:
             return
@@ -138,7 +139,7 @@ class Connection(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         result = await super().finish_response(request, resp, start_time)
-        self._idle, self._body = True, request.content
+        self._idle, self._body = True, None if request.content.is_eof() else request.content
         return result
 
     def stop_header_timer(self) -> None:

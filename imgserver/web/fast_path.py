@@ -174,7 +174,8 @@ class FastPathConnection(Connection):
         transport.write(response)
         self._next_keepalive_close_time = self.loop.time() + self.limits.settings.keepalive_timeout_seconds
         self.expects_header = False
-        self.stop_header_timer()
+        if self._header_timer is not None:
+            self.stop_header_timer()
         return True
 
 
