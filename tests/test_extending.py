@@ -32,6 +32,7 @@ def server(folder: Path) -> Iterator[ServerProcess]:
     with serving(
         workers_count=1,
         server_plugins=",".join(PLUGINS),
+        sources_squares_url="toy://",
         disk_limit_bytes=0,
         cache_memory_bytes=0,
         variables={"PYTHONPATH": str(folder)},
@@ -77,6 +78,15 @@ def test_a_server_serves_the_targets_of_a_dialect(server: ServerProcess) -> None
     assert max(Image.open(BytesIO(answer.body)).size) == 64
     assert server.ask("/thumb/0/cat.png").status == 400
     assert server.ask("/thumb/64/absent.png").status == 404
+
+
+def test_a_server_serves_the_originals_of_a_source(server: ServerProcess) -> None:
+    answer = server.ask("/img/w_16,f_png/squares/64/ff0000.png")
+    image = Image.open(BytesIO(answer.body))
+
+    assert answer.status == 200
+    assert (image.size, image.convert("RGB").getpixel((8, 8))) == ((16, 16), (255, 0, 0))
+    assert server.ask("/img/w_16/squares/64/red.png").status == 404
 
 
 def test_a_server_writes_the_format_of_an_encoder(server: ServerProcess) -> None:
