@@ -13,7 +13,7 @@ class ToySource(Source):                # or Origin: a remote server
     def open(self, path): ...
 
 SCHEMES["toy"] = Scheme(lambda config, context: ToySource(config.url))
-SCHEMES["far-toy"] = Scheme(lambda config, context: context.cached(ToyOrigin(config.url)))
+SCHEMES["remote-toy"] = Scheme(lambda config, context: context.cached(ToyOrigin(config.url)))
 ```
 
 A configuration then names it by the URL, which also holds the source's own parameters:

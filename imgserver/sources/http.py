@@ -2,7 +2,7 @@
 
 The check is made in the socket factory, with the IP address that is about to be connected to. So a literal address, a
 name whose DNS answer changes, a redirect and a second attempt all pass the same check. Proxies of the environment are
-not used, because behind one nothing could be checked. There are no cookies.
+not used, because a proxy would resolve and connect unchecked. There are no cookies.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The commands with sources that are elsewhere: a scripted web server on loopback, and a real S3 server."""
+"""The commands with remote sources: a scripted web server on loopback, and a real S3 server."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ def origin() -> Iterator[OriginServer]:
 
 @pytest.fixture
 def shop(origin, tmp_path) -> dict[str, str]:
-    """The origin as the source shop, beside a folder."""
+    """Settings with the origin as the source `shop`, and a folder as the default source."""
     return {
         "XDG_CACHE_HOME": str(tmp_path),
         "IMGSERVER_SOURCE_ROOT": str(SAMPLES),
@@ -69,7 +69,7 @@ def test_get_reports_a_failure_in_one_sentence(shop, origin, tmp_path):
 
 
 def test_root_of_get_replaces_the_source_of_the_settings(origin, shop, tmp_path):
-    """Both ways round: neither is a source of two places."""
+    """A URL replaces a folder, and a folder a URL."""
     networks = {"IMGSERVER_SOURCE_ALLOWED_NETWORKS": "127.0.0.0/8"}
     address = f"http://127.0.0.1:{origin.port}/a/"
     far = run(shop | networks, "get", "/img/w_60/cat.jpg", "--root", address, "-o", str(tmp_path / "far.png"))
@@ -125,7 +125,7 @@ def test_doctor_checks_the_credentials_of_a_store(tmp_path):
 
 
 def test_serve_names_the_missing_extra_of_a_store(tmp_path, monkeypatch):
-    """As on a machine where `pip install imgserver` was all."""
+    """Without the extra [s3], obstore cannot be imported."""
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)
     monkeypatch.setitem(__import__("sys").modules, "obstore.exceptions", None)
 

@@ -1,4 +1,4 @@
-"""Originals that change under the server: while a worker reads them, and between two requests. Real processes."""
+"""Originals that change while a worker reads them, and between two requests, with real processes."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def own(folder) -> ServerProcess:
-    """Root may read everything; without these two capabilities it may read what its mode allows, like anybody."""
+    """Root may read every file; without these two capabilities the permission bits bind it like other users."""
     mortal = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
     with serving(folder, workers_count=1, under=mortal) as running:
         yield running
@@ -55,7 +55,7 @@ def write_over(path: Path) -> None:
 
 
 def write_half_over(path: Path) -> None:
-    """Without changing its size: the head of one photograph, the rest of another."""
+    """Overwrites the end of a photograph with that of another one, without a change of its size."""
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(NEW.read_bytes()[: path.stat().st_size // 2])
@@ -85,8 +85,8 @@ def test_a_file_renamed_while_it_is_read_gives_the_image_it_had(own, folder, dee
     ("deed", "then"), [(write_over, {200}), (write_half_over, {200, 422}), (truncate, {422}), (empty, {422})]
 )
 def test_a_file_overwritten_while_it_is_read_is_neither_served_nor_cached_as_broken(own, folder, deed, then):
-    """Neither what the old and the new bytes make together nor that they cannot be read: it is over in a moment, and a
-    cache must keep neither."""
+    """Neither the image of mixed bytes nor the error that they cause: the state lasts a moment, and no cache may store
+    either."""
     during, after = changed_while_read(own, folder, deed)
 
     assert (during.status, during.headers["Cache-Control"]) == (503, "no-store")
@@ -96,7 +96,7 @@ def test_a_file_overwritten_while_it_is_read_is_neither_served_nor_cached_as_bro
 
 
 def changed_while_read(server: ServerProcess, folder: Path, deed) -> tuple[Answer, Answer]:
-    """The answer to a request whose original changed after it was opened and before it was read, and a later answer."""
+    """The response to a request whose original changed between its opening and its reading, and a later response."""
     path = folder / f"{deed.__name__}.jpg"
     shutil.copy(OLD, path)
     for worker in server.workers():

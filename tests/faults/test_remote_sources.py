@@ -1,4 +1,4 @@
-"""What goes wrong between a far origin and its spool, and leaves local pictures alone: a full disk, no descriptors."""
+"""Faults of the origin cache that do not affect local images: a full disk, and many slow downloads."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +25,9 @@ def settings(origin: OriginServer) -> dict[str, object]:
 
 
 def test_a_full_disk_of_the_origin_cache_refuses_only_new_remote_originals(origin, disk):
-    """A small one takes the room of another that is kept; a larger one than all of them finds none."""
+    """A small original evicts another one; one that is larger than the disk is refused."""
     origin.answers["/large.png"] = body((SAMPLES / "cat.png").read_bytes())
-    with serving(**settings(origin), origin_cache_path=disk / "spool") as server:
+    with serving(**settings(origin), origin_cache_path=disk / "originals") as server:
         first = server.ask("/img/w_20/shop/0.jpg").status
         filler = fill(disk)
         small = [server.ask(f"/img/w_20/shop/{number}.jpg").status for number in (1, 2)]
@@ -57,6 +57,6 @@ def test_slow_origins_take_a_bounded_number_of_descriptors_and_release_them(orig
             answers = [one.result() for one in asked]
 
         assert {one.status for one in answers} == {504}
-        # Each of the 60 has its own connection; each of the 20 downloads a socket and a file.
+        # Each of the 60 clients has a connection; each of the 20 downloads has a socket and a file.
         assert most <= before + 60 + 2 * 20 + 5
         wait_until(lambda: process.num_fds() <= before + 1, "all are given back")

@@ -51,7 +51,7 @@ async def test_no_file_counts_as_absent_while_the_folder_is_away(source: FolderS
 
 
 async def test_an_unmounted_folder_is_away(source: FolderSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its mount point is still there, empty, on another device."""
+    """The mount point still exists, as an empty folder on another device."""
     monkeypatch.setattr(source, "_device", source._device + 1)
 
     with pytest.raises(Unavailable):

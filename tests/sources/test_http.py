@@ -1,4 +1,4 @@
-"""Originals by HTTP, from servers that do right and servers that do not."""
+"""The HTTP origin with correct and faulty servers."""
 
 import asyncio
 import errno
@@ -111,7 +111,7 @@ async def failure(origin: HttpOrigin, sink: BodySink | None = None) -> Imgserver
     return caught.value
 
 
-# What comes of an orderly answer.
+# Correct responses
 
 
 async def test_a_fetch_returns_the_body_and_its_metadata(server: OriginServer, origin: HttpOrigin) -> None:
@@ -183,7 +183,7 @@ async def test_a_name_is_percent_encoded_once(server: OriginServer, origin: Http
     assert sink.data == b"found"
 
 
-# Conditions.
+# Conditional requests
 
 
 async def test_an_unchanged_file_is_not_sent_again(server: OriginServer, origin: HttpOrigin) -> None:
@@ -210,7 +210,7 @@ async def test_not_modified_without_a_condition_is_a_failure(
         await fetched(origin, known)
 
 
-# Statuses.
+# Statuses
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ async def test_all_absent_originals_have_the_same_error(server: OriginServer, or
     assert (error.detail, error.facts) == (NotFound().detail, {})
 
 
-# Second attempts.
+# Retries
 
 
 @pytest.mark.parametrize("fault", [status(503), reset(), reset(b"HTTP/1.1 200"), cut(b"", Content_Length=5)])
@@ -268,7 +268,7 @@ async def test_attempts_are_bounded(server: OriginServer) -> None:
 
 
 def test_retries_are_neither_logged_nor_counted_by_stamina() -> None:
-    """The library's own hooks would write addresses into it."""
+    """The default hooks of stamina would log URLs."""
     assert get_on_retry_hooks() == ()
 
 
@@ -297,7 +297,7 @@ async def test_attempts_end_with_the_total_time_out(server: OriginServer, monkey
     assert time.monotonic() - begun < 0.9
 
 
-# Bodies that are not what was promised.
+# Faulty bodies
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ async def test_bytes_after_the_content_length_are_ignored(server: OriginServer, 
     server.answers[TARGET] = cut(b"wholeand more", Content_Length=5)
     sink = BodySink()
 
-    # The parser sees it in the same packet, and no longer trusts the connection.
+    # The parser sees these bytes in the same packet and closes the connection.
     assert type(await failure(origin, sink)) is SourceFailed
     assert sink.data in (b"", b"whole")
 
@@ -352,7 +352,7 @@ async def test_malformed_http_is_a_failure(server: OriginServer, origin: HttpOri
     assert type(await failure(origin)) is SourceFailed
 
 
-# Bounds.
+# Limits and time-outs
 
 
 async def test_a_content_length_over_the_limit_ends_the_fetch_before_the_body(server: OriginServer) -> None:
@@ -489,7 +489,7 @@ async def test_running_out_of_sockets_is_unavailable(
     assert error.facts == {"reason": "memory", "retry_after": 1}
 
 
-# Looks.
+# Stat requests
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 405, 501])
@@ -505,7 +505,7 @@ async def test_a_refused_head_becomes_a_get_whose_body_is_not_read(
     await eventually(lambda: not server.open)
 
 
-# Redirects.
+# Redirects
 
 
 async def test_allowed_redirects_are_followed(server: OriginServer, origin: HttpOrigin) -> None:
@@ -551,7 +551,7 @@ async def test_secret_headers_are_not_sent_to_another_server(server: OriginServe
         assert "authorization" not in other.requests[0].fields
 
 
-# TLS.
+# TLS
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""No request leads to where it must not: by literal, by name, by redirect, by a name that changes its mind.
+"""No request leads to a forbidden address: by a literal, by a name, by a redirect, or by a name whose DNS answer
+changes.
 
-The listener stands on loopback, at 127.0.0.1 and ::1, and must see no connection. Other refused addresses have no
-listener here: for them no socket may be made at all.
+The listener on loopback, at 127.0.0.1 and ::1, must see no connection. Nothing listens at the other forbidden
+addresses: for them no socket may be created.
 """
 
 import socket
@@ -21,7 +22,7 @@ from imgserver.sources.url_mapping import BaseUrlMapping, HttpOriginSettings, Re
 from tests.security.test_ssrf import REFUSED_4, REFUSED_6, WRAPPINGS, samples
 from tests.sources.origin_server import OriginServer, ScriptedResolver, body, origin_server, redirect
 
-TWO = "127.0.0.2"  # stands for a public address: it alone is excepted from the policy
+TWO = "127.0.0.2"  # stands for a public address: the policy of these tests allows it
 
 
 class Events:
@@ -48,7 +49,7 @@ def events() -> Events:
 
 @pytest.fixture
 def sockets(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Every socket that the origin makes."""
+    """Every socket that the origin creates."""
     made: list[object] = []
 
     def noted(*arguments: int) -> socket.socket:
@@ -61,7 +62,7 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 @asynccontextmanager
 async def remote(events: Events, *addresses: str, resolver=None, **changes) -> AsyncIterator[HttpOrigin]:
-    """A remote source on whose list all the addresses are, so that the networks alone can refuse."""
+    """An origin of whole URLs whose allow list has all of them, so that only the SSRF policy can refuse one."""
     allowed = tuple({f"{one.scheme}://{host(one.host)}:{one.port}/" for one in map(parse, addresses)})
     fetch = FetchSettings(max_attempts=changes.pop("max_attempts", FetchSettings().max_attempts))
     settings = HttpOriginSettings(**{"allowed": allowed, **changes}, fetch=fetch)
@@ -119,7 +120,7 @@ async def test_no_connection_to_a_forbidden_address_is_made(
 async def test_no_redirect_leads_to_a_forbidden_address(
     listener: OriginServer, events: Events, kind: str, wrapping: str, address: str
 ) -> None:
-    """Refused by the network though it is on the list, and by the list if it is not there."""
+    """A listed target is refused by the SSRF policy, an unlisted one by the allow list."""
     target = f"http://{host(address)}:{listener.port}/a.jpg"
     async with origin_server(TWO) as outside:
         start = f"http://outside.example:{outside.port}/a.jpg"
@@ -142,7 +143,7 @@ async def test_no_redirect_leads_to_a_forbidden_address(
 async def test_loopback_is_not_reached_by_any_of_its_names(
     listener: OriginServer, events: Events, address: str
 ) -> None:
-    """By the system's own resolver."""
+    """With the resolver of the system."""
     target = f"http://{address}:{listener.port}/a.jpg"
     async with remote(events, target) as origin:
         assert type(await refusal(origin, target)) is NotFound
@@ -151,7 +152,7 @@ async def test_loopback_is_not_reached_by_any_of_its_names(
 
 
 async def test_the_listener_counts_connections(listener: OriginServer, events: Events) -> None:
-    """So the tests above can fail."""
+    """Shows that the tests above can fail."""
     seen = bytearray()
 
     async def sink(chunk: bytes) -> None:
@@ -169,7 +170,7 @@ async def test_a_changed_dns_answer_is_checked_for_each_request(listener: Origin
     target = f"http://rebinding.example:{listener.port}/a.jpg"
     names = ScriptedResolver({"rebinding.example": [[TWO], ["127.0.0.1"]]})
     async with remote(events, target, resolver=names, networks=(TWO + "/32",), max_attempts=1) as origin:
-        assert type(await refusal_once(origin, target)) is SourceFailed  # "public", where nobody listens
+        assert type(await refusal_once(origin, target)) is SourceFailed  # allowed, but nobody listens there
         origin._session.connector.clear_dns_cache()
         assert type(await refusal_once(origin, target)) is NotFound
 
@@ -198,7 +199,7 @@ async def test_only_the_public_addresses_of_a_name_are_connected_to(
     target = f"http://mixed.example:{listener.port}/a.jpg"
     names = ScriptedResolver({"mixed.example": [answer]})
     async with remote(events, target, resolver=names, networks=(TWO + "/32",), max_attempts=1) as origin:
-        assert type(await refusal(origin, target)) is SourceFailed  # "public", where nobody listens
+        assert type(await refusal(origin, target)) is SourceFailed  # allowed, but nobody listens there
 
     assert (listener.connects, len(sockets)) == (0, 2)
 

@@ -1,4 +1,4 @@
-"""Validators and lifetimes as servers tell them."""
+"""The validators and freshness lifetimes that servers state."""
 
 import pytest
 from multidict import CIMultiDict

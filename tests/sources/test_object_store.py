@@ -1,5 +1,5 @@
-"""Object stores as origins, with a real S3 server, with scripted ones where it cannot be brought to fail, and behind a
-bad link."""
+"""The origin of object stores: with a real S3 server, with scripted servers for faults that it does not have, and
+behind a faulty connection."""
 
 import asyncio
 import builtins
@@ -73,14 +73,14 @@ class TestContractOfTheFake(OriginContract):
         return FakeOrigin({self.present: self.IMAGE})
 
 
-class TestSpooled(SourceContract):
+class TestContractBehindTheOriginCache(SourceContract):
     @pytest.fixture
     async def source(self, origin, tmp_path):
         await origin.store(self.present, self.IMAGE)
-        spool = OriginCache(origin, OriginCacheSettings(path=tmp_path / "spool"))
-        await spool.start()
-        yield spool
-        await spool.close()
+        cache = OriginCache(origin, OriginCacheSettings(path=tmp_path / "originals"))
+        await cache.start()
+        yield cache
+        await cache.close()
 
 
 async def test_the_validators_of_an_object_are_etag_time_and_size(origin):
@@ -356,25 +356,25 @@ async def test_a_failed_write_raises_an_error(server):
 
 
 async def test_an_original_stored_through_the_origin_cache_is_read_through_it(origin, tmp_path):
-    spool = OriginCache(origin, OriginCacheSettings(path=tmp_path / "spool", negative_ttl_seconds=60))
-    await spool.start()
+    cache = OriginCache(origin, OriginCacheSettings(path=tmp_path / "originals", negative_ttl_seconds=60))
+    await cache.start()
     with pytest.raises(NotFound):
-        await spool.fingerprint("cat.png")
-    await spool.store("cat.png", PNG)
-    async with spool.open("cat.png") as original:
+        await cache.fingerprint("cat.png")
+    await cache.store("cat.png", PNG)
+    async with cache.open("cat.png") as original:
         assert original.head == PNG
-    await spool.store("cat.png", PNG + b"!", replace=True)
-    async with spool.open("cat.png") as original:
+    await cache.store("cat.png", PNG + b"!", replace=True)
+    async with cache.open("cat.png") as original:
         assert original.head == PNG + b"!"
-    await spool.close()
+    await cache.close()
 
 
 async def test_a_read_only_origin_is_not_written_through_the_origin_cache(tmp_path):
-    spool = OriginCache(FakeOrigin(), OriginCacheSettings(path=tmp_path))
-    await spool.start()
+    cache = OriginCache(FakeOrigin(), OriginCacheSettings(path=tmp_path))
+    await cache.start()
     with pytest.raises(SourceDenied):
-        await spool.store("cat.png", PNG)
-    await spool.close()
+        await cache.store("cat.png", PNG)
+    await cache.close()
 
 
 async def test_a_cancelled_fetch_closes_its_connection(origin, server):

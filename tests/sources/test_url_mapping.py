@@ -1,4 +1,4 @@
-"""Which address a path means, and where redirects may lead."""
+"""Which URL a path stands for, and to which URLs redirects may lead."""
 
 import pytest
 
@@ -19,7 +19,7 @@ UNLISTED = "https://other.example/a.jpg"
 
 
 class AuditedEvents:
-    """An audit that remembers."""
+    """An audit that records its events."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str, str]] = []

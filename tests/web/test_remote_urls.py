@@ -1,6 +1,6 @@
-"""Whole addresses in URLs, asked of a real server: who may name which.
+"""Whole URLs as sources, with a real server: which requests may name which URL.
 
-A signed URL opens ports 80 and 443 alone, so the origin of these tests listens on port 80 of a loopback address."""
+A signature admits the ports 80 and 443 only, so the origin of these tests listens on port 80 of a loopback address."""
 
 import time
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def unsigned(path: str, options: str = "w_10") -> str:
 
 def signed(path: str, options: str = "w_10", key: Key = KEY) -> str:
     rest = unsigned(path, options).removeprefix("/img/")
-    # A tied key signs for its own sources only; here it signs what it must not.
+    # A key that is tied to sources is not valid for a whole URL.
     return f"/img/s--{Keyring((Key(key.secret),)).sign(rest, source='photos')}--/{rest}"
 
 
@@ -80,7 +80,7 @@ def test_an_unlisted_url_is_refused_audited_and_never_requested(server, origin):
 
 
 def test_a_rendition_of_a_signed_request_is_not_served_to_unsigned_ones(server, origin):
-    """Not even from memory, whatever was asked before, and by nobody's conditional request."""
+    """Neither from the memory tier nor as the response to a conditional request."""
     origin.answers["/closed/a.jpg"] = body(PHOTO, **CALM)
     opened = server.ask(signed("/closed/a.jpg"))
     again = server.ask(signed("/closed/a.jpg"))
@@ -126,7 +126,7 @@ def test_neither_signature_nor_list_opens_private_networks(server):
 
 
 def test_a_redirect_of_a_listed_url_stays_on_the_list(server, origin):
-    """Also where a signed URL has opened what it leads to."""
+    """Also when a signed request has admitted the target before."""
     origin.answers |= {
         "/closed/c.jpg": body(PHOTO, **CALM),
         "/open/there.jpg": redirect("/closed/c.jpg"),

@@ -1,5 +1,5 @@
-"""The local copies of one origin's originals as the event loop sees them: the store behind threads, minus what was
-purged."""
+"""The local copies of one origin's originals, for the event loop: the store is called in threads, and purged copies are
+left out."""
 
 import asyncio
 import logging

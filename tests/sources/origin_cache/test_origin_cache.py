@@ -1,4 +1,4 @@
-"""The spool on real folders, in front of an origin that does what it is told."""
+"""The origin cache on real folders, in front of a fake origin."""
 
 import asyncio
 import errno
@@ -37,12 +37,12 @@ KIB = 1024
 
 
 class Scene:
-    """A spool in front of a fake origin, with a wall clock that tests move."""
+    """An origin cache in front of a fake origin, with a wall clock that tests move."""
 
     def __init__(self, folder: Path, *, timeout_seconds: float = 8.0, **settings) -> None:
         self.now = 1_000_000.0
         self.timeout_seconds = timeout_seconds
-        self.folder = folder / "spool"
+        self.folder = folder / "originals"
         self.origin = FakeOrigin({PATH: CAT})
         self.events: list[FetchEvent] = []
         self.settings = OriginCacheSettings(path=self.folder, **{"default_ttl_seconds": 300, **settings})
@@ -77,7 +77,7 @@ class Scene:
     def files(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
-    def coming(self) -> list[Path]:
+    def partial_downloads(self) -> list[Path]:
         return [path for path in (self.folder / store.PARTIAL_DOWNLOADS).rglob("*") if path.is_file()]
 
     def disk_bytes(self) -> int:
@@ -123,7 +123,7 @@ class TestContractOfAnOriginThatTellsNothing(SourceContract):
         return scene.cache
 
 
-# One download
+# Downloads
 
 
 async def test_concurrent_requests_share_one_download(scene):
@@ -138,16 +138,16 @@ async def test_concurrent_requests_share_one_download(scene):
 
 
 async def test_a_request_that_missed_a_download_by_a_moment_does_not_repeat_it(scene, monkeypatch):
-    """The look is a thread's; when it is done, the download that it did not see may have landed."""
-    facts, landed = scene.cache._copies.store.metadata, threading.Event()
+    """The copy is looked up in a thread: a download may end between the look-up and its result."""
+    metadata, landed = scene.cache._copies.store.metadata, threading.Event()
 
-    def slow_look(key: str) -> None:
-        monkeypatch.setattr(scene.cache._copies.store, "metadata", facts)
+    def slow_look_up(key: str) -> None:
+        monkeypatch.setattr(scene.cache._copies.store, "metadata", metadata)
         assert landed.wait(10)
 
-    monkeypatch.setattr(scene.cache._copies.store, "metadata", slow_look)
+    monkeypatch.setattr(scene.cache._copies.store, "metadata", slow_look_up)
     slow = asyncio.create_task(scene.read())
-    await eventually(lambda: scene.cache._copies.store.metadata == facts)
+    await eventually(lambda: scene.cache._copies.store.metadata == metadata)
     await scene.read()
     landed.set()
 
@@ -205,7 +205,7 @@ async def test_a_path_may_be_any_text(scene):
     assert all(path.is_relative_to(scene.folder) for path in scene.files())
 
 
-# Who waits
+# Clients that wait
 
 
 async def test_a_cancelled_client_does_not_cancel_the_download_of_others(scene):
@@ -223,12 +223,12 @@ async def test_a_cancelled_client_does_not_cancel_the_download_of_others(scene):
 async def test_a_download_is_cancelled_and_deleted_with_its_last_client(scene):
     scene.origin.held = asyncio.Event()
     readers = [asyncio.create_task(scene.read()) for _ in range(3)]
-    await eventually(scene.coming)
+    await eventually(scene.partial_downloads)
     for reader in readers:
         reader.cancel()
     await asyncio.wait(readers)
 
-    await eventually(lambda: not scene.origin.fetching and not scene.coming())
+    await eventually(lambda: not scene.origin.fetching and not scene.partial_downloads())
     assert scene.cache.statistics().bytes == scene.cache.statistics().waiting == 0
 
 
@@ -282,7 +282,7 @@ async def test_a_hanging_origin_times_out(make):
 
     with pytest.raises(DeadlineExceeded):
         await scene.read()
-    assert not scene.coming()
+    assert not scene.partial_downloads()
     assert scene.events[-1].reason == "deadline-exceeded"
 
 
@@ -290,16 +290,16 @@ async def test_closing_ends_downloads_and_closes_the_origin(make):
     scene = await make()
     scene.origin.held = asyncio.Event()
     reader = asyncio.create_task(scene.read())
-    await eventually(scene.coming)
+    await eventually(scene.partial_downloads)
     await scene.cache.close()
 
     with pytest.raises(Unavailable):
         await reader
     assert scene.origin.closed
-    assert not scene.coming()
+    assert not scene.partial_downloads()
 
 
-# How long it is good
+# Freshness
 
 
 async def test_the_freshness_lifetime_is_clamped_to_the_settings(make):
@@ -559,7 +559,7 @@ async def test_an_original_that_changes_constantly_never_has_the_fingerprint_of_
 
 @pytest.fixture
 def mounted(tmp_path):
-    """Makes a small disk of its own, whose use its file system tells exactly."""
+    """Mounts a small file system, which reports its used space exactly."""
     mounts = []
 
     def mount(size: str) -> Path:
@@ -631,7 +631,7 @@ async def test_an_open_original_is_not_evicted_and_a_download_without_space_is_r
         assert refused.value.facts["reason"] == "origin_cache"
         assert Path(first.path).read_bytes() == b"a" * 16 * KIB
         assert Path(second.path).read_bytes() == b"b" * 16 * KIB
-    assert not scene.coming()
+    assert not scene.partial_downloads()
     assert await scene.read("a") == b"a" * 16 * KIB
     assert scene.origin.fetches.count("a") == 1
 
@@ -660,14 +660,14 @@ async def test_a_download_over_item_bytes_is_refused_and_deleted(make):
     assert await scene.read() == CAT
     with pytest.raises(ImageOverLimit):
         await scene.read("large")
-    assert not scene.coming()
+    assert not scene.partial_downloads()
     assert scene.events[-1].reason == "image-over-limit"
 
 
 async def test_an_interrupted_download_is_deleted(scene):
     scene.origin.held = asyncio.Event()
     reader = asyncio.create_task(scene.read())
-    await eventually(scene.coming)
+    await eventually(scene.partial_downloads)
     scene.origin.fault = SourceFailed()
     scene.origin.held.set()
 
@@ -686,13 +686,13 @@ async def test_partial_downloads_of_a_killed_server_are_deleted_at_the_next_star
 
 
 async def test_a_second_server_in_the_folder_keeps_the_partial_downloads_of_the_first(make):
-    """As when an old server still ends, or two serve one source on one machine."""
+    """Such as an old server that is ending, or two servers of one source on one machine."""
     first = await make()
     first.origin.held = asyncio.Event()
     reading = asyncio.create_task(first.read())
-    await eventually(first.coming)
+    await eventually(first.partial_downloads)
     second = await make()
-    both = second.coming()
+    both = second.partial_downloads()
     first.origin.held.set()
 
     assert len(both) == 1
@@ -842,7 +842,7 @@ async def test_copies_on_a_read_only_disk_are_served(make, small_disk, caplog):
 
 
 async def test_an_unusable_folder_is_logged_and_fails_only_downloads(tmp_path, make, caplog):
-    (tmp_path / "spool").write_text("a file")
+    (tmp_path / "originals").write_text("a file")
     scene = await make()
 
     with pytest.raises(Unavailable):
@@ -929,7 +929,7 @@ async def test_an_original_purged_during_its_download_is_downloaded_again(scene)
     assert await scene.read() == DOG
 
 
-# Who looks on
+# Observation
 
 
 async def test_every_request_to_the_origin_is_observed(scene):
@@ -941,14 +941,14 @@ async def test_every_request_to_the_origin_is_observed(scene):
     with suppress(SourceFailed):
         await scene.read("other")
 
-    told = [(asked.source, asked.kind, asked.reason, asked.unchanged) for asked in scene.events]
-    assert told == [
+    observed = [(event.source, event.kind, event.reason, event.unchanged) for event in scene.events]
+    assert observed == [
         ("shop", "stat", "", False),
         ("shop", "fetch", "", False),
         ("shop", "fetch", "", True),
         ("shop", "fetch", "source-failed", False),
     ]
-    assert all(asked.seconds >= 0 for asked in scene.events)
+    assert all(event.seconds >= 0 for event in scene.events)
 
 
 async def test_the_repr_shows_the_state(scene):
@@ -966,10 +966,10 @@ def test_contradictory_settings_are_refused():
 
 
 async def test_a_download_cancelled_twice_is_deleted(scene):
-    """The second time while what had come is being removed."""
+    """The second time while the partial download is being deleted."""
     scene.origin.held = asyncio.Event()
     reader = asyncio.create_task(scene.read())
-    await eventually(scene.coming)
+    await eventually(scene.partial_downloads)
     busy = threading.Event()
     blockers = [scene.cache._copies._threads.submit(lambda: busy.wait(10)) for _ in range(THREADS)]
     reader.cancel()
@@ -979,5 +979,5 @@ async def test_a_download_cancelled_twice_is_deleted(scene):
     busy.set()
     await closing
 
-    assert not scene.coming()
+    assert not scene.partial_downloads()
     await eventually(lambda: all(blocker.done() for blocker in blockers))

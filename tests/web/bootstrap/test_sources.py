@@ -1,4 +1,4 @@
-"""Originals of a web server, end to end: a real server process in front of a scripted origin on loopback."""
+"""Remote originals end to end: a real server process in front of a scripted web server on loopback."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from tests.threaded_origin import downloads, held, photo, revalidated, threaded_
 KEY = "a key of sixteen characters"
 LOOPBACK = "127.0.0.0/8"
 CALM = {"Cache-Control": "max-age=600"}
-# So that every look asks the origin, and what fails fails soon.
+# Every use of a copy sends a request to the origin, and failures come soon.
 HASTY = {
     "origin_cache_min_ttl_seconds": 0,
     "origin_cache_stale_while_revalidate_seconds": 0,
@@ -34,7 +34,7 @@ def origin() -> Iterator[OriginServer]:
 
 @pytest.fixture(scope="module")
 def shop(origin) -> Iterator[ServerProcess]:
-    """Local samples, and the origin as the source shop."""
+    """A server of the sample images, with the origin as the source `shop`."""
     settings = {"workers_count": 1, "disk_limit_bytes": 0, "admin_key": KEY, "tags_summer": "red/"}
     with serving(**settings, **HASTY, **of_shop(origin)) as one:
         yield one
@@ -54,7 +54,7 @@ def at_once(server: ServerProcess, targets: list[str]) -> list[Answer]:
 
 
 def color(answer: Answer) -> tuple[int, ...]:
-    """Of its middle, coarse enough for what JPEG does to it."""
+    """The color in the middle, rounded so that JPEG does not change it."""
     picture = Image.open(BytesIO(answer.body)).convert("RGB")
     return tuple(round(value / 85) for value in picture.getpixel((picture.width // 2, picture.height // 2)))
 
@@ -95,8 +95,8 @@ def test_a_secret_header_is_sent_to_its_origin_and_not_logged(shop, origin):
 
 @pytest.mark.alone
 def test_an_origin_of_one_byte_per_second_delays_no_other_request(origin):
-    """Neither kept nor local pictures; and who is one too many is told so at once. Two such sources, so that together
-    they would fill the waiting room."""
+    """Neither hits nor misses of local images; further requests for the origin are refused immediately. Two such
+    sources together could fill the queue for workers."""
     origin.answers |= {f"/{number}/slow.jpg": trickled(photo()) for number in range(100)}
     slow = [f"/img/w_10/{('shop', 'other')[number % 2]}/{number}/slow.jpg" for number in range(100)]
     other = {name.replace("shop", "other"): value for name, value in of_shop(origin).items()}
@@ -118,7 +118,7 @@ def test_an_origin_of_one_byte_per_second_delays_no_other_request(origin):
     assert {one.status for one in answers} == {503, 504}
     assert len(refused) == 50
     assert all(int(one.headers["Retry-After"]) >= 1 for one in refused)
-    # Whoever stood behind a slow original would stand there for seconds.
+    # A request that waited for a slow original would take seconds.
     assert all(during < 5 * before + 0.3 for before, during in zip(alone, beside, strict=True)), (alone, beside)
 
 
