@@ -1,5 +1,6 @@
 """The examples of docs/extending.md: they keep their contracts, and a server serves with them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -102,6 +103,15 @@ def test_a_worker_knows_the_format_of_an_encoder(server: ServerProcess) -> None:
 
 def test_the_error_for_an_unknown_format_names_that_of_an_encoder(server: ServerProcess) -> None:
     assert "ppm" in server.ask("/img/f_pp/cat.png").json()["detail"]
+
+
+def test_the_commands_load_the_plugins(folder: Path) -> None:
+    environ = {**environment(), "PYTHONPATH": f"{folder}:{ROOT}", "IMGSERVER_SERVER_PLUGINS": ",".join(PLUGINS)}
+    command = [sys.executable, "-m", "imgserver", "doctor", "--json"]
+    result = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    checks = {check["name"]: check for check in json.loads(result.stdout)}
+
+    assert (checks["codec ppm"]["ok"], checks["codec ppm"]["found"]) == (True, "writes")
 
 
 def test_a_server_answers_from_a_cache_tier(server: ServerProcess) -> None:
