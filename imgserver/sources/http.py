@@ -1,13 +1,7 @@
-"""Originals from web servers. Every connection is checked against the SSRF policy, and every redirect like a first URL.
-
-The check is made in the socket factory, with the IP address that is about to be connected to. So a literal address, a
-name whose DNS answer changes, a redirect and a second attempt all pass the same check. Proxies of the environment are
-not used, because a proxy would resolve and connect unchecked. There are no cookies.
-"""
+"""Originals from web servers: requests, conditional requests, retries and redirects. Every redirect is checked like a
+first URL; http_session.py checks every connection."""
 
 import asyncio
-import errno
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -18,22 +12,18 @@ from urllib.parse import urldefrag, urljoin
 import aiohttp
 import stamina
 import stamina.instrumentation
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from imgserver import __version__
 from imgserver.errors import (
     BadSourcePath,
     DeadlineExceeded,
-    ImgserverError,
     NotFound,
     SourceDenied,
     SourceFailed,
-    Unavailable,
 )
 from imgserver.observability.audit import Audit, asked
-from imgserver.security.remote_url import OURS, REMOTE, Address, parse
-from imgserver.security.ssrf import Networks
+from imgserver.security.remote_url import REMOTE, Address, parse
 from imgserver.sources.config import SourceConfig
 from imgserver.sources.http_response import (
     REDIRECTS,
@@ -44,6 +34,7 @@ from imgserver.sources.http_response import (
     refuses_head,
     response_of,
 )
+from imgserver.sources.http_session import blocked_in, make_session, translated
 from imgserver.sources.origin import BodySink, Origin, OriginResponse, Validators, refuse_larger
 from imgserver.sources.schemes import SourceContext
 from imgserver.sources.source import Source
@@ -57,12 +48,6 @@ from imgserver.sources.url_mapping import (
 )
 
 T = TypeVar("T")
-# Family, type, protocol, canonical name and socket address, whose first item is the IP address.
-AddrInfo = tuple[int, int, int, str, tuple[object, ...]]
-
-# Other errors of a resolver do not mean that the name does not exist.
-NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
-NO_SOCKETS_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # The wait before a second attempt, doubled before each further one, and the largest random addition to it.
 WAIT_SECONDS, JITTER_SECONDS = 0.1, 0.1
 
@@ -86,39 +71,6 @@ def remote_origin(settings: HttpOriginSettings, mapping: RemoteUrlMapping, *, au
     return HttpOrigin(REMOTE, settings, mapping, audit=audit)
 
 
-class _BlockedError(OSError):
-    """The SSRF policy forbids a connection to this IP address; `kind` names its network, such as `loopback`."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__("blocked")
-        self.kind = kind
-
-
-class _PublicResolver(AbstractResolver):
-    """Drops forbidden IP addresses from DNS answers, so that the outcome does not depend on their order.
-
-    This is not the check itself, which is in the socket factory: literal addresses and cached answers skip the
-    resolver.
-    """
-
-    def __init__(self, resolver: AbstractResolver, networks: Networks) -> None:
-        self._resolver = resolver
-        self._networks = networks
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        results = await self._resolver.resolve(host, port, family)
-        refusals = [self._networks.refusal(result["host"]) for result in results]
-        public = [result for result, refusal in zip(results, refusals, strict=True) if refusal is None]
-        if not public:
-            raise _BlockedError(next(filter(None, refusals), "reserved"))
-        return public
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
 class HttpOrigin(Origin):
     """A web server. All requests are idempotent, so each may be repeated until the first byte of its body."""
 
@@ -136,7 +88,6 @@ class HttpOrigin(Origin):
         self.settings = settings
         self._mapping = mapping
         self._audit = audit
-        self._networks = Networks(settings.networks)
         self._tls = tls
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
@@ -181,7 +132,7 @@ class HttpOrigin(Origin):
         try:
             await self.probe()
         except NotFound as error:
-            blocked = _blocked_in(error.__cause__)
+            blocked = blocked_in(error.__cause__)
             if blocked is not None:
                 kind = blocked.kind.replace("_", " ")
                 raise SourceFailed(
@@ -268,63 +219,15 @@ class HttpOrigin(Origin):
     def _open_session(self) -> aiohttp.ClientSession:
         """Created for the first request: a session belongs to a running event loop."""
         if self._session is None:
-            fetch = self.settings.fetch
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self.settings.connections,
-                    ssl=self._tls or True,
-                    resolver=_PublicResolver(self._resolver or aiohttp.ThreadedResolver(), self._networks),
-                    socket_factory=self._create_socket,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={
-                    "Accept-Encoding": "identity",
-                    "User-Agent": f"imgserver/{__version__}",
-                    "CDN-Loop": OURS,
-                },
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=fetch.connect_timeout_seconds, sock_read=fetch.idle_timeout_seconds
-                ),
-                auto_decompress=False,
-                trust_env=False,
-            )
+            self._session = make_session(self.settings, tls=self._tls, resolver=self._resolver)
         return self._session
-
-    def _create_socket(self, info: AddrInfo) -> socket.socket:
-        """Called with the IP address that is about to be connected to: here the SSRF policy is enforced."""
-        family, kind, protocol, _, address = info
-        if refusal := self._networks.refusal(str(address[0])):
-            raise _BlockedError(refusal)
-        return socket.socket(family, kind, protocol)
 
     @contextmanager
     def _translate_errors(self, address: Address | None) -> Iterator[None]:
         try:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            blocked = _blocked_in(error)
+            blocked = blocked_in(error)
             if blocked is not None and address is not None:
                 self._audit("address_blocked", reason=blocked.kind, source=self.name, host=address.host, **asked())
-            raise _translated(error) from error
-
-
-def _blocked_in(error: BaseException | None) -> _BlockedError | None:
-    cause = getattr(error, "os_error", None)
-    return cause if isinstance(cause, _BlockedError) else None
-
-
-def _translated(error: Exception) -> ImgserverError | TransientError:
-    cause = getattr(error, "os_error", error)
-    if isinstance(cause, _BlockedError) or (isinstance(cause, socket.gaierror) and cause.errno in NO_SUCH_NAME):
-        return NotFound()  # one response for both: clients must not learn which internal names exist
-    if isinstance(cause, OSError) and cause.errno in NO_SOCKETS_LEFT:
-        return Unavailable("The server has too many files open", reason="memory", retry_after=1)
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return TransientError(DeadlineExceeded("the original's server cannot be reached in time"))
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded("the original's server took too long")
-    if isinstance(error, aiohttp.ClientSSLError):
-        return SourceFailed("the original's server has no valid certificate")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return SourceFailed("the original's server violates HTTP")
-    return TransientError(SourceFailed("the original's server cannot be reached, or closed the connection"))
+            raise translated(error) from error

@@ -22,7 +22,7 @@ from imgserver.errors import (
     SourceFailed,
     Unavailable,
 )
-from imgserver.sources import http
+from imgserver.sources import http, http_session
 from imgserver.sources.config import FetchSettings
 from imgserver.sources.http import HttpOrigin
 from imgserver.sources.origin import OriginResponse, Validators, refuse_larger
@@ -482,7 +482,7 @@ async def test_running_out_of_sockets_is_unavailable(
     def none_left(*_: object) -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(http.socket, "socket", none_left)
+    monkeypatch.setattr(http_session.socket, "socket", none_left)
 
     error = await failure(origin)
     assert type(error) is Unavailable

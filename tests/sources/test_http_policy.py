@@ -15,7 +15,7 @@ import pytest
 
 from imgserver.errors import ImgserverError, NotFound, SourceDenied, SourceFailed
 from imgserver.security.remote_url import parse
-from imgserver.sources import http
+from imgserver.sources import http, http_session
 from imgserver.sources.config import FetchSettings
 from imgserver.sources.http import HttpOrigin
 from imgserver.sources.url_mapping import BaseUrlMapping, HttpOriginSettings, RemoteUrlMapping
@@ -56,7 +56,7 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         made.append(arguments)
         return socket.socket(*arguments)
 
-    monkeypatch.setattr(http, "socket", SimpleNamespace(socket=noted, gaierror=socket.gaierror))
+    monkeypatch.setattr(http_session, "socket", SimpleNamespace(socket=noted, gaierror=socket.gaierror))
     return made
 
 
@@ -207,7 +207,7 @@ async def test_only_the_public_addresses_of_a_name_are_connected_to(
 async def test_the_check_at_the_socket_does_not_trust_the_resolver(
     listener: OriginServer, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_PublicResolver", lambda names, _: names)
+    monkeypatch.setattr(http_session, "PublicResolver", lambda names, _: names)
     target = f"http://inside.example:{listener.port}/a.jpg"
     names = ScriptedResolver({"inside.example": [["::1", "127.0.0.1", "10.0.0.1", "::ffff:127.0.0.1"]]})
     async with remote(events, target, resolver=names) as origin:
