@@ -1,28 +1,23 @@
 """Originals on disk: the body as `ab/cd/<rest>.<digest>`, its metadata as `ab/cd/<rest>.metadata`.
 
-Synchronous and thread-safe, for the threads of `origin_cache.py`. A body is written below `partial-downloads/` and gets
+Synchronous and thread-safe, for the threads of `local_copies.py`. A body is written below `partial-downloads/` and gets
 its name when it is complete. The metadata names the digest of the body and is renamed last. Nothing is synced: the
-digest finds what a power cut tore. It is computed again when a file is opened for the first time after a start.
+digest detects what a power cut tore. It is computed again when a file is opened for the first time after a start.
 
-Several servers may use one folder, such as an old one that is ending and a new one. Each server's partial downloads are
-in a folder that it holds locked. An original that another server has evicted is downloaded again. Each server counts
-the files that it knows.
+Several servers may use one folder, such as an old one that is ending and a new one. An original that another server has
+evicted is downloaded again. Each server counts the files that it knows.
 
-The limit holds at every moment. It counts whole blocks of bodies, of metadata, of downloads under way, and of removed
+The limit holds at every moment. It counts whole blocks of bodies, of metadata, of downloads in progress, and of removed
 files that a reader still has open.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,9 +26,8 @@ from imgserver.runtime.file_store import FileStore, FoundFile, disk_bytes, name_
 from imgserver.runtime.files import open_regular, read_file, unlink, write_new_file
 from imgserver.sources.origin_cache import metadata as serialization
 from imgserver.sources.origin_cache.metadata import OriginMetadata, StoredBody
+from imgserver.sources.origin_cache.partial_folder import PartialFolder
 
-# Longer than the two letters of the folders that the scan reads.
-PARTIAL_DOWNLOADS = "partial-downloads"
 METADATA = ".metadata"
 HASHED_BYTES = 1 << 20
 SHORT_DIGEST_LENGTH = 16
@@ -57,9 +51,7 @@ class OriginStore:
 
     def __init__(self, root: Path, *, limit_bytes: int) -> None:
         self._root = root
-        self._partial = root / PARTIAL_DOWNLOADS / secrets.token_hex(8)
-        self._partial_lock: int | None = None
-        self._numbers = count()
+        self._partial = PartialFolder(root)
         self._files = FileStore[_Entry](
             root, limit_bytes=limit_bytes, bytes_of=lambda entry: entry.bytes, remove_files=self._remove_files
         )
@@ -71,7 +63,7 @@ class OriginStore:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of stored originals, of downloads under way, and of removed files that a reader still has open."""
+        """Bytes of stored originals, of downloads in progress, and of removed files that a reader still has open."""
         return self._files.size_bytes
 
     @property
@@ -154,7 +146,7 @@ class OriginStore:
                     self._discard(name)
 
     def reserve(self, wanted: int) -> None:
-        """Counts bytes before they are written. Raises Unavailable when all the space is taken by downloads under way
+        """Counts bytes before they are written. Raises Unavailable when all the space is taken by downloads in progress
         and by originals that are being read."""
         if not self._files.reserve(wanted):
             raise Unavailable("The origin cache is full of originals in use", reason="origin_cache", retry_after=1)
@@ -174,17 +166,12 @@ class OriginStore:
                     raise
 
     def partial_path(self) -> Path:
-        """A path for a download under way, on the file system of the store so that it can be renamed."""
-        return self._partial / str(next(self._numbers))
+        """A path for a download in progress, on the file system of the store so that it can be renamed."""
+        return self._partial.new_path()
 
     def start(self) -> None:
-        """Creates the folder, and removes the partial downloads of servers that have ended. Raises OSError when the
-        folder cannot be created."""
-        self._partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._partial_lock = _lock_folder(self._partial)
-        for folder in (self._root / PARTIAL_DOWNLOADS).iterdir():
-            if folder != self._partial:
-                _remove_unless_locked(folder)
+        """Deletes the partial downloads of servers that have ended. Raises OSError if the folder cannot be created."""
+        self._partial.start()
 
     def scan(self) -> None:
         """Counts the originals that an earlier server stored, and removes files that are not a pair of body and
@@ -192,11 +179,9 @@ class OriginStore:
         self._files.scan(self._scanned_entry, last_used=_last_used)
 
     def stop(self) -> None:
-        """Ends the walk under way, and every later one."""
+        """Ends the scan or sweep in progress, and every later one."""
         self._files.stop()
-        if self._partial_lock is not None:
-            os.close(self._partial_lock)
-            self._partial_lock = None
+        self._partial.stop()
 
     def _rename(self, name: str, short_digest: str, partial: Path, written: Path) -> None:
         self._files.remove(name)
@@ -277,28 +262,6 @@ class OriginStore:
 
     def _body_path(self, name: str, short_digest: str) -> Path:
         return Path(f"{path_of(self._root, name)}.{short_digest}")
-
-
-def _lock_folder(folder: Path) -> int | None:
-    """A descriptor that holds the folder locked. None: another server holds it. On a file system without locks, a
-    descriptor that holds nothing."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError:
-        return descriptor
-    return descriptor
-
-
-def _remove_unless_locked(folder: Path) -> None:
-    with suppress(OSError):
-        descriptor = _lock_folder(folder)
-        if descriptor is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)
 
 
 def _short_digest(body: StoredBody) -> str:

@@ -26,6 +26,7 @@ from imgserver.sources.origin_cache.fetch_queue import FetchEvent
 from imgserver.sources.origin_cache.invalidation import MAX_PENDING
 from imgserver.sources.origin_cache.local_copies import THREADS
 from imgserver.sources.origin_cache.origin_cache import OriginCache
+from imgserver.sources.origin_cache.partial_folder import PARTIAL_DOWNLOADS
 from imgserver.sources.origin_cache.settings import OriginCacheSettings
 from imgserver.testing import FakeOrigin, SourceContract
 from tests.polling import eventually
@@ -78,7 +79,7 @@ class Scene:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
     def partial_downloads(self) -> list[Path]:
-        return [path for path in (self.folder / store.PARTIAL_DOWNLOADS).rglob("*") if path.is_file()]
+        return [path for path in (self.folder / PARTIAL_DOWNLOADS).rglob("*") if path.is_file()]
 
     def disk_bytes(self) -> int:
         total = 0
@@ -678,8 +679,8 @@ async def test_an_interrupted_download_is_deleted(scene):
 
 
 async def test_partial_downloads_of_a_killed_server_are_deleted_at_the_next_start(scene):
-    (scene.folder / store.PARTIAL_DOWNLOADS / "dead").mkdir()
-    (scene.folder / store.PARTIAL_DOWNLOADS / "dead" / "7").write_bytes(b"half")
+    (scene.folder / PARTIAL_DOWNLOADS / "dead").mkdir()
+    (scene.folder / PARTIAL_DOWNLOADS / "dead" / "7").write_bytes(b"half")
     await scene.restart()
 
     assert not scene.files()
