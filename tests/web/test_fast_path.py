@@ -1,6 +1,7 @@
 """The fast path in this process: which requests it answers, and that its bytes are those of the framework's way."""
 
 import asyncio
+import inspect
 import random
 import re
 import time
@@ -17,6 +18,7 @@ from imgserver.web.app import LOGGER, RELOADER, SERVICE
 from imgserver.web.bootstrap import service as service_bootstrap
 from imgserver.web.connections import Connection, ConnectionLimits
 from imgserver.web.fast_path import connection_factory, missing_attributes
+from imgserver.web.images.responses import ImageResponse
 from imgserver.web.middleware import RequestIds
 from tests.polling import eventually
 from tests.web.fast_path_server import (
@@ -308,6 +310,14 @@ async def test_aiohttp_has_every_private_attribute_that_the_fast_path_uses():
     missing = missing_attributes()
 
     assert not missing, f"this aiohttp lacks {', '.join(missing)}: adapt web/fast_path.py, or keep the older version"
+
+
+@pytest.mark.parametrize("kind", [Connection, ImageResponse])
+async def test_no_other_class_touches_private_attributes_of_aiohttp(kind):
+    used = set(re.findall(r"\b(?:self|super\(\))\.(_[a-z]\w*)", inspect.getsource(kind)))
+    theirs = {name for base in kind.__mro__[1:] for name in (*vars(base), *getattr(base, "__slots__", ()))}
+
+    assert used & theirs == set()
 
 
 async def test_without_a_private_attribute_all_requests_take_the_frameworks_way(monkeypatch):

@@ -264,6 +264,7 @@ def test_control_characters_in_a_target_add_neither_log_lines_nor_series(attacke
 def series(server: ServerProcess) -> dict[str, str]:
     server.ask("/nothing")
     server.ask("/img/none")
+    server.ask("/metrics")
     lines = server.ask("/metrics").body.decode().splitlines()
     return dict(line.rsplit(" ", 1) for line in lines if line.startswith("imgserver_"))
 
