@@ -1,8 +1,13 @@
-"""The image handler: GET and HEAD of `/img/...`, negotiation, conditional and range requests.
+"""The image handler: GET, HEAD and OPTIONS of the mounts of the dialects.
 
-The life of a hit: the fast path (`web/fast_path.py`) answers it if it can. Otherwise, and for a miss, the handler
-parses the target, negotiates the variant, and gets the rendition from the service; then it builds the headers and
-answers 200, 206, 304 or 416.
+A hit is answered on the fast path, if it can be (`web/fast_path.py`). The life of a miss, and of every other request:
+
+1. The request cache parses the target once. A link that expires and a remote URL are checked for each request.
+2. Accept and client hints select the variant: its render request has the concrete format and size.
+3. The service returns the rendition: from a cache tier, or from a render, which concurrent requests share.
+4. The headers are built. If-None-Match and If-Modified-Since may make a 304 of the response, Range a 206 or 416.
+5. The boundary (`web/middleware.py`) adds the request id and records the request; then aiohttp sends the response. The
+   cache tiers are written after that, in the background.
 """
 
 import re
