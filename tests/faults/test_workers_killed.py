@@ -24,7 +24,7 @@ from tests.faults.conftest import do, running, until, whole_again
 log = logging.getLogger(__name__)
 
 
-async def test_a_kill_in_the_middle_is_retried_once_and_others_are_unaffected(workers, tmp_path):
+async def test_a_render_whose_worker_is_killed_is_retried_and_others_are_unaffected(workers, tmp_path):
     marks = [tmp_path / "victim", tmp_path / "other"]
     victim, other = (asyncio.ensure_future(do(workers, "nap", f"0.5,{mark}")) for mark in marks)
     await until(lambda: all(mark.exists() and mark.read_text() for mark in marks))
@@ -39,7 +39,7 @@ async def test_a_kill_in_the_middle_is_retried_once_and_others_are_unaffected(wo
     assert seconds < 2
 
 
-async def test_a_kill_with_no_time_left_is_a_lost_worker(workers, tmp_path):
+async def test_a_kill_with_no_time_left_raises_worker_lost(workers, tmp_path):
     """The loop is held from the kill until after the deadline, so that nobody can begin anew in time."""
     mark = tmp_path / "mark"
     task = asyncio.ensure_future(do(workers, "nap", f"30,{mark}", seconds=1.0))
@@ -57,11 +57,11 @@ def _hold(seconds: float) -> None:
     time.sleep(seconds)
 
 
-async def test_work_that_kills_once_succeeds_the_second_time(workers, tmp_path):
+async def test_a_render_that_kills_one_worker_succeeds_in_the_second(workers, tmp_path):
     assert await do(workers, "die_once", tmp_path / "mark") == "second"
 
 
-async def test_a_worker_that_was_dying_already_is_not_held_against_the_key(workers):
+async def test_a_worker_that_was_dying_before_does_not_count_against_the_key(workers):
     """Killed and handed work before the loop can hear of its death: no key is at fault."""
     for turn in range(3):
         for pid in workers.pids:
@@ -76,7 +76,7 @@ async def test_a_worker_that_was_dying_already_is_not_held_against_the_key(worke
     assert workers.statistics().quarantined == 0
 
 
-async def test_kills_from_outside_are_not_held_against_the_picture(workers, tmp_path):
+async def test_kills_from_outside_do_not_quarantine_an_image(workers, tmp_path):
     for turn in range(4):
         mark = tmp_path / str(turn)
         task = asyncio.ensure_future(do(workers, "nap", f"30,{mark}", key="same"))
@@ -94,7 +94,7 @@ async def test_kills_from_outside_are_not_held_against_the_picture(workers, tmp_
     assert await do(workers, "fine", "served", key="same") == "served"
 
 
-async def test_so_many_kills_that_the_picture_is_suspect_set_it_aside():
+async def test_many_kills_from_outside_quarantine_an_image():
     quarantine = Quarantine(lambda: 0.0)
     for _ in range(round(DEATHS / OTHERS_SHARE)):
         quarantine.check("key")
@@ -104,7 +104,7 @@ async def test_so_many_kills_that_the_picture_is_suspect_set_it_aside():
         quarantine.check("key")
 
 
-async def test_an_idle_worker_killed_is_noticed_and_replaced(workers):
+async def test_a_killed_idle_worker_is_replaced(workers):
     pid = workers.pids[0]
     os.kill(pid, signal.SIGKILL)
     await whole_again(workers, without=pid)
@@ -127,7 +127,7 @@ def test_a_job_submitted_to_a_worker_that_is_being_released_breaks():
         shutil.rmtree(worker.tmpdir)
 
 
-async def test_all_workers_killed_ten_times_in_a_row(workers):
+async def test_the_pool_recovers_ten_times_from_the_death_of_all_workers(workers):
     waits = []
     for turn in range(10):
         tasks = [asyncio.ensure_future(do(workers, "nap", 0.15, key=f"{turn} {place}")) for place in range(2)]
@@ -143,7 +143,7 @@ async def test_all_workers_killed_ten_times_in_a_row(workers):
     assert workers.statistics().restarts["crash"] == 30
 
 
-async def test_descriptors_are_back_at_baseline_after_many_deaths(workers):
+async def test_deaths_leak_no_descriptors(workers):
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -156,7 +156,7 @@ async def test_descriptors_are_back_at_baseline_after_many_deaths(workers):
     await until(lambda: descriptors() <= before)
 
 
-async def test_a_poison_key_kills_two_workers_then_is_set_aside():
+async def test_a_poison_key_kills_two_workers_and_is_quarantined():
     events = []
     async with running(on_event=events.append) as workers:
         flights = SingleFlight[str]()
@@ -174,7 +174,7 @@ async def test_a_poison_key_kills_two_workers_then_is_set_aside():
         await flights.close()
 
 
-async def test_a_poison_key_without_flights_cannot_empty_the_pool(workers):
+async def test_a_poison_key_without_single_flight_cannot_empty_the_pool(workers):
     asked = (do(workers, "die", key="poison") for _ in range(50))
     results = await asyncio.gather(*asked, return_exceptions=True)
     await workers.until_whole()
@@ -183,14 +183,14 @@ async def test_a_poison_key_without_flights_cannot_empty_the_pool(workers):
     assert workers.statistics().restarts["crash"] <= 3
 
 
-async def test_death_in_the_middle_of_an_answer_hangs_nobody(workers):
+async def test_a_death_in_the_middle_of_a_result_hangs_nothing(workers):
     async with asyncio.timeout(5):
         with pytest.raises(Quarantined):
             await do(workers, "die_while_answering")
         await workers.until_whole()
 
 
-async def test_a_key_is_set_aside_for_ten_minutes_only():
+async def test_a_key_is_quarantined_for_ten_minutes():
     now = [0.0]
     quarantine = Quarantine(lambda: now[0])
     quarantine.note_death("key")
@@ -203,7 +203,7 @@ async def test_a_key_is_set_aside_for_ten_minutes_only():
     assert len(quarantine) == 0
 
 
-async def test_the_table_of_deaths_is_bounded():
+async def test_the_quarantine_is_bounded():
     quarantine = Quarantine(lambda: 0.0)
     for number in range(KEYS + 10):
         quarantine.note_death(str(number))

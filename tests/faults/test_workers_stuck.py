@@ -13,7 +13,7 @@ from tests.faults.conftest import do, is_alive, running, until, whole_again
 
 
 @pytest.mark.parametrize("deed", ["stop", "loop", "nap"])
-async def test_a_hang_ends_at_the_deadline_and_the_slot_is_back(workers, deed):
+async def test_a_hanging_render_ends_at_the_deadline_and_frees_its_slot(workers, deed):
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         await do(workers, deed, 30 if deed == "nap" else "", seconds=0.6)
@@ -36,7 +36,7 @@ async def test_a_worker_stopped_from_outside_is_killed_at_the_deadline(workers):
     await asyncio.gather(*(do(workers, "fine", seconds=5, key=key) for key in "ab"))
 
 
-async def test_endless_work_ends_by_its_own_cpu_limit_if_the_server_cannot_kill(workers, monkeypatch):
+async def test_an_endless_render_ends_by_its_cpu_limit_if_the_server_cannot_kill(workers, monkeypatch):
     """The backstop for a server that is stopped itself: here its kill timer is taken away."""
     monkeypatch.setattr("imgserver.rendering.worker_pool._expire", lambda *_: None)
     with pytest.raises(DeadlineExceeded):
@@ -45,7 +45,7 @@ async def test_endless_work_ends_by_its_own_cpu_limit_if_the_server_cannot_kill(
     assert workers.statistics().restarts["timeout"] == 1
 
 
-async def test_want_of_memory_is_a_clean_error_for_that_picture_only(workers):
+async def test_out_of_memory_is_an_error_of_that_render_only(workers):
     hog, other = await asyncio.gather(do(workers, "hog"), do(workers, "fine", "fine"), return_exceptions=True)
 
     assert isinstance(hog, ImageOverLimit)
@@ -53,7 +53,7 @@ async def test_want_of_memory_is_a_clean_error_for_that_picture_only(workers):
     assert sum(workers.statistics().restarts.values()) <= 1
 
 
-async def test_work_all_have_left_is_killed_and_its_death_awaited(workers, tmp_path):
+async def test_an_abandoned_render_is_killed_and_its_death_awaited(workers, tmp_path):
     mark = tmp_path / "mark"
     task = asyncio.ensure_future(do(workers, "nap", f"30,{mark}"))
     await until(lambda: mark.exists() and bool(mark.read_text()))
@@ -84,7 +84,7 @@ async def test_a_caller_cancelled_again_and_again_still_awaits_the_death(workers
     await until(lambda: not is_alive(pid), seconds=0.2)
 
 
-async def test_work_whose_caller_left_while_queued_never_starts(workers, tmp_path):
+async def test_a_render_cancelled_while_queued_never_starts(workers, tmp_path):
     mark = tmp_path / "mark"
     busy = [asyncio.ensure_future(do(workers, "nap", 0.3, key=key)) for key in "ab"]
     await until(lambda: workers.statistics().busy == 2)
@@ -99,7 +99,7 @@ async def test_work_whose_caller_left_while_queued_never_starts(workers, tmp_pat
     assert workers.statistics().renders == 3
 
 
-async def test_a_blocked_loop_kills_nobody_who_was_in_time(workers):
+async def test_a_blocked_event_loop_kills_no_render_that_ended_in_time(workers):
     task = asyncio.ensure_future(do(workers, "nap", 0.05, seconds=0.3))
     await until(lambda: workers.statistics().busy == 1)
     time.sleep(0.6)
@@ -108,7 +108,7 @@ async def test_a_blocked_loop_kills_nobody_who_was_in_time(workers):
     assert sum(workers.statistics().restarts.values()) == 0
 
 
-async def test_no_more_than_the_slots_work_at_once(workers):
+async def test_no_more_renders_than_slots_run_at_the_same_time(workers):
     asked = asyncio.gather(*(do(workers, "nap", 0.1, key=str(key)) for key in range(6)))
     seen = set()
     while not asked.done():
@@ -119,7 +119,7 @@ async def test_no_more_than_the_slots_work_at_once(workers):
     assert max(seen) == 2
 
 
-async def test_an_answer_that_cannot_be_read_costs_the_worker_not_the_pool():
+async def test_a_result_that_cannot_be_unpickled_costs_one_worker():
     async with running(work=actions.perform_raw) as workers:
         with pytest.raises(Quarantined):
             await workers.render_by(time.monotonic() + 5, actions.job("answer_unreadably"), key="odd")
@@ -127,7 +127,7 @@ async def test_an_answer_that_cannot_be_read_costs_the_worker_not_the_pool():
         await workers.render_by(time.monotonic() + 5, actions.job("fine"), key="even")
 
 
-async def test_foreign_errors_arrive_as_ours_and_the_worker_lives(workers):
+async def test_foreign_errors_arrive_as_server_faults_and_the_worker_survives(workers):
     with pytest.raises(ServerFault) as fault:
         await do(workers, "raise_foreign")
 

@@ -13,7 +13,7 @@ from tests.faults.conftest import do, running, until
 
 
 @pytest.mark.parametrize("opener", [actions.broken_opener, actions.dying_opener])
-async def test_failing_starts_are_spaced_and_renders_refused_at_once(opener):
+async def test_failing_starts_back_off_and_renders_are_refused_at_once(opener):
     attempts = []
 
     def note(event):
@@ -35,13 +35,13 @@ async def test_failing_starts_are_spaced_and_renders_refused_at_once(opener):
         assert workers.statistics().restarts["start"] == 3
 
 
-async def test_the_reason_of_a_failed_start_is_told():
+async def test_a_failed_start_reports_its_reason():
     events = []
     async with running(opener=actions.broken_opener, on_event=events.append):
         assert any("libvips.so.42" in event.detail for event in events if event.kind == "start_failed")
 
 
-async def test_workers_come_up_when_the_fault_is_gone(tmp_path):
+async def test_workers_start_when_the_fault_is_gone(tmp_path):
     mark = tmp_path / "mark"
     async with running(opener=partial(actions.opener_when, str(mark))) as workers:
         assert not workers.ready

@@ -31,62 +31,65 @@ def open_admission(clock: Clock, *, slots: int = 1, **settings) -> Admission:
     return Admission(AdmissionSettings(**settings), pool=FreeWorkers(slots), clock=clock)
 
 
-class Visitor:
-    """Takes a ticket, asks for a slot, and stays inside until told to go."""
+class FakeRender:
+    """Takes a ticket, waits for a worker, and runs until `finish`. `started`: the names of the renders in order."""
 
-    inside: ClassVar[list[str]] = []
+    started: ClassVar[list[str]] = []
 
-    def __init__(self, admission: Admission, name: str = "", cost: Cost = SHORT, kind=Criticality.NORMAL) -> None:
+    def __init__(
+        self, admission: Admission, name: str = "", cost: Cost = SHORT, criticality=Criticality.NORMAL
+    ) -> None:
         self.name = name
-        self.ticket = admission.enter(kind)
-        self.go = asyncio.Event()
-        self.task = asyncio.ensure_future(self._visit(cost))
+        self.ticket = admission.enter(criticality)
+        self.finished = asyncio.Event()
+        self.task = asyncio.ensure_future(self._run(cost))
 
-    async def _visit(self, cost: Cost) -> None:
+    async def _run(self, cost: Cost) -> None:
         with self.ticket:
             async with self.ticket.slot(cost):
-                Visitor.inside.append(self.name)
-                await self.go.wait()
+                FakeRender.started.append(self.name)
+                await self.finished.wait()
 
     @property
-    def is_inside(self) -> bool:
+    def is_running(self) -> bool:
         return self.ticket.started is not None and not self.task.done()
 
-    async def leave(self) -> None:
-        self.go.set()
+    async def finish(self) -> None:
+        self.finished.set()
         await self.task
 
 
 @pytest.fixture(autouse=True)
-def inside():
-    Visitor.inside = []
-    return Visitor.inside
+def started():
+    FakeRender.started = []
+    return FakeRender.started
 
 
-async def queue(admission: Admission, *visitors: Visitor) -> None:
-    await until(lambda: all(visitor.ticket.queued is not None or visitor.task.done() for visitor in visitors))
+async def wait_queued(*renders: FakeRender) -> None:
+    """Waits until each render has joined the queue or was refused."""
+    await until(lambda: all(render.ticket.queued is not None or render.task.done() for render in renders))
 
 
 async def render_some(admission: Admission, clock: Clock) -> None:
-    """Renders of 50 ms, so that the admission knows what is usual."""
+    """Finishes renders of 50 ms, from which the admission learns."""
     for _ in range(3):
-        visitor = Visitor(admission, "usual")
-        await queue(admission, visitor)
+        render = FakeRender(admission, "usual")
+        await wait_queued(render)
         clock.now += SHORT.seconds
-        await visitor.leave()
-    Visitor.inside.clear()
+        await render.finish()
+    FakeRender.started.clear()
 
 
-async def dismiss(*visitors: Visitor) -> None:
-    for visitor in visitors:
-        visitor.task.cancel()
-    await asyncio.gather(*(visitor.task for visitor in visitors), return_exceptions=True)
+async def cancel(*renders: FakeRender) -> None:
+    for render in renders:
+        render.task.cancel()
+    await asyncio.gather(*(render.task for render in renders), return_exceptions=True)
 
 
-# The door
+# Refusals
 
 
-async def test_the_room_has_a_hard_bound(clock):
+async def test_a_full_queue_refuses(clock):
     admission = open_admission(clock, slots=2, max_waiting=4)
     tickets = [admission.enter() for _ in range(6)]
 
@@ -101,7 +104,7 @@ async def test_the_room_has_a_hard_bound(clock):
     assert admission.statistics().waiting == 0
 
 
-async def test_a_place_is_free_again_whatever_happens(clock):
+async def test_an_exception_frees_the_place(clock):
     admission = open_admission(clock, max_waiting=1)
     with contextlib.suppress(ZeroDivisionError), admission.enter():
         raise ZeroDivisionError
@@ -111,8 +114,8 @@ async def test_a_place_is_free_again_whatever_happens(clock):
 
 async def test_retry_after_is_whole_seconds_with_jitter_and_a_cap(clock):
     admission = open_admission(clock, slots=1, max_waiting=1, deadline_seconds=600)
-    holder = Visitor(admission, cost=Cost(20.0))
-    await queue(admission, holder)
+    running = FakeRender(admission, cost=Cost(20.0))
+    await wait_queued(running)
     admission.enter()
 
     seen = set()
@@ -122,75 +125,75 @@ async def test_retry_after_is_whole_seconds_with_jitter_and_a_cap(clock):
         seen.add(refused.value.facts["retry_after"])
     assert all(isinstance(seconds, int) and 16 <= seconds <= 25 for seconds in seen)
     assert len(seen) > 3
-    await dismiss(holder)
+    await cancel(running)
 
 
-async def test_draining_refuses_newcomers_and_serves_the_admitted(clock):
+async def test_draining_refuses_new_requests_and_serves_admitted_ones(clock):
     admission = open_admission(clock)
-    visitor = Visitor(admission)
+    render = FakeRender(admission)
     admission.drain()
 
     with pytest.raises(Overloaded) as refused:
         admission.enter()
     assert refused.value.facts["reason"] == "drain"
-    visitor.go.set()
-    await visitor.task
+    render.finished.set()
+    await render.task
 
 
 async def test_a_predicted_wait_beyond_the_deadline_is_refused_at_once(clock):
     admission = open_admission(clock, slots=2, deadline_seconds=10)
-    visitors = [Visitor(admission, cost=Cost(4.0)) for _ in range(4)]
-    await queue(admission, *visitors)
+    renders = [FakeRender(admission, cost=Cost(4.0)) for _ in range(4)]
+    await wait_queued(*renders)
 
     assert admission.predicted_wait() == pytest.approx(8.0)
-    fifth = Visitor(admission, cost=Cost(2.5))
+    fifth = FakeRender(admission, cost=Cost(2.5))
     with pytest.raises(Overloaded) as refused:
         await fifth.task
     assert refused.value.facts["reason"] == "predicted_wait"
-    sixth = Visitor(admission, cost=Cost(1.5))
-    await queue(admission, sixth)
+    sixth = FakeRender(admission, cost=Cost(1.5))
+    await wait_queued(sixth)
     assert not sixth.task.done()
-    await dismiss(*visitors, sixth)
+    await cancel(*renders, sixth)
 
 
-async def test_the_door_refuses_what_cannot_end_in_time(clock):
+async def test_a_request_is_refused_if_the_predicted_wait_uses_up_its_deadline(clock):
     admission = open_admission(clock, deadline_seconds=10)
-    holder = Visitor(admission, cost=Cost(9.95))
-    await queue(admission, holder)
+    running = FakeRender(admission, cost=Cost(9.95))
+    await wait_queued(running)
 
     with pytest.raises(Overloaded) as refused:
         admission.enter()
     assert refused.value.facts["reason"] == "predicted_wait"
-    await dismiss(holder)
+    await cancel(running)
 
 
-async def test_a_free_slot_is_never_refused_for_an_estimate(clock):
+async def test_an_estimate_refuses_nothing_while_a_worker_is_free(clock):
     admission = open_admission(clock, deadline_seconds=1)
-    visitor = Visitor(admission, cost=Cost(50.0))
-    await queue(admission, visitor)
+    render = FakeRender(admission, cost=Cost(50.0))
+    await wait_queued(render)
 
-    assert visitor.is_inside
-    await visitor.leave()
+    assert render.is_running
+    await render.finish()
 
 
 async def test_predictions_follow_the_measured_rate(clock):
     admission = open_admission(clock)
     for _ in range(60):
-        visitor = Visitor(admission, cost=Cost(0.1))
-        await queue(admission, visitor)
+        render = FakeRender(admission, cost=Cost(0.1))
+        await wait_queued(render)
         clock.now += 0.2
-        await visitor.leave()
-    visitor = Visitor(admission, cost=Cost(0.1))
-    await queue(admission, visitor)
+        await render.finish()
+    render = FakeRender(admission, cost=Cost(0.1))
+    await wait_queued(render)
 
     assert admission.predicted_wait() == pytest.approx(0.2, rel=0.05)
-    await visitor.leave()
+    await render.finish()
 
 
 # Classes
 
 
-async def test_low_priority_may_use_half_of_the_room(clock):
+async def test_low_requests_use_half_of_the_queue_at_most(clock):
     admission = open_admission(clock, slots=1, max_waiting=4)
     tickets = [admission.enter(Criticality.LOW) for _ in range(3)]
 
@@ -201,7 +204,7 @@ async def test_low_priority_may_use_half_of_the_room(clock):
         admission.enter()
 
 
-async def test_a_refresh_gets_only_what_nobody_else_wants(clock):
+async def test_a_refresh_is_refused_while_all_workers_are_taken(clock):
     admission = open_admission(clock, slots=1)
     with admission.enter(Criticality.REFRESH):
         pass
@@ -209,10 +212,10 @@ async def test_a_refresh_gets_only_what_nobody_else_wants(clock):
         admission.enter(Criticality.REFRESH)
 
 
-async def test_a_full_room_puts_out_the_newest_of_the_lowest_class(clock):
+async def test_a_full_queue_evicts_the_newest_of_the_lowest_class(clock):
     admission = open_admission(clock, slots=1, max_waiting=4)
-    holder, first, second = (Visitor(admission, kind=Criticality(kind)) for kind in (1, 2, 2))
-    await queue(admission, holder, first, second)
+    running, first, second = (FakeRender(admission, criticality=Criticality(criticality)) for criticality in (1, 2, 2))
+    await wait_queued(running, first, second)
     admission.enter(), admission.enter()
     clock.now += 0.01
     admission.enter(Criticality.URGENT)
@@ -221,76 +224,76 @@ async def test_a_full_room_puts_out_the_newest_of_the_lowest_class(clock):
         await second.task
     assert refused.value.facts["reason"] == "full"
     assert not first.task.done()
-    await dismiss(holder, first)
+    await cancel(running, first)
 
 
-async def test_the_urgent_get_the_next_free_slot(clock, inside):
+async def test_an_urgent_request_gets_the_next_free_worker(clock, started):
     admission = open_admission(clock)
-    holder = Visitor(admission, "holder")
-    await queue(admission, holder)
-    kinds = {"low": Criticality.LOW, "normal": Criticality.NORMAL, "urgent": Criticality.URGENT}
-    others = [Visitor(admission, name, kind=kind) for name, kind in kinds.items()]
-    await queue(admission, *others)
-    for visitor in [holder, *others]:
-        visitor.go.set()
-    await asyncio.gather(*(visitor.task for visitor in others))
+    running = FakeRender(admission, "running")
+    await wait_queued(running)
+    classes = {"low": Criticality.LOW, "normal": Criticality.NORMAL, "urgent": Criticality.URGENT}
+    others = [FakeRender(admission, name, criticality=criticality) for name, criticality in classes.items()]
+    await wait_queued(*others)
+    for render in [running, *others]:
+        render.finished.set()
+    await asyncio.gather(*(render.task for render in others))
 
-    assert inside == ["holder", "urgent", "normal", "low"]
+    assert started == ["running", "urgent", "normal", "low"]
 
 
-async def test_one_slot_in_ten_is_kept_for_the_urgent(clock):
+async def test_one_worker_in_ten_is_reserved_for_urgent_requests(clock):
     admission = open_admission(clock, slots=10)
-    visitors = [Visitor(admission) for _ in range(10)]
-    await queue(admission, *visitors)
-    urgent = Visitor(admission, kind=Criticality.URGENT)
-    await queue(admission, urgent)
+    renders = [FakeRender(admission) for _ in range(10)]
+    await wait_queued(*renders)
+    urgent = FakeRender(admission, criticality=Criticality.URGENT)
+    await wait_queued(urgent)
 
-    assert [visitor.is_inside for visitor in visitors] == [True] * 9 + [False]
-    assert urgent.is_inside
-    await dismiss(*visitors, urgent)
+    assert [render.is_running for render in renders] == [True] * 9 + [False]
+    assert urgent.is_running
+    await cancel(*renders, urgent)
 
 
 # Turns
 
 
-async def test_at_most_the_slots_are_inside_and_turns_are_first_come_first_served(clock, inside):
+async def test_turns_are_first_come_first_served(clock, started):
     admission = open_admission(clock, slots=2)
-    visitors = []
+    renders = []
     for name in "abcde":
-        visitors.append(Visitor(admission, name))
-        await queue(admission, visitors[-1])
+        renders.append(FakeRender(admission, name))
+        await wait_queued(renders[-1])
         clock.now += 0.001
 
-    assert inside == ["a", "b"]
+    assert started == ["a", "b"]
     assert admission.statistics().running == 2
-    for visitor in visitors:
-        await visitor.leave()
-    assert inside == list("abcde")
+    for render in renders:
+        await render.finish()
+    assert started == list("abcde")
     assert admission.statistics().running == admission.statistics().waiting == 0
 
 
-async def test_waited_seconds_count_from_asking_to_getting(clock):
+async def test_waited_seconds_count_from_joining_the_queue_to_the_start(clock):
     admission = open_admission(clock)
-    holder = Visitor(admission)
-    await queue(admission, holder)
+    running = FakeRender(admission)
+    await wait_queued(running)
     clock.now += 1
-    waiter = Visitor(admission)
-    await queue(admission, waiter)
+    waiter = FakeRender(admission)
+    await wait_queued(waiter)
     clock.now += 0.5
-    await holder.leave()
+    await running.finish()
     clock.now += 3
 
     assert waiter.ticket.waited_seconds == 0.5
-    await waiter.leave()
+    await waiter.finish()
 
 
-async def test_a_standing_queue_lets_in_only_short_waits(clock):
+async def test_a_standing_queue_admits_only_short_waits(clock):
     admission = open_admission(clock, standing_seconds=1, deadline_seconds=10)
     await render_some(admission, clock)
-    holder = Visitor(admission, cost=Cost(9.0))
-    await queue(admission, holder)
-    waiter = Visitor(admission, cost=Cost(0.9))
-    await queue(admission, waiter)
+    running = FakeRender(admission, cost=Cost(9.0))
+    await wait_queued(running)
+    waiter = FakeRender(admission, cost=Cost(0.9))
+    await wait_queued(waiter)
     admission.enter().__exit__()
     clock.now += 2
 
@@ -300,78 +303,78 @@ async def test_a_standing_queue_lets_in_only_short_waits(clock):
     assert refused.value.facts["reason"] == "predicted_wait"
     clock.now += 6
     admission.enter().__exit__()
-    await dismiss(holder, waiter)
+    await cancel(running, waiter)
 
 
-async def test_a_queue_stops_standing_when_it_is_short_again(clock):
+async def test_a_queue_is_no_longer_standing_when_it_is_short_again(clock):
     admission = open_admission(clock, standing_seconds=1)
     await render_some(admission, clock)
-    holder, waiter = Visitor(admission), Visitor(admission)
-    await queue(admission, holder, waiter)
+    running, waiter = FakeRender(admission), FakeRender(admission)
+    await wait_queued(running, waiter)
     clock.now += 2
     assert admission.statistics().standing
-    await holder.leave()
-    await waiter.leave()
+    await running.finish()
+    await waiter.finish()
 
     assert not admission.statistics().standing
 
 
-async def test_a_burst_is_no_standing_queue(clock, inside):
+async def test_a_burst_is_not_a_standing_queue(clock, started):
     admission = open_admission(clock)
-    visitors = []
+    renders = []
     for name in "abcdef":
-        visitors.append(Visitor(admission, name))
-        await queue(admission, visitors[-1])
+        renders.append(FakeRender(admission, name))
+        await wait_queued(renders[-1])
         clock.now += 0.0001
-    for visitor in visitors:
+    for render in renders:
         clock.now += 0.1
-        await visitor.leave()
+        await render.finish()
 
-    assert inside == list("abcdef")
+    assert started == list("abcdef")
 
 
-async def test_work_of_the_vanished_never_starts(clock, inside):
+async def test_a_cancelled_request_never_starts(clock, started):
     admission = open_admission(clock)
-    holder, leaver, stayer = (Visitor(admission, name) for name in ("holder", "leaver", "stayer"))
-    await queue(admission, holder, leaver, stayer)
-    await dismiss(leaver)
+    running, cancelled, other = (FakeRender(admission, name) for name in ("running", "cancelled", "other"))
+    await wait_queued(running, cancelled, other)
+    await cancel(cancelled)
 
     assert admission.statistics().waiting == 1
-    await holder.leave()
-    await stayer.leave()
-    assert inside == ["holder", "stayer"]
+    await running.finish()
+    await other.finish()
+    assert started == ["running", "other"]
 
 
-async def test_one_who_leaves_as_its_turn_comes_passes_the_slot_on(clock):
+async def test_a_request_cancelled_at_its_turn_passes_the_worker_on(clock):
     admission = open_admission(clock)
-    holder, leaver, stayer = (Visitor(admission) for _ in range(3))
-    await queue(admission, holder, leaver, stayer)
-    admission.end(holder.ticket)  # gives its worker to the leaver, whose task does not run before it is cancelled
-    leaver.task.cancel()
-    await until(lambda: stayer.is_inside)
-    await dismiss(holder)
+    running, cancelled, other = (FakeRender(admission) for _ in range(3))
+    await wait_queued(running, cancelled, other)
+    admission.end(running.ticket)  # gives its worker to a task that does not run before it is cancelled
+    cancelled.task.cancel()
+    await until(lambda: other.is_running)
+    await cancel(running)
 
-    await stayer.leave()
+    await other.finish()
     assert admission.statistics().running == 0
 
 
-# Deadlines: real time where a timer must fire
+# Deadlines, in real time where a timer must fire
 
 
-async def test_who_waits_until_the_deadline_is_told_so():
+async def test_a_request_that_waits_until_the_deadline_is_refused():
     admission = Admission(AdmissionSettings(deadline_seconds=0.1), pool=FreeWorkers(1))
-    holder = Visitor(admission, cost=Cost(0.0))
-    await queue(admission, holder)
-    waiter = Visitor(admission, cost=Cost(0.0))
+    running = FakeRender(admission, cost=Cost(0.0))
+    await wait_queued(running)
+    waiter = FakeRender(admission, cost=Cost(0.0))
 
     with pytest.raises(Overloaded) as refused:
         await waiter.task
     assert refused.value.facts["reason"] == "deadline"
     assert admission.statistics().waiting == 0
-    await holder.leave()
+    await running.finish()
 
 
-async def test_a_source_that_took_all_the_time_is_a_timeout(clock):
+async def test_a_ticket_past_its_deadline_cannot_join_the_queue(clock):
     admission = open_admission(clock)
     with admission.enter() as ticket:
         clock.now += 11
@@ -379,14 +382,14 @@ async def test_a_source_that_took_all_the_time_is_a_timeout(clock):
             await _enter_slot(ticket)
 
 
-async def test_hopeless_work_leaves_before_dispatch(clock):
+async def test_a_request_that_can_no_longer_end_in_time_never_starts(clock):
     admission = open_admission(clock, deadline_seconds=10)
-    holder = Visitor(admission, cost=Cost(2.0))
-    await queue(admission, holder)
-    waiter = Visitor(admission, cost=Cost(3.0))
-    await queue(admission, waiter)
+    running = FakeRender(admission, cost=Cost(2.0))
+    await wait_queued(running)
+    waiter = FakeRender(admission, cost=Cost(3.0))
+    await wait_queued(waiter)
     clock.now += 9
-    await holder.leave()
+    await running.finish()
 
     with pytest.raises(Overloaded):
         await waiter.task
@@ -400,78 +403,78 @@ async def _enter_slot(ticket: Ticket) -> None:
 # Memory
 
 
-async def test_large_work_runs_one_after_another_while_small_work_passes(clock, inside):
+async def test_large_renders_run_one_after_another_while_small_ones_overtake(clock, started):
     admission = open_admission(clock, slots=3, max_decoded_bytes=200 * MEGABYTE)
     large = Cost(0.1, 160 * MEGABYTE)
     small = Cost(0.1, 4 * MEGABYTE)
-    visitors = [Visitor(admission, "large 1", large), Visitor(admission, "large 2", large)]
-    visitors += [Visitor(admission, "small", small)]
-    await queue(admission, *visitors)
+    renders = [FakeRender(admission, "large 1", large), FakeRender(admission, "large 2", large)]
+    renders += [FakeRender(admission, "small", small)]
+    await wait_queued(*renders)
 
-    assert inside == ["large 1", "small"]
+    assert started == ["large 1", "small"]
     assert admission.statistics().decoded_bytes_in_flight == 164 * MEGABYTE
-    await visitors[0].leave()
-    await until(lambda: visitors[1].is_inside)
-    await dismiss(*visitors)
+    await renders[0].finish()
+    await until(lambda: renders[1].is_running)
+    await cancel(*renders)
     assert admission.statistics().decoded_bytes_in_flight == 0
 
 
-async def test_what_exceeds_the_whole_budget_runs_alone(clock):
+async def test_a_render_above_the_whole_memory_budget_runs_alone(clock):
     admission = open_admission(clock, slots=2, max_decoded_bytes=MEGABYTE)
-    huge = Visitor(admission, cost=Cost(0.1, 5 * MEGABYTE))
-    await queue(admission, huge)
-    other = Visitor(admission, cost=Cost(0.1, 10))
-    await queue(admission, other)
+    huge = FakeRender(admission, cost=Cost(0.1, 5 * MEGABYTE))
+    await wait_queued(huge)
+    other = FakeRender(admission, cost=Cost(0.1, 10))
+    await wait_queued(other)
 
-    assert huge.is_inside
-    assert not other.is_inside
-    await huge.leave()
-    await until(lambda: other.is_inside)
-    await other.leave()
+    assert huge.is_running
+    assert not other.is_running
+    await huge.finish()
+    await until(lambda: other.is_running)
+    await other.finish()
 
 
-async def test_large_work_is_not_passed_for_ever(clock):
+async def test_a_large_render_is_not_overtaken_forever(clock):
     admission = open_admission(clock, slots=2, max_decoded_bytes=10, deadline_seconds=10)
-    running, large = (Visitor(admission, cost=Cost(0.1, size)) for size in (5, 10))
-    await queue(admission, running, large)
+    running, large = (FakeRender(admission, cost=Cost(0.1, size)) for size in (5, 10))
+    await wait_queued(running, large)
     clock.now += 3
-    small = Visitor(admission, cost=Cost(0.1, 1))
-    await queue(admission, small)
+    small = FakeRender(admission, cost=Cost(0.1, 1))
+    await wait_queued(small)
 
-    assert [running.is_inside, large.is_inside, small.is_inside] == [True, False, False]
-    await running.leave()
-    await until(lambda: large.is_inside)
-    await dismiss(large, small)
+    assert [running.is_running, large.is_running, small.is_running] == [True, False, False]
+    await running.finish()
+    await until(lambda: large.is_running)
+    await cancel(large, small)
 
 
-async def test_waiting_in_vain_for_memory_says_so():
+async def test_a_request_that_waits_in_vain_for_memory_is_refused():
     admission = Admission(AdmissionSettings(deadline_seconds=0.1, max_decoded_bytes=10), pool=FreeWorkers(2))
-    holder, waiter = (Visitor(admission, cost=Cost(0.0, 10)) for _ in range(2))
+    running, waiter = (FakeRender(admission, cost=Cost(0.0, 10)) for _ in range(2))
 
     with pytest.raises(Overloaded) as refused:
         await waiter.task
     assert refused.value.facts["reason"] == "memory"
-    await holder.leave()
+    await running.finish()
 
 
-async def test_knocking_tells_what_entering_would_and_takes_no_place(clock):
+async def test_check_capacity_raises_what_enter_would_and_takes_no_place(clock):
     admission = open_admission(clock, max_waiting=1)
     for _ in range(5):
         admission.check_capacity()
     assert admission.statistics().admitted == 0
-    inside = Visitor(admission, kind=Criticality.NORMAL)
-    waiting = Visitor(admission, kind=Criticality.NORMAL)
-    await queue(admission, inside, waiting)
+    running = FakeRender(admission, criticality=Criticality.NORMAL)
+    waiting = FakeRender(admission, criticality=Criticality.NORMAL)
+    await wait_queued(running, waiting)
 
     with pytest.raises(Overloaded) as refused:
         admission.check_capacity()
     assert refused.value.facts["reason"] == "full"
     admission.check_capacity(Criticality.URGENT)
     assert admission.statistics().waiting == 1
-    await dismiss(inside, waiting)
+    await cancel(running, waiting)
 
 
-async def test_what_was_waited_elsewhere_counts_into_the_deadline(clock):
+async def test_an_earlier_wait_counts_towards_the_deadline(clock):
     admission = open_admission(clock, deadline_seconds=10)
     with admission.enter(began=clock.now - 4) as ticket:
         assert ticket.deadline == clock.now + 6
@@ -481,21 +484,21 @@ async def test_what_was_waited_elsewhere_counts_into_the_deadline(clock):
 # The pool
 
 
-async def test_a_render_whose_worker_died_waits_at_the_front_of_its_class(clock, inside):
+async def test_a_render_whose_worker_died_waits_at_the_front_of_its_class(clock, started):
     admission = open_admission(clock)
     ticket = admission.enter()
     async with ticket.slot(SHORT):
-        waiters = [Visitor(admission, name) for name in "ab"]
-        await queue(admission, *waiters)
-    await until(lambda: waiters[0].is_inside)
+        waiters = [FakeRender(admission, name) for name in "ab"]
+        await wait_queued(*waiters)
+    await until(lambda: waiters[0].is_running)
     retry = asyncio.ensure_future(_enter_slot(ticket))
     await until(lambda: admission.statistics().waiting == 2)
-    await waiters[0].leave()
+    await waiters[0].finish()
     await retry
 
-    assert inside == ["a"]
-    await until(lambda: waiters[1].is_inside)
-    await waiters[1].leave()
+    assert started == ["a"]
+    await until(lambda: waiters[1].is_running)
+    await waiters[1].finish()
     assert admission.statistics().waiting == admission.statistics().running == 0
 
 
@@ -511,26 +514,26 @@ async def test_a_render_whose_worker_died_is_tried_again_while_any_time_is_left(
 async def test_waiting_renders_are_refused_when_the_pool_becomes_unavailable(clock):
     pool = FreeWorkers(1)
     admission = Admission(AdmissionSettings(), pool=pool, clock=clock)
-    holder, waiter = Visitor(admission), Visitor(admission)
-    await queue(admission, holder, waiter)
+    running, waiter = FakeRender(admission), FakeRender(admission)
+    await wait_queued(running, waiter)
     pool.unavailable_error = Unavailable(reason="no worker", retry_after=2)
     pool.changed()
 
-    for refused in (waiter, Visitor(admission)):
+    for refused in (waiter, FakeRender(admission)):
         with pytest.raises(Unavailable) as caught:
             await refused.task
         assert caught.value.facts["reason"] == "no worker"
-    await dismiss(holder)
+    await cancel(running)
 
 
-async def test_a_worker_that_nobody_uses_is_given_back(clock):
+async def test_an_unused_worker_is_given_back(clock):
     pool = FreeWorkers(1)
     admission = Admission(AdmissionSettings(), pool=pool, clock=clock)
-    holder, leaver = Visitor(admission), Visitor(admission)
-    await queue(admission, holder, leaver)
-    admission.end(holder.ticket)  # gives its worker to the leaver, whose task does not run before it is cancelled
-    leaver.task.cancel()
-    await asyncio.wait([leaver.task])
-    await dismiss(holder)
+    running, cancelled = FakeRender(admission), FakeRender(admission)
+    await wait_queued(running, cancelled)
+    admission.end(running.ticket)  # gives its worker to a task that does not run before it is cancelled
+    cancelled.task.cancel()
+    await asyncio.wait([cancelled.task])
+    await cancel(running)
 
     assert (pool.given_back, admission.statistics().running) == (1, 0)

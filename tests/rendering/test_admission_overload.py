@@ -1,4 +1,4 @@
-"""Fault 17 in virtual time: ten times more than two slots can do, for a minute, then quiet."""
+"""Fault 17 in virtual time: ten times the capacity of two workers for a minute, then a quarter of it."""
 
 import asyncio
 import heapq
@@ -18,8 +18,8 @@ MINUTE = 60.0
 
 
 @dataclass
-class World:
-    """Virtual time: arrivals and ends of renders happen in order, and the event loop settles in between."""
+class Simulation:
+    """Virtual time: arrivals and ends of renders happen in order, and the event loop runs in between."""
 
     settings: AdmissionSettings
     estimate: float
@@ -32,7 +32,7 @@ class World:
         self.events: list[tuple[float, int, asyncio.Event]] = []
         self.order = itertools.count()
 
-    async def visit(self, criticality: Criticality) -> None:
+    async def send(self, criticality: Criticality) -> None:
         began = self.now
         try:
             with self.admission.enter(criticality) as ticket:
@@ -49,7 +49,7 @@ class World:
         tasks = []
         for time, criticality in arrivals:
             await self.advance(time)
-            tasks.append(asyncio.ensure_future(self.visit(criticality)))
+            tasks.append(asyncio.ensure_future(self.send(criticality)))
             await self.settle()
         await self.advance(arrivals[-1][0] + 60)
         await asyncio.gather(*tasks)
@@ -66,57 +66,62 @@ class World:
             await asyncio.sleep(0)
 
 
-def at_rate(rate: float, *, start: float, seconds: float, kind=Criticality.NORMAL) -> list[tuple[float, Criticality]]:
-    return [(start + number / rate, kind) for number in range(int(rate * seconds))]
+def at_rate(
+    rate: float, *, start: float, seconds: float, criticality=Criticality.NORMAL
+) -> list[tuple[float, Criticality]]:
+    return [(start + number / rate, criticality) for number in range(int(rate * seconds))]
 
 
-async def overload(*, estimate: float) -> World:
-    world = World(AdmissionSettings(), estimate=estimate)
+async def overload(*, estimate: float) -> Simulation:
+    simulation = Simulation(AdmissionSettings(), estimate=estimate)
     arrivals = at_rate(10 * CAPACITY, start=0, seconds=MINUTE)
     arrivals += at_rate(CAPACITY / 4, start=MINUTE, seconds=20)
-    await world.run(arrivals)
-    return world
+    await simulation.run(arrivals)
+    return simulation
 
 
 async def test_ten_times_overload_keeps_goodput_and_the_deadline():
     for estimate in (RENDER_SECONDS, RENDER_SECONDS / 3, RENDER_SECONDS * 3):
-        world = await overload(estimate=estimate)
-        during = [latency for began, latency in world.served if began < MINUTE]
-        after = [latency for began, latency in world.served if began > MINUTE + 5]
+        simulation = await overload(estimate=estimate)
+        during = [latency for began, latency in simulation.served if began < MINUTE]
+        after = [latency for began, latency in simulation.served if began > MINUTE + 5]
 
         assert len(during) >= 0.8 * CAPACITY * MINUTE
-        assert quantiles(during, n=100)[98] <= world.settings.deadline_seconds
+        assert quantiles(during, n=100)[98] <= simulation.settings.deadline_seconds
         assert len(after) == CAPACITY / 4 * 15 - 1
         assert max(after) < 1
-        assert not [began for began, _ in world.refused if began > MINUTE + 5]
+        assert not [began for began, _ in simulation.refused if began > MINUTE + 5]
 
 
-async def test_all_refusals_under_overload_are_made_at_the_door():
-    world = await overload(estimate=RENDER_SECONDS)
+async def test_under_overload_requests_are_refused_before_they_wait():
+    simulation = await overload(estimate=RENDER_SECONDS)
 
-    assert {reason for _, reason in world.refused} == {"predicted_wait"}
+    assert {reason for _, reason in simulation.refused} == {"predicted_wait"}
 
 
 async def test_under_lasting_overload_waits_stay_well_below_the_deadline():
-    world = await overload(estimate=RENDER_SECONDS)
-    lasting = [latency for began, latency in world.served if 15 < began < MINUTE]
+    simulation = await overload(estimate=RENDER_SECONDS)
+    lasting = [latency for began, latency in simulation.served if 15 < began < MINUTE]
 
-    assert max(lasting) < 0.3 * world.settings.deadline_seconds
+    assert max(lasting) < 0.3 * simulation.settings.deadline_seconds
 
 
-async def test_the_urgent_are_served_through_an_overload_of_the_others():
-    world = World(AdmissionSettings(), estimate=RENDER_SECONDS)
+async def test_urgent_requests_are_served_during_an_overload_of_others():
+    simulation = Simulation(AdmissionSettings(), estimate=RENDER_SECONDS)
     arrivals = at_rate(5 * CAPACITY, start=0, seconds=20)
-    arrivals += at_rate(CAPACITY / 4, start=0.0037, seconds=20, kind=Criticality.URGENT)
-    await world.run(sorted(arrivals))
-    refused = sum(time in {time for time, kind in arrivals if kind is Criticality.URGENT} for time, _ in world.refused)
+    arrivals += at_rate(CAPACITY / 4, start=0.0037, seconds=20, criticality=Criticality.URGENT)
+    await simulation.run(sorted(arrivals))
+    refused = sum(
+        time in {time for time, criticality in arrivals if criticality is Criticality.URGENT}
+        for time, _ in simulation.refused
+    )
 
     assert refused == 0
 
 
-async def test_a_burst_that_can_be_served_is_served_in_full():
-    """A gallery of ninety pictures: four and a half seconds of work for two slots."""
-    world = World(AdmissionSettings(), estimate=RENDER_SECONDS)
-    await world.run(at_rate(1000, start=0, seconds=0.09))
+async def test_a_burst_within_the_capacity_is_served_completely():
+    """A gallery of ninety images: four and a half seconds of work for two workers."""
+    simulation = Simulation(AdmissionSettings(), estimate=RENDER_SECONDS)
+    await simulation.run(at_rate(1000, start=0, seconds=0.09))
 
-    assert len(world.served) == 90
+    assert len(simulation.served) == 90

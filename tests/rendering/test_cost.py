@@ -47,7 +47,7 @@ def test_decoded_bytes_are_a_band_of_rows_or_the_whole_frame(seen, expected):
     assert CostModel().estimate(seen).decoded_bytes == expected
 
 
-def test_the_rate_follows_what_slots_really_took():
+def test_the_service_rate_follows_measured_renders():
     rate = ServiceRate()
     for _ in range(100):
         rate.learn(held_seconds=0.4, cost=Cost(0.2))
