@@ -207,17 +207,16 @@ class Admission:
         unavailable = self._pool.unavailable()
         if unavailable is not None:
             raise unavailable
-        turn = self._join_queue(ticket, cost, now)
+        self._join_queue(ticket, cost, now)
         self._dispatch()
         try:
-            async with asyncio.timeout(ticket.latest_start - now):
-                return await turn
+            return await self._wait_for_turn(ticket)
         except TimeoutError:
-            reason = self._reason_of_timeout(ticket)
-            self._withdraw(ticket, turn)
+            reason = "memory" if ticket in self._queue.short_of_memory else "deadline"
+            self._withdraw(ticket)
             raise self._refusal(reason) from None
         except BaseException:
-            self._withdraw(ticket, turn)
+            self._withdraw(ticket)
             raise
 
     def end(self, ticket: Ticket) -> None:
@@ -230,15 +229,15 @@ class Admission:
         if self._queue.leave(ticket):
             self._dispatch()
 
-    def _join_queue(self, ticket: Ticket, cost: Cost, now: float) -> "asyncio.Future[WorkerProcess]":
+    def _join_queue(self, ticket: Ticket, cost: Cost, now: float) -> None:
         """Raises Overloaded (predicted_wait)."""
         is_retry = ticket.started is not None
         ticket.cost, ticket.queued, ticket.started = cost, now, None
         ticket.turn = asyncio.get_running_loop().create_future()
         if is_retry:
-            ticket.latest_start = ticket.deadline
+            ticket.must_fit = False
             self._queue.requeue(ticket)
-            return ticket.turn
+            return
         self._queue.enqueue(ticket)
         seconds, left = self._rate.seconds(cost.seconds), ticket.deadline - now
         wait = self._wait(*self._queue.ahead_of_newest(ticket, self._rate, now))
@@ -246,13 +245,26 @@ class Admission:
             self.leave(ticket)
             raise self._refusal("predicted_wait")
         # An estimate above the whole deadline refuses nothing by itself: it could never be corrected.
-        ticket.latest_start = ticket.deadline - seconds if seconds < left else ticket.deadline
-        return ticket.turn
+        ticket.must_fit = seconds < left
 
-    def _withdraw(self, ticket: Ticket, turn: "asyncio.Future[WorkerProcess]") -> None:
+    async def _wait_for_turn(self, ticket: Ticket) -> WorkerProcess:
+        """Raises TimeoutError when too little time is left for the render, by the rate known at that moment."""
+        while True:
+            assert ticket.turn is not None
+            try:
+                async with asyncio.timeout(self._latest_start(ticket) - self._clock()):
+                    return await ticket.turn
+            except TimeoutError:
+                if not self._queue.is_waiting(ticket) or self._clock() >= self._latest_start(ticket):
+                    raise
+            # Renders have become faster since the timer was set. The timer has cancelled the future.
+            ticket.turn = asyncio.get_running_loop().create_future()
+
+    def _withdraw(self, ticket: Ticket) -> None:
         """The ticket stops waiting, even if it got a worker in this very iteration of the event loop."""
         self.leave(ticket)
-        if turn.done() and not turn.cancelled() and turn.exception() is None:
+        turn = ticket.turn
+        if turn is not None and turn.done() and not turn.cancelled() and turn.exception() is None:
             self._pool.give_back(turn.result())
 
     # Decisions
@@ -305,10 +317,16 @@ class Admission:
         """The ticket whose turn it is; None if no slot is open to any. Removes tickets whose owners are leaving, and
         those that can no longer end in time: their workers would only be killed."""
         while (ticket := self._first(now)) is not None:
-            if now <= ticket.latest_start and ticket.turn is not None and not ticket.turn.done():
+            if now <= self._latest_start(ticket) and ticket.turn is not None and not ticket.turn.done():
                 return ticket
             self._let_go(ticket, lambda: self._refusal("deadline"))
         return None
+
+    def _latest_start(self, ticket: Ticket) -> float:
+        """When the render must start to end by the deadline."""
+        if not ticket.must_fit or ticket.cost is None:
+            return ticket.deadline
+        return ticket.deadline - self._rate.seconds(ticket.cost.seconds)
 
     def _first(self, now: float) -> Ticket | None:
         overdue = self._overdue(now) if self._queue.short_of_memory else None
@@ -347,9 +365,6 @@ class Admission:
         if ticket.turn is not None and not ticket.turn.done():
             ticket.turn.set_exception(error())
             ticket.turn.exception()  # marks it as retrieved: the owner may be cancelled before it reads the error
-
-    def _reason_of_timeout(self, ticket: Ticket) -> str:
-        return "memory" if ticket in self._queue.short_of_memory else "deadline"
 
     def _is_standing(self, now: float) -> bool:
         return now - self._relaxed_at > self._settings.standing_seconds and self._queue.waiting > 0

@@ -68,7 +68,10 @@ class RenderQueue(Generic[T]):
         return len(self.fetching) + self.waiting + len(self.running)
 
     def __contains__(self, ticket: T) -> bool:
-        return ticket in self.fetching or ticket in self.running or ticket in self._waiting[ticket.criticality]
+        return ticket in self.fetching or ticket in self.running or self.is_waiting(ticket)
+
+    def is_waiting(self, ticket: T) -> bool:
+        return ticket in self._waiting[ticket.criticality]
 
     def counts(self) -> Mapping[Criticality, int]:
         """How many tickets of each class are fetching or waiting."""
@@ -112,7 +115,7 @@ class RenderQueue(Generic[T]):
             self.decoded_bytes -= _decoded_bytes(ticket)
         elif ticket in self.fetching:
             self._stop_fetching(ticket)
-        elif ticket in self._waiting[ticket.criticality]:
+        elif self.is_waiting(ticket):
             self._stop_waiting(ticket)
         else:
             return False

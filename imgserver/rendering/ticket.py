@@ -32,8 +32,8 @@ class Ticket:
         self.entered = entered
         self.deadline = deadline
         """When the rendition must be finished: absolute seconds of time.monotonic(), or of the admission's clock."""
-        self.latest_start = deadline
-        """When the render must start at the latest to end by the deadline."""
+        self.must_fit = False
+        """Whether it stops waiting when less time is left than its estimated cost needs."""
         self.cost: Cost | None = None
         self.number = 0
         self.queued: float | None = None

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import time
 from typing import ClassVar
 
 import pytest
@@ -398,6 +399,34 @@ async def test_a_request_that_can_no_longer_end_in_time_never_starts(clock):
 async def _enter_slot(ticket: Ticket) -> None:
     async with ticket.slot(SHORT):
         pass
+
+
+async def test_a_waiting_request_is_refused_at_its_turn_when_renders_have_become_slower(clock):
+    admission = open_admission(clock, deadline_seconds=10)
+    running, waiter = FakeRender(admission, cost=Cost(1.0)), FakeRender(admission, cost=Cost(1.0))
+    await wait_queued(running, waiter)
+    for _ in range(60):
+        admission._rate.learn(held_seconds=5.0, cost=Cost(1.0))
+    clock.now += 6
+    await running.finish()
+
+    with pytest.raises(Overloaded) as refused:
+        await waiter.task
+    assert refused.value.facts["reason"] == "deadline"
+
+
+async def test_a_waiting_request_waits_on_when_renders_have_become_faster():
+    admission = Admission(AdmissionSettings(deadline_seconds=0.6), pool=FreeWorkers(1))
+    running, waiter = FakeRender(admission, cost=Cost(0.0)), FakeRender(admission, cost=Cost(0.5))
+    await wait_queued(running, waiter)
+    for _ in range(60):
+        admission._rate.learn(held_seconds=0.05, cost=Cost(0.5))
+    begun = time.monotonic()
+    await until(lambda: time.monotonic() > begun + 0.15)
+    await running.finish()
+
+    await until(lambda: waiter.is_running)
+    await waiter.finish()
 
 
 # Memory
