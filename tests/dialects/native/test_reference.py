@@ -23,8 +23,8 @@ ROW = re.compile(r"^\| ((?:`[^`]+`(?:, )?)+) \| (.*) \|$", re.MULTILINE)
 
 def examples() -> list[str]:
     page = PAGE.read_text(encoding="utf-8")
-    wishes = page[page.index("## Common wishes") : page.index("## Segments and order")]
-    tails = [tail for row in ROW.findall(wishes) for tail in re.findall(r"`([^`]+)`", row[0])]
+    tasks = page[page.index("## Common tasks") : page.index("## Segments and order")]
+    tails = [tail for row in ROW.findall(tasks) for tail in re.findall(r"`([^`]+)`", row[0])]
     written = re.findall(r"/img/[^\s\"`)└]+", page)
     return [f"/img/{tail}" for tail in tails if tail != "/img/"] + [found for found in written if found != "/img/"]
 
