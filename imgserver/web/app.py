@@ -87,12 +87,12 @@ def make_app(
     )
     app.cleanup_ctx.extend(
         (
-            lifecycle.of_log(observability.log_writer),
-            lifecycle.of_trail(audit),
-            lifecycle.of_background(app[RELOADER], metrics, observability.on_task_failure),
-            lifecycle.of_sources(sources),
-            lifecycle.of_cache(service),
-            lifecycle.of_workers(service, metrics, drain_seconds=settings.server.drain_seconds),
+            lifecycle.log_context(observability.log_writer),
+            lifecycle.audit_context(audit),
+            lifecycle.background_context(app[RELOADER], metrics, observability.on_task_failure),
+            lifecycle.sources_context(sources),
+            lifecycle.cache_context(service),
+            lifecycle.workers_context(service, metrics, drain_seconds=settings.server.drain_seconds),
         )
     )
     return app

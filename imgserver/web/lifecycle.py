@@ -22,7 +22,7 @@ LAG_PROBE_SECONDS = 0.5
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
-def of_log(writer: LogWriter) -> Context:
+def log_context(writer: LogWriter) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(writer.close)
@@ -30,15 +30,15 @@ def of_log(writer: LogWriter) -> Context:
     return context
 
 
-def of_trail(trail: Trail) -> Context:
+def audit_context(audit: Trail) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
-        trail.close()
+        audit.close()
 
     return context
 
 
-def of_background(reloader: Reloader, metrics: Metrics, on_task_failure: OnTaskFailure) -> Context:
+def background_context(reloader: Reloader, metrics: Metrics, on_task_failure: OnTaskFailure) -> Context:
     """The tasks of the server itself. Each component owns its own tasks."""
 
     async def context(_: web.Application) -> AsyncIterator[None]:
@@ -51,7 +51,7 @@ def of_background(reloader: Reloader, metrics: Metrics, on_task_failure: OnTaskF
     return context
 
 
-def of_sources(sources: Sources) -> Context:
+def sources_context(sources: Sources) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         await sources.start()
         yield
@@ -60,7 +60,7 @@ def of_sources(sources: Sources) -> Context:
     return context
 
 
-def of_temp_files(temp_files: TempFiles) -> Context:
+def temp_files_context(temp_files: TempFiles) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
         await temp_files.close()
@@ -68,7 +68,7 @@ def of_temp_files(temp_files: TempFiles) -> Context:
     return context
 
 
-def of_cache(service: ImageService) -> Context:
+def cache_context(service: ImageService) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         await service.cache.start()
         yield
@@ -77,7 +77,7 @@ def of_cache(service: ImageService) -> Context:
     return context
 
 
-def of_workers(service: ImageService, metrics: Metrics, *, drain_seconds: float) -> Context:
+def workers_context(service: ImageService, metrics: Metrics, *, drain_seconds: float) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         await service.renderer.workers.start()
         metrics.build.labels(__version__, service.renderer.workers.codecs.version or "unknown").set(1)

@@ -48,7 +48,7 @@ def setup(
     own, is_local = settings.uploads, settings.server.is_local
     parser, temp_files = ParameterParser(settings.native, settings.presets), TempFiles(own.temp_path, admission)
     settings_reload.follow(lambda new: parser.adopt(new.presets))
-    app.cleanup_ctx.append(lifecycle.of_temp_files(temp_files))
+    app.cleanup_ctx.append(lifecycle.temp_files_context(temp_files))
     handler = UploadHandler(
         parser=parser,
         access=UploadAccess(own.access, authenticator, is_local=is_local),
