@@ -34,7 +34,7 @@ class Dialect(Protocol):
         ...
 
     def build(self, ref: SourceRef, options: str = "") -> str:
-        """A target for this original and these options, in the words of this dialect; signed if the server answers
+        """A target for this original and these options, in the syntax of this dialect; signed if the server answers
         signed targets only. `parse` returns `ref` for it.
 
         Raises BadSourcePath for a path that no target can hold, and what `parse` raises for the options.

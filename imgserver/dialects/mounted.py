@@ -1,4 +1,4 @@
-"""All dialects of a server behind one `parse`: the mount of a target selects the dialect."""
+"""All dialects of a server with one `parse`: the mount of a target selects the dialect."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -53,10 +53,10 @@ def decoded(path: str, page: int, size: tuple[int, int]) -> Pixels:
     return Pixels(data, *size, BANDS[mode], premultiplied=mode.endswith("a"))
 
 
-def _at(pictures: list[Any], page: int) -> Any:
-    if page >= len(pictures) or pictures[page] is None:
+def _at(images: list[Any], page: int) -> Any:
+    if page >= len(images) or images[page] is None:
         raise BrokenImage("the source is truncated or corrupt")
-    return pictures[page]
+    return images[page]
 
 
 def _mode(image: Any, size: tuple[int, int]) -> str:

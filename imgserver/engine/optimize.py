@@ -82,7 +82,7 @@ def _is_untouched(plan: Plan, header: Header) -> bool:
 
 
 def _is_neutral(bound: Bound, header: Header) -> bool:
-    """Whether a step has no effect: a resize to the same size, a background behind an opaque image."""
+    """Whether a step has no effect: a resize to the same size, a background for an opaque image."""
     step: Step = bound.step
     if isinstance(step, Orient):
         return step.mode in ("exif", 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from imgserver.errors import NotInThisBuild
 from imgserver.plan.plan import Output
 
-# Numbers for the quality levels. A level means the same picture quality in each format, not the same number.
+# Numbers for the quality levels. A level means the same visual quality in each format, not the same number.
 QUALITY_LEVELS: dict[str, dict[str, int]] = {
     "jpg": {"best": 90, "good": 80, "eco": 70, "low": 55},
     "webp": {"best": 88, "good": 78, "eco": 68, "low": 50},
@@ -21,7 +21,7 @@ QUALITY_LEVELS: dict[str, dict[str, int]] = {
 class Format:
     """What a format can hold, and what this package does with it.
 
-    `name` is its word in URLs and in metrics. `suffix` ends the names of files that are written, `other_suffixes` also
+    `name` is its name in URLs and in metrics. `suffix` ends the names of files that are written, `other_suffixes` also
     end the names of files that are read. `lossy` and `lossless` are the modes that the format has; only a lossy one
     has a quality. `progressive`: it can be written in passes. `web`: browsers show it.
 
