@@ -87,6 +87,7 @@ class WorkerProcess:
         self.state = WorkerState.STARTING
         self.renders = 0
         self.killed_for: str | None = None
+        self._killed_alive = False
         self.created = time.monotonic()
         self.busy_since: float | None = None
         self.pidfd: int | None = None
@@ -132,6 +133,8 @@ class WorkerProcess:
     def kill(self, reason: str) -> None:
         """Sends SIGKILL, which also ends a stopped process. The first reason stays. A dead process is left alone."""
         self.killed_for = self.killed_for or reason
+        if self._context.process is not None and self._context.process.exitcode is None:
+            self._killed_alive = True
         if self.pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -148,7 +151,8 @@ class WorkerProcess:
     def was_killed_by_others(self) -> bool:
         """Whether a SIGKILL ended it that neither this server nor the out-of-memory killer sent; after `release`."""
         process = self._context.process
-        return self.killed_for == "crash" and process is not None and process.exitcode == -signal.SIGKILL
+        is_crash = self.killed_for == "crash" and not self._killed_alive
+        return is_crash and process is not None and process.exitcode == -signal.SIGKILL
 
     def release(self) -> None:
         """Releases everything but the executor's thread, which ends with the process.
