@@ -101,8 +101,10 @@ class Metrics:
         self.settings_reloaded_at = gauge(
             "settings_last_reload_success_timestamp_seconds", "When the keys and presets in force were read"
         )
-        self.source_fetch = seconds("source_fetch_seconds", "Questions to far sources that were answered", "source")
-        self.source_errors = counter("source_errors_total", "Questions to far sources that failed", "source", "reason")
+        self.source_fetch = seconds(
+            "source_fetch_seconds", 'Requests to origins that were answered, "not found" included', "source"
+        )
+        self.source_errors = counter("source_errors_total", "Requests to origins that failed", "source", "reason")
         self.uploads = counter("uploads_total", "Uploaded pictures by result", "result")
         self.upload_bytes = counter(
             "upload_bytes_total", "Bytes of uploaded pictures, and of their results", "direction"
@@ -178,12 +180,12 @@ STATE = (
     Series("cache_purges_total", "Purges requested from this server", (), "counter"),
     Series("cache_disk_free_bytes", "Free bytes of the file system of the disk tier; absent while unknown"),
     Series("cache_disk_size_bytes", "Size of the file system of the disk tier; absent while unknown"),
-    Series("origin_cache_entries", "Originals kept", ("source",)),
-    Series("origin_cache_size_bytes", "Bytes of originals kept or coming", ("source",)),
-    Series("origin_cache_limit_bytes", "Bytes allowed", ("source",)),
+    Series("origin_cache_entries", "Originals on disk", ("source",)),
+    Series("origin_cache_size_bytes", "Bytes of originals on disk and of downloads in progress", ("source",)),
+    Series("origin_cache_limit_bytes", "Limit of the bytes on disk", ("source",)),
     Series("origin_cache_waiting", "Requests waiting for an origin", ("source",)),
     Series("origin_cache_requests_total", "Requests to an origin cache by result", ("source", "result"), "counter"),
-    Series("origin_cache_evictions_total", "Originals dropped for room", ("source",), "counter"),
+    Series("origin_cache_evictions_total", "Originals deleted to make space", ("source",), "counter"),
     Series("redis_up", "1 while Redis is connected; absent if none is configured"),
     Series("redis_breaker_state", "1 while the circuit breaker for reads or writes is open", ("side",)),
     Series("redis_pool_connections", "Connections to Redis for requests, by state", ("state",)),
