@@ -131,7 +131,7 @@ class ImageService:
             result, joined = await self.flights.run(flight, lambda: self._render_once(request, criticality))
         except (NotFound, Overloaded):
             if pays:
-                self.quota.give_back(request.ref)
+                self.quota.put_back(request.ref)
             raise
         return ServedRendition(result.rendition, "joined" if joined or result.elsewhere else "rendered")
 

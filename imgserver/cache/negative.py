@@ -2,12 +2,12 @@
 
 import copy
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from imgserver.errors import ImgserverError
 from imgserver.plan.rendition import Fingerprint, GroupGenerations
+from imgserver.runtime.ttl_map import BoundedMap
 
 MAX_ENTRIES = 4096
 FIRST_TTL_SECONDS = 1.0
@@ -44,7 +44,8 @@ class NegativeCache:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._entries: OrderedDict[Hashable, NegativeEntry] = OrderedDict()
+        # Not a TtlMap: the time of an expired entry is needed when the same request fails again.
+        self._entries: BoundedMap[Hashable, NegativeEntry] = BoundedMap(MAX_ENTRIES)
         self._hits = 0
 
     def __contains__(self, key: Hashable) -> bool:
@@ -77,15 +78,13 @@ class NegativeCache:
         the error response; not if `grows` is False."""
         if error.status >= 500 or not error.cache_seconds:
             return
-        before = self._entries.pop(key, None)
+        before = self._entries.get(key)
         ttl = FIRST_TTL_SECONDS
         if grows and before is not None and (before.fingerprint, before.generations) == (fingerprint, generations):
             ttl = min(before.ttl_seconds * TTL_GROWTH, error.cache_seconds)
         # A copy without the traceback, which holds the frames of a whole request.
         stored = copy.copy(error)
-        self._entries[key] = NegativeEntry(stored, fingerprint, generations, ttl, self._clock() + ttl)
-        if len(self._entries) > MAX_ENTRIES:
-            self._entries.popitem(last=False)
+        self._entries.put(key, NegativeEntry(stored, fingerprint, generations, ttl, self._clock() + ttl))
 
     def drop(self, key: Hashable) -> None:
         self._entries.pop(key, None)

@@ -1,10 +1,10 @@
 """The quarantine: keys whose renders killed workers. After a second death a key is refused for ten minutes, so that one
 URL cannot kill the whole pool."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 from imgserver.errors import Quarantined
+from imgserver.runtime.ttl_map import TtlMap
 
 DEATHS = 2
 # Whoever kills workers from outside again and again must not quarantine every image that was being rendered. Such a
@@ -18,25 +18,17 @@ class Quarantine:
     """A bounded table of deaths by key: the oldest entry is evicted first. Deaths within ten minutes are added up."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._deaths: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._deaths: TtlMap[str, float] = TtlMap(SECONDS, max_entries=KEYS, clock=clock)
 
     def __len__(self) -> int:
         """How many keys are in quarantine now."""
-        return sum(self._count(key) >= DEATHS for key in self._deaths)
+        return sum(deaths >= DEATHS for deaths in self._deaths.values())
 
     def check(self, key: str) -> None:
         """Raises Quarantined for a key in quarantine."""
-        if self._count(key) >= DEATHS:
+        if (self._deaths.get(key) or 0) >= DEATHS:
             raise Quarantined()
 
     def note_death(self, key: str, *, share: float = 1.0) -> None:
         """Counts a death, or a share of one if the key may not be at fault."""
-        self._deaths[key] = self._count(key) + share, self._clock()
-        self._deaths.move_to_end(key)
-        if len(self._deaths) > KEYS:
-            self._deaths.popitem(last=False)
-
-    def _count(self, key: str) -> float:
-        count, since = self._deaths.get(key, (0, 0.0))
-        return count if self._clock() - since < SECONDS else 0
+        self._deaths.put(key, (self._deaths.get(key) or 0) + share)

@@ -1,22 +1,90 @@
-"""How many new renditions of one original strangers may have made: a bucket per original, which refills steadily.
+"""Rate limits by token buckets: requests per client, and new renditions per original.
 
-Pictures that are kept cost nothing, nor does joining a render under way. Each server counts for itself.
+A bucket holds up to `burst` tokens and refills steadily. One number describes it, the time at which it will be full
+again (GCRA, the generic cell rate algorithm); a full bucket need not be stored. The shared buckets in Redis
+(cache/redis/rate_limit.py) follow the same rule.
 """
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from math import ceil
-from typing import Annotated, Protocol
+from typing import Annotated, Generic, Protocol, TypeVar
 
 from annotated_types import Ge, Le, doc
 
 from imgserver.errors import QuotaExceeded
 from imgserver.plan.plan import SourceRef
+from imgserver.runtime.ttl_map import TtlMap
 
-# A bucket that is full again is forgotten, so this many matter only when so many originals are asked for at once.
-BUCKETS = 16_384
+K = TypeVar("K", bound=Hashable)
+
+MAX_ORIGINALS = 16_384
+MAX_CLIENTS = 65_536
+
+# Tolerances in tokens and in seconds: the sum of many intervals is off by rounding, which must not cost the last token
+# of a burst.
+ROUNDING_TOKENS = 1e-6
+ROUNDING_SECONDS = 1e-9
+
+
+class TokenBuckets(Generic[K]):
+    """A token bucket per key, for the `max_buckets` keys used last; a forgotten key starts with a full bucket. No
+    I/O."""
+
+    def __init__(self, max_buckets: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # The time at which each bucket is full again. An entry expires at that time.
+        self._full_at = TtlMap[K, float](0.0, max_entries=max_buckets, clock=clock)
+
+    def __len__(self) -> int:
+        """Buckets stored."""
+        return len(self._full_at)
+
+    def take(self, key: K, *, per_second: float, burst: int) -> float:
+        """Takes a token. Returns 0 when there was one, else the seconds until there will be one."""
+        now, interval = self._clock(), 1 / per_second
+        # Bounded, for the rate may have been faster when the bucket was used last.
+        full_at = min(self._full_at.get(key) or now, now + interval * burst) + interval
+        wait = full_at - now - interval * burst
+        if wait > max(interval * ROUNDING_TOKENS, ROUNDING_SECONDS):
+            return wait
+        self._full_at.put(key, full_at, ttl_seconds=full_at - now)
+        return 0.0
+
+    def put_back(self, key: K, *, per_second: float) -> None:
+        """Puts a token back that was not used."""
+        full_at = self._full_at.get(key)
+        if full_at is not None:
+            full_at -= 1 / per_second
+            self._full_at.put(key, full_at, ttl_seconds=full_at - self._clock())
+
+
+class SharedRateLimit(Protocol):
+    """Token buckets that several servers share."""
+
+    async def take(self, name: str, *, per_second: float, burst: int) -> float | None:
+        """As `TokenBuckets.take`; None when the shared buckets do not answer. Never raises."""
+
+
+class ClientRateLimiter:
+    """The rate limit of clients, per class of route: in this process, and with Redis for all servers together.
+
+    The bucket of this process comes first. It counts a part of what the shared bucket counts, so the shared bucket
+    would refuse every client that it refuses. A flood therefore costs Redis no more than the limit, and without Redis
+    this process goes on counting.
+    """
+
+    def __init__(self, shared: SharedRateLimit | None = None) -> None:
+        self._own = TokenBuckets[str](MAX_CLIENTS)
+        self._shared = shared
+
+    async def take(self, name: str, *, per_second: float, burst: int) -> float:
+        """Returns 0 when the client `name` may go on, else the seconds that it must wait."""
+        wait = self._own.take(name, per_second=per_second, burst=burst)
+        if wait or self._shared is None:
+            return wait
+        return await self._shared.take(name, per_second=per_second, burst=burst) or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,103 +98,33 @@ class QuotaSettings:
 
 
 class Quota:
-    """For each original the moment at which its bucket is full again: one number says all (GCRA)."""
+    """The number of new renditions of one original that clients may have rendered without a signature. Cached
+    renditions and renders that are under way already cost nothing. Each server counts for itself."""
 
     def __init__(self, settings: QuotaSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        per_minute = settings.renditions_per_minute
-        self._interval = 60 / per_minute if per_minute else 0.0
-        self._burst_seconds = self._interval * settings.burst
-        self._clock = clock
-        self._full_at: OrderedDict[SourceRef, float] = OrderedDict()
+        self._per_second = settings.renditions_per_minute / 60
+        self._burst = settings.burst
+        self._buckets = TokenBuckets[SourceRef](MAX_ORIGINALS, clock)
 
     def __len__(self) -> int:
-        """Buckets that are kept."""
-        return len(self._full_at)
+        """Buckets stored."""
+        return len(self._buckets)
 
     def take(self, ref: SourceRef) -> None:
-        """Raises QuotaExceeded, with the seconds until the next is granted."""
-        if not self._interval:
+        """Raises QuotaExceeded; `retry_after` is the seconds until the next render is allowed."""
+        if not self._per_second:
             return
-        now = self._clock()
-        full_at = max(self._full_at.get(ref, now), now) + self._interval
-        # The sum of many intervals is off by a little, which must not cost the last one.
-        over = full_at - now - self._burst_seconds
-        if over > self._interval * 1e-6:
-            wait = max(1, ceil(over))
+        wait = self._buckets.take(ref, per_second=self._per_second, burst=self._burst)
+        if wait:
+            seconds = max(1, ceil(wait))
             raise QuotaExceeded(
-                f"Too many new pictures of this original; the next in {wait} s",
+                f"Too many new renditions of this original; the next is allowed in {seconds} s",
                 reason="renditions",
-                retry_after=wait,
+                retry_after=seconds,
                 source=ref.source,
             )
-        self._full_at[ref] = full_at
-        self._full_at.move_to_end(ref)
-        self._forget(now)
 
-    def give_back(self, ref: SourceRef) -> None:
-        """What was taken for a picture that nobody began to make."""
-        if ref in self._full_at:
-            self._full_at[ref] -= self._interval
-
-    def _forget(self, now: float) -> None:
-        """The longest untouched, two per new one, so that full ones never pile up; then any, over the bound."""
-        for _ in range(2):
-            oldest = next(iter(self._full_at))
-            if self._full_at[oldest] > now and len(self._full_at) <= BUCKETS:
-                return
-            del self._full_at[oldest]
-
-
-# Token buckets: how often one client may ask. In this process, and with Redis for all servers together.
-#
-# The bucket of this process comes first. It sees a part of what the shared one sees, so a client that it refuses
-# would be refused there as well: a flood costs Redis no more than its limit, and without Redis this count goes on.
-
-CLIENTS_LIMIT = 65_536
-
-
-class Shared(Protocol):
-    async def take(self, name: str, *, per_second: float, burst: int) -> float | None:
-        """The seconds until there is a token, 0 when one was taken; None when nobody knows. Never raises."""
-
-
-class Buckets:
-    """Of the clients seen last; who was forgotten begins with a full one. No I/O."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        # When each will be full again (GCRA).
-        self._full_at: OrderedDict[str, float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._full_at)
-
-    def take(self, name: str, *, per_second: float, burst: int) -> float:
-        """A token: the seconds until there would be one, 0 when it was had."""
-        now, each = self._clock(), 1 / per_second
-        full_at = min(max(self._full_at.get(name, now), now), now + each * burst) + each
-        wait = full_at - now - each * burst
-        # A float's worth of grace: the last of a burst must not fail for rounding.
-        if wait > 1e-9:
-            return wait
-        self._full_at[name] = full_at
-        self._full_at.move_to_end(name)
-        if len(self._full_at) > CLIENTS_LIMIT:
-            self._full_at.popitem(last=False)
-        return 0.0
-
-
-class ClientBuckets:
-    """What the door asks, per client and class of route."""
-
-    def __init__(self, shared: Shared | None = None) -> None:
-        self._own = Buckets()
-        self._shared = shared
-
-    async def take(self, name: str, *, per_second: float, burst: int) -> float:
-        """0 when `name` may go on; else how many seconds it has to wait."""
-        wait = self._own.take(name, per_second=per_second, burst=burst)
-        if wait or self._shared is None:
-            return wait
-        told = await self._shared.take(name, per_second=per_second, burst=burst)
-        return told or 0.0
+    def put_back(self, ref: SourceRef) -> None:
+        """Puts back what was taken for a rendition that was never rendered."""
+        if self._per_second:
+            self._buckets.put_back(ref, per_second=self._per_second)

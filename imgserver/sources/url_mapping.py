@@ -8,7 +8,6 @@ that a signed request has named.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import inf
 from typing import Annotated, Literal, NoReturn, Protocol
 from urllib.parse import quote
 
@@ -16,7 +15,7 @@ from annotated_types import Ge, Le
 
 from imgserver.errors import BadSourcePath, NotFound, SourceDenied
 from imgserver.observability.audit import Audit, asked
-from imgserver.runtime.ttl_map import TtlMap
+from imgserver.runtime.ttl_map import BoundedMap
 from imgserver.security.allow_list import AllowList, read
 from imgserver.security.remote_url import PORTS, REMOTE, Address, parse
 from imgserver.security.ssrf import Networks
@@ -115,7 +114,7 @@ class RemoteUrlMapping:
     def __init__(self, settings: HttpOriginSettings, *, audit: Audit) -> None:
         self._allowed = AllowList(settings.allowed)
         self._audit = audit
-        self._admitted = TtlMap[str, bool](inf, max_entries=MAX_ADMITTED)
+        self._admitted = BoundedMap[str, bool](MAX_ADMITTED)
 
     def admit(self, path: str, *, signed: bool) -> None:
         """Called for every request before the cache lookup: a rendition that a signed request has put into the cache

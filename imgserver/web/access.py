@@ -12,7 +12,7 @@ from imgserver.errors import AddressDenied, QuotaExceeded
 from imgserver.security.client_ip import ClientAddresses
 from imgserver.security.networks import NetworkSet, address_of, client_network
 from imgserver.security.policy import Policy, Rate
-from imgserver.security.rate_limit import ClientBuckets
+from imgserver.security.rate_limit import ClientRateLimiter
 from imgserver.web.middleware import FastAdmission, Handler, Headers
 
 # A probe is answered to every client, denied or not. Probes and scrapes have no rate limit.
@@ -28,7 +28,7 @@ MAX_VERDICTS = 4096
 class AccessPolicy:
     """One policy, which never changes: a reload installs another object between two requests."""
 
-    def __init__(self, policy: Policy, buckets: ClientBuckets) -> None:
+    def __init__(self, policy: Policy, buckets: ClientRateLimiter) -> None:
         self._rates = policy.rates
         self._buckets = buckets
         self._has_lists = bool(policy.clients.deny or policy.clients.allow)

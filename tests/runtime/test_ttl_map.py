@@ -1,4 +1,4 @@
-from imgserver.runtime.ttl_map import TtlMap
+from imgserver.runtime.ttl_map import BoundedMap, TtlMap
 
 
 def test_an_entry_expires_after_its_ttl():
@@ -39,3 +39,43 @@ def test_a_popped_entry_is_gone():
     entries.pop("a")
 
     assert entries.get("a") is None
+
+
+def test_expired_entries_are_removed_two_per_put():
+    now = 100.0
+    entries = TtlMap[int, bool](1.0, clock=lambda: now)
+    for number in range(4):
+        entries.put(number, True)
+    now += 2.0
+    entries.put(4, True)
+
+    assert len(entries) == 3
+    entries.put(5, True)
+    assert len(entries) == 2
+
+
+def test_an_entry_that_is_born_expired_leaves_an_empty_map():
+    entries = TtlMap[int, bool](0.0, clock=lambda: 100.0)
+    entries.put(1, True)
+
+    assert len(entries) == 0
+
+
+def test_the_values_are_those_that_have_not_expired():
+    now = 100.0
+    entries = TtlMap[str, int](1.0, clock=lambda: now)
+    entries.put("a", 1, ttl_seconds=5.0)
+    entries.put("b", 2)
+    now += 2.0
+
+    assert list(entries.values()) == [1]
+
+
+def test_a_bounded_map_evicts_the_entry_that_was_put_least_recently():
+    entries = BoundedMap[str, int](2)
+    entries.put("a", 1)
+    entries.put("b", 2)
+    entries.put("a", 3)
+    entries.put("c", 4)
+
+    assert entries == {"a": 3, "c": 4}

@@ -2,8 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.security import rate_limit
-from imgserver.security.rate_limit import Buckets, ClientBuckets
+from imgserver.errors import QuotaExceeded
+from imgserver.plan.plan import SourceRef
+from imgserver.security.rate_limit import MAX_ORIGINALS, ClientRateLimiter, Quota, QuotaSettings, TokenBuckets
+
+CAT, DOG = SourceRef("photos", "cat.png"), SourceRef("photos", "dog.jpg")
 
 
 class Clock:
@@ -14,13 +17,17 @@ class Clock:
         return self.now
 
 
+def token_buckets(clock: Clock, max_buckets: int = 100) -> TokenBuckets[str]:
+    return TokenBuckets(max_buckets, clock)
+
+
 @pytest.mark.parametrize(("per_second", "burst"), [(1, 1), (3, 7), (0.1, 40), (1000, 33)])
-def test_a_burst_is_had_at_once_and_then_the_rate(per_second, burst) -> None:
+def test_a_bucket_grants_its_burst_and_then_the_rate(per_second, burst) -> None:
     clock = Clock()
-    bucket = Buckets(clock)
+    buckets = token_buckets(clock)
 
     def take() -> float:
-        return bucket.take("a", per_second=per_second, burst=burst)
+        return buckets.take("a", per_second=per_second, burst=burst)
 
     assert [take() for _ in range(burst)] == [0] * burst
     assert take() == pytest.approx(1 / per_second)
@@ -32,69 +39,163 @@ def test_a_burst_is_had_at_once_and_then_the_rate(per_second, burst) -> None:
 
 
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=200), st.floats(0.5, 50), st.integers(1, 20))
-def test_nobody_gets_more_than_the_burst_and_the_rate(pauses, per_second, burst) -> None:
+def test_a_bucket_never_grants_more_than_its_burst_and_the_rate(pauses, per_second, burst) -> None:
     clock = Clock()
-    bucket, had = Buckets(clock), 0
+    buckets, granted = token_buckets(clock), 0
     for pause in pauses:
         clock.now += pause
-        had += bucket.take("a", per_second=per_second, burst=burst) == 0
+        granted += buckets.take("a", per_second=per_second, burst=burst) == 0
 
-    assert had <= burst + sum(pauses) * per_second + 1e-6
+    assert granted <= burst + sum(pauses) * per_second + 1e-6
 
 
-def test_who_waits_as_told_is_let_in() -> None:
+def test_a_client_that_waits_for_the_returned_time_gets_a_token() -> None:
     clock = Clock()
-    bucket = Buckets(clock)
+    buckets = token_buckets(clock)
     for _ in range(50):
-        clock.now += bucket.take("a", per_second=3, burst=2)
-        assert bucket.take("a", per_second=3, burst=2) in (0.0, pytest.approx(1 / 3))
+        clock.now += buckets.take("a", per_second=3, burst=2)
+        assert buckets.take("a", per_second=3, burst=2) in (0.0, pytest.approx(1 / 3))
 
 
-def test_clients_do_not_share() -> None:
-    bucket = Buckets(Clock())
+def test_keys_do_not_share_a_bucket() -> None:
+    buckets = token_buckets(Clock())
 
-    assert bucket.take("a", per_second=1, burst=1) == 0
-    assert bucket.take("b", per_second=1, burst=1) == 0
-    assert bucket.take("a", per_second=1, burst=1) > 0
+    assert buckets.take("a", per_second=1, burst=1) == 0
+    assert buckets.take("b", per_second=1, burst=1) == 0
+    assert buckets.take("a", per_second=1, burst=1) > 0
 
 
-def test_a_slower_rate_does_not_lock_out_for_what_the_faster_one_gave() -> None:
-    bucket = Buckets(Clock())
+def test_a_lower_limit_does_not_block_a_client_for_what_the_higher_limit_granted() -> None:
+    buckets = token_buckets(Clock())
     for _ in range(100):
-        bucket.take("a", per_second=1, burst=100)
+        buckets.take("a", per_second=1, burst=100)
 
-    assert bucket.take("a", per_second=1, burst=2) <= 1
+    assert buckets.take("a", per_second=1, burst=2) <= 1
 
 
-def test_the_table_is_bounded_and_forgets_who_was_seen_longest_ago(monkeypatch) -> None:
-    monkeypatch.setattr(rate_limit, "CLIENTS_LIMIT", 3)
-    bucket = Buckets(Clock())
+def test_the_bucket_that_was_used_least_recently_is_evicted() -> None:
+    buckets = token_buckets(Clock(), max_buckets=3)
     for name in ("a", "b", "c", "a", "d"):
-        bucket.take(name, per_second=1, burst=9)
+        buckets.take(name, per_second=1, burst=9)
 
-    assert len(bucket) == 3
-    assert bucket.take("a", per_second=1, burst=2) > 0
+    assert len(buckets) == 3
+    assert buckets.take("a", per_second=1, burst=2) > 0
 
 
-class Redis:
+def test_full_buckets_are_forgotten() -> None:
+    clock = Clock()
+    buckets = token_buckets(clock)
+    for number in range(10):
+        buckets.take(str(number), per_second=1, burst=2)
+    clock.now += 60
+    for number in range(10):
+        buckets.take(f"new {number}", per_second=1, burst=2)
+
+    assert len(buckets) == 10
+
+
+class FakeSharedBuckets:
+    """Gives the same answer to everybody."""
+
     def __init__(self, answer: float | None) -> None:
         self.answer = answer
-        self.asked = 0
+        self.calls = 0
 
     async def take(self, name: str, *, per_second: float, burst: int) -> float | None:
-        self.asked += 1
+        self.calls += 1
         return self.answer
 
 
 @pytest.mark.parametrize(("answer", "wait"), [(0.0, 0), (2.5, 2.5), (None, 0)])
-async def test_the_shared_bucket_decides_unless_it_is_silent(answer, wait) -> None:
-    assert await ClientBuckets(Redis(answer)).take("a", per_second=1, burst=5) == wait
+async def test_the_shared_bucket_decides_unless_it_does_not_answer(answer, wait) -> None:
+    limiter = ClientRateLimiter(FakeSharedBuckets(answer))
+
+    assert await limiter.take("a", per_second=1, burst=5) == wait
 
 
-async def test_a_flood_costs_redis_no_more_than_it_may_have() -> None:
-    redis = Redis(None)
-    both = ClientBuckets(redis)
-    waits = [await both.take("a", per_second=0.001, burst=5) for _ in range(100)]
+async def test_a_flood_reaches_the_shared_bucket_only_up_to_its_limit() -> None:
+    shared = FakeSharedBuckets(None)
+    limiter = ClientRateLimiter(shared)
+    waits = [await limiter.take("a", per_second=0.001, burst=5) for _ in range(100)]
 
     assert [wait == 0 for wait in waits] == [True] * 5 + [False] * 95
-    assert redis.asked == 5
+    assert shared.calls == 5
+
+
+class QuotaAt:
+    """A quota with a clock, and how many renditions it grants."""
+
+    def __init__(self, per_minute: int = 120, burst: int = 40) -> None:
+        self.clock = Clock()
+        self.quota = Quota(QuotaSettings(per_minute, burst), self.clock)
+
+    def granted(self, ref: SourceRef, requested: int) -> int:
+        count = 0
+        for _ in range(requested):
+            try:
+                self.quota.take(ref)
+            except QuotaExceeded:
+                continue
+            count += 1
+        return count
+
+
+def test_a_quota_grants_a_burst_per_original() -> None:
+    one = QuotaAt()
+
+    assert one.granted(CAT, 1000) == 40
+    assert one.granted(DOG, 1000) == 40
+
+
+def test_a_quota_refills_steadily_up_to_the_burst() -> None:
+    one = QuotaAt()
+    one.granted(CAT, 40)
+
+    for seconds, granted in ((0.4, 0), (0.1, 1), (5.0, 10), (3600.0, 40)):
+        one.clock.now += seconds
+        assert one.granted(CAT, 1000) == granted
+
+
+def test_over_a_long_time_a_quota_grants_the_rate_and_one_burst() -> None:
+    one = QuotaAt(per_minute=60, burst=5)
+    granted = 0
+    for _ in range(600):
+        granted += one.granted(CAT, 3)
+        one.clock.now += 0.25
+
+    assert granted == pytest.approx(5 + 150, abs=1)
+
+
+def test_retry_after_is_the_time_until_the_next_rendition_is_allowed() -> None:
+    one = QuotaAt(per_minute=6, burst=1)
+    one.quota.take(CAT)
+
+    with pytest.raises(QuotaExceeded) as caught:
+        one.quota.take(CAT)
+    assert caught.value.facts["retry_after"] == 10
+    one.clock.now += 10
+    one.quota.take(CAT)
+
+
+def test_a_token_that_was_put_back_can_be_taken_again() -> None:
+    one = QuotaAt(burst=1)
+    one.quota.take(CAT)
+    one.quota.put_back(CAT)
+
+    assert one.granted(CAT, 2) == 1
+
+
+def test_without_a_rate_a_quota_counts_nothing() -> None:
+    one = QuotaAt(per_minute=0)
+    one.quota.put_back(CAT)
+
+    assert one.granted(CAT, 10_000) == 10_000
+    assert len(one.quota) == 0
+
+
+def test_the_originals_of_a_quota_are_bounded() -> None:
+    one = QuotaAt()
+    for number in range(MAX_ORIGINALS + 500):
+        one.quota.take(SourceRef("photos", str(number)))
+
+    assert len(one.quota) == MAX_ORIGINALS

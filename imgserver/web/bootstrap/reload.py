@@ -5,7 +5,7 @@ from collections.abc import Callable
 from imgserver.cache.redis.rate_limit import SharedTokenBuckets
 from imgserver.rendering.upload_admission import UploadAdmission
 from imgserver.security.policy import Policy
-from imgserver.security.rate_limit import ClientBuckets
+from imgserver.security.rate_limit import ClientRateLimiter
 from imgserver.service import ImageService
 from imgserver.settings.schema import Settings
 from imgserver.web.access import AccessPolicy
@@ -57,7 +57,7 @@ def make_reloader(
 def _policy_installer(boundary: Boundary, service: ImageService, uploads: UploadAdmission) -> Callable[[Policy], None]:
     """The counts of the rate limits outlive a policy."""
     redis = service.cache.redis_client
-    buckets = ClientBuckets(SharedTokenBuckets(redis) if redis is not None else None)
+    buckets = ClientRateLimiter(SharedTokenBuckets(redis) if redis is not None else None)
 
     def install(policy: Policy) -> None:
         boundary.install(AccessPolicy(policy, buckets))

@@ -1,6 +1,5 @@
 """The request cache: parsed targets with their prepared responses, so that a hit neither parses nor serializes."""
 
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +14,7 @@ from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
 from imgserver.rendering.variants import RenderRequest
+from imgserver.runtime.ttl_map import BoundedMap
 from imgserver.security.remote_url import REMOTE
 from imgserver.web.access_log import loggable_target
 
@@ -104,7 +104,7 @@ class RequestCache:
     def __init__(self, dialects: MountedDialects, version_parameter: str) -> None:
         self._dialects = dialects
         self._version_parameter = version_parameter
-        self._parsed: OrderedDict[str, ParsedRequest] = OrderedDict()
+        self._parsed: BoundedMap[str, ParsedRequest] = BoundedMap(MAX_TARGETS)
 
     def find(self, target: str, headers: Mapping[str, str]) -> tuple[ParsedRequest, PreparedResponse] | None:
         """A variant that has been answered before; None if there is none, or if its requests need a check."""
@@ -120,7 +120,7 @@ class RequestCache:
         if parsed is None:
             parsed = self._parse(target)
             if len(target) <= MAX_TARGET_LENGTH:
-                self._put(parsed)
+                self._parsed.put(target, parsed)
         return parsed
 
     def clear(self) -> None:
@@ -139,11 +139,6 @@ class RequestCache:
             terms=Terms(versioned=caching.is_versioned(target, self._version_parameter)),
             variants={},
         )
-
-    def _put(self, parsed: ParsedRequest) -> None:
-        self._parsed[parsed.target] = parsed
-        if len(self._parsed) > MAX_TARGETS:
-            self._parsed.popitem(last=False)
 
 
 def _variant_key(offers: tuple[str, ...], hints: Hints) -> Hashable:
