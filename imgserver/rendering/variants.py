@@ -8,6 +8,7 @@ from imgserver.cache.cache_tags import NO_TAGS, Tags, groups_of
 from imgserver.engine.job import Quality
 from imgserver.headers import negotiation
 from imgserver.plan import canonical
+from imgserver.plan.normalization import normalize
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.plan.rendition import Rendition
 from imgserver.rendering.degradation import DegradationLevel, degrade
@@ -56,7 +57,7 @@ class PipelineVersion:
         return request if plan is request.plan else self._request(request.ref, plan, metered=request.metered)
 
     def _request(self, ref: SourceRef, plan: Plan, *, metered: bool) -> RenderRequest:
-        plan = canonical.normalize(plan)
+        plan = normalize(plan)
         key = canonical.key(ref, plan, pipeline=self.name)
         groups = groups_of(ref, key=key, tags=self.tags.of_path(ref.path))
         return RenderRequest(key, ref, plan, groups, metered)

@@ -9,8 +9,8 @@ import pytest
 from imgserver.dialects import Dialect, DialectConfig, MountedDialects
 from imgserver.dialects.native import NativeSettings
 from imgserver.errors import BadRequest, ImgserverError, NotFound, SignatureRefused
-from imgserver.plan.canonical import normalize
 from imgserver.plan.geometry import bind_plan
+from imgserver.plan.normalization import normalize
 from imgserver.plan.plan import Dims, SourceRef
 from imgserver.security.signing import Key, Keyring
 

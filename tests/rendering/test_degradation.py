@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.plan.canonical import normalize, plan_digest
+from imgserver.plan.canonical import plan_digest
 from imgserver.plan.geometry import bind_plan
+from imgserver.plan.normalization import normalize
 from imgserver.plan.plan import Anchor, Crop, Dims, Fit, Kernel, Orient, Output, Plan, Px, Terminal
 from imgserver.rendering.degradation import RELIEF, THRESHOLDS, Degradation, DegradationLevel, degrade
 from imgserver.rendering.queue import Criticality

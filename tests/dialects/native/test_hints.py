@@ -7,7 +7,8 @@ import pytest
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BadOption
 from imgserver.headers.negotiation import NO_HINTS, Hints
-from imgserver.plan.canonical import canonical, normalize
+from imgserver.plan.canonical import canonical
+from imgserver.plan.normalization import normalize
 
 DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos", client_hints=True)
 

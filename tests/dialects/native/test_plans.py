@@ -3,8 +3,9 @@
 import pytest
 
 from imgserver.dialects.native import NativeDialect
-from imgserver.plan.canonical import canonical, normalize
+from imgserver.plan.canonical import canonical
 from imgserver.plan.geometry import bind_plan
+from imgserver.plan.normalization import normalize
 from imgserver.plan.plan import Dims, ImageRequest, SourceRef
 
 RFILL = "mode=cover,enlarge=shrink_box,finish=crop"
