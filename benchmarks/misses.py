@@ -29,7 +29,7 @@ def measure_misses(workers: int = 2) -> list[Row]:
     ours: list[tuple[float, float]] = []
     bare: list[tuple[float, float]] = []
     with imgserver(workers_count=workers, cache_memory_bytes=0) as server:
-        asyncio.run(_request(server, jobs_of(-1), workers))
+        asyncio.run(request_all(server, jobs_of(-1), workers))
         for turn in range(TURNS):
             ours.append(_ours(server, jobs_of(turn), workers))
             bare.append(_bare(jobs_of(turn), workers))
@@ -63,11 +63,11 @@ def _median(turns: list[tuple[float, float]], column: int) -> float:
 def _ours(server: Server, jobs: list[Job], workers: int) -> tuple[float, float]:
     """Wall seconds, and CPU seconds of the process tree of the server, for all jobs."""
     wall, cpu = time.perf_counter(), server.cpu_seconds()
-    asyncio.run(_request(server, jobs, workers))
+    asyncio.run(request_all(server, jobs, workers))
     return time.perf_counter() - wall, server.cpu_seconds() - cpu
 
 
-async def _request(server: Server, jobs: list[Job], workers: int) -> None:
+async def request_all(server: Server, jobs: list[Job], workers: int) -> None:
     """Keeps one more request in flight than there are workers."""
     remaining = iter(jobs)
 
