@@ -75,7 +75,7 @@ def test_a_request_header_is_not_echoed(server, name, value):
 
 @pytest.fixture(scope="module")
 def storing(tmp_path_factory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("kept")
+    folder = tmp_path_factory.mktemp("stored")
     settings = {"uploads_store": "photos", "source_writable": "true", "admin_key": "planted-key-of-this-suite-0123456"}
     with serving(folder, workers_count=1, uploads_access="key", **settings) as running:
         yield running

@@ -197,9 +197,9 @@ def test_a_purge_with_a_key_gets_100_continue(one):
 def test_an_upgrade_is_declined_and_no_response_goes_to_another_request(one, target, protocol):
     """Each request is answered, or the connection ends after the last response."""
     upgrade = f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n".encode()
-    behind = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"
+    following = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"
 
-    answer = one.send(upgrade + behind, patience=5)
+    answer = one.send(upgrade + following, patience=5)
 
     statuses = re.findall(rb"HTTP/1\.1 (\d+)", answer)
     assert statuses in ([b"200"], [b"200", b"200"])

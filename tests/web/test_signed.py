@@ -114,12 +114,12 @@ def audited(server: ServerProcess, target: str) -> dict[str, object]:
 
 
 def test_refusals_are_audited_without_the_signature(closed):
-    told = audited(closed, "/img/s--AAAAAAAAAAAAAAAAAAAAAA--/w_44/coffee.png")
+    event = audited(closed, "/img/s--AAAAAAAAAAAAAAAAAAAAAA--/w_44/coffee.png")
 
-    assert told | {"timestamp": ""} == {
+    assert event | {"timestamp": ""} == {
         "event": "security.signature_rejected",
         "reason": "wrong",
-        "request_id": told["request_id"],
+        "request_id": event["request_id"],
         "remote": "127.0.0.0/24",
         "level": "warning",
         "timestamp": "",
