@@ -76,7 +76,7 @@ def fetch(archive: Archive) -> None:
         found.replace(archive.file)
 
 
-def pictures(archive: Archive) -> Iterator[tuple[str, bytes]]:
+def images(archive: Archive) -> Iterator[tuple[str, bytes]]:
     """(name, body) of each image. Names are safe in a flat folder: paths of the archive are never used to write."""
     with tarfile.open(archive.file) as tar:
         for member in tar:

@@ -133,7 +133,7 @@ def collected() -> Files:
             corpus.fetch(archive)
         except corpus.NotFetchedError as error:
             pytest.skip(f"not fetched: {error}")
-        found |= corpus.files(archive)
+        found |= corpus.images(archive)
     return found
 
 
