@@ -4,9 +4,11 @@ import hashlib
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -89,12 +91,29 @@ def test_every_command_line_of_the_readme_is_understood() -> None:
     assert {name for name, _ in rows} == set(main.commands)
 
 
-def test_every_command_has_examples_and_exit_codes() -> None:
-    for name in main.commands:
-        shown = CliRunner().invoke(main, [name, "--help"]).output
+def command_lines(group: click.Group, *before: str) -> Iterator[list[str]]:
+    for name, command in group.commands.items():
+        yield [*before, name]
+        if isinstance(command, click.Group):
+            yield from command_lines(command, *before, name)
 
-        assert "Example" in shown, name
-        assert "Exit codes: 0" in shown, name
+
+@pytest.mark.parametrize("line", [*command_lines(main)], ids=" ".join)
+def test_the_help_of_every_command_has_examples_and_exit_codes(line: list[str]) -> None:
+    shown = CliRunner().invoke(main, [*line, "--help"]).output
+
+    assert "Example" in shown
+    assert "Exit codes: 0" in shown
+
+
+def test_no_summary_in_a_list_of_commands_is_cut_off() -> None:
+    groups = [[], *(line for line in command_lines(main) if len(line) == 1)]
+
+    assert [
+        line
+        for line in groups
+        if "..." in CliRunner().invoke(main, [*line, "--help"]).output.partition("\nCommands:")[2]
+    ] == []
 
 
 def test_the_sample_file_is_the_one_the_command_prints() -> None:

@@ -1,10 +1,10 @@
 """The command line: one module per command, each a thin wrapper over the package.
 
-`imgserver health` runs every few seconds in a container, so a command's module imports click and light parts of the
-standard library only; pydantic, rich, aiohttp and libvips are imported inside the function that needs them.
+`imgserver health` runs every few seconds in a container, so the modules of commands import only click and light parts
+of the standard library; pydantic, rich, aiohttp and libvips are imported inside the functions that need them.
 
-Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 it failed (a bad picture, bad
-settings, an unhealthy server), told in a sentence; 2 the command line itself is wrong.
+Results go to standard output, everything else to standard error. Exit codes: 0 success; 1 failure (an unreadable image,
+invalid settings, an unhealthy server), with a message of one sentence; 2 wrong command line.
 """
 
 import click
@@ -14,7 +14,7 @@ from imgserver.cli.api_keys import api_keys
 from imgserver.cli.cache import cache
 from imgserver.cli.config import config
 from imgserver.cli.doctor import doctor
-from imgserver.cli.errors import Commands
+from imgserver.cli.errors import CommandGroup
 from imgserver.cli.get import get
 from imgserver.cli.health import health
 from imgserver.cli.inspect import inspect
@@ -25,16 +25,16 @@ from imgserver.cli.serve import serve
 from imgserver.cli.url import url
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "--version", "-V", prog_name="imgserver", message="%(prog)s %(version)s")
 def main() -> None:
-    """Image server: pictures transformed on the fly, by URL.
+    """Image server: transforms images on the fly, by URL.
 
     \b
     Examples:
-      imgserver serve ./photos                 # then open the URLs it prints
+      imgserver serve ./photos                 # then open the URLs that it prints
       imgserver get /img/w_400/cat.png -o cat.webp --root ./photos
-      imgserver doctor                         # what is missing, and how to get it
+      imgserver doctor                         # what is missing, and how to repair it
 
     \b
     Exit codes: 0 done, 1 failed, 2 wrong command line.

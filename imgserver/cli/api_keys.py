@@ -1,16 +1,16 @@
-"""`imgserver api-keys`: keys for uploads, purging and metrics. Only a digest of each is configured."""
+"""`imgserver api-keys`: creates API keys for uploads, purges and metrics. The settings hold only a digest of each."""
 
 from pathlib import Path
 
 import click
 
-from imgserver.cli.config import config_option, read_settings
 from imgserver.cli.errors import fail
+from imgserver.cli.options import config_option, read_settings
 
 
 @click.group("api-keys")
 def api_keys() -> None:
-    """Make API keys, or list those of the settings.
+    """Create API keys, or list the configured ones.
 
     \b
     Examples:
@@ -18,7 +18,7 @@ def api_keys() -> None:
       imgserver api-keys list --config imgserver.toml
 
     \b
-    Exit codes: 0 done, 1 a setting or an id is wrong, 2 wrong command line.
+    Exit codes: 0 done, 1 a setting or an id is invalid, 2 wrong command line.
     """
 
 
@@ -30,20 +30,23 @@ def api_keys() -> None:
     multiple=True,
     required=True,
     type=click.Choice(("upload", "purge", "metrics", "admin")),
-    help="What it opens; may be given several times.",
+    help="What the key opens; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def new(name: str, *, scopes: tuple[str, ...], as_json: bool, config: Path | None) -> None:
-    """Print a new key for NAME, once, and the lines to configure.
+    """Print a new key and the lines that configure it.
 
-    When the settings have a key of that name, the lines keep it working beside the new one until old_digest is
-    removed.
+    NAME is the id of the key. The key is not shown again. If the settings have a key with this id, the lines keep it
+    valid besides the new one until old_digest is removed.
 
     \b
     Examples:
       imgserver api-keys new ci --scope upload
       imgserver api-keys new ops --scope purge --scope metrics --json
+
+    \b
+    Exit codes: 0 printed, 1 a setting or the id is invalid, 2 wrong command line.
     """
     from imgserver.security.api_keys import digest_of, new_key
 
@@ -59,11 +62,11 @@ def new(name: str, *, scopes: tuple[str, ...], as_json: bool, config: Path | Non
 
         click.echo(json.dumps({"name": name, "key": key, **row}, indent=2))
         return
-    click.echo(f"key, shown this once:\n  {key}\n")
+    click.echo(f"key, not shown again:\n  {key}\n")
     click.echo(f"imgserver.toml:\n  [api_keys.{name}]")
     for setting, value in row.items():
         click.echo(f'  {setting} = "{value}"')
-    click.echo("\nor variables:")
+    click.echo("\nor as variables:")
     for setting, value in row.items():
         click.echo(f'  {_variable(name, setting)}="{value}"')
 
@@ -72,24 +75,31 @@ def new(name: str, *, scopes: tuple[str, ...], as_json: bool, config: Path | Non
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def list_keys(*, as_json: bool, config: Path | None) -> None:
-    """Print ids and scopes of the keys in the settings; the keys themselves nobody knows any more.
+    """Print the ids and scopes of the configured keys.
+
+    The keys themselves are not stored.
 
     \b
     Example:
       imgserver api-keys list --config imgserver.toml
+
+    \b
+    Exit codes: 0 printed, 1 the settings are invalid, 2 wrong command line.
     """
     rows = read_settings(config).settings.api_keys
     if as_json:
         import json
 
-        facts = [{"name": name, "scopes": row.scopes.split(), "live": len(row.digests)} for name, row in rows.items()]
+        facts = [{"name": name, "scopes": row.scopes.split(), "keys": len(row.digests)} for name, row in rows.items()]
         click.echo(json.dumps(facts, indent=2))
         return
     for name, row in rows.items():
-        click.echo(f"{name}: {row.scopes}{'; two keys are live' if row.old_digest else ''}")
+        click.echo(f"{name}: {row.scopes}{'; two keys are valid' if row.old_digest else ''}")
     if not rows:
         click.echo("no API keys are configured", err=True)
 
 
 def _variable(name: str, setting: str) -> str:
-    return f"IMGSERVER_API_KEYS_{name}_{setting}".upper().replace("-", "_")
+    from imgserver.settings.names import variable
+
+    return variable(f"api_keys.{name}.{setting}")

@@ -1,4 +1,4 @@
-"""Many files through the worker processes of a server, without one: as many at once as there are slots."""
+"""Renders many files in worker processes, without a server: as many at the same time as there are workers."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,23 +17,23 @@ from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.runtime.files import write_atomically
 from imgserver.settings.schema import Settings
 
-# Nobody waits for a batch as for an answer.
-LEAST_DEADLINE_SECONDS = 60.0
+# Nobody waits for one file of a batch, so the deadline may be longer than that of a request.
+MIN_DEADLINE_SECONDS = 60.0
 # As many tasks enter as there are workers, so that no estimate is needed.
 UNKNOWN_COST = Cost(0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`target` is where the result goes; None: nowhere. Its suffix becomes that of the result's format."""
+    """`target` is the path of the result, with the suffix of the result's format; None: the result is not written."""
 
     file: Path
     target: Path | None
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """`written` is the file with the result; None when nothing was to be written, or nothing was gained in place."""
+class Outcome:
+    """Sizes in bytes. `written` is the file with the result; None if it has no target, or was not smaller in place."""
 
     file: Path
     before: int = 0
@@ -43,46 +43,51 @@ class Done:
     error: str = ""
 
 
-async def run(tasks: Sequence[Task], plan: Plan, settings: Settings, tell: Callable[[Done], None]) -> list[Done]:
-    """In the order of the tasks; `tell` hears of each as it ends. What fails is a Done with an error."""
+async def run(
+    tasks: Sequence[Task], plan: Plan, settings: Settings, on_done: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """The outcomes in the order of the tasks; one that failed has an error. `on_done` is called as each task ends."""
     workers = WorkerPool(
         settings.workers, opener=partial(sandbox.open_engine, svg=settings.limits.svg, plugins=settings.server.plugins)
     )
     await workers.start()
-    deadline_seconds = max(LEAST_DEADLINE_SECONDS, settings.queue.deadline_seconds)
+    deadline_seconds = max(MIN_DEADLINE_SECONDS, settings.queue.deadline_seconds)
     admission = Admission(AdmissionSettings(deadline_seconds=deadline_seconds), pool=workers)
     try:
         slots = asyncio.Semaphore(workers.count)
 
-        async def one(task: Task) -> Done:
+        async def one(task: Task) -> Outcome:
             async with slots:
-                done = await _one(task, plan, settings, admission, workers)
-            tell(done)
-            return done
+                outcome = await _one(task, plan, settings, admission, workers)
+            on_done(outcome)
+            return outcome
 
         return list(await asyncio.gather(*map(one, tasks)))
     finally:
         await workers.close(grace_seconds=0)
 
 
-async def _one(task: Task, plan: Plan, settings: Settings, admission: Admission, workers: WorkerPool) -> Done:
+async def _one(task: Task, plan: Plan, settings: Settings, admission: Admission, workers: WorkerPool) -> Outcome:
     job = Job(str(task.file.resolve()), plan, settings.limits, settings.quality, goal="optimize")
     try:
-        # A pool of ten workers or more reserves some of them for this class.
+        # A pool of ten workers or more reserves some of them for urgent work.
         with admission.enter(Criticality.URGENT) as ticket:
             result = await workers.render(job, ticket=ticket, cost=UNKNOWN_COST, key=str(task.file))
         written = await asyncio.to_thread(_written, task, result)
     except ImgserverError as error:
-        return Done(task.file, error=error.detail)
+        return Outcome(task.file, error=error.detail)
     except OSError as error:
-        return Done(task.file, error=f"{error.filename}: {error.strerror}")
+        return Outcome(task.file, error=f"{error.filename}: {error.strerror}")
     kept = written is None and task.target is not None
     after = result.source_bytes if kept else len(result.body)
-    return Done(task.file, result.source_bytes, after, "kept" if kept else result.outcome, written)
+    return Outcome(task.file, result.source_bytes, after, "kept" if kept else result.outcome, written)
 
 
 def _written(task: Task, result: RenderResult) -> Path | None:
-    """A file replaced by itself is only replaced by less, and by the same format. Raises OSError."""
+    """Writes the result and returns its path. In place, only a smaller result of the same format is written.
+
+    Raises BadRequest for another format in place, and OSError.
+    """
     if task.target is None:
         return None
     row = format_of_media_type(result.media_type)

@@ -5,8 +5,10 @@ from typing import Any
 
 import click
 
-from imgserver.cli.client import ask, credentials, incomplete, key_option, refused, removed, server_options
+from imgserver.cli.admin import incomplete, key_option, post, removed
+from imgserver.cli.client import request_json
 from imgserver.cli.errors import fail
+from imgserver.cli.options import server_options
 
 PATH = "/api/image/health"
 SWEEP_PATH = "/api/admin/sweep"
@@ -15,7 +17,7 @@ UNKNOWN = "–"
 
 @click.group()
 def cache() -> None:
-    """Show the cache of a running server, or sweep it; `imgserver purge` empties it.
+    """Show or sweep the cache of a running server. `imgserver purge` empties it.
 
     \b
     Examples:
@@ -24,27 +26,28 @@ def cache() -> None:
       imgserver cache sweep
 
     \b
-    Exit codes: 0 done, 1 refused or no answer, 2 wrong command line.
+    Exit codes: 0 done, 1 refused or no response, 2 wrong command line.
     """
 
 
 @cache.command()
-@server_options
-@click.option("--json", "as_json", is_flag=True, help="Print the server's own figures.")
+@server_options(timeout_seconds=30)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures of the server.")
 def stats(*, server: str, timeout: float, as_json: bool) -> None:
-    """Print what each tier holds, and its lookups since the server's start.
+    """Print the size and the lookups of each tier.
 
-    A lookup that misses one tier goes on to the next, so each hit of disk or Redis is a miss of memory.
+    Lookups are counted since the start of the server. A lookup that misses one tier goes on to the next, so each hit
+    of disk or Redis is a miss of memory.
 
     \b
     Example:
       imgserver cache stats --json
 
     \b
-    Exit codes: 0 printed, 1 no answer, 2 wrong command line.
+    Exit codes: 0 printed, 1 no response, 2 wrong command line.
     """
-    status, answer = ask(server, PATH, timeout=timeout)
-    figures = answer.get("cache") if isinstance(answer, dict) else None
+    status, response = request_json(server, PATH, timeout=timeout)
+    figures = response.get("cache") if isinstance(response, dict) else None
     if not isinstance(figures, dict):
         fail(f"{server}: {PATH} answered {status} without cache figures; is it an imgserver?")
     if as_json:
@@ -56,14 +59,14 @@ def stats(*, server: str, timeout: float, as_json: bool) -> None:
 
 
 @cache.command()
-@server_options
+@server_options(timeout_seconds=30)
 @key_option
-@click.option("--json", "as_json", is_flag=True, help="Print the server's own answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the response of the server.")
 def sweep(*, server: str, timeout: float, key: str | None, as_json: bool) -> None:
-    """Remove expired and purged records, to free their space; responses do not change.
+    """Remove expired and purged records to free their space.
 
-    Such records are never served. They are evicted when space is needed or, in Redis, when their TTL ends. Each server
-    sweeps its own memory and disk, and the Redis it shares.
+    Responses do not change: such records are never served. They are evicted when space is needed or, in Redis, when
+    their TTL ends. Each server sweeps its own memory and disk, and the Redis it shares.
 
     \b
     Examples:
@@ -71,18 +74,16 @@ def sweep(*, server: str, timeout: float, key: str | None, as_json: bool) -> Non
       imgserver cache sweep --server http://10.0.0.5:8080 --json
 
     \b
-    Exit codes: 0 swept, 1 refused, no answer, or a tier could not be searched, 2 wrong command line.
+    Exit codes: 0 swept, 1 refused, no response, or a tier could not be searched, 2 wrong command line.
     """
-    status, answer = ask(server, SWEEP_PATH, timeout=timeout, body={}, headers=credentials(key))
-    if status != 200 or not isinstance(answer, dict):
-        refused(server, SWEEP_PATH, status, answer)
+    result = post(server, SWEEP_PATH, key=key, body={}, timeout=timeout)
     if as_json:
         import json
 
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json.dumps(result, indent=2))
     else:
-        click.echo("\n".join([f"swept: {removed(answer)}", *incomplete(answer)]))
-    if "failed" in answer["incomplete"].values():
+        click.echo("\n".join([f"swept: {removed(result)}", *incomplete(result)]))
+    if "failed" in result["incomplete"].values():
         raise SystemExit(1)
 
 
@@ -131,7 +132,7 @@ def _sentences(figures: Mapping[str, Any]) -> list[str]:
     lines += [f"{name}: suspended after faults" for name, tier in figures["tiers"].items() if tier["degraded"]]
     if client := figures["redis_client"]:
         lines.append(
-            f"redis: {'connected' if client['connected'] else 'away'}; breakers: read {client['read_breaker']},"
+            f"redis: {'connected' if client['connected'] else 'unavailable'}; breakers: read {client['read_breaker']},"
             f" write {client['write_breaker']}, opened {client['opened']} times; faults: {_counts(client['faults'])}"
         )
         lines.append(f"purges of other servers: {'subscribed' if figures['subscribed'] else 'not received now'}")

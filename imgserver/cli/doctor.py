@@ -1,4 +1,4 @@
-"""`imgserver doctor`: what is missing on this machine, and how to get it."""
+"""`imgserver doctor`: finds what is missing on this machine, and says how to repair it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.options import config_option, read_settings
 
 if TYPE_CHECKING:
     from imgserver.cli.checks import Check
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 @config_option
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, config: Path | None) -> None:
-    """Check this machine: Python, libvips, every codec by using it, fonts, CPUs, memory, limits, ports, and whether
-    Redis and each source answer.
+    """Check whether the server can work on this machine.
 
-    ✓ is fine, ! could be better, ✗ must be repaired before the server can do its work.
+    Says how to repair what fails. Checks Python, libvips and every codec by using it, fonts, CPUs, memory, open
+    files, the port, and whether Redis and each source answer.
+
+    ✓ is fine, ! could be better, ✗ must be repaired before the server can work.
 
     \b
     Examples:
@@ -39,7 +41,7 @@ def doctor(ctx: click.Context, *, as_json: bool, config: Path | None) -> None:
         click.echo(json.dumps([asdict(check) for check in found], indent=2))
     else:
         _print_table(found)
-    ctx.exit(0 if all(check.ok or not check.needed for check in found) else 1)
+    ctx.exit(1 if any(check.needed and not check.ok for check in found) else 0)
 
 
 def _print_table(found: "list[Check]") -> None:
@@ -50,6 +52,16 @@ def _print_table(found: "list[Check]") -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     for check in found:
         mark, style = ("✓", "green") if check.ok else ("✗", "red") if check.needed else ("!", "yellow")
-        said = Text(check.found) if not check.fix else Text.assemble(check.found, "\n", (f"→ {check.fix}", "bold"))
-        table.add_row(Text(mark, style), Text(check.name), said)
-    Console().print(table)
+        result = Text(check.found) if not check.fix else Text.assemble(check.found, "\n", (f"→ {check.fix}", "bold"))
+        table.add_row(Text(mark, style), Text(check.name), result)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"\n{_summary(found)}")
+
+
+def _summary(found: "list[Check]") -> str:
+    """`26 checks: 1 must be repaired, 2 could be better`."""
+    broken = sum(check.needed and not check.ok for check in found)
+    better = sum(not check.needed and not check.ok for check in found)
+    parts = [f"{broken} must be repaired"] * bool(broken) + [f"{better} could be better"] * bool(better)
+    return f"{len(found)} checks: {', '.join(parts) or 'all fine'}"

@@ -1,4 +1,4 @@
-"""Where errors of ours end: one sentence on standard error and an exit code, no traceback."""
+"""The error boundary of the command line: one sentence on standard error and an exit code, never a traceback."""
 
 from typing import Any, NoReturn
 
@@ -7,20 +7,20 @@ import click
 from imgserver.errors import ImgserverError
 
 
-class Commands(click.Group):
-    """The group of all commands; what they raise on purpose becomes a sentence."""
+class CommandGroup(click.Group):
+    """The group of all commands. Turns ImgserverError and OSError into a message and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ImgserverError as error:
             fail(error.detail)
-        except BrokenPipeError:  # click ends quietly when `| head` has seen enough
+        except BrokenPipeError:  # click exits quietly when `| head` closes the pipe
             raise
         except OSError as error:
             fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
-def fail(sentence: str) -> NoReturn:
-    """Ends the command with exit code 1."""
-    raise click.ClickException(sentence)
+def fail(message: str) -> NoReturn:
+    """Ends the command with exit code 1 and the message."""
+    raise click.ClickException(message)

@@ -1,4 +1,4 @@
-"""`imgserver get`: one request without a server."""
+"""`imgserver get`: renders one URL without a server."""
 
 import sys
 import time
@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from imgserver.cli.config import config_option, place_of, read_settings
 from imgserver.cli.errors import fail
+from imgserver.cli.options import config_option, read_settings, source_options
 from imgserver.errors import NotFound
 from imgserver.headers import caching
 from imgserver.plan.formats import format_of_suffix
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target")
 @click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write to FILE.")
-@click.option("--root", metavar="DIR|URL", help="Where the pictures are: a folder, or https://, s3://, gs://, az://.")
-@click.option("--accept", metavar="TYPES", help="What the client accepts, as in its Accept field; for f_auto.")
+@click.option("--root", metavar="DIR|URL", help="Where the originals are: a folder, or https://, s3://, gs://, az://.")
+@click.option("--accept", metavar="TYPES", help="Media types as in the Accept header; decides f_auto.")
 @config_option
 def get(target: str, *, output: Path | None, root: str | None, accept: str | None, config: Path | None) -> None:
-    """Make one picture without a server. TARGET is a URL, or its path from /img/ on.
+    """Render one image without a server. TARGET is a URL or its path, which begins with /img/.
 
-    Where the URL leaves the format open, --accept decides, else the suffix of FILE. Without FILE the picture goes to
-    standard output. Limits are those of the settings.
+    If the URL leaves the format open, --accept decides, or else the suffix of FILE. Without FILE the image is written
+    to standard output. The limits of the settings apply.
 
     \b
     Examples:
@@ -43,25 +43,25 @@ def get(target: str, *, output: Path | None, root: str | None, accept: str | Non
       imgserver get /img/w_400/mugs/red.jpg --root https://cdn.example.com/shop/ -o red.jpg
 
     \b
-    Exit codes: 0 made, 1 the picture or an option is bad, 2 wrong command line.
+    Exit codes: 0 rendered, 1 the original or an option is invalid, 2 wrong command line.
     """
     import asyncio
 
     from imgserver.web.bootstrap.dialects import make_owners_dialects
 
-    settings = read_settings(config, **place_of(root)).settings
+    settings = read_settings(config, **source_options(root)).settings
     request = make_owners_dialects(settings).parse(_path(target))
     if request.expires is not None:
         caching.seconds_left(request.expires, now=time.time())
     request = _negotiated(request, accept, output)
     if output is None and request.plan.terminal.kind == "image" and sys.stdout.isatty():
-        raise click.UsageError("a picture is not for the terminal; give -o FILE")
+        raise click.UsageError("an image cannot be shown in the terminal; give -o FILE")
     begun = time.perf_counter()
     try:
         result = asyncio.run(_render(request, settings))
     except NotFound:
         hint = f"; {request.not_found_hint}" if request.not_found_hint else ""
-        fail(f"{request.ref.path}: no such picture in {_place(settings, request)}{hint}")
+        fail(f"{request.ref.path}: no such original in {_location(settings, request)}{hint}")
     milliseconds = (time.perf_counter() - begun) * 1000
     where = _write(result.body, output)
     size = f"{result.size.width}×{result.size.height}"
@@ -69,7 +69,7 @@ def get(target: str, *, output: Path | None, root: str | None, accept: str | Non
 
 
 def _path(target: str) -> str:
-    """A URL as copied from a browser counts from its path on."""
+    """The path of a URL as copied from a browser; a path is returned unchanged."""
     parts = urlsplit(target)
     return target.split(f"//{parts.netloc}", 1)[1] if parts.scheme in ("http", "https") and parts.netloc else target
 
@@ -77,15 +77,15 @@ def _path(target: str) -> str:
 def _negotiated(request: "ImageRequest", accept: str | None, output: Path | None) -> "ImageRequest":
     from imgserver.headers.negotiation import negotiate, offers
 
-    wish = request.plan.output
+    wanted = request.plan.output
     named = format_of_suffix(output.suffix) if output and accept is None else None
-    if named is not None and named.writable and wish.format in ("source", "auto"):
-        wish = replace(wish, format=named.name)
-    return replace(request, plan=replace(request.plan, output=negotiate(wish, offers(accept))))
+    if named is not None and named.writable and wanted.format in ("source", "auto"):
+        wanted = replace(wanted, format=named.name)
+    return replace(request, plan=replace(request.plan, output=negotiate(wanted, offers(accept))))
 
 
 async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResult":
-    """In this process: there is nobody else it could harm."""
+    """Renders in this process: a crash of libvips harms nobody else."""
     from imgserver.engine.job import Job
     from imgserver.engine.render import render
     from imgserver.engine.vips import open_engine
@@ -104,19 +104,19 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
         await sources.close()
 
 
-def _place(settings: "Settings", request: "ImageRequest") -> str:
-    place = settings.sources.get(request.ref.source, settings.source)
-    return place.url if place.folder is None else str(place.folder)
+def _location(settings: "Settings", request: "ImageRequest") -> str:
+    source = settings.sources.get(request.ref.source, settings.source)
+    return source.url if source.folder is None else str(source.folder)
 
 
 def _write(body: bytes, output: Path | None) -> str:
-    """All or nothing: whoever reads FILE meanwhile sees the old picture or the new one."""
+    """Replaces FILE atomically: a concurrent reader sees the old image or the new one. Returns what was written to."""
     if output is None:
-        # A terminal shows text only (pictures were refused before), and its prompt wants a line of its own.
+        # Only text reaches a terminal (images were refused before); the line break puts the prompt on a new line.
         sys.stdout.buffer.write(body + b"\n" * sys.stdout.isatty())
         return "standard output"
     if output.exists() and not output.is_file():
-        # A device or a pipe, such as /dev/stdout, is written to: to replace it would be to destroy it.
+        # A device or a pipe such as /dev/stdout is written to; an atomic replacement would delete it.
         output.write_bytes(body)
     else:
         write_atomically(output.resolve(), body)

@@ -1,4 +1,4 @@
-"""`imgserver inspect`: what a picture file says about itself."""
+"""`imgserver inspect`: the metadata of an image file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgserver.cli.config import config_option, read_settings
 from imgserver.cli.errors import fail
+from imgserver.cli.options import config_option, read_settings
 from imgserver.errors import ImgserverError
 from imgserver.security.remote_url import is_address
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 COLORS = 5
 
 
-class _FileOrAddress(click.Path):
-    """A file that is there, as a Path, or an address, as text."""
+class _FileOrUrl(click.Path):
+    """An existing file as a Path, or a URL as text."""
 
     name = "file"
 
@@ -34,13 +34,14 @@ class _FileOrAddress(click.Path):
 
 
 @click.command()
-@click.argument("place", metavar="FILE|URL", type=_FileOrAddress())
+@click.argument("file", metavar="FILE|URL", type=_FileOrUrl())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
-def inspect(place: Path | str, *, as_json: bool, config: Path | None) -> None:
-    """Print size, format, EXIF, color profile, frames and palette of FILE, or of what is at an http(s) URL.
+def inspect(file: Path | str, *, as_json: bool, config: Path | None) -> None:
+    """Print the metadata and the palette of an image file or URL.
 
-    Of the place in EXIF only whether it is there. The size is as stored, before EXIF turns it upright.
+    That is size, format, EXIF, color profile, frames and the most common colors. The size is as stored, before the
+    EXIF orientation is applied. Of a GPS position only its presence is printed.
 
     \b
     Examples:
@@ -49,7 +50,7 @@ def inspect(place: Path | str, *, as_json: bool, config: Path | None) -> None:
       imgserver inspect https://cdn.example.com/photo.jpg
 
     \b
-    Exit codes: 0 read, 1 not a picture this build reads, or over a limit, 2 wrong command line.
+    Exit codes: 0 read, 1 not an image that this build reads, or over a limit, 2 wrong command line.
     """
     settings = read_settings(config).settings
     from imgserver.engine.describe import describe
@@ -57,41 +58,41 @@ def inspect(place: Path | str, *, as_json: bool, config: Path | None) -> None:
 
     open_engine(svg=settings.limits.svg)
     try:
-        with _here(place, settings) as path:
+        with _local_copy(file, settings) as path:
             description, palette = describe(str(path), settings.limits), _palette(path, settings.limits)
     except ImgserverError as error:
-        fail(f"{place}: {error.detail}")
+        fail(f"{file}: {error.detail}")
     if as_json:
         import json
 
-        click.echo(json.dumps({"file": str(place), **asdict(description), "palette": palette}, indent=2))
+        click.echo(json.dumps({"file": str(file), **asdict(description), "palette": palette}, indent=2))
     else:
-        _print_table(str(place), description, palette)
+        _print_table(str(file), description, palette)
 
 
 @contextmanager
-def _here(place: Path | str, settings: "Settings") -> Iterator[Path]:
-    """The file, or a copy of what is at the address, which the server's own client fetches within its bounds."""
-    if isinstance(place, Path):
-        yield place
+def _local_copy(file: Path | str, settings: "Settings") -> Iterator[Path]:
+    """The file itself, or a copy of what is at the URL, fetched by the server's client within its limits."""
+    if isinstance(file, Path):
+        yield file
         return
     import asyncio
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory() as folder:
         copy = Path(folder) / "original"
-        asyncio.run(_download(place, copy, settings))
+        asyncio.run(_download(file, copy, settings))
         yield copy
 
 
-async def _download(address: str, copy: Path, settings: "Settings") -> None:
+async def _download(url: str, copy: Path, settings: "Settings") -> None:
     from imgserver.observability.audit import unheard
     from imgserver.security.remote_url import parse
     from imgserver.sources.http import remote_origin
     from imgserver.sources.origin import refuse_larger
     from imgserver.sources.url_mapping import RemoteUrlMapping, remote_settings
 
-    path = str(parse(address))
+    path = str(parse(url))
     origin_settings = remote_settings(settings.remote, settings.fetch, settings.origin_cache)
     mapping = RemoteUrlMapping(origin_settings, audit=unheard)
     # The user of the command may name any URL, as a signed request may; a port other than 80 and 443 must be listed.
@@ -110,7 +111,7 @@ async def _download(address: str, copy: Path, settings: "Settings") -> None:
 
 
 def _palette(file: Path, limits: "Limits") -> list[dict[str, Any]]:
-    """The most common colors with their shares, as the server's `f_palette` tells them."""
+    """The most common colors with their shares, as `f_palette` returns them."""
     import json
 
     from imgserver.engine.job import Job
@@ -121,7 +122,7 @@ def _palette(file: Path, limits: "Limits") -> list[dict[str, Any]]:
     return list(json.loads(result.body))
 
 
-def _print_table(place: str, description: "Description", palette: list[dict[str, Any]]) -> None:
+def _print_table(file: str, description: "Description", palette: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -129,7 +130,7 @@ def _print_table(place: str, description: "Description", palette: list[dict[str,
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("file", Text(place))
+    table.add_row("file", Text(file))
     for name, value in _rows(description):
         table.add_row(name, Text(value))
     swatches = [Text.assemble(("██ ", row["color"]), f"{row['color']} {row['share']:.0%}") for row in palette]
@@ -138,8 +139,8 @@ def _print_table(place: str, description: "Description", palette: list[dict[str,
 
 
 def _rows(of: "Description") -> list[tuple[str, str]]:
-    turned = "" if of.orientation == 1 else f", to be turned upright (EXIF orientation {of.orientation})"
-    kinds: dict[Any, str] = {None: "none (sRGB is assumed)", "": "one without a name"}
+    turned = "" if of.orientation == 1 else f", before EXIF orientation {of.orientation}"
+    kinds: dict[Any, str] = {None: "none (sRGB is assumed)", "": "unnamed"}
     frames = f"{of.frames}, {sum(of.delays) / 1000:g} s" if of.delays else str(of.frames)
     return [
         ("format", f"{of.format}{', interlaced' if of.interlaced else ''}, {of.bytes} bytes"),
@@ -148,6 +149,6 @@ def _rows(of: "Description") -> list[tuple[str, str]]:
         ("alpha", "yes" if of.alpha else "no"),
         ("frames", frames),
         ("profile", kinds.get(of.profile, of.profile or "")),
-        ("place (GPS)", "present; removed from every result" if of.has_place else "none"),
+        ("GPS position", "present; removed from every result" if of.has_place else "none"),
         *of.exif.items(),
     ]

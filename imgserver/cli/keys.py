@@ -1,31 +1,31 @@
-"""`imgserver keys`: makes signing keys, puts new ones in front, and tells which there are without showing them."""
+"""`imgserver keys`: creates and rotates the keys that sign URLs, and lists them without showing them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.options import config_option, read_settings
 
 if TYPE_CHECKING:
     from imgserver.security.signing import Key
 
 NEW_BYTES = 32
-HOW_TO_SET = 'Set the line as it is: keys = "..." below [signing] in the file, or the variable IMGSERVER_SIGNING_KEYS.'
+HOW_TO_SET = 'Use the line as keys = "..." below [signing] in the file, or as the variable IMGSERVER_SIGNING_KEYS.'
 HOW_TO_END = (
-    "A server reads its file again on SIGHUP. "
-    "When no page and no cache holds a URL of the last key any more, take that out of the line."
+    "A running server reads its file again on SIGHUP. "
+    "Remove the last key when no page and no cache has a URL that it signed."
 )
 
 
 def _source_option(command: click.decorators.FC) -> click.decorators.FC:
-    told = "A source the new key is for; may be repeated.  [default: all]"
-    return click.option("--source", "sources", metavar="NAME", multiple=True, help=told)(command)
+    text = "Source that the new key is valid for; may be repeated.  [default: all]"
+    return click.option("--source", "sources", metavar="NAME", multiple=True, help=text)(command)
 
 
 @click.group()
 def keys() -> None:
-    """Make, rotate and list the keys that sign URLs (signing.keys).
+    """Create, rotate and list the keys that sign URLs (signing.keys).
 
     \b
     Examples:
@@ -34,53 +34,68 @@ def keys() -> None:
       imgserver keys list --config imgserver.toml
 
     \b
-    Exit codes: 0 done, 1 the settings are wrong, 2 wrong command line.
+    Exit codes: 0 done, 1 the settings are invalid, 2 wrong command line.
     """
 
 
 @keys.command()
 @_source_option
 def new(*, sources: tuple[str, ...]) -> None:
-    """Print a new key of 32 random bytes on standard output, and how to set it on standard error.
+    """Print a new key.
+
+    The key has 32 random bytes and is the only line on standard output; how to use it is on standard error.
 
     \b
     Examples:
       imgserver keys new
       export IMGSERVER_SIGNING_KEYS=$(imgserver keys new)
+
+    \b
+    Exit codes: 0 printed, 2 wrong command line.
     """
-    made = _make(sources)
-    click.echo(made.spell())
-    click.echo(f"Key {made.id}. {HOW_TO_SET}", err=True)
+    key = _create(sources)
+    click.echo(key.spell())
+    click.echo(f"Key {key.id}. {HOW_TO_SET}", err=True)
 
 
 @keys.command()
 @_source_option
 @config_option
 def rotate(*, sources: tuple[str, ...], config: Path | None) -> None:
-    """Print the keys of the settings with a new one in front, as one line, and what comes next on standard error.
+    """Print the configured keys with a new one in front.
+
+    The keys are one line on standard output; the next steps are on standard error.
 
     \b
     Examples:
       imgserver keys rotate --config imgserver.toml
       export IMGSERVER_SIGNING_KEYS=$(imgserver keys rotate)
+
+    \b
+    Exit codes: 0 printed, 1 the settings are invalid, 2 wrong command line.
     """
-    ring = [_make(sources), *_configured(config)]
+    ring = [_create(sources), *_configured(config)]
     click.echo(",".join(key.spell() for key in ring))
-    click.echo(f"Key {ring[0].id} is new: it signs, the others still verify. {HOW_TO_SET}\n{HOW_TO_END}", err=True)
+    click.echo(f"Key {ring[0].id} is new and signs; the others still verify. {HOW_TO_SET}\n{HOW_TO_END}", err=True)
 
 
 @keys.command(name="list")
 @config_option
 def list_keys(*, config: Path | None) -> None:
-    """Print the id, the use and the sources of every key in order; never the key.
+    """Print the ids of the configured keys.
+
+    In order, with the use and the sources of each, and never the key itself.
 
     \b
     Example:
       imgserver keys list --config imgserver.toml
+
+    \b
+    Exit codes: 0 printed, 1 the settings are invalid, 2 wrong command line.
     """
     ring = _configured(config)
     if not ring:
-        click.echo("no keys; `imgserver keys new` makes one", err=True)
+        click.echo("no keys are configured; `imgserver keys new` creates one", err=True)
     signed_for: set[str] = set()
     for key in ring:
         click.echo(f"{key.id}  {_use(key, signed_for)}  {', '.join(sorted(key.sources)) or 'all sources'}")
@@ -88,19 +103,19 @@ def list_keys(*, config: Path | None) -> None:
 
 
 def _use(key: "Key", signed_for: set[str]) -> str:
-    """A key signs where no key in front of it does; `signed_for` holds "" once one for all sources has come."""
+    """A key signs for the sources for which no key before it signs; "" in `signed_for` means all sources."""
     signs = "" not in signed_for and not (key.sources and key.sources <= signed_for)
     return "signs, verifies" if signs else "verifies       "
 
 
-def _make(sources: tuple[str, ...]) -> "Key":
+def _create(sources: tuple[str, ...]) -> "Key":
     import secrets
 
     from imgserver.security.signing import Key, read_key
 
-    made = Key(secrets.token_bytes(NEW_BYTES), frozenset(sources))
+    key = Key(secrets.token_bytes(NEW_BYTES), frozenset(sources))
     try:
-        return read_key(made.spell())
+        return read_key(key.spell())
     except ValueError as fault:
         raise click.BadParameter(str(fault), param_hint="--source") from None
 

@@ -1,4 +1,4 @@
-"""`imgserver optimize`: many pictures made smaller, without a server."""
+"""`imgserver optimize`: makes many image files smaller, without a server."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.options import config_option, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.cli.batch import Done, Task
+    from imgserver.cli.batch import Outcome, Task
     from imgserver.plan.plan import Plan
     from imgserver.settings.schema import Settings
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILES...", type=click.Path(path_type=Path, exists=True))
 @click.option("--output", "-o", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write to DIR.")
-@click.option("--in-place", is_flag=True, help="Replace the files themselves, where that makes them smaller.")
-@click.option("--options", metavar="OPTIONS", default="", help="What to do, as in a URL: w_1600,q_80")
-@click.option("--workers", type=int, help="Worker processes; 0 counts the CPUs.  [default: 0]")
+@click.option("--in-place", is_flag=True, help="Replace each file if the result is smaller.")
+@click.option("--options", metavar="OPTIONS", default="", help="Transformations as in a URL: w_1600,q_80.")
+@click.option("--workers", type=int, help="Worker processes; 0: one per CPU.  [default: 0]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def optimize(
@@ -32,10 +32,11 @@ def optimize(
     as_json: bool,
     config: Path | None,
 ) -> None:
-    """Make pictures smaller: metadata removed, encoded anew, never larger than before.
+    """Make image files smaller, without a server.
 
-    FILES are pictures and folders with pictures. Without --output and --in-place nothing is written: the table tells
-    what would be saved. A picture that cannot be read does not stop the others.
+    Metadata is removed and pixels are encoded again; no file becomes larger unless --options requests it. FILES are
+    images and folders with images. Without --output and --in-place nothing is written; the table shows what would be
+    saved. An image that cannot be read does not stop the others.
 
     \b
     Examples:
@@ -45,27 +46,27 @@ def optimize(
       imgserver optimize photo.jpg --json
 
     \b
-    Exit codes: 0 all made, 1 some could not be, 2 wrong command line.
+    Exit codes: 0 all optimized, 1 some failed, 2 wrong command line.
     """
     if output and in_place:
         raise click.UsageError("--output and --in-place exclude each other")
     settings = read_settings(config, **{"workers.count": workers}).settings
     tasks = _tasks(files, output, in_place=in_place)
     if not tasks:
-        click.echo("There are no pictures.", err=True)
+        click.echo("There are no images.", err=True)
     done = _run(tasks, _plan(options, settings), settings)
     if as_json:
         _print_json(done)
     else:
         _print_table(done)
         if tasks and not (output or in_place):
-            click.echo("Nothing was written; give -o DIR or --in-place.", err=True)
+            click.echo("Nothing was written: give -o DIR or --in-place.", err=True)
     if any(one.error for one in done):
         raise click.exceptions.Exit(1)
 
 
 def _tasks(files: Sequence[Path], output: Path | None, *, in_place: bool) -> "list[Task]":
-    """Raises UsageError where two would be one, or one would be replaced without being asked."""
+    """Raises UsageError if two results would have the same name, or if a file would be replaced without --in-place."""
     from imgserver.cli.batch import Task
     from imgserver.sources.folder import image_paths
 
@@ -90,11 +91,11 @@ def _plan(options: str, settings: "Settings") -> "Plan":
 
     plan = ParameterParser(settings.native, settings.presets).parse([("options", options)]).plan(None)
     if plan.terminal.kind != "image":
-        raise click.UsageError("--options: a picture is needed here; f_info and its like are for `imgserver get`")
+        raise click.UsageError("--options must result in an image; f_info and the like are for `imgserver get`")
     return plan
 
 
-def _run(tasks: "list[Task]", plan: "Plan", settings: "Settings") -> "list[Done]":
+def _run(tasks: "list[Task]", plan: "Plan", settings: "Settings") -> "list[Outcome]":
     import asyncio
 
     from rich.console import Console
@@ -106,10 +107,10 @@ def _run(tasks: "list[Task]", plan: "Plan", settings: "Settings") -> "list[Done]
     columns = (TextColumn("optimizing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(tasks))
-        return asyncio.run(run(tasks, plan, settings, lambda _: progress.advance(bar)))
+        return asyncio.run(run(tasks, plan, settings, on_done=lambda _: progress.advance(bar)))
 
 
-def _print_json(done: "list[Done]") -> None:
+def _print_json(done: "list[Outcome]") -> None:
     import json
 
     rows = [
@@ -129,7 +130,7 @@ def _print_json(done: "list[Done]") -> None:
     click.echo(json.dumps({"files": rows, "total": total}, indent=2))
 
 
-def _print_table(done: "list[Done]") -> None:
+def _print_table(done: "list[Outcome]") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -145,20 +146,20 @@ def _print_table(done: "list[Done]") -> None:
         if one.error:
             table.add_row(Text(str(one.file)), "", "", "", Text(one.error, style="red"))
         else:
-            note = WORDS.get(one.outcome, "")
+            note = NOTES.get(one.outcome, "")
             sizes = (_size(one.before), _size(one.after), _percent(one.before, one.after))
             table.add_row(Text(str(one.file)), *sizes, Text(note, style="dim"))
     Console().print(table)
 
 
-WORDS = {
-    "original": "only its metadata was removed",
-    "larger": "larger than before, as asked",
-    "kept": "kept as it was",
+NOTES = {
+    "original": "only metadata removed",
+    "larger": "larger, as requested",
+    "kept": "unchanged",
 }
 
 
-def _sums(done: "list[Done]") -> tuple[int, int]:
+def _sums(done: "list[Outcome]") -> tuple[int, int]:
     return sum(one.before for one in done), sum(one.after for one in done)
 
 

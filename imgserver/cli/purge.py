@@ -1,4 +1,4 @@
-"""`imgserver purge`: makes running servers forget pictures, by POST /api/admin/purge."""
+"""`imgserver purge`: purges renditions from running servers, by POST /api/admin/purge."""
 
 import json
 from typing import Any
@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from imgserver.cli.client import ask, credentials, incomplete, key_option, refused, removed, server_options
+from imgserver.cli.admin import incomplete, key_option, post, removed
+from imgserver.cli.options import server_options
 
 PATH = "/api/admin/purge"
 
@@ -19,10 +20,10 @@ PATH = "/api/admin/purge"
 )
 @click.option("--tag", metavar="NAME", help="All renditions of all originals with this tag.")
 @click.option("--group", metavar="GROUP", help="One group, as Cache-Groups names it.")
-@click.option("--all", "everything", is_flag=True, help="Everything of this server's namespace.")
-@server_options
+@click.option("--all", "everything", is_flag=True, help="All renditions in the namespace of this server.")
+@server_options(timeout_seconds=30)
 @key_option
-@click.option("--json", "as_json", is_flag=True, help="Print the server's own answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the response of the server.")
 def purge(
     url: str | None,
     *,
@@ -36,11 +37,11 @@ def purge(
     key: str | None,
     as_json: bool,
 ) -> None:
-    """Make a running server, and all others on its Redis, forget pictures: one URL, one original, a folder, a tag,
-    or all.
+    """Purge renditions from running servers.
 
-    URL is a path such as /img/w_400/cat.png or a whole address; all its negotiated formats go.
-    Browsers and CDNs keep the copies they have: purge the CDN after this.
+    A purge reaches the server and all other servers on its Redis. Exactly one of URL, --source, --prefix, --tag,
+    --group and --all says which. URL is a path such as /img/w_400/cat.png or a whole URL; all its negotiated formats
+    are purged. Browsers and CDNs keep their copies: purge the CDN after this.
 
     \b
     Examples:
@@ -51,9 +52,9 @@ def purge(
       imgserver purge --all --json
 
     \b
-    Exit codes: 0 purged, 1 refused or no answer, 2 wrong command line.
+    Exit codes: 0 purged, 1 refused or no response, 2 wrong command line.
     """
-    wish = _wish(
+    selector = _selector(
         url=None if url is None else _target(url),
         source=source,
         prefix=prefix,
@@ -61,31 +62,30 @@ def purge(
         group=group,
         all=everything or None,
     )
-    status, answer = ask(server, PATH, timeout=timeout, body=wish, headers=credentials(key))
-    if status != 200 or not isinstance(answer, dict):
-        refused(server, PATH, status, answer)
-    click.echo(json.dumps(answer, indent=2) if as_json else _sentence(wish, answer))
+    result = post(server, PATH, key=key, body=selector, timeout=timeout)
+    click.echo(json.dumps(result, indent=2) if as_json else _report(selector, result))
 
 
-def _wish(**given: object) -> dict[str, object]:
-    wish = {name: value for name, value in given.items() if value is not None}
-    if len(wish) != 1:
-        raise click.UsageError("exactly one of URL, --source, --prefix, --tag, --group and --all")
-    return wish
+def _selector(**given: object) -> dict[str, object]:
+    """The body of the request: what to purge."""
+    selector = {name: value for name, value in given.items() if value is not None}
+    if len(selector) != 1:
+        raise click.UsageError("give exactly one of URL, --source, --prefix, --tag, --group and --all")
+    return selector
 
 
 def _target(url: str) -> str:
-    """As the server sees it: path and query."""
+    """The path and the query of a URL, which is what the server sees."""
     if "://" not in url:
         return url
     parts = urlsplit(url)
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
-def _sentence(wish: dict[str, object], answer: dict[str, Any]) -> str:
-    (kind, value), *_ = wish.items()
+def _report(selector: dict[str, object], result: dict[str, Any]) -> str:
+    (kind, value), *_ = selector.items()
     what = "everything" if kind == "all" else f"{kind} {value}".rstrip()
-    lines = [f"purged {what}: {removed(answer)}"]
-    if not answer["propagated"]:
+    lines = [f"purged {what}: {removed(result)}"]
+    if not result["propagated"]:
         lines.append("Redis is unavailable: the purge reaches the other servers when Redis is back")
-    return "\n".join(lines + incomplete(answer))
+    return "\n".join(lines + incomplete(result))

@@ -1,26 +1,26 @@
-"""`imgserver serve`: the server, for a folder or as configured."""
+"""`imgserver serve`: runs the server for a folder, a URL or the configured sources."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from imgserver.cli.config import config_option, place_of, read_settings
 from imgserver.cli.errors import fail
+from imgserver.cli.options import config_option, read_settings, source_options
 
 if TYPE_CHECKING:
     from imgserver.settings.loader import Loaded
 
 
 @click.command()
-@click.argument("place", metavar="[DIR|URL]", required=False)
+@click.argument("source", metavar="[DIR|URL]", required=False)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", "-p", help="Port to listen on; 0 takes a free one.  [default: 8080]")
 @click.option("--workers", help="Worker processes; 0 counts the CPUs.  [default: 0]")
-@click.option("--open", "-o", "open_browser", is_flag=True, help="Open the first of the URLs in the browser.")
+@click.option("--open", "-o", "open_browser", is_flag=True, help="Open the first URL in the browser.")
 @config_option
 def serve(
-    place: str | None,
+    source: str | None,
     *,
     host: str | None,
     port: str | None,
@@ -28,10 +28,10 @@ def serve(
     open_browser: bool,
     config: Path | None,
 ) -> None:
-    """Serve the pictures of DIR, transformed by URL; or those below a URL: https://, s3://, gs://, az://.
+    """Serve the images of a folder or of a URL.
 
-    Without either it is the source of the settings, else the current folder. Prints URLs to click. Stop it
-    with Ctrl-C; open requests are finished.
+    The URL begins with https://, s3://, gs:// or az://. Without DIR and URL the settings name the source; its default
+    is the current folder. Prints URLs to try. Ctrl-C stops the server after it has finished the open requests.
 
     \b
     Examples:
@@ -43,7 +43,7 @@ def serve(
     \b
     Exit codes: 0 stopped, 1 could not start, 2 wrong command line.
     """
-    given = {**place_of(place), "server.host": host, "server.port": port, "workers.count": workers}
+    given = {**source_options(source), "server.host": host, "server.port": port, "workers.count": workers}
 
     def read() -> "Loaded":
         return read_settings(config, **given)
@@ -59,8 +59,8 @@ def serve(
 
 
 def _refuse_missing_folder(loaded: "Loaded") -> None:
-    """Refused before anything starts: a mistyped folder would be a server of 404s."""
+    """A mistyped folder would only show as 404s, so the server does not start with it."""
     root = loaded.settings.source.folder
     if root is not None and not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        fail(f"{root} {what} (source.root, from {loaded.origins['source.root']}); name the folder with the pictures")
+        fail(f"{root} {what} (source.root, from {loaded.origins['source.root']}); name the folder with the originals")

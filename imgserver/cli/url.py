@@ -1,43 +1,44 @@
-"""`imgserver url`: builds URLs, checked by the server's own parser."""
+"""`imgserver url`: builds URLs that the server's parser accepts."""
 
 import re
 import time
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from imgserver.cli.config import config_option, read_settings
+from imgserver.cli.options import config_option, read_settings
 
-# The options most URLs need have a switch of their own; --option takes all others as they stand in a URL.
+# The most common options of a URL, which have an option of the command each; --option takes any other.
 KEYS = {
-    "w": "Width: pixels, or a share such as 0.5.",
+    "w": "Width: pixels, or a fraction such as 0.5.",
     "h": "Height.",
     "c": "Crop mode: fill, pad, thumb, ...",
-    "g": "Gravity: what to keep, such as auto or north_east.",
+    "g": "Gravity, the part to keep: auto, north_east, ...",
     "ar": "Aspect ratio, such as 16:9.",
     "f": "Format: auto, webp, ...",
     "q": "Quality: 1-100 or auto.",
-    "dpr": "Pixel ratio of the screen.",
+    "dpr": "Device pixel ratio of the screen.",
 }
 
 
 def _keys(command: Callable[..., Any]) -> Callable[..., Any]:
-    rows = reversed(KEYS.items())
-    return reduce(lambda made, row: click.option(f"--{row[0]}", metavar="VALUE", help=row[1])(made), rows, command)
+    """Adds an option for each of KEYS."""
+    for key, text in reversed(KEYS.items()):
+        command = click.option(f"--{key}", metavar="VALUE", help=text)(command)
+    return command
 
 
 @click.command()
 @click.argument("source", metavar="SRC")
 @_keys
-@click.option("--option", "-O", "others", multiple=True, metavar="KEY_VALUE", help="Any option, as in a URL.")
-@click.option("--srcset", metavar="WIDTHS", help="Widths joined by commas: prints the value of a srcset attribute.")
-@click.option("--sign", is_flag=True, help="Sign it with the first of signing.keys.")
-@click.option("--expires", metavar="TIME", help="How long it is good: 90s, 30m, 12h, 7d. Signs it.")
-@click.option("--base", default="", metavar="URL", help="What stands before the path: https://images.example.com.")
+@click.option("--option", "-O", "others", multiple=True, metavar="KEY_VALUE", help="Any other option, as in a URL.")
+@click.option("--srcset", metavar="WIDTHS", help="Widths separated by commas: print the value of a srcset attribute.")
+@click.option("--sign", is_flag=True, help="Sign the URL with the first of signing.keys.")
+@click.option("--expires", metavar="TIME", help="How long the URL is valid: 90s, 30m, 12h, 7d. Signs it.")
+@click.option("--base", default="", metavar="URL", help="Scheme and host before the path: https://images.example.com.")
 @config_option
 def url(
     source: str,
@@ -50,7 +51,9 @@ def url(
     config: Path | None,
     **keys: str | None,
 ) -> None:
-    """Print the URL of SRC, a path inside the served folder.
+    """Print the URL of an original with options.
+
+    SRC is the path of the original in its source, or the whole URL of a remote one.
 
     \b
     Examples:
@@ -60,7 +63,7 @@ def url(
       imgserver url sunset.jpg --w 800 --expires 1h --config imgserver.toml
 
     \b
-    Exit codes: 0 printed, 1 an option is wrong, 2 wrong command line.
+    Exit codes: 0 printed, 1 an option is invalid, 2 wrong command line.
     """
     if srcset and keys["w"]:
         raise click.UsageError("--srcset gives the widths; leave out --w")
@@ -70,18 +73,18 @@ def url(
     dialect = make_dialects(read_settings(config).settings).native
     ref, build = dialect.resolve(source), dialect.build_signed if sign or end else dialect.build
 
-    def made(width: str | None) -> str:
-        segments = [*end, *filter(None, [spell({**keys, "w": width}, others)])]
+    def target(width: str | None) -> str:
+        segments = [*end, *filter(None, [segment({**keys, "w": width}, others)])]
         return base.rstrip("/") + build(ref, "/".join(segments))
 
     if srcset is None:
-        click.echo(made(keys["w"]))
+        click.echo(target(keys["w"]))
     else:
-        click.echo(", ".join(f"{made(width)} {width}w" for width in _widths(srcset)))
+        click.echo(", ".join(f"{target(width)} {width}w" for width in _widths(srcset)))
 
 
-def spell(keys: dict[str, str | None], others: tuple[str, ...]) -> str:
-    """One segment of options; what would part options or segments is escaped in their values."""
+def segment(keys: dict[str, str | None], others: tuple[str, ...]) -> str:
+    """One segment of options. Characters in values that separate options or segments are percent-encoded."""
     given = [f"{key}_{quote(keys[key] or '', safe=':')}" for key in KEYS if keys.get(key) is not None]
     return ",".join([*given, *others])
 
@@ -97,5 +100,7 @@ def _widths(text: str) -> list[str]:
     widths = [width.strip() for width in text.split(",")]
     for width in widths:
         if not (width.isascii() and width.isdigit() and int(width)):
-            raise click.BadParameter(f'"{width}" is not allowed; whole pixels joined by commas', param_hint="--srcset")
+            raise click.BadParameter(
+                f'"{width}" is not allowed; whole pixels separated by commas', param_hint="--srcset"
+            )
     return widths

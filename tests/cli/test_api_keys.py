@@ -1,3 +1,5 @@
+"""`imgserver api-keys` prints a new key with the settings that make a server accept it."""
+
 import json
 import re
 import tomllib
@@ -20,26 +22,26 @@ def keys_of(toml: str, tmp_path: Path) -> ApiKeys:
     return ApiKeys(load(file, {}, {}).settings.api_keys)
 
 
-def told(result: Result) -> tuple[str, str]:
-    """The key, and the lines for the file."""
+def printed(result: Result) -> tuple[str, str]:
+    """The key and the lines for the file that were printed."""
     key = re.search(r"^  (ci\.\S{43})$", result.stdout, re.MULTILINE)
     assert key is not None
     lines = result.stdout.split("imgserver.toml:\n")[1].split("\n\n")[0]
     return key[1], "\n".join(line.strip() for line in lines.splitlines())
 
 
-def test_a_new_key_opens_a_server_with_the_lines_it_came_with(tmp_path):
+def test_a_new_key_is_accepted_with_the_printed_lines(tmp_path):
     result = run("new", "ci", "--scope", "upload")
-    key, lines = told(result)
+    key, lines = printed(result)
 
     assert result.exit_code == 0
     assert keys_of(lines, tmp_path).check(f"Bearer {key}", "upload") == "ci"
     assert key not in lines
 
 
-def test_the_variables_do_the_same(tmp_path):
+def test_a_new_key_is_accepted_with_the_printed_variables(tmp_path):
     result = run("new", "ci", "--scope", "upload", "--scope", "purge")
-    key, _ = told(result)
+    key, _ = printed(result)
     variables = dict(re.findall(r'^  (IMGSERVER_\w+)="(.*)"$', result.stdout, re.MULTILINE))
 
     keys = ApiKeys(load(None, variables, {}).settings.api_keys)
@@ -48,36 +50,36 @@ def test_the_variables_do_the_same(tmp_path):
     assert keys.check(f"Bearer {key}", "upload") == "ci"
 
 
-def test_a_second_key_of_an_id_leaves_the_first_at_work(tmp_path):
-    old, lines = told(run("new", "ci", "--scope", "upload"))
+def test_a_second_key_of_an_id_keeps_the_first_valid(tmp_path):
+    old, lines = printed(run("new", "ci", "--scope", "upload"))
     file = tmp_path / "imgserver.toml"
     file.write_text(lines)
 
-    new, rotated = told(run("new", "ci", "--scope", "upload", "--config", str(file)))
+    new, rotated = printed(run("new", "ci", "--scope", "upload", "--config", str(file)))
 
     keys = keys_of(rotated, tmp_path)
     assert keys.check(f"Bearer {old}", "upload") == keys.check(f"Bearer {new}", "upload") == "ci"
-    assert run("list", "--config", str(file)).stdout == "ci: upload; two keys are live\n"
+    assert run("list", "--config", str(file)).stdout == "ci: upload; two keys are valid\n"
 
 
-def test_json_holds_the_same():
+def test_new_prints_json():
     facts = json.loads(run("new", "ci", "--scope", "admin", "--json").stdout)
 
     assert set(facts) == {"name", "key", "scopes", "digest"}
     assert tomllib.loads(f'x = "{facts["digest"]}"')
 
 
-def test_a_list_knows_no_keys(tmp_path):
-    _, lines = told(run("new", "ci", "--scope", "upload"))
+def test_list_has_no_keys(tmp_path):
+    _, lines = printed(run("new", "ci", "--scope", "upload"))
     file = tmp_path / "imgserver.toml"
     file.write_text(lines)
 
     assert json.loads(run("list", "--json", "--config", str(file)).stdout) == [
-        {"name": "ci", "scopes": ["upload"], "live": 1}
+        {"name": "ci", "scopes": ["upload"], "keys": 1}
     ]
 
 
-def test_what_is_wrong_is_told():
+def test_invalid_ids_and_scopes_are_refused():
     assert run("new", "Bad Name", "--scope", "upload").exit_code == 1
     assert run("new", "ci", "--scope", "everything").exit_code == 2
     assert run("new", "ci").exit_code == 2

@@ -71,7 +71,7 @@ def test_an_absent_redis_is_printed_with_its_faults():
         result = run(server)
 
     assert cells(result)["since the start"] == ["memory", "redis"]
-    assert "redis: away; breakers: read open, write open" in result.stdout
+    assert "redis: unavailable; breakers: read open, write open" in result.stdout
     assert "faults: 0" not in result.stdout
 
 
@@ -79,7 +79,7 @@ def test_no_server_is_exit_code_1():
     result = CliRunner().invoke(main, ["cache", "stats", "--server", f"http://127.0.0.1:{free_port()}"])
 
     assert result.exit_code == 1
-    assert "nobody listens there" in result.stderr
+    assert "connection refused" in result.stderr
 
 
 def test_a_server_that_is_not_an_imgserver_is_named(three_tiers):
@@ -148,4 +148,4 @@ def test_a_sweep_without_the_key_is_refused_and_logged():
         events = [event for event in server.events() if event["event"] == "security.auth_failed"]
 
     assert (result.exit_code, [event["route"] for event in events]) == (1, ["sweep"])
-    assert "the key is none of this server's" in result.stderr
+    assert "the server does not accept this key" in result.stderr

@@ -1,4 +1,4 @@
-"""`imgserver config` shows, checks and begins."""
+"""`imgserver config` shows the effective settings, validates files, and prints a sample."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def run(*arguments: str, **environ: str) -> str:
     return result.stdout
 
 
-def test_show_tells_value_and_origin(tmp_path: Path) -> None:
+def test_show_prints_every_value_with_its_origin(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[queue]\nmax_waiting = 7")
 
@@ -40,7 +40,7 @@ def test_config_alone_is_show() -> None:
     ]
 
 
-def test_what_is_not_set_is_empty_and_the_folder_that_is_served_by_default_is_not() -> None:
+def test_an_unset_path_is_empty_except_for_the_default_source() -> None:
     shown = json.loads(run("show", "--json"))
     table = [line.split() for line in run().splitlines()]
 
@@ -49,22 +49,22 @@ def test_what_is_not_set_is_empty_and_the_folder_that_is_served_by_default_is_no
     assert ["limits.svg", "false", "default"] in table
 
 
-def test_check_looks_at_the_file_alone(tmp_path: Path) -> None:
+def test_check_ignores_the_variables_of_the_shell(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[queue]\nmax_waiting = 7")
 
-    assert run("check", str(file), IMGSERVER_WRONG="1") == f"{file}: fine, 1 settings\n"
+    assert run("check", str(file), IMGSERVER_WRONG="1") == f"{file}: valid, 1 settings\n"
 
 
-def test_check_takes_secrets_from_where_they_belong(tmp_path: Path) -> None:
+def test_check_takes_secrets_from_variables(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text('[signing]\nmode = "required"')
 
-    assert run("check", str(file), IMGSERVER_SIGNING_KEYS="00" * 16) == f"{file}: fine, 1 settings\n"
+    assert run("check", str(file), IMGSERVER_SIGNING_KEYS="00" * 16) == f"{file}: valid, 1 settings\n"
     assert CliRunner().invoke(main, ["config", "check", str(file)]).exit_code == 1
 
 
-def test_check_names_every_fault_and_fails(tmp_path: Path) -> None:
+def test_check_reports_every_error_and_fails(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("[queue]\nmax_waiting = -7\nmax_wating = 1")
 
@@ -76,7 +76,7 @@ def test_check_names_every_fault_and_fails(tmp_path: Path) -> None:
     assert "Traceback" not in result.output
 
 
-def test_the_sample_is_valid_and_changes_nothing(tmp_path: Path) -> None:
+def test_the_sample_is_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text(run("init"))
 
@@ -95,7 +95,7 @@ def test_the_sample_uncommented_is_every_setting_at_its_default(tmp_path: Path) 
     assert set(loaded.origins) == set(values(Settings()))
 
 
-def test_show_ends_with_the_rules_in_force(tmp_path: Path) -> None:
+def test_show_ends_with_the_rules_of_the_policy(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("clients: {deny: [192.0.2.0/24, 198.51.100.7]}")
 
@@ -107,26 +107,26 @@ def test_show_ends_with_the_rules_in_force(tmp_path: Path) -> None:
     assert list(rules) == [f"policy.{name}" for name in policy_file.values(Policy())]
 
 
-def test_check_looks_into_the_policy_that_the_settings_name(tmp_path: Path) -> None:
+def test_check_validates_the_policy_that_the_settings_name(tmp_path: Path) -> None:
     policy, file = tmp_path / "p.yaml", tmp_path / "a.toml"
     file.write_text(f'[security]\npolicy = "{policy}"')
     policy.write_text("proxies: {hops: 1}")
 
-    told = run("check", str(file))
+    valid = run("check", str(file))
     policy.write_text("proxies: {hop: 1}")
     failed = CliRunner().invoke(main, ["config", "check", str(file)])
 
-    assert told.splitlines()[1] == f"{policy}: fine, 1 rules differ from the built-in ones"
+    assert valid.splitlines()[1] == f"{policy}: valid, 1 rules differ from the defaults"
     assert (failed.exit_code, failed.stderr) == (
         1,
         f"Error: {policy}:1: no entry proxies.hop; nearest: proxies.hops\n",
     )
 
 
-def test_check_takes_a_policy_by_itself() -> None:
+def test_check_validates_a_policy_by_itself() -> None:
     shipped = Path(__file__).parents[2] / "config" / "security.yaml"
 
-    assert run("check", str(shipped)) == f"{shipped}: fine, 0 rules differ from the built-in ones\n"
+    assert run("check", str(shipped)) == f"{shipped}: valid, 0 rules differ from the defaults\n"
 
 
 @pytest.mark.parametrize("arguments", [("show", "--jsn"), ("chek",), ("check",)])
@@ -134,7 +134,7 @@ def test_a_wrong_command_line_is_exit_code_2(arguments: tuple[str, ...]) -> None
     assert CliRunner().invoke(main, ["config", *arguments]).exit_code == 2
 
 
-def test_a_path_that_is_none_is_shown_as_none() -> None:
+def test_an_empty_path_of_a_policy_is_shown_as_empty() -> None:
     shown = {line.split()[0]: line.split()[1:] for line in run("show").splitlines() if line.startswith(("sou", "sec"))}
 
     assert (shown["source.root"][0], shown["security.policy"]) == (".", ["default"])

@@ -1,4 +1,4 @@
-"""What a file says about itself, as a table or as JSON."""
+"""`imgserver inspect` prints the metadata of a file as a table or as JSON."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def inspect(*arguments: str | Path, **environ: str) -> Result:
 
 @pytest.fixture
 def phone_photo(tmp_path: Path) -> Path:
-    """As phones write them: lying on its side, with a place."""
+    """A photograph as phones write it: with an orientation and a GPS position."""
     file = tmp_path / "phone.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -40,7 +40,7 @@ def animation(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_phones_photograph_tells_all_but_the_place(phone_photo: Path) -> None:
+def test_all_metadata_except_the_gps_position_is_printed(phone_photo: Path) -> None:
     told = json.loads(inspect("--json", phone_photo).stdout)
 
     assert (told["format"], told["width"], told["height"], told["orientation"]) == ("jpg", 60, 40, 6)
@@ -55,23 +55,29 @@ def test_a_phones_photograph_tells_all_but_the_place(phone_photo: Path) -> None:
     assert told["palette"][0]["share"] > 0.9
 
 
-def test_an_animation_tells_its_frames(animation: Path) -> None:
+def test_the_frames_of_an_animation_are_printed(animation: Path) -> None:
     told = json.loads(inspect("--json", animation).stdout)
 
     assert (told["format"], told["frames"], told["delays"]) == ("gif", 3, [100, 200, 300])
 
 
-def test_transparency_is_told(tmp_path: Path) -> None:
+def test_transparency_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     Image.new("RGBA", (4, 4), (1, 2, 3, 4)).save(file)
 
     assert json.loads(inspect("--json", file).stdout)["alpha"] is True
 
 
-def test_the_table_has_the_same_for_people(phone_photo: Path) -> None:
+def test_the_table_has_the_same_values(phone_photo: Path) -> None:
     table = inspect(phone_photo).stdout
 
-    for words in ("60×40 px, to be turned upright", "present; removed", "Maker (of phones)", "sRGB built-in", "██ #"):
+    for words in (
+        "60×40 px, before EXIF orientation 6",
+        "present; removed",
+        "Maker (of phones)",
+        "sRGB built-in",
+        "██ #",
+    ):
         assert words in table
 
 
@@ -81,7 +87,7 @@ def test_every_sample_can_be_inspected() -> None:
 
 
 @pytest.mark.parametrize(("name", "body"), [("text.jpg", b"no picture"), ("empty.png", b""), ("half.gif", b"GIF89a\1")])
-def test_what_is_no_picture_is_exit_code_1_and_names_the_file(tmp_path: Path, name: str, body: bytes) -> None:
+def test_an_unreadable_file_is_exit_code_1_and_is_named(tmp_path: Path, name: str, body: bytes) -> None:
     (tmp_path / name).write_bytes(body)
 
     result = inspect(tmp_path / name)

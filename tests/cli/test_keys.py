@@ -1,4 +1,4 @@
-"""Keys on the command line: made, put in front, listed without being shown."""
+"""`imgserver keys` creates, rotates and lists keys, and never shows a configured one."""
 
 import re
 
@@ -16,7 +16,7 @@ def run(*arguments: str, keys: str = "") -> Result:
     return CliRunner().invoke(main, ["keys", *arguments], env={"IMGSERVER_SIGNING_KEYS": keys})
 
 
-def test_a_new_key_is_random_hex_of_32_bytes_alone_on_standard_output() -> None:
+def test_a_new_key_is_32_random_bytes_in_hex_on_standard_output() -> None:
     first, second = run("new"), run("new")
 
     assert re.fullmatch("[0-9a-f]{64}\n", first.stdout)
@@ -25,29 +25,29 @@ def test_a_new_key_is_random_hex_of_32_bytes_alone_on_standard_output() -> None:
     assert first.stdout.strip() not in first.stderr
 
 
-def test_a_key_may_be_for_some_sources() -> None:
+def test_a_key_may_be_tied_to_sources() -> None:
     assert re.fullmatch("press[+]shop=[0-9a-f]{64}\n", run("new", "--source", "shop", "--source", "press").stdout)
     assert run("new", "--source", "Shop").exit_code == 2
 
 
-def test_what_is_printed_is_what_the_settings_take() -> None:
+def test_the_printed_line_is_accepted_by_the_settings() -> None:
     made = run("new").stdout.strip()
     rotated = run("rotate", keys=made).stdout.strip()
 
     assert run("list", keys=rotated).stdout.splitlines()[1].startswith(read_key(made).id)
 
 
-def test_rotating_puts_a_new_key_in_front_of_the_others() -> None:
+def test_rotate_puts_a_new_key_in_front() -> None:
     result = run("rotate", keys=f"{SHOP.spell()},{OLD.spell()}")
 
     new, *others = result.stdout.strip().split(",")
     assert len(read_key(new).secret) == 32
     assert others == [SHOP.spell(), OLD.spell()]
-    assert f"Key {read_key(new).id} is new" in result.stderr
+    assert f"Key {read_key(new).id} is new and signs" in result.stderr
     assert OLD.secret.hex() not in result.stderr
 
 
-def test_a_list_tells_ids_and_uses_and_no_key() -> None:
+def test_list_prints_ids_and_uses_but_no_key() -> None:
     result = run("list", keys=f"{SHOP.spell()},{OLD.spell()},{'ab' * 16}")
 
     assert result.stdout.splitlines() == [
@@ -59,7 +59,7 @@ def test_a_list_tells_ids_and_uses_and_no_key() -> None:
         assert key.secret.hex()[:16] not in result.output
 
 
-def test_without_keys_the_list_says_how_to_make_one() -> None:
+def test_list_without_keys_says_how_to_create_one() -> None:
     result = run("list")
 
     assert (result.exit_code, result.stdout) == (0, "")
@@ -67,7 +67,7 @@ def test_without_keys_the_list_says_how_to_make_one() -> None:
 
 
 @pytest.mark.parametrize("command", ["rotate", "list"])
-def test_bad_keys_are_told_without_being_shown(command: str) -> None:
+def test_invalid_keys_are_reported_without_being_shown(command: str) -> None:
     result = run(command, keys="cafecafe")
 
     assert (result.exit_code, result.stdout) == (1, "")

@@ -1,3 +1,5 @@
+"""`imgserver optimize`: files and folders become smaller, or stay as they are."""
+
 import json
 import shutil
 import stat
@@ -25,8 +27,8 @@ def folder(tmp_path) -> Path:
     return root
 
 
-def poor(path: Path) -> Path:
-    """What encoding anew makes larger."""
+def low_quality(path: Path) -> Path:
+    """A JPEG file that becomes larger when it is encoded again."""
     exif = Image.Exif()
     exif[0x010E] = "planted-words"
     Image.open(SAMPLES / "dogs.jpg").resize((400, 600)).save(path, quality=15, exif=exif)
@@ -45,7 +47,7 @@ def test_a_folder_becomes_a_smaller_folder(folder, tmp_path):
     assert "2 of 2" in result.stdout
 
 
-def test_a_folder_of_a_phone_becomes_jpegs(folder, tmp_path):
+def test_heic_becomes_jpeg(folder, tmp_path):
     with Image.open(SAMPLES / "dogs.jpg") as dogs:
         (folder / "IMG_0001.HEIC").write_bytes(heic(dogs.resize((300, 450))))
 
@@ -56,7 +58,7 @@ def test_a_folder_of_a_phone_becomes_jpegs(folder, tmp_path):
         assert (made.format, made.size) == ("JPEG", (200, 300))
 
 
-def test_without_a_place_for_them_results_are_only_told(folder):
+def test_without_output_and_in_place_nothing_is_written(folder):
     before = {path: path.read_bytes() for path in folder.rglob("*.*")}
 
     result = run(folder)
@@ -66,13 +68,13 @@ def test_without_a_place_for_them_results_are_only_told(folder):
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
-def test_a_folder_without_pictures_is_told_and_no_fault(tmp_path):
+def test_a_folder_without_images_is_not_an_error(tmp_path):
     result = run(tmp_path)
 
-    assert (result.exit_code, result.stderr) == (0, "There are no pictures.\n")
+    assert (result.exit_code, result.stderr) == (0, "There are no images.\n")
 
 
-def test_in_place_a_file_is_replaced_by_less_and_keeps_its_permissions(folder):
+def test_in_place_a_smaller_file_keeps_its_permissions(folder):
     file = folder / "dogs.jpg"
     file.chmod(0o640)
     before = file.stat().st_size
@@ -85,8 +87,8 @@ def test_in_place_a_file_is_replaced_by_less_and_keeps_its_permissions(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["dogs.jpg", "team"]
 
 
-def test_what_cannot_be_made_smaller_loses_its_metadata(tmp_path):
-    file = poor(tmp_path / "a.jpg")
+def test_a_file_that_cannot_become_smaller_loses_its_metadata(tmp_path):
+    file = low_quality(tmp_path / "a.jpg")
 
     facts = json.loads(run(file, "--in-place", "--json").stdout)
 
@@ -94,7 +96,7 @@ def test_what_cannot_be_made_smaller_loses_its_metadata(tmp_path):
     assert b"planted-words" not in file.read_bytes()
 
 
-def test_what_would_become_larger_stays_in_place(tmp_path):
+def test_in_place_a_file_that_would_become_larger_is_unchanged(tmp_path):
     file = tmp_path / "a.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -107,7 +109,7 @@ def test_what_would_become_larger_stays_in_place(tmp_path):
     assert file.read_bytes() == before
 
 
-def test_options_are_those_of_the_urls_and_the_suffix_follows_the_format(folder, tmp_path):
+def test_options_are_those_of_urls_and_the_suffix_is_the_formats(folder, tmp_path):
     result = run(folder, "-o", tmp_path / "web", "--options", "w_100,f_webp")
 
     assert result.exit_code == 0, result.output
@@ -116,7 +118,7 @@ def test_options_are_those_of_the_urls_and_the_suffix_follows_the_format(folder,
     assert (tmp_path / "web" / "team" / "cat.webp").exists()
 
 
-def test_a_bad_file_is_told_and_does_not_stop_the_rest(folder, tmp_path):
+def test_an_unreadable_file_does_not_stop_the_others(folder, tmp_path):
     (folder / "bad.jpg").write_bytes(b"no picture")
 
     result = run(folder, "-o", tmp_path / "small", "--json")
@@ -141,24 +143,24 @@ def test_in_place_keeps_the_format(folder):
     ("arguments", "words"),
     [
         (("-o", ".", "--in-place"), "exclude each other"),
-        (("--options", "f_info"), "a picture is needed here"),
+        (("--options", "f_info"), "must result in an image"),
     ],
 )
-def test_a_wrong_command_line_is_told(folder, arguments, words):
+def test_a_wrong_command_line_is_exit_code_2(folder, arguments, words):
     result = run(folder, *arguments)
 
     assert result.exit_code == 2
     assert words in result.stderr
 
 
-def test_a_wrong_option_is_told_before_anything_is_made(folder):
+def test_an_invalid_option_is_an_error_before_anything_is_rendered(folder):
     result = run(folder, "--options", "w_x")
 
     assert result.exit_code == 1
     assert 'w: "x" is not allowed' in result.stderr
 
 
-def test_a_picture_is_never_replaced_by_accident(folder):
+def test_a_file_is_not_replaced_without_in_place(folder):
     result = run(folder / "dogs.jpg", "-o", folder)
 
     assert result.exit_code == 2
@@ -166,7 +168,7 @@ def test_a_picture_is_never_replaced_by_accident(folder):
     assert (folder / "dogs.jpg").read_bytes() == (SAMPLES / "dogs.jpg").read_bytes()
 
 
-def test_two_files_of_one_name_are_told(folder, tmp_path):
+def test_two_results_of_the_same_name_are_an_error(folder, tmp_path):
     shutil.copy(SAMPLES / "dogs.jpg", tmp_path / "dogs.jpg")
 
     result = run(folder / "dogs.jpg", tmp_path / "dogs.jpg", "-o", tmp_path / "small")
@@ -175,7 +177,7 @@ def test_two_files_of_one_name_are_told(folder, tmp_path):
     assert "would both be" in result.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_told_per_file(folder, tmp_path):
+def test_an_unwritable_folder_is_an_error_of_each_file(folder, tmp_path):
     (tmp_path / "file").write_text("in the way")
 
     result = run(folder / "dogs.jpg", "-o", tmp_path / "file" / "x", "--json")

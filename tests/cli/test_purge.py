@@ -1,4 +1,4 @@
-"""Purging from the command line, against a real server."""
+"""`imgserver purge`, against a real server."""
 
 import json
 import subprocess
@@ -33,13 +33,13 @@ def address(server: ServerProcess) -> str:
     return f"http://127.0.0.1:{server.port}"
 
 
-def kept(server: ServerProcess) -> list[str]:
-    """Those that are answered from the cache."""
+def cached(server: ServerProcess) -> list[str]:
+    """The targets that are served from the cache."""
     return [target for target in PICTURES if server.ask(target).cache_status == "imgserver; hit"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence", "left"),
+    ("arguments", "sentence", "remaining"),
     [
         (["/img/w_40/cat.png"], "purged url /img/w_40/cat.png: removed 1", PICTURES[1:]),
         (["https://cdn.example/img/w_40/cat.png"], "purged url /img/w_40/cat.png: removed 1", PICTURES[1:]),
@@ -51,17 +51,17 @@ def kept(server: ServerProcess) -> list[str]:
         (["--all"], "purged everything: removed 3", ()),
     ],
 )
-def test_what_was_named_is_forgotten_and_the_rest_kept(guarded, arguments, sentence, left):
+def test_a_purge_removes_what_it_names_and_nothing_else(guarded, arguments, sentence, remaining):
     for target in PICTURES:
         guarded.ask(target)
 
     result = run(guarded, *arguments)
 
     assert (result.exit_code, result.stdout) == (0, f"{sentence} from memory\n")
-    assert kept(guarded) == list(left)
+    assert cached(guarded) == list(remaining)
 
 
-def test_the_servers_own_answer_can_be_printed(guarded):
+def test_the_response_of_the_server_can_be_printed(guarded):
     guarded.ask(PICTURES[0])
 
     answer = json.loads(run(guarded, "--source", "cat.png", "--json").stdout)
@@ -74,7 +74,7 @@ def test_the_key_may_be_an_option(guarded):
     assert run(guarded, "--source", "cat.png", "--key", KEY, key=None).exit_code == 0
 
 
-def test_a_wrong_key_is_told_and_forgets_nothing(guarded):
+def test_a_wrong_key_is_refused_and_nothing_is_purged(guarded):
     guarded.ask(PICTURES[0])
 
     result = run(guarded, "--all", key="not the key of this server")
@@ -82,24 +82,24 @@ def test_a_wrong_key_is_told_and_forgets_nothing(guarded):
     assert result.exit_code == 1
     assert (
         result.stderr
-        == f"Error: {address(guarded)}: the key is none of this server's (admin.key, or scope purge in api_keys)\n"
+        == f"Error: {address(guarded)}: the server does not accept this key (admin.key, or an API key of scope purge)\n"
     )
-    assert PICTURES[0] in kept(guarded)
+    assert PICTURES[0] in cached(guarded)
 
 
-def test_a_server_without_a_key_is_told(server):
+def test_a_server_without_a_key_has_no_admin_api(server):
     result = run(server, "--all")
 
     assert result.exit_code == 1
-    assert "no admin API there: the server has no key for it" in result.stderr
+    assert "no admin API; the server has no key for it" in result.stderr
 
 
-def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():
+def test_a_purge_without_redis_is_done_and_reported_as_not_propagated():
     away = f"redis://127.0.0.1:{free_port()}"
     with serving(workers_count=1, disk_limit_bytes=0, redis_url=away, admin_key=KEY) as server:
         server.ask(PICTURES[0])
         result = run(server, "--all")
-        left = kept(server)
+        remaining = cached(server)
 
     first, *others = result.stdout.splitlines()
     assert (result.exit_code, first) == (0, "purged everything: removed 1 from memory, 0 from Redis")
@@ -107,17 +107,17 @@ def test_an_absent_redis_is_told_and_the_purge_done_all_the_same():
         "Redis is unavailable: the purge reaches the other servers when Redis is back",
         "Redis could not be searched completely; its remaining records are never served",
     ]
-    assert left == []
+    assert remaining == []
 
 
-def test_the_servers_own_words_tell_a_wrong_url(guarded):
+def test_the_error_of_a_malformed_url_is_the_servers(guarded):
     result = run(guarded, "/img/w_x/cat.png")
 
     assert result.exit_code == 1
     assert 'w: "x" is not allowed' in result.stderr
 
 
-def test_a_tag_that_no_rule_gives_is_told(guarded):
+def test_an_unknown_tag_is_an_error(guarded):
     result = run(guarded, "--tag", "dogs")
 
     assert result.exit_code == 1
@@ -130,7 +130,7 @@ def test_no_server_is_exit_code_1_and_a_hint():
     result = CliRunner().invoke(main, ["purge", "--all", "--key", KEY, "--server", nobody])
 
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"Error: {nobody}: nobody listens there")
+    assert result.stderr.startswith(f"Error: {nobody}: connection refused")
 
 
 @pytest.mark.parametrize(

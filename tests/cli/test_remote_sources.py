@@ -62,7 +62,7 @@ def test_get_reports_a_failure_in_one_sentence(shop, origin, tmp_path):
         for name in ("nosuch", "busy", "slow")
     ]
 
-    assert sentences[0] == f"Error: nosuch.jpg: no such picture in http://127.0.0.1:{origin.port}/\n"
+    assert sentences[0] == f"Error: nosuch.jpg: no such original in http://127.0.0.1:{origin.port}/\n"
     assert sentences[1] == "Error: the original's server answered 500\n"
     assert "took too long" in sentences[2]
     assert not (tmp_path / "out.png").exists()

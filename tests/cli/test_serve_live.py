@@ -1,4 +1,4 @@
-"""The command a newcomer types, as a real process: it prints URLs, they work, and Ctrl-C ends it."""
+"""`imgserver serve` as a process: it prints URLs that work, and Ctrl-C stops it."""
 
 import fcntl
 import os
@@ -46,7 +46,7 @@ def printed_urls(process: subprocess.Popen[str]) -> list[str]:
     return urls
 
 
-def test_it_prints_urls_that_work_and_ends_in_order(server: subprocess.Popen[str]) -> None:
+def test_the_printed_urls_work_and_ctrl_c_stops_the_server(server: subprocess.Popen[str]) -> None:
     urls = printed_urls(server)
 
     kinds = []
@@ -56,18 +56,18 @@ def test_it_prints_urls_that_work_and_ends_in_order(server: subprocess.Popen[str
             assert len(answer.read()) > 50
     assert {"text/html", "image/png", "image/jpeg", "application/json"} <= set(kinds)
 
-    asked = subprocess.run(
-        [sys.executable, "-m", "imgserver", "health", "--url", urls[-1].removesuffix("/api/health")], check=False
+    health = subprocess.run(
+        [sys.executable, "-m", "imgserver", "health", "--server", urls[-1].removesuffix("/api/health")], check=False
     )
-    assert asked.returncode == 0
+    assert health.returncode == 0
 
     server.send_signal(signal.SIGINT)
     _, errors = server.communicate(timeout=20)
     assert (server.returncode, errors) == (0, "")
 
 
-def test_it_ends_with_its_terminal() -> None:
-    """SIGHUP reloads; without a terminal any more it means that nobody could stop it."""
+def test_the_server_stops_when_its_terminal_is_closed() -> None:
+    """SIGHUP reloads; but without a terminal nobody could stop the server with Ctrl-C."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "imgserver", "serve", str(SAMPLES), "--port", "0", "--workers", "1"],
@@ -96,7 +96,7 @@ def _take_terminal(descriptor: int) -> None:
     fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
 
 
-def test_a_taken_port_is_one_sentence(server: subprocess.Popen[str]) -> None:
+def test_a_port_in_use_is_an_error_of_one_sentence(server: subprocess.Popen[str]) -> None:
     port = re.findall(r":(\d+)/", printed_urls(server)[0])[0]
 
     second = started(str(SAMPLES), "--port", port)

@@ -1,4 +1,4 @@
-"""URLs on the command line are those the server reads."""
+"""`imgserver url` builds the URLs that the server parses."""
 
 import time
 
@@ -28,27 +28,27 @@ def run(*arguments: str, **environ: str) -> Result:
         (["a.jpg", "--h", "9", "--srcset", "1, 2"], "/img/w_1,h_9/a.jpg 1w, /img/w_2,h_9/a.jpg 2w"),
     ],
 )
-def test_what_is_built(arguments: list[str], url: str) -> None:
+def test_a_url_has_the_given_options(arguments: list[str], url: str) -> None:
     assert run(*arguments).stdout == f"{url}\n"
 
 
 @pytest.mark.parametrize(
     "path", ["a b.jpg", "https:/x", "_/x.jpg", "s--a--/b.jpg", "e_x.jpg", "photos/c.jpg", "100%.gif"]
 )
-def test_the_server_reads_the_path_that_was_meant(path: str) -> None:
+def test_the_server_parses_the_same_path(path: str) -> None:
     target = run(path, "--w", "5").stdout.strip()
 
     assert make_dialects(Settings()).parse(target).ref == SourceRef("photos", path)
 
 
-def test_bad_options_are_refused_in_the_parsers_words() -> None:
+def test_invalid_options_are_refused_by_the_parser() -> None:
     result = run("a.jpg", "--w", "80O")
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith('Error: w: "80O" is not allowed; ')
 
 
-def test_the_configured_limits_hold() -> None:
+def test_the_configured_limits_apply() -> None:
     assert run("a.jpg", "--w", "900", IMGSERVER_NATIVE_MAX_SIDE="800").exit_code == 1
 
 
@@ -78,7 +78,7 @@ def test_every_width_of_a_srcset_is_signed() -> None:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("12h", 43_200), ("7d", 604_800)])
-def test_a_link_ends_after_the_time_that_is_asked_for(text: str, seconds: int) -> None:
+def test_a_url_expires_after_the_given_time(text: str, seconds: int) -> None:
     before = int(time.time())
     target = run("a.jpg", "--expires", text, **KEYS).stdout.strip()
 
@@ -86,7 +86,7 @@ def test_a_link_ends_after_the_time_that_is_asked_for(text: str, seconds: int) -
     assert expires is not None and before + seconds <= expires <= time.time() + seconds
 
 
-def test_without_a_key_nothing_is_signed() -> None:
+def test_signing_without_a_key_is_an_error() -> None:
     result = run("a.jpg", "--sign")
 
     assert (result.exit_code, result.stdout) == (1, "")
@@ -94,9 +94,9 @@ def test_without_a_key_nothing_is_signed() -> None:
 
 
 @pytest.mark.parametrize("text", ["1", "h", "1w", "-1h", "1.5h", "0s"])
-def test_a_time_that_is_none_is_a_wrong_command_line(text: str) -> None:
+def test_a_malformed_time_is_exit_code_2(text: str) -> None:
     assert run("a.jpg", "--expires", text, **KEYS).exit_code == 2
 
 
-def test_where_signatures_are_required_every_url_is_signed() -> None:
+def test_every_url_is_signed_if_signatures_are_required() -> None:
     assert run("a.jpg", IMGSERVER_SIGNING_MODE="required", **KEYS).stdout.startswith("/img/s--")
