@@ -21,10 +21,9 @@ from imgserver.cache.tier import IsKept, SweepResult, TierStatistics
 from imgserver.errors import Unavailable
 from imgserver.plan.rendition import Rendition
 from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
+from imgserver.runtime.resources import GIB, MIB
 from imgserver.runtime.threads import PoolBusy, ThreadPool
 
-GIB = 1 << 30
-MIB = 1 << 20
 THREADS = 4
 # Calls that run in a thread or wait for one. With so many the disk has stalled, and further calls fail immediately.
 MAX_CALLS = 64

@@ -9,8 +9,7 @@ from annotated_types import Ge, doc
 
 from imgserver.cache.tier import IsKept, SweepResult, TierStatistics
 from imgserver.plan.rendition import Rendition
-
-MIB = 1 << 20
+from imgserver.runtime.resources import MIB
 
 # The overhead of an entry: key, record, dictionary slot (measured with tracemalloc: 0.9-1.1 kB).
 ENTRY_BYTES = 1_100

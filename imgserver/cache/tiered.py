@@ -19,9 +19,9 @@ from imgserver.cache.tier import Tier, TierStatistics
 from imgserver.cache.write_behind import Change, WriteBehind
 from imgserver.plan.rendition import GroupGenerations, Rendition
 from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
+from imgserver.runtime.resources import MIB
 from imgserver.runtime.single_flight import SingleFlight
 
-MIB = 1 << 20
 MEMORY = "memory"
 
 # A rendition, and the name of the tier that had it.

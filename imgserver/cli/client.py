@@ -8,8 +8,9 @@ from urllib.parse import SplitResult, urlsplit
 import click
 
 from imgserver.cli.errors import fail
+from imgserver.runtime.resources import MIB
 
-MAX_RESPONSE_BYTES = 1 << 20
+MAX_RESPONSE_BYTES = MIB
 
 
 def request(

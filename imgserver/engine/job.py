@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, doc
 
 from imgserver.plan.plan import Dims, Plan
+from imgserver.runtime.resources import MIB
 
 MEGA = 1_000_000
-MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

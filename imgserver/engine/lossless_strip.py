@@ -10,6 +10,8 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 
+from imgserver.runtime.resources import MIB
+
 # No camera or tool writes more segments or chunks.
 MAX_SEGMENTS = 200_000
 # Signs of another type of file. Bytes that no walker examines may hold one, such as those after the last block of a
@@ -91,7 +93,7 @@ PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 INDEXED = 3
 # Adam7's passes: offsets and steps.
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-INFLATE_BYTES = 1 << 20
+INFLATE_BYTES = MIB
 
 
 def _png(body: bytes) -> bytes | None:

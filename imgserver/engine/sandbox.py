@@ -17,8 +17,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
-from imgserver.engine.job import MIB, Codecs, Job, RenderResult
+from imgserver.engine.job import Codecs, Job, RenderResult
 from imgserver.errors import ImageOverLimit, ImgserverError, ServerFault
+from imgserver.runtime.resources import MIB
 
 ENGINE = "imgserver.engine.render"
 OPTIMIZER = "imgserver.engine.optimize"

@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, doc
 
-from imgserver.engine.job import MIB
 from imgserver.errors import Overloaded, Unavailable
+from imgserver.runtime.resources import MIB
 from imgserver.security.policy import UploadLimits
 
 RETRY_AFTER_SECONDS = 5

@@ -26,8 +26,9 @@ from typing import Annotated, Any
 from annotated_types import Ge, Interval, doc
 
 from imgserver.engine import sandbox
-from imgserver.engine.job import MIB, Codecs, Job, RenderResult
+from imgserver.engine.job import Codecs, Job, RenderResult
 from imgserver.engine.sandbox import SandboxSettings, WorkerReady
+from imgserver.runtime.resources import MIB
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # How long to wait for the exit status of a process whose pipes are closed.

@@ -5,6 +5,8 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
 CGROUP = Path("/sys/fs/cgroup")
 
 

@@ -10,9 +10,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from imgserver.plan.formats import FORMATS, Format
+from imgserver.runtime.resources import GIB, KIB
 from imgserver.security.networks import Network
-
-KIB, MIB = 1 << 10, 1 << 20
 
 # What `f_auto` falls back to, for clients that show nothing newer.
 NEEDED: frozenset[str] = frozenset({"jpg", "png", "gif"})
@@ -64,7 +63,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    body_bytes: Annotated[int, Ge(KIB), Le(1 << 30)] | None = None
+    body_bytes: Annotated[int, Ge(KIB), Le(GIB)] | None = None
     parts: Annotated[int, Ge(1), Le(1000)] | None = None
 
 

@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 
 from imgserver.errors import BadSourcePath, NotFound, SourceDenied
 from imgserver.observability.audit import Audit, asked
+from imgserver.runtime.resources import MIB
 from imgserver.runtime.ttl_map import BoundedMap
 from imgserver.security.allow_list import AllowList, read
 from imgserver.security.remote_url import PORTS, REMOTE, Address, parse
@@ -22,7 +23,6 @@ from imgserver.security.ssrf import Networks
 from imgserver.sources.config import FetchSettings, RemoteSettings, SourceConfig
 from imgserver.sources.origin_cache.settings import OriginCacheSettings
 
-MIB = 1 << 20
 MAX_CONNECTIONS = 1000
 # A signed request admits its URL and then fetches it. At most so many URLs are admitted in between.
 MAX_ADMITTED = 16_384

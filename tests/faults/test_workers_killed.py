@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from imgserver.engine.job import MIB
 from imgserver.engine.sandbox import SandboxSettings
 from imgserver.errors import Quarantined, WorkerLost
 from imgserver.rendering.quarantine import DEATHS, KEYS, OTHERS_SHARE, SECONDS, Quarantine
 from imgserver.rendering.worker_process import WorkerProcess
+from imgserver.runtime.resources import MIB
 from imgserver.runtime.single_flight import SingleFlight
 from tests.faults import actions
 from tests.faults.conftest import do, running, until, whole_again

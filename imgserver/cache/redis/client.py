@@ -27,6 +27,7 @@ from imgserver.cache.redis.faults import SERVER_FAULTS, WRITE_FAULTS, kind_of
 from imgserver.cache.redis.pipeline import ConnectionLost, LagTolerantTimeout, PipelinedPool, Reply
 from imgserver.cache.redis.probe import BACKGROUND_SECONDS, ProbedBreaker
 from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
+from imgserver.runtime.resources import MIB
 
 # Purges and the subscription, which no request waits for, have connections of their own.
 BACKGROUND_CONNECTIONS = 4
@@ -36,7 +37,6 @@ MAX_BACKGROUND_JOBS = 256
 SLOW_SHARE = 0.8
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le, doc
 
-GIB = 1 << 30
-MIB = 1 << 20
+from imgserver.runtime.resources import GIB, MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,13 @@ from typing import BinaryIO
 from imgserver.errors import Unavailable
 from imgserver.runtime.file_store import FileStore, FoundFile, disk_bytes, name_of, path_of
 from imgserver.runtime.files import open_regular, read_file, unlink, write_new_file
+from imgserver.runtime.resources import MIB
 from imgserver.sources.origin_cache import metadata as serialization
 from imgserver.sources.origin_cache.metadata import OriginMetadata, StoredBody
 from imgserver.sources.origin_cache.partial_folder import PartialFolder
 
 METADATA = ".metadata"
-HASHED_BYTES = 1 << 20
+HASHED_BYTES = MIB
 SHORT_DIGEST_LENGTH = 16
 
 _SUFFIX = re.compile(r"\.(?:metadata|[0-9a-f]{16})")
