@@ -1,4 +1,4 @@
-"""Facts about the repository itself: what its documents promise is there."""
+"""The documents of the repository are true: commands, links, settings, samples and pins exist."""
 
 import hashlib
 import re
@@ -39,7 +39,7 @@ def targets() -> dict[str, str]:
     return dict(re.findall(r"^  make (\w+) +(.+)$", listed.stdout, re.MULTILINE))
 
 
-def test_make_alone_lists_its_targets() -> None:
+def test_make_without_a_target_lists_the_targets() -> None:
     expected = {"install", "serve", "test", "lint", "type", "imports", "bench", "quality", "clean"}
 
     assert expected <= set(targets())
@@ -58,7 +58,7 @@ def test_every_make_target_in_the_documents_exists() -> None:
         assert set(re.findall(r"`make (\w+)", page.read_text("utf-8"))) <= known, page
 
 
-def test_every_local_link_of_the_readme_leads_somewhere() -> None:
+def test_every_local_link_of_the_readme_exists() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
 
     assert [link for link in links if not (ROOT / link).exists()] == []
@@ -73,7 +73,7 @@ def test_the_readme_has_urls_to_try() -> None:
 
 
 @pytest.mark.parametrize("target", targets_of_the_readme())
-def test_every_url_of_the_readme_makes_a_picture_of_a_sample(target: str, tmp_path: Path) -> None:
+def test_every_url_of_the_readme_renders_a_sample(target: str, tmp_path: Path) -> None:
     file = tmp_path / "out"
 
     result = CliRunner().invoke(main, ["get", f"/img/{target}", "--root", str(ROOT / "samples"), "-o", str(file)])
@@ -82,7 +82,7 @@ def test_every_url_of_the_readme_makes_a_picture_of_a_sample(target: str, tmp_pa
     assert file.stat().st_size > 100
 
 
-def test_every_command_line_of_the_readme_is_understood() -> None:
+def test_every_command_and_option_of_the_readme_exists() -> None:
     rows = re.findall(r"^\| `imgserver ([\w-]+)([^`]*)` \|", README, re.MULTILINE)
 
     for name, rest in rows:
@@ -124,7 +124,7 @@ def test_the_settings_page_is_the_one_the_command_prints() -> None:
     assert (ROOT / "docs" / "settings.md").read_text("utf-8") == markdown()
 
 
-def test_every_setting_and_section_has_its_meaning() -> None:
+def test_every_setting_and_section_has_a_meaning() -> None:
     assert [name for name in {*hints(), *patterns()} if not meaning_of(name)] == []
     assert all(map(section_meaning, Settings.__dataclass_fields__))
     assert set(values(Settings())) == set(hints())
@@ -139,7 +139,7 @@ def test_every_variable_of_the_documents_exists() -> None:
         assert all(name in {*known, "IMGSERVER_"} or name.startswith(tuple(tables)) for name in named), page
 
 
-def test_the_changelog_tells_this_version() -> None:
+def test_the_changelog_names_this_version() -> None:
     assert __version__ in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
@@ -166,7 +166,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 @pytest.mark.parametrize("line", (ROOT / "samples" / "ATTRIBUTION.md").read_text("utf-8").splitlines()[6:])
-def test_the_samples_are_unchanged_and_attributed(line: str) -> None:
+def test_each_sample_is_unchanged_and_attributed(line: str) -> None:
     name, _, license, *_ = (cell.strip() for cell in line.strip("|").split("|"))
 
     assert license
@@ -178,7 +178,7 @@ def test_every_sample_is_in_the_attribution() -> None:
 
 
 def test_the_server_process_never_loads_libvips() -> None:
-    """A process that has used libvips must not fork, and strangers' bytes stay out of the server."""
+    """A process that has used libvips must not fork, and untrusted images are decoded in workers only."""
     code = "import imgserver.cli.serve, imgserver.web.server, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 

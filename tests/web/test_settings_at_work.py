@@ -1,4 +1,4 @@
-"""Settings of the listening side and of answers, seen from outside; the rest is tested beside its component."""
+"""The effects of server, HTTP and source settings on a running server; others are tested with their component."""
 
 import http.client
 import shutil
@@ -37,20 +37,20 @@ def tuned():
         yield running
 
 
-def test_lifetimes_are_told_to_caches(tuned: ServerProcess):
+def test_the_max_age_is_sent_to_caches(tuned: ServerProcess):
     assert tuned.ask("/img/w_50/cat.png").headers["Cache-Control"] == "max-age=7, stale-if-error=9"
 
 
-def test_limits_reach_the_workers(tuned):
+def test_the_limits_apply_in_workers(tuned):
     assert tuned.ask("/img/w_101/cat.png").json()["type"] == "urn:imgserver:error:output-over-limit"
 
 
-def test_without_a_cache_nothing_is_a_hit(tuned):
+def test_without_cache_tiers_no_response_is_a_hit(tuned):
     for _ in range(2):
         assert "hit" not in tuned.ask("/img/w_40/cat.png").headers["Cache-Status"]
 
 
-def test_an_idle_connection_is_kept_only_so_long(tuned):
+def test_an_idle_connection_is_closed_after_the_keepalive_timeout(tuned):
     connection = http.client.HTTPConnection("127.0.0.1", tuned.port, timeout=10)
     try:
         connection.request("GET", "/livez")
@@ -60,13 +60,13 @@ def test_an_idle_connection_is_kept_only_so_long(tuned):
         connection.close()
 
 
-def test_requests_are_not_logged_above_their_level(tuned):
+def test_requests_are_not_logged_at_a_higher_level(tuned):
     tuned.ask("/img/w_30/cat.png")
 
     assert [event for event in tuned.events() if event["event"] in ("request", "worker.started")] == []
 
 
-def test_draining_ends_in_its_time_though_a_request_hangs():
+def test_draining_ends_after_drain_seconds_even_if_a_request_hangs():
     with serving(workers_count=1, server_drain_seconds=0.2, queue_deadline_seconds=60) as server:
         for worker in server.workers():
             worker.suspend()
@@ -89,12 +89,12 @@ def test_draining_ends_in_its_time_though_a_request_hangs():
         ("off", "127.0.0.1", False),
     ],
 )
-def test_the_gallery_is_open_to_its_owner(gallery, host, is_shown):
+def test_the_automatic_gallery_is_shown_on_loopback_addresses_only(gallery, host, is_shown):
     assert is_enabled(ServerSettings(host=host, gallery=gallery)) is is_shown
 
 
 @pytest.mark.parametrize(("peer", "is_shown"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False)])
-async def test_private_metrics_are_there_for_this_machine_only(peer, is_shown):
+async def test_private_metrics_are_served_to_this_machine_only(peer, is_shown):
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="metrics")
 
@@ -109,7 +109,7 @@ async def test_private_metrics_are_there_for_this_machine_only(peer, is_shown):
             await _restricted(page, Authenticator(ApiKeys({}), Mock()))(request)
 
 
-async def test_a_key_of_its_scope_opens_private_metrics_from_afar():
+async def test_a_key_of_scope_metrics_opens_private_metrics_to_other_machines():
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="metrics")
 
@@ -126,7 +126,7 @@ async def test_a_key_of_its_scope_opens_private_metrics_from_afar():
         await _restricted(page, authenticator)(ask("another"))
 
 
-def test_further_sources_are_reached_by_their_names_and_purged_by_them(tmp_path):
+def test_named_sources_are_served_and_purged_by_name(tmp_path):
     for folder, sample in (("photos", "cat.png"), ("wares", "coffee.png")):
         (tmp_path / folder).mkdir()
         shutil.copy(SAMPLES / sample, tmp_path / folder / "one.png")
@@ -143,15 +143,15 @@ def test_further_sources_are_reached_by_their_names_and_purged_by_them(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "message"),
     [
         ({"IMGSERVER_SOURCES_TEXT_ROOT": "."}, "text"),
         ({"IMGSERVER_SOURCES_PHOTOS_ROOT": "."}, "two sources have the name 'photos'"),
         ({"IMGSERVER_SOURCES_SHOP_ROOT": "/nowhere"}, "/nowhere is not a folder"),
     ],
 )
-def test_a_source_that_cannot_be_stops_the_server_at_its_start(variables, told):
+def test_an_unusable_source_stops_the_server_at_its_start(variables, message):
     result = CliRunner().invoke(main, ["serve", str(SAMPLES), "--port", "0"], env=variables)
 
     assert result.exit_code == 1
-    assert told in result.stderr
+    assert message in result.stderr
