@@ -5,7 +5,7 @@ import time
 
 from benchmarks.harness import Row
 from imgserver.errors import SignatureRefused
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 
 TURNS = 5
 CHECKS = 2_000
@@ -16,7 +16,7 @@ LENGTHS = (100, 8_000)
 
 def measure_signatures() -> list[Row]:
     """With KEYS keys. The last one made the valid signature, so all keys are tried for a valid and for a forged one."""
-    keyring = Keyring(tuple(Key(bytes([number] * 32)) for number in range(KEYS)))
+    keyring = Keyring(tuple(SigningKey(bytes([number] * 32)) for number in range(KEYS)))
     return [_row(keyring, length) for length in LENGTHS]
 
 

@@ -10,7 +10,7 @@ from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.errors import BrokenImage, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers.negotiation import offers
 from imgserver.rendering.variants import RenderRequest
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 from tests.service_scenario import Scenario
 
 WIDTHS = (160, 320, 640, 960, 1280, 1920, 2560, 3840)
@@ -18,7 +18,7 @@ QUALITIES = 20
 
 
 def dialect_of(**settings) -> NativeDialect:
-    return NativeDialect(NativeSettings(**settings), {"photos"}, "photos", keyring=Keyring((Key(bytes(32)),)))
+    return NativeDialect(NativeSettings(**settings), {"photos"}, "photos", keyring=Keyring((SigningKey(bytes(32)),)))
 
 
 def request_of(scenario: Scenario, target: str, dialect: NativeDialect | None = None) -> RenderRequest:
@@ -57,7 +57,7 @@ async def test_signed_urls_are_not_counted():
     signed = []
     for width in range(1, 20):
         rest = f"w_{width}/cat.png"
-        signed.append(f"/img/s--{Keyring((Key(bytes(32)),)).sign(rest, source='photos')}--/{rest}")
+        signed.append(f"/img/s--{Keyring((SigningKey(bytes(32)),)).sign(rest, source='photos')}--/{rest}")
 
     for target in signed:
         assert (await scenario.service.get(request_of(scenario, target, dialect))).outcome == "rendered"

@@ -89,11 +89,11 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
     from imgserver.engine.job import Job
     from imgserver.engine.render import render
     from imgserver.engine.vips import open_engine
-    from imgserver.observability.audit import unheard
+    from imgserver.observability.audit import discard_event
     from imgserver.web.bootstrap.sources import make_sources
 
     open_engine(svg=settings.limits.svg)
-    sources = make_sources(settings, audit=unheard)
+    sources = make_sources(settings, audit=discard_event)
     await sources.start()
     try:
         if sources.remote is not None and request.ref.source == REMOTE:

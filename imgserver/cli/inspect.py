@@ -11,7 +11,7 @@ import click
 from imgserver.cli.errors import fail
 from imgserver.cli.options import config_option, read_settings
 from imgserver.errors import ImgserverError
-from imgserver.security.remote_url import is_address
+from imgserver.security.remote_url import is_remote_url
 
 if TYPE_CHECKING:
     from imgserver.engine.describe import Description
@@ -30,7 +30,7 @@ class _FileOrUrl(click.Path):
         super().__init__(path_type=Path, exists=True, dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if is_address(str(value)) else super().convert(value, param, ctx)
+        return value if is_remote_url(str(value)) else super().convert(value, param, ctx)
 
 
 @click.command()
@@ -86,7 +86,7 @@ def _local_copy(file: Path | str, settings: "Settings") -> Iterator[Path]:
 
 
 async def _download(url: str, copy: Path, settings: "Settings") -> None:
-    from imgserver.observability.audit import unheard
+    from imgserver.observability.audit import discard_event
     from imgserver.security.remote_url import parse
     from imgserver.sources.http import remote_origin
     from imgserver.sources.origin import refuse_larger
@@ -94,10 +94,10 @@ async def _download(url: str, copy: Path, settings: "Settings") -> None:
 
     path = str(parse(url))
     origin_settings = remote_settings(settings.remote, settings.fetch, settings.origin_cache)
-    mapping = RemoteUrlMapping(origin_settings, audit=unheard)
+    mapping = RemoteUrlMapping(origin_settings, audit=discard_event)
     # The user of the command may name any URL, as a signed request may; a port other than 80 and 443 must be listed.
     mapping.admit(path, signed=True)
-    origin = remote_origin(origin_settings, mapping, audit=unheard)
+    origin = remote_origin(origin_settings, mapping, audit=discard_event)
     with copy.open("wb") as file:
 
         async def sink(chunk: bytes) -> None:

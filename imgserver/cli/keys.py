@@ -8,7 +8,7 @@ import click
 from imgserver.cli.options import config_option, read_settings
 
 if TYPE_CHECKING:
-    from imgserver.security.signing import Key
+    from imgserver.security.signing import SigningKey
 
 NEW_BYTES = 32
 HOW_TO_SET = 'Use the line as keys = "..." below [signing] in the file, or as the variable IMGSERVER_SIGNING_KEYS.'
@@ -54,7 +54,7 @@ def new(*, sources: tuple[str, ...]) -> None:
     Exit codes: 0 printed, 2 wrong command line.
     """
     key = _create(sources)
-    click.echo(key.spell())
+    click.echo(key.serialize())
     click.echo(f"Key {key.id}. {HOW_TO_SET}", err=True)
 
 
@@ -75,7 +75,7 @@ def rotate(*, sources: tuple[str, ...], config: Path | None) -> None:
     Exit codes: 0 printed, 1 the settings are invalid, 2 wrong command line.
     """
     ring = [_create(sources), *_configured(config)]
-    click.echo(",".join(key.spell() for key in ring))
+    click.echo(",".join(key.serialize() for key in ring))
     click.echo(f"Key {ring[0].id} is new and signs; the others still verify. {HOW_TO_SET}\n{HOW_TO_END}", err=True)
 
 
@@ -102,25 +102,25 @@ def list_keys(*, config: Path | None) -> None:
         signed_for |= key.sources or {""}
 
 
-def _use(key: "Key", signed_for: set[str]) -> str:
+def _use(key: "SigningKey", signed_for: set[str]) -> str:
     """A key signs for the sources for which no key before it signs; "" in `signed_for` means all sources."""
     signs = "" not in signed_for and not (key.sources and key.sources <= signed_for)
     return "signs, verifies" if signs else "verifies       "
 
 
-def _create(sources: tuple[str, ...]) -> "Key":
+def _create(sources: tuple[str, ...]) -> "SigningKey":
     import secrets
 
-    from imgserver.security.signing import Key, read_key
+    from imgserver.security.signing import SigningKey, read_key
 
-    key = Key(secrets.token_bytes(NEW_BYTES), frozenset(sources))
+    key = SigningKey(secrets.token_bytes(NEW_BYTES), frozenset(sources))
     try:
-        return read_key(key.spell())
+        return read_key(key.serialize())
     except ValueError as fault:
         raise click.BadParameter(str(fault), param_hint="--source") from None
 
 
-def _configured(config: Path | None) -> list["Key"]:
+def _configured(config: Path | None) -> list["SigningKey"]:
     from imgserver.security.signing import read_key
 
     return [read_key(text) for text in read_settings(config).settings.signing.keys]

@@ -52,7 +52,7 @@ class FreshnessSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Cacheability:
     """What an answer's lifetimes depend on. `useful_seconds`: None for the picture as it should be; of a stale or
     degraded one, how long it is still of any use. `source_seconds`: how long the source itself says it holds."""
 
@@ -61,7 +61,7 @@ class Terms:
     source_seconds: int | None = None
 
 
-PLAIN = Terms()
+DEFAULT_CACHEABILITY = Cacheability()
 
 
 def is_versioned(target: str, parameter: str) -> bool:
@@ -72,18 +72,18 @@ def is_versioned(target: str, parameter: str) -> bool:
     return any(name == parameter and value for name, _, value in (part.partition("=") for part in query.split("&")))
 
 
-def cache_control(settings: FreshnessSettings, terms: Terms = PLAIN) -> str:
+def cache_control(settings: FreshnessSettings, terms: Cacheability = DEFAULT_CACHEABILITY) -> str:
     """The Cache-Control of a picture. No `public` and no `must-revalidate`: the first says nothing, the second forbids
     the stale use that the grace is for."""
     return _directives(settings, terms, settings.max_age_seconds)
 
 
-def cdn_cache_control(settings: FreshnessSettings, terms: Terms = PLAIN) -> str | None:
+def cdn_cache_control(settings: FreshnessSettings, terms: Cacheability = DEFAULT_CACHEABILITY) -> str | None:
     """The same for the CDN alone (RFC 9213), where it is configured."""
     return _directives(settings, terms, settings.cdn_max_age_seconds) if settings.cdn_max_age_seconds else None
 
 
-def _directives(settings: FreshnessSettings, terms: Terms, seconds: int) -> str:
+def _directives(settings: FreshnessSettings, terms: Cacheability, seconds: int) -> str:
     graces = settings.stale_while_revalidate_seconds, settings.stale_if_error_seconds
     if terms.useful_seconds is not None:
         # Nobody is to keep it for longer than this server would answer it.

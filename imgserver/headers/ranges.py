@@ -7,7 +7,7 @@ _ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{1,18})?-([0-9]{1,18})?[ \t]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteRange:
     """Bytes `start` to `stop`, without `stop`; empty when the range lies outside the body."""
 
     start: int
@@ -21,7 +21,7 @@ class Span:
         return f"bytes */{length}" if self.is_empty else f"bytes {self.start}-{self.stop - 1}/{length}"
 
 
-def span_of(field: str | None, length: int) -> Span | None:
+def parse_range(field: str | None, length: int) -> ByteRange | None:
     """The span asked for, or None where the whole body is the answer: no range, several, or one we do not understand.
 
     An empty span is the 416 case (14.1.2): the range is well formed and the body has none of it.
@@ -30,13 +30,13 @@ def span_of(field: str | None, length: int) -> Span | None:
     if match is None or (match[1] is None and match[2] is None):
         return None
     if match[1] is None:
-        return Span(max(0, length - int(match[2])), length) if int(match[2]) else Span(length, length)
+        return ByteRange(max(0, length - int(match[2])), length) if int(match[2]) else ByteRange(length, length)
     start, last = int(match[1]), length - 1 if match[2] is None else int(match[2])
     if last < start and match[2] is not None:
         return None
-    return Span(start, min(last + 1, length))
+    return ByteRange(start, min(last + 1, length))
 
 
-def applies(if_range: str | None, etag: str) -> bool:
+def if_range_matches(if_range: str | None, etag: str) -> bool:
     """If-Range with a strong ETag only (13.1.5): weak ones and dates, of one second's resolution, never match."""
     return if_range is None or if_range.strip() == f'"{etag}"'

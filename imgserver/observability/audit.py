@@ -42,7 +42,7 @@ Event = Literal[
 REASONS: Mapping[Event, tuple[str, ...]] = {
     "signature_rejected": ("missing", "wrong", "no_key", "source"),
     "signature_expired": ("expired",),
-    "source_denied": ("no_remote", "not_listed", "port", "circle"),
+    "source_denied": ("no_remote", "not_listed", "port", "loop"),
     "address_denied": ("deny", "allow"),
     "address_blocked": (
         "unspecified",
@@ -106,12 +106,12 @@ ORDINARY: frozenset[Event] = frozenset({"admin_action", "keys_changed", "policy_
 
 # The id of the request under way and its client's address. What is begun for a request inherits it, so that sources,
 # which know of no requests, can tell whose address they refused.
-ASKED: ContextVar[tuple[str, str | None] | None] = ContextVar("asked", default=None)
+REQUEST_CONTEXT: ContextVar[tuple[str, str | None] | None] = ContextVar("asked", default=None)
 
 
-def asked() -> dict[str, Any]:
+def request_context() -> dict[str, Any]:
     """The facts of the request under way; none where nobody has asked."""
-    found = ASKED.get()
+    found = REQUEST_CONTEXT.get()
     return {} if found is None else {"request_id": found[0], "remote": found[1]}
 
 
@@ -124,7 +124,7 @@ class Audit(Protocol):
     def __call__(self, event: Event, *, reason: str, **facts: Any) -> None: ...
 
 
-def unheard(event: Event, *, reason: str, **facts: Any) -> None:
+def discard_event(event: Event, *, reason: str, **facts: Any) -> None:
     """For commands: whoever asks is told, and there is no log."""
 
 
@@ -133,7 +133,7 @@ def label_sets() -> tuple[tuple[str, str], ...]:
     return tuple((event, reason) for event, reasons in REASONS.items() for reason in (*reasons, OTHER))
 
 
-class Trail:
+class AuditLog:
     """The audit of one server: counts each event, and writes no more lines of a kind than anybody would read.
 
     `count(event, reason)` is told of each; both are words of ours, fit for labels.

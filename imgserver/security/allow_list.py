@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from imgserver.errors import BadSourcePath
-from imgserver.security.remote_url import Address, parse
+from imgserver.security.remote_url import RemoteUrl, parse
 
 _ANY_BELOW = "://*."
 _USER = re.compile("//.*@")
@@ -19,10 +19,10 @@ _USER = re.compile("//.*@")
 class Entry:
     """`below`: hosts that end in a dot and the entry's host, instead of the host itself."""
 
-    address: Address
+    address: RemoteUrl
     below: bool = False
 
-    def permits(self, address: Address) -> bool:
+    def permits(self, address: RemoteUrl) -> bool:
         return (
             (address.scheme, address.port) == (self.address.scheme, self.address.port)
             and self._is_host(address.host)
@@ -40,7 +40,7 @@ class AllowList:
         """Raises ValueError for an entry that is none."""
         self._entries = tuple(read(entry) for entry in entries)
 
-    def permits(self, address: Address) -> bool:
+    def permits(self, address: RemoteUrl) -> bool:
         return any(entry.permits(address) for entry in self._entries)
 
 

@@ -7,7 +7,7 @@ from the peer of the connection leftwards, as long as the one who wrote is trust
 import re
 from collections.abc import Sequence
 
-from imgserver.security.networks import Address, NetworkSet, address_of
+from imgserver.security.networks import IPAddress, NetworkSet, parse_address
 from imgserver.security.policy import Proxies
 
 # A list can be 8 kB of commas; nobody stands behind so many proxies.
@@ -17,7 +17,7 @@ _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^;,\s"]*))', re.IGNORECAS
 _PORT = re.compile(r"(\[[^\]]*\]|[0-9.]+)(?::\d{1,5})?")
 
 
-class ClientAddresses:
+class ClientAddressResolver:
     """By one setting of proxies. `field` is the header field to hand over, "" when none is read."""
 
     def __init__(self, proxies: Proxies) -> None:
@@ -41,7 +41,7 @@ class ClientAddresses:
         return client
 
     def _is_trusted(self, text: str) -> bool:
-        address = address_of(text)
+        address = parse_address(text)
         return address is not None and address in self._networks
 
 
@@ -49,13 +49,13 @@ def _members(line: str) -> list[str]:
     return [member for member in (part.strip() for part in line.split(",")) if member]
 
 
-def _entry(text: str) -> Address | None:
+def _entry(text: str) -> IPAddress | None:
     """`192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`."""
     found = _PORT.fullmatch(text)
-    return address_of(found[1].strip("[]") if found else text)
+    return parse_address(found[1].strip("[]") if found else text)
 
 
-def _forwarded(text: str) -> Address | None:
+def _forwarded(text: str) -> IPAddress | None:
     """The `for` of one element (RFC 7239); `unknown` and made-up names are no addresses."""
     found = _FOR.search(text)
     return _entry(found[1] if found[1] is not None else found[2]) if found else None

@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 
 from imgserver.plan.formats import FORMATS, Format
 from imgserver.runtime.resources import GIB, KIB
-from imgserver.security.networks import Network
+from imgserver.security.networks import IPNetwork
 
 # What `f_auto` falls back to, for clients that show nothing newer.
 NEEDED: frozenset[str] = frozenset({"jpg", "png", "gif"})
@@ -21,8 +21,8 @@ NEEDED: frozenset[str] = frozenset({"jpg", "png", "gif"})
 class ClientLists:
     """`deny` is refused. `allow`, unless empty, refuses everybody else; who is in both is refused."""
 
-    deny: tuple[Network, ...] = ()
-    allow: tuple[Network, ...] = ()
+    deny: tuple[IPNetwork, ...] = ()
+    allow: tuple[IPNetwork, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Proxies:
     Only one field is read. A proxy that writes one of the two passes the client's own version of the other on.
     """
 
-    networks: tuple[Network, ...] = ()
+    networks: tuple[IPNetwork, ...] = ()
     hops: Annotated[int, Ge(0), Le(16)] = 0
     field: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
 

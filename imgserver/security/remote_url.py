@@ -19,7 +19,7 @@ from imgserver.errors import BadSourcePath
 # The source name of originals asked for by address. No configured source can have it: names hold no colon.
 REMOTE = "remote:"
 # What servers of this kind are called by one another (CDN-Loop, RFC 8586).
-OURS = "imgserver"
+CDN_LOOP_ID = "imgserver"
 
 Scheme = Literal["http", "https"]
 PORTS: dict[Scheme, int] = {"http": 80, "https": 443}
@@ -38,7 +38,7 @@ LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class RemoteUrl:
     """Well formed, without user, fragment and dot segments; `str()` is the one spelling of all that mean the same.
 
     `host` is a name in ASCII, or an IP address (of version 6 without its brackets). `path` begins with a slash; it and
@@ -62,12 +62,12 @@ class Address:
         return f"{self.scheme}://{host}{port}{self.path}{query}"
 
 
-def is_address(text: str) -> bool:
+def is_remote_url(text: str) -> bool:
     """Whether it is meant as an address, well formed or not; any other text is a path."""
     return _BEGINNING.match(text) is not None
 
 
-def parse(text: str) -> Address:
+def parse(text: str) -> RemoteUrl:
     """Raises BadSourcePath for whatever is not well formed. The text is that of a URL: its path is not decoded."""
     if "\\" in text or _CONTROL.search(text):
         _refuse("holds no backslash and no control character")
@@ -80,7 +80,7 @@ def parse(text: str) -> Address:
     host, port = _authority(parts[2])
     path, query = _encoded(parts[3] or "/"), _encoded(parts[4] or "")
     _check_path(path)
-    return Address(scheme, host, PORTS[scheme] if port is None else port, path, query)
+    return RemoteUrl(scheme, host, PORTS[scheme] if port is None else port, path, query)
 
 
 def _authority(text: str) -> tuple[str, int | None]:

@@ -21,7 +21,7 @@ _SOURCE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class SigningKey:
     """`sources` names those it opens; empty: all."""
 
     secret: bytes = field(repr=False)
@@ -32,16 +32,16 @@ class Key:
         """What it is called in logs and lists: tells keys apart and nothing else about them."""
         return sha256(b"imgserver key id\0" + self.secret).hexdigest()[:8]
 
-    def opens(self, source: str) -> bool:
+    def covers(self, source: str) -> bool:
         return not self.sources or source in self.sources
 
-    def spell(self) -> str:
+    def serialize(self) -> str:
         """As the settings have it."""
         tied = "+".join(sorted(self.sources))
         return f"{tied}={self.secret.hex()}" if tied else self.secret.hex()
 
 
-def read_key(text: str) -> Key:
+def read_key(text: str) -> SigningKey:
     """Hex digits, behind `shop=` or `shop+press=` where it is for those sources only.
 
     Raises ValueError, which never shows the digits.
@@ -57,25 +57,25 @@ def read_key(text: str) -> Key:
     secret = bytes.fromhex(digits)
     if len(secret) < LEAST_KEY_BYTES:
         raise ValueError(f"has {len(secret)} bytes; at least {LEAST_KEY_BYTES} are needed")
-    return Key(secret, frozenset(sources))
+    return SigningKey(secret, frozenset(sources))
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """The keys in order. `required`: what is not signed is refused."""
 
-    keys: tuple[Key, ...] = ()
+    keys: tuple[SigningKey, ...] = ()
     mac_bytes: int = 16
     required: bool = False
 
     def sign(self, text: str, *, source: str) -> str:
         """The signature by the first key that opens the source. Raises SignatureRefused when there is none."""
         for key in self.keys:
-            if key.opens(source):
+            if key.covers(source):
                 return self._mac(key, text)
         raise SignatureRefused(f"there is no key to sign URLs of the source {source} with", reason="no_key")
 
-    def check(self, mac: str | None, text: str) -> Key | None:
+    def check(self, mac: str | None, text: str) -> SigningKey | None:
         """The key that signed `text`; None for what is not signed. Raises SignatureRefused."""
         if mac is None:
             if self.required:
@@ -89,7 +89,7 @@ class Keyring:
             raise SignatureRefused("the signature does not fit this URL", reason="wrong")
         return fitting[0]
 
-    def _mac(self, key: Key, text: str) -> str:
+    def _mac(self, key: SigningKey, text: str) -> str:
         # Compared as text: of the spellings that decode to the same bytes, one is right.
         digest = hmac.digest(key.secret, text.encode(), "sha256")[: self.mac_bytes]
         return urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -58,20 +58,20 @@ _REFUSED = _tables(_REFUSED_4, _REFUSED_6)
 KINDS = frozenset(kind for kind, _ in _REFUSED)
 
 
-class Networks:
+class SsrfFilter:
     """The policy of one source. `exceptions` are CIDRs: each opens its addresses, but nothing hidden in them."""
 
     def __init__(self, exceptions: Iterable[str] = ()) -> None:
         """Raises ValueError for what is no network."""
         self._exceptions = tuple(map(_read, exceptions))
 
-    def refusal(self, text: str) -> str | None:
+    def blocked_reason(self, text: str) -> str | None:
         """Why this IP address must not be dialled, as one of KINDS; None: it may. A scope (`%eth0`) changes nothing."""
         try:
             address = ip_address(text.partition("%")[0])
         except ValueError:
             return "reserved"
-        for part in unwrapped(address):
+        for part in embedded_addresses(address):
             if not any(part in network for network in self._exceptions) and (kind := _kind(part)):
                 return kind
         return None
@@ -85,7 +85,7 @@ def _read(cidr: str) -> IPNetwork:
         raise ValueError(f'allowed_networks: "{cidr}" is not allowed; {expected}') from fault
 
 
-def unwrapped(address: IPAddress) -> tuple[IPAddress, ...]:
+def embedded_addresses(address: IPAddress) -> tuple[IPAddress, ...]:
     """The addresses to judge: those of version 4 inside, then the address itself.
 
     Of a mapped address only the inner one: it is what the kernel dials.

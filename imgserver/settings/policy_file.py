@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from imgserver.errors import ImgserverError
-from imgserver.security.networks import network_of
+from imgserver.security.networks import parse_network
 from imgserver.security.policy import Policy
 from imgserver.settings.describe import takes
 from imgserver.settings.loader import convert, nearest
@@ -158,7 +158,7 @@ class _Reader:
     def _scalar(self, name: str, node: yaml.Node, hint: Any) -> object:
         is_network = isinstance(hint, types.UnionType)
         try:
-            return network_of(node.value) if is_network else convert(name, node.value, hint)
+            return parse_network(node.value) if is_network else convert(name, node.value, hint)
         except (ValidationError, ValueError, TypeError, AttributeError):
             allowed = NETWORKS if is_network else takes(name, hint)
             self._fault(node, f'{name}: "{_text(node)}" is not allowed; {allowed}')

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from annotated_types import Ge, Gt, Le, doc
 
 from imgserver.security.allow_list import AllowList
-from imgserver.security.ssrf import Networks
+from imgserver.security.ssrf import SsrfFilter
 from imgserver.sources.schemes import SCHEMES, Scheme
 
 
@@ -117,7 +117,7 @@ class RemoteSettings:
     def __post_init__(self) -> None:
         """Raises ValueError."""
         AllowList(self.allowed_urls)
-        Networks(self.allowed_networks)
+        SsrfFilter(self.allowed_networks)
 
     @property
     def are_served(self) -> bool:

@@ -22,8 +22,8 @@ from imgserver.errors import (
     SourceDenied,
     SourceFailed,
 )
-from imgserver.observability.audit import Audit, asked
-from imgserver.security.remote_url import REMOTE, Address, parse
+from imgserver.observability.audit import Audit, request_context
+from imgserver.security.remote_url import REMOTE, RemoteUrl, parse
 from imgserver.sources.config import SourceConfig
 from imgserver.sources.http_response import (
     REDIRECTS,
@@ -182,7 +182,7 @@ class HttpOrigin(Origin):
                 address = self._redirect_target(start, address, response.headers.get("Location"))
         raise SourceFailed(f"the original's server redirects more than {redirects} times")
 
-    async def _send(self, method: str, address: Address, fields: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _send(self, method: str, address: RemoteUrl, fields: Mapping[str, str]) -> aiohttp.ClientResponse:
         with self._translate_errors(address):
             return await self._open_session().request(
                 method,
@@ -199,7 +199,7 @@ class HttpOrigin(Origin):
                 return
             await sink(chunk)
 
-    def _redirect_target(self, start: Address, current: Address, location: str | None) -> Address:
+    def _redirect_target(self, start: RemoteUrl, current: RemoteUrl, location: str | None) -> RemoteUrl:
         if location is None:
             raise SourceFailed("the original's server redirects without a Location")
         try:
@@ -212,8 +212,8 @@ class HttpOrigin(Origin):
             self._deny_redirect("not_listed", target)
         return target
 
-    def _deny_redirect(self, reason: str, target: Address) -> NoReturn:
-        self._audit("redirect_denied", reason=reason, source=self.name, host=target.host, **asked())
+    def _deny_redirect(self, reason: str, target: RemoteUrl) -> NoReturn:
+        self._audit("redirect_denied", reason=reason, source=self.name, host=target.host, **request_context())
         raise SourceDenied("the original's server redirects to a URL that is not allowed")
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -223,11 +223,13 @@ class HttpOrigin(Origin):
         return self._session
 
     @contextmanager
-    def _translate_errors(self, address: Address | None) -> Iterator[None]:
+    def _translate_errors(self, address: RemoteUrl | None) -> Iterator[None]:
         try:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             blocked = blocked_in(error)
             if blocked is not None and address is not None:
-                self._audit("address_blocked", reason=blocked.kind, source=self.name, host=address.host, **asked())
+                self._audit(
+                    "address_blocked", reason=blocked.kind, source=self.name, host=address.host, **request_context()
+                )
             raise translated(error) from error

@@ -14,8 +14,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from imgserver import __version__
 from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, SourceFailed, Unavailable
-from imgserver.security.remote_url import OURS
-from imgserver.security.ssrf import Networks
+from imgserver.security.remote_url import CDN_LOOP_ID
+from imgserver.security.ssrf import SsrfFilter
 from imgserver.sources.http_response import TransientError
 from imgserver.sources.url_mapping import HttpOriginSettings
 
@@ -31,12 +31,12 @@ def make_session(
     settings: HttpOriginSettings, *, tls: ssl.SSLContext | None = None, resolver: AbstractResolver | None = None
 ) -> aiohttp.ClientSession:
     """Call it in the event loop that uses the session. `tls` and `resolver` replace those of the system."""
-    networks, fetch = Networks(settings.networks), settings.fetch
+    networks, fetch = SsrfFilter(settings.networks), settings.fetch
 
     def create_socket(info: AddrInfo) -> socket.socket:
         """Called with the IP address that is about to be connected to: here the SSRF policy is enforced."""
         family, kind, protocol, _, address = info
-        if refusal := networks.refusal(str(address[0])):
+        if refusal := networks.blocked_reason(str(address[0])):
             raise BlockedError(refusal)
         return socket.socket(family, kind, protocol)
 
@@ -48,7 +48,7 @@ def make_session(
             socket_factory=create_socket,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Accept-Encoding": "identity", "User-Agent": f"imgserver/{__version__}", "CDN-Loop": OURS},
+        headers={"Accept-Encoding": "identity", "User-Agent": f"imgserver/{__version__}", "CDN-Loop": CDN_LOOP_ID},
         timeout=aiohttp.ClientTimeout(
             total=None, connect=fetch.connect_timeout_seconds, sock_read=fetch.idle_timeout_seconds
         ),
@@ -72,7 +72,7 @@ class PublicResolver(AbstractResolver):
     resolver.
     """
 
-    def __init__(self, resolver: AbstractResolver, networks: Networks) -> None:
+    def __init__(self, resolver: AbstractResolver, networks: SsrfFilter) -> None:
         self._resolver = resolver
         self._networks = networks
 
@@ -80,7 +80,7 @@ class PublicResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         results = await self._resolver.resolve(host, port, family)
-        refusals = [self._networks.refusal(result["host"]) for result in results]
+        refusals = [self._networks.blocked_reason(result["host"]) for result in results]
         public = [result for result, refusal in zip(results, refusals, strict=True) if refusal is None]
         if not public:
             raise BlockedError(next(filter(None, refusals), "reserved"))

@@ -14,12 +14,12 @@ from urllib.parse import quote
 from annotated_types import Ge, Le
 
 from imgserver.errors import BadSourcePath, NotFound, SourceDenied
-from imgserver.observability.audit import Audit, asked
+from imgserver.observability.audit import Audit, request_context
 from imgserver.runtime.resources import MIB
 from imgserver.runtime.ttl_map import BoundedMap
 from imgserver.security.allow_list import AllowList, read
-from imgserver.security.remote_url import PORTS, REMOTE, Address, parse
-from imgserver.security.ssrf import Networks
+from imgserver.security.remote_url import PORTS, REMOTE, RemoteUrl, parse
+from imgserver.security.ssrf import SsrfFilter
 from imgserver.sources.config import FetchSettings, RemoteSettings, SourceConfig
 from imgserver.sources.origin_cache.settings import OriginCacheSettings
 
@@ -61,7 +61,7 @@ class HttpOriginSettings:
     def __post_init__(self) -> None:
         """Raises ValueError for a malformed URL, entry, CIDR or header line, and for headers without a base."""
         AllowList(self.allowed)
-        Networks(self.networks)
+        SsrfFilter(self.networks)
         fields_of(self.headers)
         if self.base:
             read_base(self.base)
@@ -72,15 +72,15 @@ class HttpOriginSettings:
 class UrlMapping(Protocol):
     """Knows URLs, not connections."""
 
-    def address(self, path: str) -> Address:
+    def address(self, path: str) -> RemoteUrl:
         """The URL of a path. Raises SourceDenied for a URL that is not allowed, NotFound for a malformed one."""
         ...
 
-    def allows_redirect(self, start: Address, target: Address, /) -> bool:
+    def allows_redirect(self, start: RemoteUrl, target: RemoteUrl, /) -> bool:
         """Whether a chain of redirects that began at `start` may lead to `target`."""
         ...
 
-    def fields(self, address: Address, /) -> Mapping[str, str]:
+    def fields(self, address: RemoteUrl, /) -> Mapping[str, str]:
         """Secret header fields for this URL and no other."""
         ...
 
@@ -94,17 +94,17 @@ class BaseUrlMapping:
         self._allowed = AllowList(settings.allowed)
         self._fields = fields_of(settings.headers)
 
-    def address(self, path: str) -> Address:
+    def address(self, path: str) -> RemoteUrl:
         try:
             # The path is a file name: `?`, `#`, `%` and `;` in it have no special meaning.
             return parse(str(replace(self._base, path=self._base.path + quote(path))))
         except (BadSourcePath, UnicodeEncodeError) as error:
             raise NotFound() from error
 
-    def allows_redirect(self, _: Address, target: Address, /) -> bool:
+    def allows_redirect(self, _: RemoteUrl, target: RemoteUrl, /) -> bool:
         return self._below.permits(target) or self._allowed.permits(target)
 
-    def fields(self, address: Address, /) -> Mapping[str, str]:
+    def fields(self, address: RemoteUrl, /) -> Mapping[str, str]:
         return self._fields if self._below.permits(address) else {}
 
 
@@ -126,30 +126,30 @@ class RemoteUrlMapping:
             self._deny(address, "not_listed" if not signed else "port")
         self._admitted.put(path, True)
 
-    def address(self, path: str) -> Address:
+    def address(self, path: str) -> RemoteUrl:
         address = self._parsed(path)
         if not self._admitted.get(path) and not self._allowed.permits(address):
             self._deny(address, "not_listed")
         return address
 
-    def allows_redirect(self, start: Address, target: Address, /) -> bool:
+    def allows_redirect(self, start: RemoteUrl, target: RemoteUrl, /) -> bool:
         """To the allow list. A signature covers one URL, so its redirects stay on the same server, or on the same host
         with https."""
         if self._allowed.permits(target):
             return True
         return not self._allowed.permits(start) and target.origin in (start.origin, ("https", start.host, 443))
 
-    def fields(self, _: Address, /) -> Mapping[str, str]:
+    def fields(self, _: RemoteUrl, /) -> Mapping[str, str]:
         return {}
 
-    def _parsed(self, path: str) -> Address:
+    def _parsed(self, path: str) -> RemoteUrl:
         try:
             return parse(path)
         except BadSourcePath as error:
             raise NotFound() from error
 
-    def _deny(self, address: Address, reason: Literal["not_listed", "port"]) -> NoReturn:
-        self._audit("source_denied", reason=reason, source=REMOTE, host=address.host, **asked())
+    def _deny(self, address: RemoteUrl, reason: Literal["not_listed", "port"]) -> NoReturn:
+        self._audit("source_denied", reason=reason, source=REMOTE, host=address.host, **request_context())
         raise SourceDenied(DENIED[reason])
 
 
@@ -178,7 +178,7 @@ def settings_of(config: SourceConfig) -> HttpOriginSettings:
     )
 
 
-def read_base(text: str) -> Address:
+def read_base(text: str) -> RemoteUrl:
     """A URL that ends in a slash. Raises ValueError."""
     if "*" in text:
         raise ValueError(f'"{text}" is not allowed; one URL without a *')

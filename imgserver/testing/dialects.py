@@ -12,7 +12,7 @@ from imgserver.errors import BadRequest, ImgserverError, NotFound, SignatureRefu
 from imgserver.plan.geometry import bind_plan
 from imgserver.plan.normalization import normalize
 from imgserver.plan.plan import Dims, SourceRef
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 
 
 class DialectContract:
@@ -28,7 +28,7 @@ class DialectContract:
     HOSTILE = ("", "%", "%00", "%2e%2e/x", "../x", "x/../../y", "\0", "ä", "a b", "#x", "?x", "\\x", "x" * 10_000)
 
     UNSIGNED = DialectConfig(NativeSettings(), frozenset({"photos", "shop"}), "photos")
-    KEYRING = Keyring((Key(bytes(32)),), required=True)
+    KEYRING = Keyring((SigningKey(bytes(32)),), required=True)
 
     def make(self, config: DialectConfig) -> Dialect:
         raise NotImplementedError

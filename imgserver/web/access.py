@@ -9,8 +9,8 @@ from math import ceil
 from aiohttp import web
 
 from imgserver.errors import AddressDenied, QuotaExceeded
-from imgserver.security.client_ip import ClientAddresses
-from imgserver.security.networks import NetworkSet, address_of, client_network
+from imgserver.security.client_ip import ClientAddressResolver
+from imgserver.security.networks import NetworkSet, client_network, parse_address
 from imgserver.security.policy import Policy, Rate
 from imgserver.security.rate_limit import ClientRateLimiter
 from imgserver.web.middleware import FastAdmission, Handler, Headers
@@ -33,7 +33,7 @@ class AccessPolicy:
         self._buckets = buckets
         self._has_lists = bool(policy.clients.deny or policy.clients.allow)
         self._deny, self._allow = NetworkSet(policy.clients.deny), NetworkSet(policy.clients.allow)
-        self._addresses = ClientAddresses(policy.proxies)
+        self._addresses = ClientAddressResolver(policy.proxies)
         self._verdict = lru_cache(MAX_VERDICTS)(self._judge)
         self.has_proxies = bool(policy.proxies)
 
@@ -103,7 +103,7 @@ class AccessPolicy:
 
     def _judge(self, text: str) -> tuple[str, str]:
         """The list that refuses this address, or "", and the client whose rate it counts against."""
-        address = address_of(text)
+        address = parse_address(text)
         if address is None:
             return "allow" if self._allow else "", "unknown"
         reason = "deny" if address in self._deny else "allow" if self._allow and address not in self._allow else ""

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from imgserver.cache.tiered import TieredCache
 from imgserver.dialects import MountedDialects
-from imgserver.observability.audit import asked
+from imgserver.observability.audit import request_context
 from imgserver.service import ImageService
 from imgserver.web.auth import Authenticator
 from imgserver.web.bootstrap.sources import Sources
@@ -59,7 +59,12 @@ class PurgeHandler:
         originals_deleted = await self._purge_originals(purge, groups)
         result = await self._cache.purge(groups)
         self._authenticator.audit(
-            "admin_action", reason="purge", selector=purge.selector, key=key, memory=result.removed["memory"], **asked()
+            "admin_action",
+            reason="purge",
+            selector=purge.selector,
+            key=key,
+            memory=result.removed["memory"],
+            **request_context(),
         )
         incomplete = result.incomplete if originals_deleted else {**result.incomplete, "originals": "running"}
         return _json(
@@ -94,7 +99,12 @@ class SweepHandler:
         key = self._authenticator.require(request, SCOPE, route="sweep")
         result = await self._cache.sweep(seconds=SWEEP_SECONDS)
         self._authenticator.audit(
-            "admin_action", reason="sweep", key=key, **asked(), **result.removed, incomplete=dict(result.incomplete)
+            "admin_action",
+            reason="sweep",
+            key=key,
+            **request_context(),
+            **result.removed,
+            incomplete=dict(result.incomplete),
         )
         return _json({"removed": result.removed, "complete": result.complete, "incomplete": result.incomplete})
 

@@ -7,10 +7,10 @@ from functools import partial
 from aiohttp import hdrs, web
 
 from imgserver.errors import Forbidden, TooManyFailures, Unauthorized
-from imgserver.observability.audit import Audit, asked
+from imgserver.observability.audit import Audit, request_context
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.api_keys import ApiKeys
-from imgserver.security.networks import address_of, client_network
+from imgserver.security.networks import client_network, parse_address
 
 MAX_FAILURES = 10
 WINDOW_SECONDS = 60.0
@@ -62,7 +62,7 @@ class Authenticator:
         sending wrong keys.
         """
         client = _client_of(request.remote or "")
-        audit = partial(self.audit, "auth_failed", route=route, **asked())
+        audit = partial(self.audit, "auth_failed", route=route, **request_context())
         seconds = self._failures.blocked_seconds(client)
         if seconds > 0:
             audit(reason="too_many")
@@ -79,5 +79,5 @@ class Authenticator:
 
 def _client_of(text: str) -> str:
     """The client that an address belongs to: an IPv6 client owns a whole /64."""
-    address = address_of(text)
+    address = parse_address(text)
     return client_network(address) if address is not None else text

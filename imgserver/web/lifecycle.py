@@ -8,7 +8,7 @@ from functools import partial
 from aiohttp import web
 
 from imgserver import __version__
-from imgserver.observability.audit import Trail
+from imgserver.observability.audit import AuditLog
 from imgserver.observability.logs import LogWriter
 from imgserver.observability.metrics import Metrics
 from imgserver.runtime.background import BackgroundTasks, OnTaskFailure
@@ -30,7 +30,7 @@ def log_context(writer: LogWriter) -> Context:
     return context
 
 
-def audit_context(audit: Trail) -> Context:
+def audit_context(audit: AuditLog) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
         yield
         audit.close()

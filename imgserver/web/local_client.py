@@ -4,7 +4,7 @@ import re
 
 from aiohttp import hdrs, web
 
-from imgserver.security.networks import address_of
+from imgserver.security.networks import parse_address
 
 # A name without a dot or below localhost, an IPv6 address, or an IPv4 address; then an optional port.
 _HOST = re.compile(
@@ -21,7 +21,7 @@ def is_local_client(request: web.BaseRequest) -> bool:
     The Host header is checked because of DNS rebinding: a browser takes a page whose name was made to resolve to this
     machine for a page of this server, and only the name reveals it.
     """
-    address = address_of(request.remote or "")
+    address = parse_address(request.remote or "")
     if address is None or not address.is_loopback or not _is_local_host(request.headers.get(hdrs.HOST, "")):
         return False
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
@@ -32,4 +32,6 @@ def is_local_client(request: web.BaseRequest) -> bool:
 def _is_local_host(host: str) -> bool:
     """Whether no stranger's DNS can decide where this host leads: an address, a name without a dot, or no host."""
     found = _HOST.fullmatch(host)
-    return host == "" or (found is not None and (found[1] is not None or address_of(found[2] or found[3]) is not None))
+    return host == "" or (
+        found is not None and (found[1] is not None or parse_address(found[2] or found[3]) is not None)
+    )

@@ -18,7 +18,7 @@ from multidict import MultiMapping, istr
 from structlog.typing import FilteringBoundLogger
 
 from imgserver.errors import ImgserverError, ServerFault
-from imgserver.observability.audit import ASKED
+from imgserver.observability.audit import REQUEST_CONTEXT
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.web import problem
 from imgserver.web.access_log import AccessLog
@@ -124,7 +124,7 @@ class Boundary:
             if identify is not None:
                 request = identify(request)
             request_id = request_ids.of(request.headers)
-            ASKED.set((request_id, request.remote))
+            REQUEST_CONTEXT.set((request_id, request.remote))
             access_log.in_progress += 1
             try:
                 if request.method not in methods:

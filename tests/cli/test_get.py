@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from imgserver.cli import main
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 from tests.heic_files import heic
 from tests.running_server import SAMPLES
 
@@ -166,7 +166,7 @@ def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
 
 def test_no_signature_is_needed_but_an_expired_url_is_refused() -> None:
     keys = {"IMGSERVER_SIGNING_MODE": "required", "IMGSERVER_SIGNING_KEYS": bytes(range(32)).hex()}
-    mac = Keyring((Key(bytes(range(32))),)).sign("exp_1/w_40/cat.png", source="photos")
+    mac = Keyring((SigningKey(bytes(range(32))),)).sign("exp_1/w_40/cat.png", source="photos")
 
     assert image_of(get("/img/w_40/cat.png", **keys)) == ("PNG", (40, 27))
     assert "this link was good until" in get(f"/img/s--{mac}--/exp_1/w_40/cat.png", **keys).stderr

@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgserver.cli import main
-from imgserver.security.signing import Key, read_key
+from imgserver.security.signing import SigningKey, read_key
 
-OLD = Key(bytes(range(32)))
-SHOP = Key(bytes(range(50, 82)), frozenset({"photos"}))
+OLD = SigningKey(bytes(range(32)))
+SHOP = SigningKey(bytes(range(50, 82)), frozenset({"photos"}))
 
 
 def run(*arguments: str, keys: str = "") -> Result:
@@ -38,22 +38,22 @@ def test_the_printed_line_is_accepted_by_the_settings() -> None:
 
 
 def test_rotate_puts_a_new_key_in_front() -> None:
-    result = run("rotate", keys=f"{SHOP.spell()},{OLD.spell()}")
+    result = run("rotate", keys=f"{SHOP.serialize()},{OLD.serialize()}")
 
     new, *others = result.stdout.strip().split(",")
     assert len(read_key(new).secret) == 32
-    assert others == [SHOP.spell(), OLD.spell()]
+    assert others == [SHOP.serialize(), OLD.serialize()]
     assert f"Key {read_key(new).id} is new and signs" in result.stderr
     assert OLD.secret.hex() not in result.stderr
 
 
 def test_list_prints_ids_and_uses_but_no_key() -> None:
-    result = run("list", keys=f"{SHOP.spell()},{OLD.spell()},{'ab' * 16}")
+    result = run("list", keys=f"{SHOP.serialize()},{OLD.serialize()},{'ab' * 16}")
 
     assert result.stdout.splitlines() == [
         f"{SHOP.id}  signs, verifies  photos",
         f"{OLD.id}  signs, verifies  all sources",
-        f"{Key(bytes([0xAB] * 16)).id}  verifies         all sources",
+        f"{SigningKey(bytes([0xAB] * 16)).id}  verifies         all sources",
     ]
     for key in (SHOP, OLD):
         assert key.secret.hex()[:16] not in result.output

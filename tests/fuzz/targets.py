@@ -11,9 +11,9 @@ from imgserver.errors import ImgserverError
 from imgserver.headers.negotiation import Hints
 from imgserver.plan.canonical import plan_digest
 from imgserver.plan.plan import ImageRequest
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 
-KEYRING = Keyring((Key(bytes(range(32))), Key(bytes(range(16)), frozenset({"shop"}))))
+KEYRING = Keyring((SigningKey(bytes(range(32))), SigningKey(bytes(range(16)), frozenset({"shop"}))))
 PRESETS = {"card": "w_400,h_300,c_fill/q_70", "end": "a_ignore/w_9", "x": "fl_attachment"}
 LADDER = NativeSettings(snap_widths=(100, 400, 800), max_segments=4, max_steps=20)
 NAMES = {"photos", "shop"}

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgserver.headers import caching
-from imgserver.headers.caching import FreshnessSettings, Terms
+from imgserver.headers.caching import Cacheability, FreshnessSettings
 
 MODIFIED = 1_700_000_000
 DATE = caching.http_date(MODIFIED)
@@ -62,17 +62,17 @@ FOR_GOOD = "max-age=31536000, immutable"
 @pytest.mark.parametrize(
     ("terms", "expected"),
     [
-        (Terms(versioned=True), FOR_GOOD),
-        (Terms(source_seconds=60), f"max-age=60, {GRACES}"),
-        (Terms(source_seconds=9999), f"max-age=300, {GRACES}"),
-        (Terms(source_seconds=0), f"max-age=0, {GRACES}"),
-        (Terms(versioned=True, source_seconds=60), f"max-age=60, {GRACES}"),
-        (Terms(useful_seconds=10**6), f"max-age=10, {GRACES}"),
-        (Terms(useful_seconds=90), "max-age=10, stale-while-revalidate=90, stale-if-error=90"),
-        (Terms(useful_seconds=7), "max-age=7, stale-while-revalidate=7, stale-if-error=7"),
-        (Terms(useful_seconds=-3), "max-age=0"),
-        (Terms(versioned=True, useful_seconds=10**9), f"max-age=10, {GRACES}"),
-        (Terms(useful_seconds=90, source_seconds=5), "max-age=5, stale-while-revalidate=90, stale-if-error=90"),
+        (Cacheability(versioned=True), FOR_GOOD),
+        (Cacheability(source_seconds=60), f"max-age=60, {GRACES}"),
+        (Cacheability(source_seconds=9999), f"max-age=300, {GRACES}"),
+        (Cacheability(source_seconds=0), f"max-age=0, {GRACES}"),
+        (Cacheability(versioned=True, source_seconds=60), f"max-age=60, {GRACES}"),
+        (Cacheability(useful_seconds=10**6), f"max-age=10, {GRACES}"),
+        (Cacheability(useful_seconds=90), "max-age=10, stale-while-revalidate=90, stale-if-error=90"),
+        (Cacheability(useful_seconds=7), "max-age=7, stale-while-revalidate=7, stale-if-error=7"),
+        (Cacheability(useful_seconds=-3), "max-age=0"),
+        (Cacheability(versioned=True, useful_seconds=10**9), f"max-age=10, {GRACES}"),
+        (Cacheability(useful_seconds=90, source_seconds=5), "max-age=5, stale-while-revalidate=90, stale-if-error=90"),
     ],
 )
 def test_an_answer_holds_as_long_as_its_terms_allow(terms, expected):
@@ -82,10 +82,10 @@ def test_an_answer_holds_as_long_as_its_terms_allow(terms, expected):
 @pytest.mark.parametrize(
     ("terms", "expected"),
     [
-        (Terms(), f"max-age=7200, {GRACES}"),
-        (Terms(versioned=True), FOR_GOOD),
-        (Terms(source_seconds=60), f"max-age=60, {GRACES}"),
-        (Terms(useful_seconds=7), "max-age=7, stale-while-revalidate=7, stale-if-error=7"),
+        (Cacheability(), f"max-age=7200, {GRACES}"),
+        (Cacheability(versioned=True), FOR_GOOD),
+        (Cacheability(source_seconds=60), f"max-age=60, {GRACES}"),
+        (Cacheability(useful_seconds=7), "max-age=7, stale-while-revalidate=7, stale-if-error=7"),
     ],
 )
 def test_cdns_are_told_of_their_own_only_where_it_is_configured(terms, expected):

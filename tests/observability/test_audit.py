@@ -12,7 +12,7 @@ import pytest
 from imgserver import errors
 from imgserver.errors import ImgserverError
 from imgserver.observability import audit
-from imgserver.observability.audit import LINES_PER_SECOND, OTHER, REASONS, Trail
+from imgserver.observability.audit import LINES_PER_SECOND, OTHER, REASONS, AuditLog
 from imgserver.observability.logs import LogSettings, make_logger
 
 PACKAGE = Path(audit.__file__).parents[1]
@@ -34,7 +34,7 @@ class Listener:
         self.clock = Clock()
         self._stream = io.BytesIO()
         logger, self._writer = make_logger(LogSettings(format="json"), self._stream)
-        self.trail = Trail(logger, self._count, self.clock)
+        self.trail = AuditLog(logger, self._count, self.clock)
 
     def lines(self) -> list[dict]:
         self._writer.close()

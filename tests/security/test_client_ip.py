@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from imgserver.security.client_ip import HOPS_LIMIT, ClientAddresses
+from imgserver.security.client_ip import HOPS_LIMIT, ClientAddressResolver
 from imgserver.security.policy import Proxies
 
 STRANGER, PROXY, OUTER = "198.51.100.7", "10.0.0.1", "10.0.0.2"
@@ -12,12 +12,12 @@ NETWORKS = (ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48"))
 
 
 def client(peer: str, *lines: str, **proxies) -> str:
-    return ClientAddresses(Proxies(**proxies)).of(peer, lines)
+    return ClientAddressResolver(Proxies(**proxies)).of(peer, lines)
 
 
 def test_without_proxies_the_peer_is_the_client() -> None:
     assert client(PROXY, STRANGER) == PROXY
-    assert ClientAddresses(Proxies()).field == ""
+    assert ClientAddressResolver(Proxies()).field == ""
 
 
 def test_from_a_stranger_the_field_changes_nothing() -> None:

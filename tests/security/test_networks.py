@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.security.networks import NetworkSet, address_of, client_network, logged_network, network_of
+from imgserver.security.networks import NetworkSet, client_network, logged_network, parse_address, parse_network
 
 addresses = st.ip_addresses()
 networks = st.one_of(
@@ -36,14 +36,14 @@ def test_a_set_holds_both_ends_of_a_network(network) -> None:
     ],
 )
 def test_an_address_is_an_address_or_nothing(text, expected) -> None:
-    assert address_of(text) == (ip_address(expected) if expected else None)
+    assert parse_address(text) == (ip_address(expected) if expected else None)
 
 
 def test_a_mapped_network_is_the_ipv4_network() -> None:
-    assert network_of("::ffff:192.0.2.0/120") == ip_network("192.0.2.0/24")
-    assert network_of("192.0.2.1") == ip_network("192.0.2.1/32")
+    assert parse_network("::ffff:192.0.2.0/120") == ip_network("192.0.2.0/24")
+    assert parse_network("192.0.2.1") == ip_network("192.0.2.1/32")
     with pytest.raises(ValueError, match="host bits"):
-        network_of("192.0.2.1/24")
+        parse_network("192.0.2.1/24")
 
 
 def test_one_client_is_an_ipv4_address_or_an_ipv6_site() -> None:

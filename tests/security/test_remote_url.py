@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from imgserver.dialects.native.source_path import SOURCE_NAME
 from imgserver.errors import BadSourcePath
-from imgserver.security.remote_url import REMOTE, Address, is_address, parse
+from imgserver.security.remote_url import REMOTE, RemoteUrl, is_remote_url, parse
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def test_an_address_that_is_not_plain_is_refused(text: str) -> None:
     [("https:/a", True), ("HTTP://a", True), ("http:a", False), ("https", False), ("a/http://b", False)],
 )  # fmt: skip
 def test_what_is_meant_as_an_address_is_told_by_its_beginning(text: str, expected: bool) -> None:
-    assert is_address(text) is expected
+    assert is_remote_url(text) is expected
 
 
 def test_the_parts_of_an_address_can_be_read() -> None:
-    assert parse("https://[::1]:8443/a?b") == Address("https", "::1", 8443, "/a", "b")
+    assert parse("https://[::1]:8443/a?b") == RemoteUrl("https", "::1", 8443, "/a", "b")
 
 
 def test_no_configured_source_can_be_called_as_the_remote_one() -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.security.ssrf import KINDS, Networks, unwrapped
+from imgserver.security.ssrf import KINDS, SsrfFilter, embedded_addresses
 
-PUBLIC = Networks()
+PUBLIC = SsrfFilter()
 SIX_TO_FOUR = ip_network("2002::/16")
 
 # First, last and one in the middle of every network that must not be dialled.
@@ -82,24 +82,24 @@ def test_no_refused_address_is_let_through_in_any_wrapping(kind: str, wrapping: 
     for address in (one for cidr in REFUSED_4[kind] for one in samples(cidr)):
         wrapped = WRAPPINGS[wrapping](IPv4Address(address).packed)
         # `::` and `::1`, the compatible forms of 0.0.0.0 and 0.0.0.1, are addresses of their own.
-        assert PUBLIC.refusal(wrapped) in ({kind} if wrapped != "::1" else {"loopback"}), wrapped
+        assert PUBLIC.blocked_reason(wrapped) in ({kind} if wrapped != "::1" else {"loopback"}), wrapped
 
 
 @pytest.mark.parametrize("kind", REFUSED_6)
 def test_no_refused_address_of_version_6_is_let_through(kind: str) -> None:
     for address in (one for cidr in REFUSED_6[kind] for one in samples(cidr)):
-        assert PUBLIC.refusal(address) == kind, address
+        assert PUBLIC.blocked_reason(address) == kind, address
 
 
 @pytest.mark.parametrize("address", PUBLIC_4 + PUBLIC_6)
 def test_public_addresses_are_let_through(address: str) -> None:
-    assert PUBLIC.refusal(address) is None
+    assert PUBLIC.blocked_reason(address) is None
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 @pytest.mark.parametrize("address", PUBLIC_4)
 def test_a_public_address_in_a_wrapping_is_let_through_where_public_servers_use_it(address: str, wrapping: str) -> None:
-    refusal = PUBLIC.refusal(WRAPPINGS[wrapping](IPv4Address(address).packed))
+    refusal = PUBLIC.blocked_reason(WRAPPINGS[wrapping](IPv4Address(address).packed))
 
     assert refusal == ("reserved" if wrapping in NEVER_PUBLIC else None)
 
@@ -110,8 +110,8 @@ def test_every_kind_of_refusal_is_tested() -> None:
 
 @given(st.ip_addresses(v=4) | st.ip_addresses(v=6))
 def test_nothing_is_let_through_that_python_knows_as_not_global(address: IPv4Address | IPv6Address) -> None:
-    if PUBLIC.refusal(str(address)) is None:
-        for part in unwrapped(address):
+    if PUBLIC.blocked_reason(str(address)) is None:
+        for part in embedded_addresses(address):
             assert not (part.is_multicast or part.is_loopback or part.is_link_local or part.is_unspecified)
             # Python 3.13 calls the prefix itself private; what is in it has been judged.
             assert part in SIX_TO_FOUR or (part.is_global and not part.is_private)
@@ -119,45 +119,45 @@ def test_nothing_is_let_through_that_python_knows_as_not_global(address: IPv4Add
 
 @given(st.ip_addresses(v=4), st.sampled_from(sorted(WRAPPINGS)))
 def test_a_wrapping_never_opens_what_is_closed_plain(inner: IPv4Address, wrapping: str) -> None:
-    if PUBLIC.refusal(str(inner)):
-        assert PUBLIC.refusal(WRAPPINGS[wrapping](inner.packed)), wrapping
+    if PUBLIC.blocked_reason(str(inner)):
+        assert PUBLIC.blocked_reason(WRAPPINGS[wrapping](inner.packed)), wrapping
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "127.1", "0177.0.0.1", "::1%", "fe80::1%eth0", "::1%1", "[::1]"])
 def test_what_is_no_plain_public_address_is_refused(text: str) -> None:
-    assert PUBLIC.refusal(text)
+    assert PUBLIC.blocked_reason(text)
 
 
 def test_an_exception_opens_its_network_alone() -> None:
-    networks = Networks(["127.0.0.0/8", "fd00::/8"])
+    networks = SsrfFilter(["127.0.0.0/8", "fd00::/8"])
 
-    assert networks.refusal("127.0.0.1") is None
-    assert networks.refusal("fd12::1") is None
-    assert networks.refusal("10.0.0.1") == "private"
-    assert networks.refusal("::1") == "loopback"
-    assert networks.refusal("fc00::1") == "unique_local"
+    assert networks.blocked_reason("127.0.0.1") is None
+    assert networks.blocked_reason("fd12::1") is None
+    assert networks.blocked_reason("10.0.0.1") == "private"
+    assert networks.blocked_reason("::1") == "loopback"
+    assert networks.blocked_reason("fc00::1") == "unique_local"
 
 
 def test_an_exception_holds_for_the_mapped_form_which_the_kernel_dials_alike() -> None:
-    assert Networks(["127.0.0.0/8"]).refusal("::ffff:127.0.0.1") is None
+    assert SsrfFilter(["127.0.0.0/8"]).blocked_reason("::ffff:127.0.0.1") is None
 
 
 def test_an_exception_opens_nothing_that_is_hidden_in_it() -> None:
     isatap = v6(bytes.fromhex("fd0000000000000000005efe"), b"\x7f\0\0\1")
     nat64 = WRAPPINGS["nat64 local"](b"\x7f\0\0\1")
 
-    assert Networks(["fd00::/8"]).refusal(isatap) == "loopback"
-    assert Networks(["fd00::/8", "127.0.0.0/8"]).refusal(isatap) is None
-    assert Networks(["64:ff9b:1::/48"]).refusal(nat64) == "loopback"
-    assert Networks(["64:ff9b:1::/48"]).refusal(WRAPPINGS["nat64 local"](b"\x08\x08\x08\x08")) is None
-    assert Networks(["::1/128"]).refusal("::1") is None
+    assert SsrfFilter(["fd00::/8"]).blocked_reason(isatap) == "loopback"
+    assert SsrfFilter(["fd00::/8", "127.0.0.0/8"]).blocked_reason(isatap) is None
+    assert SsrfFilter(["64:ff9b:1::/48"]).blocked_reason(nat64) == "loopback"
+    assert SsrfFilter(["64:ff9b:1::/48"]).blocked_reason(WRAPPINGS["nat64 local"](b"\x08\x08\x08\x08")) is None
+    assert SsrfFilter(["::1/128"]).blocked_reason("::1") is None
 
 
 @pytest.mark.parametrize("cidr", ["", "localhost", "10.0.0.1/8", "10.0.0.0/33", "*"])
 def test_an_exception_that_is_no_network_fails_at_boot(cidr: str) -> None:
     with pytest.raises(ValueError):
-        Networks([cidr])
+        SsrfFilter([cidr])
 
 
 def test_what_is_inside_is_judged_before_what_is_around_it() -> None:
-    assert unwrapped(ip_address("2002:a00:1::1")) == (ip_address("10.0.0.1"), ip_address("2002:a00:1::1"))
+    assert embedded_addresses(ip_address("2002:a00:1::1")) == (ip_address("10.0.0.1"), ip_address("2002:a00:1::1"))

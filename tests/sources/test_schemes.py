@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imgserver.errors import NotFound, ServerFault
-from imgserver.observability.audit import unheard
+from imgserver.observability.audit import discard_event
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.settings.loader import load
 from imgserver.sources import SCHEMES, Scheme, Source
@@ -58,14 +58,14 @@ def test_a_built_in_scheme_makes_a_source(scheme, tmp_path, monkeypatch):
     environ = {"IMGSERVER_SOURCE_URL": URLS[scheme], "IMGSERVER_ORIGIN_CACHE_PATH": str(tmp_path)}
     settings = load(None, environ, {}).settings
 
-    assert isinstance(make_source("photos", settings, unheard), Source)
+    assert isinstance(make_source("photos", settings, discard_event), Source)
 
 
 async def test_a_source_of_another_package_is_named_by_its_url(registered, tmp_path):
     (tmp_path / "red.png").write_bytes(b"red")
     registered("toy", Scheme(lambda config, _: ToySource(Path(config.url.removeprefix("toy:/")))))
     settings = load(None, {"IMGSERVER_SOURCES_TOYS_URL": f"toy:/{tmp_path}/red.png"}, {}).settings
-    sources = make_sources(settings, unheard)
+    sources = make_sources(settings, discard_event)
     await sources.start()
     try:
         async with sources.by_name["toys"].open("red.png") as original:
@@ -78,7 +78,7 @@ async def test_a_source_of_another_package_is_named_by_its_url(registered, tmp_p
 async def test_an_origin_of_another_package_gets_an_origin_cache(registered, tmp_path):
     registered("toy", Scheme(lambda _, context: context.cached(FakeOrigin({"red.png": b"red"}))))
     environ = {"IMGSERVER_SOURCES_TOYS_URL": "toy://box", "IMGSERVER_ORIGIN_CACHE_PATH": str(tmp_path)}
-    sources = make_sources(load(None, environ, {}).settings, unheard)
+    sources = make_sources(load(None, environ, {}).settings, discard_event)
     await sources.start()
     try:
         async with sources.by_name["toys"].open("red.png") as original:
@@ -115,7 +115,7 @@ def test_a_factory_that_refuses_its_settings_stops_the_start(registered):
     settings = load(None, {"IMGSERVER_SOURCE_URL": "toy://box"}, {}).settings
 
     with pytest.raises(ServerFault, match="source photos: no such box"):
-        make_sources(settings, unheard)
+        make_sources(settings, discard_event)
 
 
 @pytest.mark.parametrize("url", ["file://host/a", "file:///a?b", "file:///a#b", "file:a"])

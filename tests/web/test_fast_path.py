@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web_protocol
 
-from imgserver.security.signing import Key, Keyring, SigningSettings
+from imgserver.security.signing import Keyring, SigningKey, SigningSettings
 from imgserver.settings.schema import HttpSettings, SecuritySettings, ServerSettings
 from imgserver.web import fast_path
 from imgserver.web.app import LOGGER, RELOADER, SERVICE
@@ -33,7 +33,7 @@ from tests.web.test_connections import MALFORMED
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KEY = Key(bytes(range(32)))
+KEY = SigningKey(bytes(range(32)))
 CHANGING = re.compile(rb"\r\n(?:Date|X-Request-Id|Cache-Status): [^\r]*")
 TIME = re.compile(rb"\r\nDate: [^\r]*|; ttl=-?\d+")
 
@@ -45,7 +45,7 @@ async def shared(tmp_path_factory) -> AsyncIterator[FastPathServer]:
     with pytest.MonkeyPatch.context() as patch:
         # Originals are not checked again during the tests, so that every warm rendition is a hit.
         patch.setattr(service_bootstrap, "FINGERPRINT_TTL_SECONDS", 3600)
-        sections = {"security": SecuritySettings(policy=policy), "signing": SigningSettings(keys=(KEY.spell(),))}
+        sections = {"security": SecuritySettings(policy=policy), "signing": SigningSettings(keys=(KEY.serialize(),))}
         async with fast_path_server(**sections) as running:
             running.policy = policy
             yield running

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from imgserver.dialects.native.source_path import encode_remote
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 from tests.running_server import Answer, ServerProcess, serving, wait_until
 from tests.sources.origin_server import OriginServer, body, redirect
 from tests.threaded_origin import downloads, photo, threaded_origin
 
-KEY, TIED = Key(bytes(range(32))), Key(bytes(range(100, 132)), frozenset({"photos"}))
+KEY, TIED = SigningKey(bytes(range(32))), SigningKey(bytes(range(100, 132)), frozenset({"photos"}))
 HOST = "127.0.0.80"
 CALM = {"Cache-Control": "max-age=600"}
 PHOTO = photo()
@@ -36,7 +36,7 @@ def server(origin) -> Iterator[ServerProcess]:
         remote_enabled=True,
         remote_allowed_urls=f"http://{HOST}/open/",
         remote_allowed_networks=f"{HOST}/32",
-        signing_keys=f"{KEY.spell()},{TIED.spell()}",
+        signing_keys=f"{KEY.serialize()},{TIED.serialize()}",
     ) as running:
         yield running
 
@@ -45,10 +45,10 @@ def unsigned(path: str, options: str = "w_10") -> str:
     return f"/img/{options}/{encode_remote(f'http://{HOST}{path}')}"
 
 
-def signed(path: str, options: str = "w_10", key: Key = KEY) -> str:
+def signed(path: str, options: str = "w_10", key: SigningKey = KEY) -> str:
     rest = unsigned(path, options).removeprefix("/img/")
     # A key that is tied to sources is not valid for a whole URL.
-    return f"/img/s--{Keyring((Key(key.secret),)).sign(rest, source='photos')}--/{rest}"
+    return f"/img/s--{Keyring((SigningKey(key.secret),)).sign(rest, source='photos')}--/{rest}"
 
 
 def refusal(answer: Answer) -> tuple[int, str, str]:

@@ -5,13 +5,13 @@ import socket
 
 import pytest
 
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 from tests.running_server import ServerProcess, serving
 
 KEY = "a key of sixteen characters"
 SIGNER = bytes(range(32))
 TAIL = "w_30/cat.png"
-SIGNED = f"/img/s--{Keyring((Key(SIGNER),)).sign(TAIL, source='photos')}--/{TAIL}"
+SIGNED = f"/img/s--{Keyring((SigningKey(SIGNER),)).sign(TAIL, source='photos')}--/{TAIL}"
 PICTURE = "/img/w_50,f_webp/cat.png"
 GET_AND_HEAD = ("/livez", "/readyz", "/api/health", "/api/image/health", "/metrics", "/")
 POSTS = ("/api/admin/purge", "/api/admin/sweep", "/api/image/optimize")

@@ -286,7 +286,7 @@ def events_of(error: ImgserverError) -> list[dict[str, object]]:
             "source",
             {"key": "373a1c1c", "source": "shop"},
         ),
-        (SourceDenied("no", reason="circle"), "source_denied", "circle", {}),
+        (SourceDenied("no", reason="loop"), "source_denied", "loop", {}),
         (Expired("over", reason="expired"), "signature_expired", "expired", {}),
         (QuotaExceeded("much", reason="renditions", retry_after=3), "quota_exceeded", "renditions", {}),
     ],

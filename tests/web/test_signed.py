@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 from tests.running_server import Answer, ServerProcess, serving, wait_until
 
-OLD, NEW = Key(bytes(range(32))), Key(bytes(range(100, 132)))
+OLD, NEW = SigningKey(bytes(range(32))), SigningKey(bytes(range(100, 132)))
 YEAR_2027 = 1_798_761_600
 
 
@@ -21,7 +21,7 @@ def closed() -> Iterator[ServerProcess]:
     with serving(
         workers_count=1,
         signing_mode="required",
-        signing_keys=f"{NEW.spell()},{OLD.spell()}",
+        signing_keys=f"{NEW.serialize()},{OLD.serialize()}",
         admin_key="a key of sixteen characters",
         disk_limit_bytes=0,
     ) as running:
@@ -33,7 +33,7 @@ def public() -> Iterator[ServerProcess]:
     """Needs no signature, but bounds the sizes and the number of renditions of unsigned URLs."""
     with serving(
         workers_count=1,
-        signing_keys=NEW.spell(),
+        signing_keys=NEW.serialize(),
         native_snap_widths="100, 200, 400",
         quota_renditions_per_minute=1,
         quota_burst=3,
@@ -43,7 +43,7 @@ def public() -> Iterator[ServerProcess]:
         yield running
 
 
-def signed(rest: str, key: Key = NEW) -> str:
+def signed(rest: str, key: SigningKey = NEW) -> str:
     return f"/img/s--{Keyring((key,)).sign(rest, source='photos')}--/{rest}"
 
 

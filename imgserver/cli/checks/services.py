@@ -8,7 +8,7 @@ from dataclasses import replace
 from imgserver.cache.redis.client import RedisClient, RedisClientStatistics, RedisSettings
 from imgserver.cli.checks.check import Check, attempt
 from imgserver.errors import ImgserverError
-from imgserver.observability.audit import unheard
+from imgserver.observability.audit import discard_event
 from imgserver.settings.schema import Settings
 
 
@@ -35,7 +35,7 @@ async def _source_problem(name: str, settings: Settings) -> str:
 
     single_attempt = replace(settings, fetch=replace(settings.fetch, max_attempts=1))
     try:
-        source = make_source(name, single_attempt, unheard)
+        source = make_source(name, single_attempt, discard_event)
     except ImgserverError as error:
         return error.detail
     try:

@@ -29,7 +29,7 @@ from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import Hint, ImageRequest, Orient, Plan, SourceRef, Step
 from imgserver.plan.snapping import SizeSnapping
 from imgserver.security.remote_url import REMOTE
-from imgserver.security.signing import NO_KEYS, Key, Keyring
+from imgserver.security.signing import NO_KEYS, Keyring, SigningKey
 
 # Characters that a path segment may contain unquoted (RFC 3986, 3.3), except the comma, which separates options.
 UNQUOTED = "/-._~!$'()*+;=:@&"
@@ -207,8 +207,8 @@ def _steps(segments: list[Segment]) -> tuple[Step, ...]:
     return orient + tuple(step for segment in segments for step in emit(segment))
 
 
-def _check_scope(key: Key | None, ref: SourceRef) -> None:
-    if key is not None and not key.opens(ref.source):
+def _check_scope(key: SigningKey | None, ref: SourceRef) -> None:
+    if key is not None and not key.covers(ref.source):
         raise SignatureRefused(
             "the key of this signature is for other sources", reason="source", key=key.id, source=ref.source
         )

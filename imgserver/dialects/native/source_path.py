@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from imgserver.dialects.native.lexer import CONTROL, Target, Undecodable, decode
 from imgserver.errors import BadSourcePath, SourceDenied
 from imgserver.plan.plan import SourceRef
-from imgserver.security.remote_url import REMOTE, is_address, parse
+from imgserver.security.remote_url import REMOTE, is_remote_url, parse
 
 SOURCE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 RESERVED = frozenset({"b64", "text"})
@@ -35,7 +35,7 @@ class SourcePaths:
         """Raises BadSourcePath for a malformed path, and SourceDenied for a URL of another host without a remote
         source."""
         raw = target.source
-        if is_address(raw):
+        if is_remote_url(raw):
             # A URL is not decoded: `%20` is a part of it, and so is `%3F`, which is no `?` there.
             if target.query:
                 raise BadSourcePath("the source URL has a query: percent-encode the whole URL, or write it as b64/")
@@ -48,7 +48,7 @@ class SourcePaths:
             raise BadSourcePath(f"the source path contains {error}") from None
 
     def _decoded(self, text: str) -> SourceRef:
-        return self._remote(text) if is_address(text) else self._local(text)
+        return self._remote(text) if is_remote_url(text) else self._local(text)
 
     def _remote(self, url: str) -> SourceRef:
         if not self.remote:
@@ -61,7 +61,7 @@ class SourcePaths:
 
         A URL is parsed if the server serves other hosts. Raises BadSourcePath for a malformed one.
         """
-        if self.remote and is_address(path):
+        if self.remote and is_remote_url(path):
             return self._remote(path)
         first, slash, rest = path.partition("/")
         if slash and first in self.sources and first != self.default:

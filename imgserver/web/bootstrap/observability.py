@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.observability.audit import Trail, label_sets
+from imgserver.observability.audit import AuditLog, label_sets
 from imgserver.observability.logs import LogSettings, LogWriter, make_logger, make_request_log
 from imgserver.observability.metrics import Metrics
 from imgserver.runtime.background import OnTaskFailure
@@ -21,7 +21,7 @@ class Observability:
     logger: FilteringBoundLogger
     log_writer: LogWriter
     access_log: AccessLog
-    audit: Trail
+    audit: AuditLog
     on_task_failure: OnTaskFailure
 
 
@@ -41,8 +41,8 @@ def make_observability(settings: LogSettings, stream: BinaryIO | None = None) ->
     )
 
 
-def _make_audit(metrics: Metrics, logger: FilteringBoundLogger) -> Trail:
+def _make_audit(metrics: Metrics, logger: FilteringBoundLogger) -> AuditLog:
     # Known label sets exist from the start: a missing series would hide an alert.
     for labels in label_sets():
         metrics.security.labels(*labels)
-    return Trail(logger, lambda event, reason: metrics.security.labels(event, reason).inc())
+    return AuditLog(logger, lambda event, reason: metrics.security.labels(event, reason).inc())

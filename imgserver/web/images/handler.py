@@ -25,7 +25,7 @@ from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
 from imgserver.rendering.admission import Criticality
 from imgserver.rendering.variants import RenderRequest, ServedRendition
-from imgserver.security.remote_url import OURS, REMOTE
+from imgserver.security.remote_url import CDN_LOOP_ID, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import HttpSettings
 from imgserver.web.images.request_cache import ParsedRequest, PreparedResponse, RequestCache, is_not_modified
@@ -92,9 +92,9 @@ class ImageHandler:
         Expired, SourceDenied and NotFound."""
         # Each fetch of ours holds a place until the next one is done: a few URLs that lead through this server thirty
         # times would hold all places.
-        if parsed.ref.source == REMOTE and OURS in request.headers.get(CDN_LOOP, ""):
+        if parsed.ref.source == REMOTE and CDN_LOOP_ID in request.headers.get(CDN_LOOP, ""):
             detail = "an address leads through one server of this kind, not through two"
-            raise SourceDenied(detail, reason="circle")
+            raise SourceDenied(detail, reason="loop")
         self._admit(parsed)
         return None if parsed.expires is None else caching.seconds_left(parsed.expires, now=time.time())
 
@@ -150,8 +150,8 @@ def _respond_range(
 ) -> ImageResponse:
     """CDNs that slice request single ranges. Several ranges, or an If-Range with another ETag, get the whole body."""
     length = len(rendition.body)
-    span = ranges.span_of(request.headers[hdrs.RANGE], length)
-    if span is None or not ranges.applies(request.headers.get(hdrs.IF_RANGE), rendition.etag):
+    span = ranges.parse_range(request.headers[hdrs.RANGE], length)
+    if span is None or not ranges.if_range_matches(request.headers.get(hdrs.IF_RANGE), rendition.etag):
         return ImageResponse(200, outcome, serialize(200, headers), rendition.body)
     headers[hdrs.CONTENT_RANGE] = span.content_range(length)
     headers[hdrs.CONTENT_LENGTH] = str(max(0, span.stop - span.start))

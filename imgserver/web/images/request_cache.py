@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from imgserver.dialects import MountedDialects
 from imgserver.headers import caching, negotiation
-from imgserver.headers.caching import Terms
+from imgserver.headers.caching import Cacheability
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
@@ -77,7 +77,7 @@ class ParsedRequest:
     guarded: bool
     negotiated: bool
     vary: str
-    terms: Terms
+    terms: Cacheability
     variants: dict[Hashable, PreparedResponse]
 
     def negotiate(self, headers: Mapping[str, str]) -> tuple[tuple[str, ...], Hints]:
@@ -136,7 +136,7 @@ class RequestCache:
             guarded=request.expires is not None or request.ref.source == REMOTE,
             negotiated=negotiation.is_negotiated(request.plan),
             vary=negotiation.vary(request),
-            terms=Terms(versioned=caching.is_versioned(target, self._version_parameter)),
+            terms=Cacheability(versioned=caching.is_versioned(target, self._version_parameter)),
             variants={},
         )
 

@@ -11,7 +11,7 @@ from multidict import CIMultiDict, istr
 
 from imgserver.cache.cache_tags import header_groups
 from imgserver.headers import caching, negotiation
-from imgserver.headers.caching import Terms
+from imgserver.headers.caching import Cacheability
 from imgserver.plan.formats import format_of_media_type
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
@@ -41,7 +41,7 @@ class ResponseHeaders:
         self._settings = settings
 
     def build(
-        self, request: ImageRequest, render_request: RenderRequest, rendition: Rendition, terms: Terms
+        self, request: ImageRequest, render_request: RenderRequest, rendition: Rendition, terms: Cacheability
     ) -> CIMultiDict[str]:
         """The headers of a 200, without Cache-Status and Date, which change with time, and without the request id."""
         headers = CIMultiDict({**SECURITY, **EMBEDDING})
@@ -83,7 +83,7 @@ class ResponseHeaders:
     ) -> CIMultiDict[str]:
         """The headers of a degraded rendition, which other caches may keep for DEGRADED_SECONDS."""
         rendition = served.rendition
-        headers = self.build(request, render_request, rendition, Terms(useful_seconds=DEGRADED_SECONDS))
+        headers = self.build(request, render_request, rendition, Cacheability(useful_seconds=DEGRADED_SECONDS))
         hit = served.outcome == "hit"
         status = hit_status(rendition, now) if hit else MISS_STATUS[served.outcome].removesuffix("; stored")
         headers[CACHE_STATUS] = f"{status}; detail=degraded/{served.level.name.lower()}"
@@ -93,7 +93,7 @@ class ResponseHeaders:
     def limit_stale(self, headers: CIMultiDict[str], rendition: Rendition, *, now: int) -> None:
         """Bounds the lifetime of a stale rendition: other caches keep it briefly, and not beyond its expiry here."""
         useful = caching.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
-        self._set_lifetimes(headers, Terms(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
+        self._set_lifetimes(headers, Cacheability(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
 
     def add_timing(self, headers: CIMultiDict[str], served: ServedRendition, *, seconds: float) -> None:
         """Adds the tier to Cache-Status, and the duration of each stage as Server-Timing; `seconds` is the total."""
@@ -104,7 +104,7 @@ class ResponseHeaders:
             [f"cache;desc={tier or 'miss'}", *_stages(served), _duration("total", seconds)]
         )
 
-    def _set_lifetimes(self, headers: CIMultiDict[str], terms: Terms) -> None:
+    def _set_lifetimes(self, headers: CIMultiDict[str], terms: Cacheability) -> None:
         headers[hdrs.CACHE_CONTROL] = caching.cache_control(self._settings, terms)
         cdn = caching.cdn_cache_control(self._settings, terms)
         if cdn is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from imgserver.errors import ImgserverError
-from imgserver.observability.audit import Audit, asked
+from imgserver.observability.audit import Audit, request_context
 from imgserver.observability.metrics import Metrics
 from imgserver.web.middleware import AUDITED
 from imgserver.web.uploads.results import UploadResult
@@ -72,7 +72,7 @@ class UploadAccounting:
         self._count(_result_label(error.status))
         if error.status < 500 and error.status not in AUDITED_STATUSES:
             request[AUDITED] = True
-            self._audit("upload_rejected", reason=error.code, **asked())
+            self._audit("upload_rejected", reason=error.code, **request_context())
 
     def _count(self, result: str) -> None:
         self._metrics.uploads.labels(result).inc()

@@ -5,7 +5,7 @@ import pytest
 from imgserver.dialects.native import NativeDialect, NativeSettings, preset_faults
 from imgserver.errors import BadOption
 from imgserver.plan.canonical import plan_digest
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 
 TEXTS = {
     "card": "c_fill,w_400,h_300,g_auto/f_webp,q_70",
@@ -15,7 +15,7 @@ TEXTS = {
 }
 DIALECT = NativeDialect(NativeSettings(), {"photos"}, "photos", presets=TEXTS)
 ONLY = NativeDialect(
-    NativeSettings(presets_only=True), {"photos"}, "photos", presets=TEXTS, keyring=Keyring((Key(bytes(32)),))
+    NativeSettings(presets_only=True), {"photos"}, "photos", presets=TEXTS, keyring=Keyring((SigningKey(bytes(32)),))
 )
 
 

@@ -13,10 +13,10 @@ from imgserver.errors import ImgserverError
 from imgserver.plan.canonical import key, plan_digest
 from imgserver.plan.geometry import bind_plan
 from imgserver.plan.plan import Dims, SourceRef
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 
 DIALECT = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos")
-KEYRING = Keyring((Key(bytes(range(32))), Key(bytes(range(16)), frozenset({"shop"}))))
+KEYRING = Keyring((SigningKey(bytes(range(32))), SigningKey(bytes(range(16)), frozenset({"shop"}))))
 PRESETS = {"card": "w_400,h_300,c_fill/q_70", "end": "a_ignore/w_9", "x": "fl_attachment"}
 LIMITS = NativeSettings(snap_widths=(100, 400, 800), max_segments=4, max_steps=20)
 ARMED = NativeDialect(LIMITS, {"photos", "shop"}, "photos", presets=PRESETS, keyring=KEYRING)
@@ -66,7 +66,7 @@ def test_any_value_is_parsed_or_refused(option: str, value: str) -> None:
 
 
 @given(st.text(alphabet=ALPHABET + "s-", max_size=60), st.sampled_from(KEYRING.keys))
-def test_any_signed_tail_is_parsed_or_refused(tail: str, signer: Key) -> None:
+def test_any_signed_tail_is_parsed_or_refused(tail: str, signer: SigningKey) -> None:
     mac = Keyring((signer,)).sign(tail.partition("?")[0], source="shop")
     parse_or_refuse(f"/img/s--{mac}--/{tail}")
 

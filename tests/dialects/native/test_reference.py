@@ -8,7 +8,7 @@ import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.dialects.native.reference import TABLES, main, update
-from imgserver.security.signing import Key, Keyring
+from imgserver.security.signing import Keyring, SigningKey
 
 PAGE = Path(__file__).parents[3] / "docs" / "urls.md"
 DIALECT = NativeDialect(
@@ -16,7 +16,7 @@ DIALECT = NativeDialect(
     {"photos", "shop"},
     "photos",
     presets={"card": "c_fill,w_400,h_300,g_auto/f_auto"},
-    keyring=Keyring((Key(bytes(range(32))),)),
+    keyring=Keyring((SigningKey(bytes(range(32))),)),
 )
 ROW = re.compile(r"^\| ((?:`[^`]+`(?:, )?)+) \| (.*) \|$", re.MULTILINE)
 

@@ -7,23 +7,23 @@ from imgserver.errors import BadOption, BadSourcePath, ImgserverError, NotInThis
 from imgserver.plan.canonical import key, plan_digest
 from imgserver.plan.plan import SourceRef
 from imgserver.security.remote_url import REMOTE
-from imgserver.security.signing import Key, Keyring, SigningSettings
+from imgserver.security.signing import Keyring, SigningKey, SigningSettings
 
 KEY, SHOP_KEY = bytes(range(32)), bytes(range(100, 132))
 SIGNED = "/img/s--mVQWZncozB1VroorjC3Lcg--/w_800,q_80/photo.jpg"
 EXPIRING = "/img/s--SYY5XNEtZ7yYz2xkDMis1A--/exp_1798761600/w_800,q_80/photo.jpg"
 
 
-def dialect_of(*keys: Key, required: bool = False) -> NativeDialect:
+def dialect_of(*keys: SigningKey, required: bool = False) -> NativeDialect:
     keyring = Keyring(keys, required=required)
     return NativeDialect(NativeSettings(), {"photos", "shop"}, "photos", keyring=keyring)
 
 
-DIALECT = dialect_of(Key(KEY))
+DIALECT = dialect_of(SigningKey(KEY))
 
 
 def signed(rest: str, secret: bytes = KEY) -> str:
-    return f"/img/s--{Keyring((Key(secret),)).sign(rest, source='photos')}--/{rest}"
+    return f"/img/s--{Keyring((SigningKey(secret),)).sign(rest, source='photos')}--/{rest}"
 
 
 def reason(dialect: NativeDialect, target: str) -> str:
@@ -82,7 +82,7 @@ def test_a_query_is_not_signed() -> None:
 def test_a_wrong_signature_is_reported_before_any_other_error() -> None:
     assert reason(DIALECT, "/img/s--x--/w_80O/../a.jpg") == "wrong"
     assert reason(DIALECT, "/img/s----/" + "w_1/" * 500 + "a.jpg") == "wrong"
-    assert reason(dialect_of(Key(KEY), required=True), "/img/w_80O/../a.jpg") == "missing"
+    assert reason(dialect_of(SigningKey(KEY), required=True), "/img/w_80O/../a.jpg") == "missing"
 
 
 def test_a_valid_signature_does_not_allow_wrong_options() -> None:
@@ -92,11 +92,11 @@ def test_a_valid_signature_does_not_allow_wrong_options() -> None:
 
 
 def test_signed_urls_are_accepted_if_signatures_are_required() -> None:
-    assert dialect_of(Key(KEY), required=True).parse(SIGNED) == DIALECT.parse(SIGNED)
+    assert dialect_of(SigningKey(KEY), required=True).parse(SIGNED) == DIALECT.parse(SIGNED)
 
 
 def test_a_key_is_valid_for_its_sources_only() -> None:
-    dialect = dialect_of(Key(KEY), Key(SHOP_KEY, frozenset({"shop"})))
+    dialect = dialect_of(SigningKey(KEY), SigningKey(SHOP_KEY, frozenset({"shop"})))
 
     assert dialect.parse(signed("w_8/shop/a.jpg", SHOP_KEY)).signed
     assert dialect.parse(signed("w_8/shop/a.jpg")).signed
@@ -125,7 +125,7 @@ def test_a_built_url_is_signed_as_it_is_written(path: str) -> None:
 
 
 def test_built_urls_are_signed_if_signatures_are_required() -> None:
-    assert dialect_of(Key(KEY), required=True).build(SourceRef("photos", "photo.jpg"), "w_800,q_80") == SIGNED
+    assert dialect_of(SigningKey(KEY), required=True).build(SourceRef("photos", "photo.jpg"), "w_800,q_80") == SIGNED
 
 
 def test_no_signature_is_valid_if_signing_is_off() -> None:
@@ -135,7 +135,7 @@ def test_no_signature_is_valid_if_signing_is_off() -> None:
 
 
 def test_a_request_for_another_host_says_whether_it_is_signed() -> None:
-    keyring = Keyring((Key(KEY), Key(SHOP_KEY, frozenset({"shop"}))))
+    keyring = Keyring((SigningKey(KEY), SigningKey(SHOP_KEY, frozenset({"shop"}))))
     dialect = NativeDialect(NativeSettings(), {"photos", "shop"}, "photos", remote=True, keyring=keyring)
     target = dialect.build_signed(SourceRef(REMOTE, "https://example.com/a.jpg"), "w_8")
 

@@ -16,7 +16,7 @@ from imgserver.cache.cache_tags import tag_group
 from imgserver.dialects.native import NativeDialect, NativeSettings
 from imgserver.engine.job import Quality
 from imgserver.errors import ImgserverError
-from imgserver.headers.caching import Terms, error_cache_control
+from imgserver.headers.caching import Cacheability, error_cache_control
 from imgserver.headers.negotiation import WIDTHS
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.rendering.variants import PipelineVersion, RenderRequest
@@ -410,7 +410,7 @@ def test_the_max_age_of_the_source_lowers_that_of_the_response(max_age_seconds, 
     rendition = make_rendition(max_age_seconds=max_age_seconds)
     response_headers = ResponseHeaders(HttpSettings(cdn_max_age_seconds=7200))
     headers = response_headers.build(
-        request, RenderRequest("key", request.ref, Plan()), rendition, Terms(versioned=versioned)
+        request, RenderRequest("key", request.ref, Plan()), rendition, Cacheability(versioned=versioned)
     )
 
     assert headers["Cache-Control"] == f"max-age={expected}, {GRACES}"
