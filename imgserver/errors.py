@@ -1,19 +1,19 @@
-"""The one error tree. A port translates foreign errors at its edge; only the middleware turns errors into answers.
+"""The error tree. Every port translates foreign errors into these; only the middleware turns errors into responses.
 
 ImgserverError                      500
 ├── BadRequest                      400
 │   ├── BadOption                   400   names argument, value, allowed, nearest, at
 │   ├── BadSourcePath               400
 │   ├── OutputOverLimit             400
-│   └── MalformedRequest            400   no HTTP that the parser takes; depends on more than the URL, so never cached
-├── Unauthorized                    401   an API key is missing, unknown or retired
+│   └── MalformedRequest            400   refused by the HTTP parser; depends on more than the URL, so never cached
+├── Unauthorized                    401   an API key is missing or unknown
 ├── Forbidden                       403
 │   ├── AddressDenied                     the client's address is on a list, or not on one
 │   ├── SignatureRefused
 │   └── SourceDenied
 ├── NotFound                        404
-├── BodyTimeout                     408   an upload that does not arrive
-├── Conflict                        409   a file of that name is there already
+├── BodyTimeout                     408   the body of an upload arrives too slowly
+├── Conflict                        409   a file of that name exists
 ├── Expired                         410
 ├── BodyTooLarge                    413   an upload over a limit
 ├── TargetTooLong                   414
@@ -22,14 +22,14 @@ ImgserverError                      500
 │   ├── BrokenImage                       truncated or corrupt
 │   ├── ImageOverLimit                    pixels, sides, frames, bytes
 │   └── Quarantined                       killed workers before
-├── QuotaExceeded                   429   one client asks for more than its share; overload is 503
-│   └── TooManyFailures                   one address keeps sending wrong keys
+├── QuotaExceeded                   429   a rate limit or a quota; overload is 503
+│   └── TooManyFailures                   one client keeps sending wrong keys
 ├── ServerFault                     500
 ├── NotInThisBuild                  501
-├── SourceFailed                    502   the original's server failed, or sent less than it promised
+├── SourceFailed                    502   the server of the original failed, or sent an incomplete body
 ├── Unavailable                     503
 │   ├── Overloaded                        shed: full, predicted_wait, deadline, memory, drain
-│   └── WorkerLost                        the worker died under this render
+│   └── WorkerLost                        the worker died during this render
 └── DeadlineExceeded                504
 """
 
@@ -37,10 +37,10 @@ from typing import Any, ClassVar
 
 
 class ImgserverError(Exception):
-    """What every error of ours says: a status and a code for machines, a sentence for people, facts beside it.
+    """An error with a status and a code for machines, a sentence for people (`detail`), and further `facts`.
 
-    `cache_seconds` is how long an answer may be kept by caches; 0 means `no-store`. Errors cross process borders, so a
-    subclass never changes the constructor: it is pickled as (class, detail, facts).
+    `cache_seconds` is the max-age of the error response; 0 means `no-store`. Errors are pickled between processes as
+    (class, detail, facts), so a subclass never changes the constructor.
     """
 
     status: ClassVar[int] = 500
@@ -62,11 +62,11 @@ def _rebuild(kind: type[ImgserverError], detail: str, facts: dict[str, Any]) -> 
 
 
 class BadRequest(ImgserverError):
-    status, code, title, cache_seconds = 400, "bad-request", "The request cannot be understood", 300
+    status, code, title, cache_seconds = 400, "bad-request", "The request is not understood", 300
 
 
 class BadOption(BadRequest):
-    """facts: argument, value, allowed, nearest, at (offset in the request target); those that apply."""
+    """facts, as far as they apply: argument, value, allowed, nearest, at (offset in the request target)."""
 
     code, title = "bad-option", "An option is wrong"
 
@@ -76,7 +76,7 @@ class BadSourcePath(BadRequest):
 
 
 class OutputOverLimit(BadRequest):
-    code, title = "output-over-limit", "The picture asked for is too large"
+    code, title = "output-over-limit", "The requested image is too large"
 
 
 class MalformedRequest(BadRequest):
@@ -104,7 +104,7 @@ class SourceDenied(Forbidden):
 
 
 class NotFound(ImgserverError):
-    status, code, title, cache_seconds = 404, "not-found", "There is no such picture", 30
+    status, code, title, cache_seconds = 404, "not-found", "There is no such image", 30
 
 
 class BodyTimeout(ImgserverError):
@@ -112,7 +112,7 @@ class BodyTimeout(ImgserverError):
 
 
 class Conflict(ImgserverError):
-    status, code, title = 409, "conflict", "There is a file of that name already"
+    status, code, title = 409, "conflict", "A file of that name exists already"
 
 
 class Expired(ImgserverError):
@@ -144,7 +144,7 @@ class ImageOverLimit(Unprocessable):
 
 
 class Quarantined(Unprocessable):
-    code, title = "quarantined", "This picture has been set aside: rendering it failed repeatedly"
+    code, title = "quarantined", "This image is in quarantine: rendering it killed workers"
 
 
 class QuotaExceeded(ImgserverError):
@@ -154,7 +154,7 @@ class QuotaExceeded(ImgserverError):
 
 
 class TooManyFailures(QuotaExceeded):
-    code, title = "too-many-failures", "Too many wrong keys from this address"
+    code, title = "too-many-failures", "Too many wrong keys from this client"
 
 
 class ServerFault(ImgserverError):
@@ -166,13 +166,13 @@ class NotInThisBuild(ImgserverError):
 
 
 class SourceFailed(ImgserverError):
-    status, code, title = 502, "source-failed", "The original's server failed"
+    status, code, title = 502, "source-failed", "The server of the original failed"
 
 
 class Unavailable(ImgserverError):
     """facts: reason; retry_after in whole seconds."""
 
-    status, code, title = 503, "unavailable", "The server cannot take this now"
+    status, code, title = 503, "unavailable", "The server cannot process this now"
 
 
 class Overloaded(Unavailable):
@@ -180,8 +180,8 @@ class Overloaded(Unavailable):
 
 
 class WorkerLost(Unavailable):
-    code, title = "worker-lost", "The picture's worker was lost"
+    code, title = "worker-lost", "The worker of this render was lost"
 
 
 class DeadlineExceeded(ImgserverError):
-    status, code, title = 504, "deadline-exceeded", "The picture took too long"
+    status, code, title = 504, "deadline-exceeded", "The render took too long"

@@ -1,6 +1,6 @@
 """Validators and lifetimes: pure functions of header texts and settings (RFC 9110, 9111, 5861, 8246, 9213).
 
-A link that expires also bounds the lifetime of every copy of its picture.
+The expiry of a signed link also bounds the lifetime of every stored response.
 """
 
 import math
@@ -13,14 +13,15 @@ from annotated_types import Ge, doc
 
 from imgserver.errors import Expired
 
-# A record is kept this much longer than it is fresh, so that there is something to serve while the source is away.
-KEPT_FACTOR = 2.5
-# Records made together must not end together.
+# A record expires after this multiple of its freshness lifetime, so that a stale rendition can be served while the
+# source fails.
+EXPIRY_FACTOR = 2.5
+# Records that are created together must not expire together.
 JITTER = 0.1
 
 YEAR_SECONDS = 31_536_000
-# What is stale is being made anew meanwhile: others should soon ask again.
-STALE_SECONDS = 10
+# A stale response is being revalidated, so other caches should request it again soon.
+STALE_MAX_AGE_SECONDS = 10
 
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]*")
 _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
@@ -53,8 +54,11 @@ class FreshnessSettings:
 
 @dataclass(frozen=True, slots=True)
 class Cacheability:
-    """What an answer's lifetimes depend on. `useful_seconds`: None for the picture as it should be; of a stale or
-    degraded one, how long it is still of any use. `source_seconds`: how long the source itself says it holds."""
+    """What the lifetimes of a response depend on.
+
+    `versioned`: the URL changes with its image. `useful_seconds`: how long a stale or degraded rendition may still be
+    served; None for a fresh, full one. `source_seconds`: the max-age that the source gave.
+    """
 
     versioned: bool = False
     useful_seconds: int | None = None
@@ -72,28 +76,28 @@ def is_versioned(target: str, parameter: str) -> bool:
     return any(name == parameter and value for name, _, value in (part.partition("=") for part in query.split("&")))
 
 
-def cache_control(settings: FreshnessSettings, terms: Cacheability = DEFAULT_CACHEABILITY) -> str:
-    """The Cache-Control of a picture. No `public` and no `must-revalidate`: the first says nothing, the second forbids
-    the stale use that the grace is for."""
-    return _directives(settings, terms, settings.max_age_seconds)
+def cache_control(settings: FreshnessSettings, cacheability: Cacheability = DEFAULT_CACHEABILITY) -> str:
+    """The Cache-Control of a rendition. Without `public`, which adds nothing, and without `must-revalidate`, which
+    forbids to serve stale responses."""
+    return _directives(settings, cacheability, settings.max_age_seconds)
 
 
-def cdn_cache_control(settings: FreshnessSettings, terms: Cacheability = DEFAULT_CACHEABILITY) -> str | None:
-    """The same for the CDN alone (RFC 9213), where it is configured."""
-    return _directives(settings, terms, settings.cdn_max_age_seconds) if settings.cdn_max_age_seconds else None
+def cdn_cache_control(settings: FreshnessSettings, cacheability: Cacheability = DEFAULT_CACHEABILITY) -> str | None:
+    """CDN-Cache-Control (RFC 9213); None where it is not configured."""
+    return _directives(settings, cacheability, settings.cdn_max_age_seconds) if settings.cdn_max_age_seconds else None
 
 
-def _directives(settings: FreshnessSettings, terms: Cacheability, seconds: int) -> str:
+def _directives(settings: FreshnessSettings, cacheability: Cacheability, seconds: int) -> str:
     graces = settings.stale_while_revalidate_seconds, settings.stale_if_error_seconds
-    if terms.useful_seconds is not None:
-        # Nobody is to keep it for longer than this server would answer it.
-        useful = max(0, terms.useful_seconds)
-        seconds, graces = min(seconds, STALE_SECONDS, useful), (min(graces[0], useful), min(graces[1], useful))
-    elif terms.versioned:
+    if cacheability.useful_seconds is not None:
+        # No cache may serve it for longer than this server would.
+        useful = max(0, cacheability.useful_seconds)
+        seconds, graces = min(seconds, STALE_MAX_AGE_SECONDS, useful), (min(graces[0], useful), min(graces[1], useful))
+    elif cacheability.versioned:
         seconds = max(seconds, YEAR_SECONDS)
-    if terms.source_seconds is not None:
-        seconds = min(seconds, terms.source_seconds)
-    if seconds >= YEAR_SECONDS and terms.versioned:
+    if cacheability.source_seconds is not None:
+        seconds = min(seconds, cacheability.source_seconds)
+    if seconds >= YEAR_SECONDS and cacheability.versioned:
         return f"max-age={seconds}, immutable"
     named = zip(("stale-while-revalidate", "stale-if-error"), graces, strict=True)
     return ", ".join([f"max-age={seconds}", *(f"{name}={grace}" for name, grace in named if grace)])
@@ -105,32 +109,35 @@ def error_cache_control(cache_seconds: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """Fresh before `fresh_until`, of some use before `expires`; seconds of the epoch."""
+    """Fresh before `fresh_until`, then stale until `expires`; seconds of the epoch."""
 
     fresh_until: float
     expires: float
 
 
 def lifetime(*, created: float, soft_seconds: float, draw: float) -> Lifetime:
-    """The two ends of a record made at `created`. `draw` is a random number in [0, 1]: both ends move by ±10 %."""
+    """The lifetime of a record that was created at `created`. `draw`, a random number in [0, 1], moves both times by
+    ±10 %."""
     seconds = soft_seconds * jittered(draw)
-    return Lifetime(fresh_until=created + seconds, expires=created + KEPT_FACTOR * seconds)
+    return Lifetime(fresh_until=created + seconds, expires=created + EXPIRY_FACTOR * seconds)
 
 
 def jittered(draw: float) -> float:
-    """The factor 1 ±10 % for a random number in [0, 1]."""
+    """A factor from 0.9 to 1.1 for a random number in [0, 1]."""
     return 1 + JITTER * (2 * draw - 1)
 
 
-# -ln of the smallest draw: a renewal is early by at most so many times what the render took.
+# A refresh is early by at most this multiple of the render time: -ln of the smallest draw.
 SMALLEST_DRAW = 1e-12
 EARLIEST_RENDERS = -math.log(SMALLEST_DRAW)
 
 
 def is_early(*, now: float, fresh_until: float | None, render_seconds: float, draw: float) -> bool:
-    """Whether this request should refresh the record although it is fresh: one of many does, shortly before the end.
+    """Whether this request should refresh a record that is still fresh: one of many requests does, shortly before
+    `fresh_until`.
 
-    XFetch (Vattani et al., 2015): the costlier the render, the earlier. `draw` is a random number in (0, 1].
+    XFetch (Vattani et al., 2015): the longer the render takes, the earlier the refresh. `draw` is a random number in
+    (0, 1].
     """
     if fresh_until is None:
         return False
@@ -142,7 +149,8 @@ def http_date(epoch_seconds: int) -> str:
 
 
 def is_not_modified(*, none_match: str | None, modified_since: str | None, etag: str, modified: int | None) -> bool:
-    """Whether a GET or HEAD is answered 304. If-None-Match beats If-Modified-Since; malformed dates count as absent."""
+    """Whether the response to a GET or HEAD is 304 (RFC 9110, 13.2.2). If-None-Match takes precedence over
+    If-Modified-Since; a malformed date counts as absent."""
     if none_match is not None:
         return _matches(none_match, etag)
     if modified_since is None or modified is None:
@@ -152,8 +160,8 @@ def is_not_modified(*, none_match: str | None, modified_since: str | None, etag:
 
 
 def _matches(field: str, etag: str) -> bool:
-    """Weak comparison (RFC 9110, 8.8.3.2): the opaque parts decide."""
-    # Nearly always one tag, ours.
+    """Weak comparison (RFC 9110, 8.8.3.2): only the opaque parts are compared."""
+    # The field nearly always contains this one tag.
     return field == f'"{etag}"' or field.strip() == "*" or etag in _ENTITY_TAG.findall(field)
 
 
@@ -169,14 +177,14 @@ _STALE = ("stale-while-revalidate", "stale-if-error")
 
 
 def seconds_left(expires: int, *, now: float) -> int:
-    """Whole seconds in which the link is good. Raises Expired."""
+    """Whole seconds until the link expires. Raises Expired."""
     if now >= expires:
-        raise Expired("this link was good until a moment that is over", reason="expired")
+        raise Expired("this link has expired", reason="expired")
     return int(expires - now)
 
 
 def bounded(cache_control: str, *, seconds: int) -> str:
-    """The field with every lifetime inside the next `seconds`: fresh and stale use together."""
+    """The field with all lifetimes limited to the next `seconds`: max-age alone, and max-age with each stale-*."""
     fresh = min(
         seconds, max((int(age) for name, age in _LIFETIME.findall(cache_control) if name not in _STALE), default=0)
     )
@@ -185,5 +193,5 @@ def bounded(cache_control: str, *, seconds: int) -> str:
         name, age = found[1], int(found[2])
         return f"{name}={min(age, seconds - fresh if name in _STALE else seconds)}"
 
-    # `immutable` tells browsers not to ask again for as long as max-age, so it may stay.
+    # `immutable` holds for max-age only, so it may stay.
     return _LIFETIME.sub(bound, cache_control)

@@ -1,11 +1,11 @@
-"""What a request's headers decide about a picture: the format of `auto`, its quality under Save-Data, and the numbers
-that `w_auto` and `dpr_auto` stand for.
+"""Content negotiation: the request headers decide the format of `f_auto`, its quality under Save-Data, and the values
+of `w_auto` and `dpr_auto`.
 
-Accept is reduced to one of three choices and never kept as text. `*/*` and `image/*` offer nothing new: every client
-sends them, whatever it can show. Of q-values only refusals (`q=0`) and a preference of webp over avif count.
+Accept is reduced to one of three values and never stored as text. `*/*` and `image/*` offer no format: every client
+sends them, whatever it supports. Of the q-values, only a refusal (`q=0`) and a preference of webp over avif matter.
 
-Client hints are taken only where a URL asks for them, and every number is rounded up to a rung of a short ladder: so a
-URL has few pictures, whatever clients send.
+Client hints are read only if the URL uses them, and every number is rounded up to a step of a short list. So a URL has
+few variants, whatever clients send.
 """
 
 import re
@@ -29,7 +29,7 @@ MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 PARAMETER = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*"?)+')
 CHOSEN = ("image/avif", "image/webp")
 
-# The fields of each hint, the one of today before that of older browsers.
+# The header fields of each hint, the current one before that of older browsers.
 HINT_FIELDS: dict[Hint, tuple[str, ...]] = {
     "width": ("Sec-CH-Width", "Width"),
     "pixel_ratio": ("Sec-CH-DPR", "DPR"),
@@ -38,7 +38,7 @@ HINT_FIELDS: dict[Hint, tuple[str, ...]] = {
 EVERY_HINT: tuple[Hint, ...] = tuple(HINT_FIELDS)
 WIDTHS = (160, 320, 480, 640, 800, 960, 1280, 1600, 1920, 2560, 3840)
 RATIOS = (Fraction(1), Fraction(3, 2), Fraction(2), Fraction(3))
-# What clients that send no hint get.
+# For clients that send no hint.
 USUAL_WIDTH = 1280
 USUAL_RATIO = Fraction(1)
 _NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
@@ -46,7 +46,7 @@ _NUMBER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What a client says about itself, in few distinct values; None is not a word about it."""
+    """Client hints, rounded to few distinct values. None: the client sent no such hint."""
 
     width: int | None = None
     pixel_ratio: Fraction | None = None
@@ -57,15 +57,16 @@ NO_HINTS = Hints()
 
 
 def offers(accept: str | None) -> Offers:
-    """The modern formats this client shows, best first: none, webp, or avif and webp. Malformed members are skipped.
+    """The modern formats that the client supports, best first: none, webp, or avif and webp. Malformed members are
+    skipped.
 
-    Who names avif shows webp as well, unless it refuses it; then it gets what every client shows.
+    A client that names avif supports webp as well. If it refuses webp, it gets the formats that every client supports.
     """
     return _offers(accept) if accept and "image/" in accept.lower() else ()
 
 
 def negotiate(output: Output, offers: tuple[str, ...], *, save_data: bool = False) -> Output:
-    """`output` with nothing left in it that depends on a header. An explicit format or quality stays as it is."""
+    """`output` without anything that depends on a header. An explicit format or quality is unchanged."""
     chosen = offers if output.format == "auto" else ()
     quality = output.quality
     if quality == "auto":
@@ -74,12 +75,12 @@ def negotiate(output: Output, offers: tuple[str, ...], *, save_data: bool = Fals
 
 
 def is_negotiated(plan: Plan) -> bool:
-    """Whether `Vary: Accept` is due, on every answer of this plan's URL, errors and 304 included."""
+    """Whether every response to a URL with this plan needs `Vary: Accept`, errors and 304 included."""
     return plan.output.format == "auto" and plan.terminal.kind == "image"
 
 
 def vary(request: ImageRequest) -> str:
-    """Exactly the fields that can matter for this URL; "" where none does."""
+    """The value of Vary: exactly the fields on which the response to this URL depends; "" if there are none."""
     named = ["Accept"] if is_negotiated(request.plan) else []
     return ", ".join(named + hint_fields(request.hints))
 
@@ -88,22 +89,22 @@ def hint_fields(hints: Sequence[Hint]) -> list[str]:
     return [field for hint in hints for field in HINT_FIELDS[hint]]
 
 
-def read_hints(headers: Mapping[str, str], asked: Sequence[Hint]) -> Hints:
-    """The hints that a URL asks for. What is no number counts as not sent."""
-    width = _hinted(headers, "width") if "width" in asked else None
-    ratio = _hinted(headers, "pixel_ratio") if "pixel_ratio" in asked else None
+def read_hints(headers: Mapping[str, str], used: Sequence[Hint]) -> Hints:
+    """The hints that a URL uses. A value that is not a number counts as not sent."""
+    width = _hinted(headers, "width") if "width" in used else None
+    ratio = _hinted(headers, "pixel_ratio") if "pixel_ratio" in used else None
     return Hints(
-        width=None if width is None else _rung(WIDTHS, width),
-        pixel_ratio=None if ratio is None else _rung(RATIOS, ratio),
-        save_data="save_data" in asked and headers.get("Save-Data", "").strip().lower() == "on",
+        width=None if width is None else _round_up(WIDTHS, width),
+        pixel_ratio=None if ratio is None else _round_up(RATIOS, ratio),
+        save_data="save_data" in used and headers.get("Save-Data", "").strip().lower() == "on",
     )
 
 
-def variants(asked: Sequence[Hint]) -> Iterator[Hints]:
-    """Every answer that `read_hints` can give: for whoever must reach all pictures of a URL."""
-    widths = (None, *WIDTHS) if "width" in asked else (None,)
-    ratios = (None, *RATIOS) if "pixel_ratio" in asked else (None,)
-    savings = (False, True) if "save_data" in asked else (False,)
+def variants(used: Sequence[Hint]) -> Iterator[Hints]:
+    """Every result that `read_hints` can have: for a purge, which must reach all variants of a URL."""
+    widths = (None, *WIDTHS) if "width" in used else (None,)
+    ratios = (None, *RATIOS) if "pixel_ratio" in used else (None,)
+    savings = (False, True) if "save_data" in used else (False,)
     return (Hints(*choice) for choice in product(widths, ratios, savings))
 
 
@@ -112,12 +113,12 @@ def _hinted(headers: Mapping[str, str], hint: Hint) -> Fraction | None:
     return Fraction(text) if _NUMBER.fullmatch(text) else None
 
 
-def _rung(ladder: Sequence[T], number: Fraction) -> T:
-    """The first that is large enough, or the last."""
-    return ladder[min(bisect_left(ladder, number), len(ladder) - 1)]
+def _round_up(steps: Sequence[T], number: Fraction) -> T:
+    """The first step that is large enough, or the last one."""
+    return steps[min(bisect_left(steps, number), len(steps) - 1)]
 
 
-# Browsers send a handful of different fields; the bound holds against those who make them up.
+# Browsers send a handful of different fields. The bound is for clients that make them up.
 @lru_cache(maxsize=256)
 def _offers(accept: str) -> Offers:
     weights = _weights(accept)
@@ -130,10 +131,10 @@ def _offers(accept: str) -> Offers:
 
 
 def _weights(accept: str) -> dict[str, float]:
-    """Weights of the formats named; one refusal outdoes any other mention."""
+    """The weights of the named formats. A refusal outweighs any other mention of its format."""
     weights: dict[str, float] = {}
     for member in MEMBER.findall(accept):
-        # A member of blanks and semicolons has no name; lists may hold empty members (RFC 9110, 5.6.1).
+        # A member of spaces and semicolons has no name; lists may contain empty members (RFC 9110, 5.6.1).
         name, *parameters = PARAMETER.findall(member.strip()) or ("",)
         name = name.strip().lower()
         weight = _weight(parameters) if name in CHOSEN else None
@@ -143,7 +144,7 @@ def _weights(accept: str) -> dict[str, float]:
 
 
 def _weight(parameters: list[str]) -> float | None:
-    """The value of q, 1 without one, None when it is malformed."""
+    """The value of q; 1 without one; None when it is malformed."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "q":

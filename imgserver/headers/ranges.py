@@ -1,4 +1,4 @@
-"""One byte range of a finished body (RFC 9110, 14): pure functions of header texts."""
+"""A single byte range of a complete body (RFC 9110, 14): pure functions of header texts."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ _ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{1,18})?-([0-9]{1,18})?[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes `start` to `stop`, without `stop`; empty when the range lies outside the body."""
+    """The bytes from `start` up to, but not including, `stop`; empty when the range is outside the body."""
 
     start: int
     stop: int
@@ -22,9 +22,9 @@ class ByteRange:
 
 
 def parse_range(field: str | None, length: int) -> ByteRange | None:
-    """The span asked for, or None where the whole body is the answer: no range, several, or one we do not understand.
+    """The requested range. None when the whole body is the response: for no range, several ranges, or a malformed one.
 
-    An empty span is the 416 case (14.1.2): the range is well formed and the body has none of it.
+    An empty range means 416 (14.1.2): it is well formed, but the body has none of its bytes.
     """
     match = _ONE_RANGE.fullmatch(field) if field else None
     if match is None or (match[1] is None and match[2] is None):
@@ -38,5 +38,6 @@ def parse_range(field: str | None, length: int) -> ByteRange | None:
 
 
 def if_range_matches(if_range: str | None, etag: str) -> bool:
-    """If-Range with a strong ETag only (13.1.5): weak ones and dates, of one second's resolution, never match."""
+    """Whether the range applies. If-Range matches a strong ETag only (13.1.5): weak ETags, and dates with their
+    resolution of one second, never match."""
     return if_range is None or if_range.strip() == f'"{etag}"'

@@ -1,4 +1,4 @@
-"""What this machine, or the container around us, really grants: CPUs and memory, and a decoder that may be missing."""
+"""CPUs and memory that the machine or the container grants, and whether an optional decoder is installed."""
 
 import math
 import os
@@ -11,21 +11,21 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def cpus(cgroup: Path = CGROUP) -> int:
-    """CPUs granted, at least 1: the cgroup's quota (v2, v1), never more than the affinity mask allows."""
+    """CPUs that this process may use, at least 1: the quota of its cgroup (v2 or v1), bounded by the affinity mask."""
     allowed = len(os.sched_getaffinity(0))
     quota = _quota_v2(cgroup) or _quota_v1(cgroup)
     return max(1, min(allowed, math.ceil(quota))) if quota else allowed
 
 
 def memory_bytes(cgroup: Path = CGROUP) -> int:
-    """Memory granted: the cgroup's limit (v2, v1) where there is one, else what the machine has."""
+    """Memory that this process may use: the limit of its cgroup (v2 or v1), bounded by the memory of the machine."""
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _number(cgroup / "memory.max") or _number(cgroup / "memory" / "memory.limit_in_bytes")
     return min(installed, limit) if limit else installed
 
 
 def reads_heic() -> bool:
-    """Whether the extra `heic` is installed. It is not loaded: only workers do that (engine/heif.py)."""
+    """Whether the extra `heic` is installed. It is not imported: only workers do that (engine/heif.py)."""
     return find_spec("_pi_heif") is not None
 
 
@@ -35,7 +35,7 @@ def _quota_v2(cgroup: Path) -> float | None:
 
 
 def _quota_v1(cgroup: Path) -> float | None:
-    quota = _number(cgroup / "cpu" / "cpu.cfs_quota_us")  # -1 without a quota: not a number here
+    quota = _number(cgroup / "cpu" / "cpu.cfs_quota_us")  # without a quota it is -1, which is not a number here
     period = _number(cgroup / "cpu" / "cpu.cfs_period_us")
     return quota / period if quota and period else None
 
@@ -53,6 +53,6 @@ def _text(path: Path) -> str:
 
 
 def oom_kills(vmstat: Path = Path("/proc/vmstat")) -> int:
-    """How many processes the kernel has killed for want of memory; 0 where it does not count them."""
+    """Processes that the out-of-memory killer of the kernel has killed; 0 where the kernel does not count them."""
     counts = dict(line.split(" ", 1) for line in _text(vmstat).splitlines())
     return int(counts.get("oom_kill", 0))

@@ -1,7 +1,7 @@
-"""The list of addresses that may be asked for: `https://cdn.example.com/pictures/`, `https://*.example.com`.
+"""The allow-list of remote URLs: `https://cdn.example.com/pictures/`, `https://*.example.com`.
 
-An entry is parsed, never compared as text: scheme, host (or any host below it, behind `*.`), port (the scheme's own if
-none is written), and the beginning of the path up to a slash.
+An entry is parsed, never compared as text. It gives the scheme, the host (or, after `*.`, any host below it), the port
+(the scheme's default without one), and the beginning of the path up to a slash.
 """
 
 import re
@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from imgserver.errors import BadSourcePath
 from imgserver.security.remote_url import RemoteUrl, parse
 
-_ANY_BELOW = "://*."
+_SUBDOMAINS = "://*."
 _USER = re.compile("//.*@")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """`below`: hosts that end in a dot and the entry's host, instead of the host itself."""
+class AllowListEntry:
+    """`subdomains`: it permits the hosts below its host, and not the host itself."""
 
     address: RemoteUrl
-    below: bool = False
+    subdomains: bool = False
 
     def permits(self, address: RemoteUrl) -> bool:
         return (
@@ -30,30 +30,30 @@ class Entry:
         )
 
     def _is_host(self, host: str) -> bool:
-        return host.endswith("." + self.address.host) if self.below else host == self.address.host
+        return host.endswith("." + self.address.host) if self.subdomains else host == self.address.host
 
 
 class AllowList:
-    """Empty, it permits nothing."""
+    """An empty list permits nothing."""
 
     def __init__(self, entries: Iterable[str] = ()) -> None:
-        """Raises ValueError for an entry that is none."""
-        self._entries = tuple(read(entry) for entry in entries)
+        """Raises ValueError for a malformed entry."""
+        self._entries = tuple(parse_entry(entry) for entry in entries)
 
     def permits(self, address: RemoteUrl) -> bool:
         return any(entry.permits(address) for entry in self._entries)
 
 
-def read(text: str) -> Entry:
-    """Raises ValueError, which repeats neither password nor query."""
-    below = _ANY_BELOW in text
+def parse_entry(text: str) -> AllowListEntry:
+    """Parses an entry. Raises ValueError, whose text shows neither a password nor a query."""
+    subdomains = _SUBDOMAINS in text
     try:
-        address = parse(text.replace(_ANY_BELOW, "://", 1) if below else text)
+        address = parse(text.replace(_SUBDOMAINS, "://", 1) if subdomains else text)
     except BadSourcePath as fault:
         raise ValueError(f'"{_USER.sub("//...@", text.partition("?")[0])}" is not allowed; {fault.detail}') from None
     if address.query:
         raise ValueError(f'"{text.partition("?")[0]}?..." is not allowed; an entry ends with its path')
-    if below and (":" in address.host or address.host[-1].isdigit()):
-        raise ValueError(f'"{text}" is not allowed; below *. stands a name')
+    if subdomains and (":" in address.host or address.host[-1].isdigit()):
+        raise ValueError(f'"{text}" is not allowed; *. is followed by a host name')
     path = address.path
-    return Entry(replace(address, path=path if path.endswith("/") else path + "/"), below)
+    return AllowListEntry(replace(address, path=path if path.endswith("/") else path + "/"), subdomains)

@@ -1,7 +1,7 @@
 """API keys: `<id>.<32 random bytes>` for a client, a digest and scopes for the server.
 
-Two keys of one id are live while it is rotated: the new one, and the old one until it is removed. Random keys need no
-slow hash. Every digest is compared with each key, whichever matches: time tells nothing.
+During a rotation two keys of one id are valid: the new one, and the old one until it is removed. Random keys need no
+slow hash. A key is compared with every digest, also after a match, so that the time taken reveals nothing.
 """
 
 import hmac
@@ -19,12 +19,12 @@ from imgserver.errors import Forbidden, Unauthorized
 
 SCOPES = ("upload", "purge", "metrics", "admin")
 RANDOM_BYTES = 32
-# The id of the key that has none.
+# The id of the key `admin.key` of the settings, which has no id of its own.
 ADMIN_ID = "admin.key"
 
 ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
-# The scheme's name in any case, one key (RFC 6750, 2.1).
+# The scheme in upper or lower case, then one key (RFC 6750, 2.1).
 BEARER = re.compile(r"(?i:bearer) +(\S.{0,999})")
 
 
@@ -58,7 +58,7 @@ class ApiKeySettings:
 
 
 def new_key(key_id: str) -> str:
-    """A key that nobody else has. Raises ValueError for an id that is none."""
+    """A new random key. Raises ValueError for a malformed id."""
     if not ID.fullmatch(key_id):
         raise ValueError(f"{key_id}: an id is a small letter, then up to 31 small letters, digits and dashes")
     return f"{key_id}.{urlsafe_b64encode(secrets.token_bytes(RANDOM_BYTES)).rstrip(b'=').decode()}"
@@ -72,7 +72,7 @@ Reason = Literal["no_key", "malformed", "unknown_key", "missing_scope"]
 
 
 class ApiKeys:
-    """The keys of a server. `admin_key` is one without an id, good for everything; "" is none."""
+    """The keys of a server. `admin_key` has the scope admin and no id; "" means that there is none."""
 
     def __init__(self, rows: Mapping[str, ApiKeySettings], *, admin_key: str = "") -> None:
         self._rows = dict(rows)
@@ -80,15 +80,16 @@ class ApiKeys:
             self._rows[ADMIN_ID] = ApiKeySettings("admin", digest_of(admin_key))
 
     def __repr__(self) -> str:
-        told = (f"{key_id} ({row.scopes})" for key_id, row in self._rows.items())
-        return f"<ApiKeys {', '.join(told) or 'none'}>"
+        keys = (f"{key_id} ({row.scopes})" for key_id, row in self._rows.items())
+        return f"<ApiKeys {', '.join(keys) or 'none'}>"
 
     def grants(self, scope: str) -> bool:
-        """Whether any key opens this at all."""
+        """Whether any key has this scope."""
         return any(row.allows(scope) for row in self._rows.values())
 
     def check(self, authorization: str | None, scope: str) -> str:
-        """The id of the key in an Authorization field. Raises Unauthorized and Forbidden; fact: reason."""
+        """The id of the key in an Authorization field. Raises Unauthorized without a valid key, and Forbidden for a key
+        without the scope; their fact `reason` is one of `Reason`."""
         if not authorization:
             raise _refusal("no_key")
         found = BEARER.fullmatch(authorization.strip())

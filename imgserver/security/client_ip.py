@@ -1,7 +1,8 @@
-"""Whose request it is: the rightmost address that no trusted proxy stands behind.
+"""The IP address of the client behind proxies.
 
-Each proxy adds, at the right end, whom it heard from; further left stands what strangers wrote. So the list is walked
-from the peer of the connection leftwards, as long as the one who wrote is trusted.
+Each proxy appends the address of its own peer to a header field, so the entries at the left may be forged. The list is
+read from the right, starting with the peer of the connection, as long as the writer of an entry is a trusted proxy. The
+first address that is not a trusted proxy is the client.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from imgserver.security.networks import IPAddress, NetworkSet, parse_address
 from imgserver.security.policy import Proxies
 
-# A list can be 8 kB of commas; nobody stands behind so many proxies.
+# A field can hold 8 kB of commas. No real client is behind so many proxies.
 HOPS_LIMIT = 32
 
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^;,\s"]*))', re.IGNORECASE)
@@ -18,7 +19,8 @@ _PORT = re.compile(r"(\[[^\]]*\]|[0-9.]+)(?::\d{1,5})?")
 
 
 class ClientAddressResolver:
-    """By one setting of proxies. `field` is the header field to hand over, "" when none is read."""
+    """Resolves clients by one proxy configuration. `field` is the header field whose lines `resolve` needs; "" when no
+    field is trusted."""
 
     def __init__(self, proxies: Proxies) -> None:
         self.field = proxies.field if proxies else ""
@@ -26,9 +28,9 @@ class ClientAddressResolver:
         self._hops = proxies.hops
         self._parse = _forwarded if proxies.field == "Forwarded" else _entry
 
-    def of(self, peer: str, lines: Sequence[str]) -> str:
-        """The client's address. `lines` are the values of the field, in their order; from a stranger they change
-        nothing, and what is no address ends the walk at the proxy that wrote it."""
+    def resolve(self, peer: str, lines: Sequence[str]) -> str:
+        """The client's address. `lines` are the values of the field in their order. From a peer that is not trusted
+        they change nothing. An entry that is not an address ends the walk at the proxy that wrote it."""
         client = peer
         entries = reversed([entry for line in lines for entry in _members(line)][-HOPS_LIMIT:])
         for hop, entry in enumerate(entries):
@@ -56,6 +58,6 @@ def _entry(text: str) -> IPAddress | None:
 
 
 def _forwarded(text: str) -> IPAddress | None:
-    """The `for` of one element (RFC 7239); `unknown` and made-up names are no addresses."""
+    """The `for` parameter of one element (RFC 7239). None for `unknown` and for obfuscated names."""
     found = _FOR.search(text)
     return _entry(found[1] if found[1] is not None else found[2]) if found else None

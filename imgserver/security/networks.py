@@ -1,4 +1,4 @@
-"""Addresses and lists of networks. An IPv4 address in IPv6 clothes (::ffff:192.0.2.1) is the IPv4 address."""
+"""IP addresses and sets of networks. An IPv4-mapped IPv6 address (::ffff:192.0.2.1) counts as the IPv4 address."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -6,14 +6,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
-# What a site is commonly given: one client may walk about in it.
+# What a site is commonly given: one client can use any address in it.
 CLIENT_PREFIX = {4: 32, 6: 64}
-# What the log may keep of an address.
+# The part of an address that the log may hold.
 LOGGED_PREFIX = {4: 24, 6: 48}
 
 
 class NetworkSet:
-    """Networks by their length: a look-up is one step per length that occurs, however long the list is."""
+    """A set of networks. A lookup takes one step per prefix length that occurs, however many networks there are."""
 
     def __init__(self, networks: Iterable[IPNetwork]) -> None:
         self._found: dict[tuple[int, int], set[int]] = {}
@@ -30,7 +30,8 @@ class NetworkSet:
 
 
 def parse_address(text: str) -> IPAddress | None:
-    """None for what is no address. A zone (fe80::1%eth0) says nothing to others."""
+    """None for a text that is not an address. A zone (fe80::1%eth0), which means something to one host only, is
+    ignored."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -39,19 +40,19 @@ def parse_address(text: str) -> IPAddress | None:
 
 
 def parse_network(text: str) -> IPNetwork:
-    """Of `10.0.0.0/8`, or of one address. Raises ValueError, also where bits of the host are set."""
+    """Parses `10.0.0.0/8` or one address. Raises ValueError, also when host bits are set."""
     network = ip_network(text)
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
 
 
 def client_network(address: IPAddress) -> str:
-    """Who counts as one client: an IPv4 address, or an IPv6 /64."""
+    """What counts as one client: an IPv4 address, or an IPv6 /64."""
     return _cut(address, CLIENT_PREFIX)
 
 
 def logged_network(text: str | None) -> str:
-    """An address as it may stand in the audit: /24 of IPv4, /48 of IPv6; "unknown" for anything else."""
+    """An address as the audit log may hold it: the IPv4 /24 or the IPv6 /48; "unknown" for anything else."""
     address = parse_address(text) if text else None
     return _cut(address, LOGGED_PREFIX) if address else "unknown"
 

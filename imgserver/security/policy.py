@@ -1,6 +1,7 @@
-"""The rules as frozen values; `Policy()` is what holds without a file: everybody may ask, as often as they like.
+"""The operator's policy as frozen values: which clients are served, how often, and with which limits.
 
-None means that the settings' own limit stands.
+`Policy()` holds without a policy file: it refuses nobody. A limit of None means that the limit of the settings holds.
+settings/policy_file.py reads a policy from YAML.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ from imgserver.plan.formats import FORMATS, Format
 from imgserver.runtime.resources import GIB, KIB
 from imgserver.security.networks import IPNetwork
 
-# What `f_auto` falls back to, for clients that show nothing newer.
-NEEDED: frozenset[str] = frozenset({"jpg", "png", "gif"})
+# `f_auto` falls back to these, for clients that support nothing newer.
+REQUIRED_FORMATS: frozenset[str] = frozenset({"jpg", "png", "gif"})
 
 
 @dataclass(frozen=True, slots=True)
 class ClientLists:
-    """`deny` is refused. `allow`, unless empty, refuses everybody else; who is in both is refused."""
+    """Clients in `deny` are refused. If `allow` is not empty, all other clients are refused as well. A client in both
+    is refused."""
 
     deny: tuple[IPNetwork, ...] = ()
     allow: tuple[IPNetwork, ...] = ()
@@ -27,9 +29,9 @@ class ClientLists:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """Whose word about the client is taken: who stands in `networks`, and the nearest `hops` wherever they stand.
+    """The trusted proxies: those in `networks`, and the nearest `hops` of them wherever they are.
 
-    Only one field is read. A proxy that writes one of the two passes the client's own version of the other on.
+    Only one field is read: a proxy that writes one of the two passes on the other one as the client sent it.
     """
 
     networks: tuple[IPNetwork, ...] = ()
@@ -42,7 +44,7 @@ class Proxies:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A token bucket of one client: `per_second` on average, `burst` at once. 0 a second: no limit."""
+    """A rate limit per client: `per_second` requests on average, `burst` in a row. `per_second` 0: no limit."""
 
     per_second: Annotated[float, Ge(0), Le(1_000_000)] = 0
     burst: Annotated[int, Ge(1), Le(1_000_000)] = 40
@@ -53,6 +55,8 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
+    """The rate limits by class of route."""
+
     pictures: Rate = field(default_factory=Rate)
     uploads: Rate = field(default_factory=Rate)
     admin: Rate = field(default_factory=Rate)
@@ -63,13 +67,15 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
+    """Limits of one upload request: the size of its body, and the parts of its form."""
+
     body_bytes: Annotated[int, Ge(KIB), Le(GIB)] | None = None
     parts: Annotated[int, Ge(1), Le(1000)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PixelLimits:
-    """Frames summed, as in the settings' [limits]."""
+    """Pixels of all frames together, as in [limits] of the settings."""
 
     source: Annotated[int, Ge(1)] | None = None
     output: Annotated[int, Ge(1)] | None = None
@@ -89,7 +95,7 @@ class FormatLists:
         ]
         if not self.read:
             faults.append("read is empty: no image could be rendered")
-        missing = NEEDED.difference(self.write)
+        missing = REQUIRED_FORMATS.difference(self.write)
         if missing:
             faults.append(f"write lacks {', '.join(sorted(missing))}, which f_auto falls back to")
         if faults:
@@ -108,7 +114,7 @@ def _unknown(name: str, given: tuple[str, ...], known: tuple[str, ...]) -> Itera
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`digest` names the file's content; "" is no file."""
+    """All rules together. `digest` identifies the content of the file; "" means that there is no file."""
 
     clients: ClientLists = field(default_factory=ClientLists)
     proxies: Proxies = field(default_factory=Proxies)
@@ -117,11 +123,3 @@ class Policy:
     pixels: PixelLimits = field(default_factory=PixelLimits)
     formats: FormatLists = field(default_factory=FormatLists)
     digest: str = ""
-
-
-# Who may ask, how often, and for what: the operator's rules, as values.
-#
-# values.py are the rules; networks.py looks addresses up in lists of networks; clients.py tells whose address a request
-# comes from when proxies stand between. Nothing here does any I/O; settings/policy_file.py reads the rules from YAML.
-
-__all__ = ["ClientLists", "FormatLists", "PixelLimits", "Policy", "Proxies", "Rate", "Rates", "UploadLimits"]

@@ -1,11 +1,11 @@
-"""Addresses of originals on other servers: one parser and one spelling for URLs, settings and redirects alike.
+"""URLs of originals on other servers: one parser and one normal form for request URLs, settings and redirects.
 
-    address = ( "http:" | "https:" ) ( "//" | "/" ) host [ ":" port ] [ "/" path ] [ "?" query ]
+    remote-url = ( "http:" | "https:" ) ( "//" | "/" ) host [ ":" port ] [ "/" path ] [ "?" query ]
 
-Scheme and host are lower-cased, the host is IDNA-encoded once, the scheme's own port and an empty query are dropped,
-and what is not visible ASCII is percent-encoded: `HTTPS://Bücher.example:443/ä b.jpg` is
-`https://xn--bcher-kva.example/%C3%A4%20b.jpg`. The rest of path and query stays as it was written, byte for byte.
-One slash stands for two, as proxies merge them.
+The parser lowercases scheme and host, encodes the host by IDNA, drops the default port and an empty query, and
+percent-encodes what is not visible ASCII: `HTTPS://Bücher.example:443/ä b.jpg` is
+`https://xn--bcher-kva.example/%C3%A4%20b.jpg`. The rest of path and query is unchanged, byte for byte. One
+slash after the scheme is accepted for two, because some proxies merge them.
 """
 
 import re
@@ -16,9 +16,9 @@ from urllib.parse import quote, unquote_to_bytes
 
 from imgserver.errors import BadSourcePath
 
-# The source name of originals asked for by address. No configured source can have it: names hold no colon.
+# The source name of originals by remote URL. No configured source can have this name: names contain no colon.
 REMOTE = "remote:"
-# What servers of this kind are called by one another (CDN-Loop, RFC 8586).
+# The identifier of this kind of server in CDN-Loop (RFC 8586).
 CDN_LOOP_ID = "imgserver"
 
 Scheme = Literal["http", "https"]
@@ -28,7 +28,7 @@ _BEGINNING = re.compile(r"https?:/", re.IGNORECASE)
 _PARTS = re.compile(r"(https?)://?([^/?#]*)([^?#]*)(?:\?([^#]*))?(#?)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@]+)(?::([0-9]{0,5}))?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-# A name that ends so is taken for an IPv4 address by resolvers, in whatever form: 127.1, 0x7f.1, 2130706433.
+# Resolvers take a name with such a last label for an IPv4 address in some form: 127.1, 0x7f.1, 2130706433.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _HIDDEN_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -39,10 +39,10 @@ LONGEST_NAME = 253
 
 @dataclass(frozen=True, slots=True)
 class RemoteUrl:
-    """Well formed, without user, fragment and dot segments; `str()` is the one spelling of all that mean the same.
+    """A well-formed URL without user, fragment and dot segments. `str()` is its normal form.
 
-    `host` is a name in ASCII, or an IP address (of version 6 without its brackets). `path` begins with a slash; it and
-    `query` are percent-encoded.
+    `host` is an ASCII name or an IP address (IPv6 without brackets). `path` begins with a slash. `path` and `query` are
+    percent-encoded.
     """
 
     scheme: Scheme
@@ -63,14 +63,14 @@ class RemoteUrl:
 
 
 def is_remote_url(text: str) -> bool:
-    """Whether it is meant as an address, well formed or not; any other text is a path."""
+    """Whether the text is meant as a remote URL, well formed or not. Any other text is a path."""
     return _BEGINNING.match(text) is not None
 
 
 def parse(text: str) -> RemoteUrl:
-    """Raises BadSourcePath for whatever is not well formed. The text is that of a URL: its path is not decoded."""
+    """Raises BadSourcePath for a malformed URL. The text is percent-encoded as in a URL."""
     if "\\" in text or _CONTROL.search(text):
-        _refuse("holds no backslash and no control character")
+        _refuse("contains no backslash and no control character")
     parts = _PARTS.match(text)
     if parts is None:
         _refuse("begins with http:// or https://")
@@ -88,7 +88,7 @@ def _authority(text: str) -> tuple[str, int | None]:
         _refuse("has no user and no password")
     found = _AUTHORITY.fullmatch(text)
     if found is None:
-        _refuse("wants a host behind its scheme, and a port in digits")
+        _refuse("has a host after its scheme, and a port in digits")
     port = int(found[2]) if found[2] else None
     if port is not None and not 0 < port < 65_536:
         _refuse("has a port from 1 to 65535")
@@ -111,34 +111,34 @@ def _ip(kind: type[IPv4Address | IPv6Address], text: str) -> str:
     try:
         return str(kind(text))
     except AddressValueError:
-        _refuse("takes an IPv4 address as four decimal numbers, and IPv6 in brackets")
+        _refuse("has an IPv4 address as four decimal numbers, and IPv6 in brackets")
 
 
 def _idna(name: str) -> str:
-    import idna  # its tables are large, and few names need them
+    import idna  # imported only when needed: its tables are large
 
     try:
         return idna.encode(name, uts46=True).decode()
     except idna.IDNAError:
-        _refuse("has a host name that can be written in ASCII (IDNA)")
+        _refuse("has a host name that can be encoded in ASCII (IDNA)")
 
 
 def _encoded(text: str) -> str:
     if _STRAY_PERCENT.search(text):
-        _refuse("has two hex digits behind every %; a percent sign itself is %25")
+        _refuse("has two hex digits after every %; a percent sign itself is %25")
     if _HIDDEN_CONTROL.search(unquote_to_bytes(text)):
-        _refuse("holds no control character, also none encoded")
+        _refuse("contains no control character, encoded or not")
     return _NOT_VISIBLE.sub(lambda found: quote(found[0]), text)
 
 
 def _check_path(path: str) -> None:
-    """What another server might take for a way out of its folder: `..`, `%2e.`, `a%2F..`, `..;x`, `..%5C`."""
+    """Refuses what another server might take for a path out of its folder: `..`, `%2e.`, `a%2F..`, `..;x`, `..%5C`."""
     plain = unquote_to_bytes(path)
     if b"\\" in plain:
-        _refuse("holds no backslash and no control character")
+        _refuse("contains no backslash and no control character")
     if any(name.partition(b";")[0] in (b".", b"..") for name in plain.split(b"/")):
         _refuse("has no . or .. between slashes")
 
 
 def _refuse(what: str) -> NoReturn:
-    raise BadSourcePath(f"an address {what}")
+    raise BadSourcePath(f"a remote URL {what}")

@@ -1,7 +1,7 @@
-"""Signed URLs: HMAC-SHA256 over the exact bytes that are parsed afterwards, by any of several keys.
+"""Signed URLs: HMAC-SHA256 over the exact bytes that are parsed afterwards.
 
-The first key signs and every key verifies, so keys are changed without a gap: put the new one in front, wait until no
-page and no cache holds a URL of the old one, remove that.
+The first key signs and every key verifies. So keys are rotated without a gap: put the new key first, wait until no page
+and no cache holds a URL that the old key signed, then remove the old key.
 """
 
 import hmac
@@ -22,34 +22,34 @@ _SOURCE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """`sources` names those it opens; empty: all."""
+    """A key for the named `sources`; for all sources if there are none."""
 
     secret: bytes = field(repr=False)
     sources: frozenset[str] = frozenset()
 
     @property
     def id(self) -> str:
-        """What it is called in logs and lists: tells keys apart and nothing else about them."""
+        """The name of the key in logs and lists. It distinguishes keys and reveals nothing else about them."""
         return sha256(b"imgserver key id\0" + self.secret).hexdigest()[:8]
 
     def covers(self, source: str) -> bool:
         return not self.sources or source in self.sources
 
     def serialize(self) -> str:
-        """As the settings have it."""
-        tied = "+".join(sorted(self.sources))
-        return f"{tied}={self.secret.hex()}" if tied else self.secret.hex()
+        """The key as it is written in the settings; `read_key` is the inverse."""
+        sources = "+".join(sorted(self.sources))
+        return f"{sources}={self.secret.hex()}" if sources else self.secret.hex()
 
 
 def read_key(text: str) -> SigningKey:
-    """Hex digits, behind `shop=` or `shop+press=` where it is for those sources only.
+    """Parses hex digits, with `shop=` or `shop+press=` before them for a key that covers only these sources.
 
-    Raises ValueError, which never shows the digits.
+    Raises ValueError, whose text never shows the digits.
     """
     names, equals, digits = text.strip().rpartition("=")
     sources = names.split("+") if equals else []
     if not all(map(_SOURCE.fullmatch, sources)):
-        raise ValueError("what stands before = must be names of sources, joined by +")
+        raise ValueError("has something other than names of sources, joined by +, before the =")
     if not digits:
         raise ValueError("is empty")
     if not _HEX.fullmatch(digits):
@@ -62,35 +62,36 @@ def read_key(text: str) -> SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys in order. `required`: what is not signed is refused."""
+    """The keys in order, the signing key first. `required`: URLs without a signature are refused."""
 
     keys: tuple[SigningKey, ...] = ()
     mac_bytes: int = 16
     required: bool = False
 
     def sign(self, text: str, *, source: str) -> str:
-        """The signature by the first key that opens the source. Raises SignatureRefused when there is none."""
+        """The signature by the first key that covers the source. Raises SignatureRefused when no key does."""
         for key in self.keys:
             if key.covers(source):
                 return self._mac(key, text)
         raise SignatureRefused(f"there is no key to sign URLs of the source {source} with", reason="no_key")
 
     def check(self, mac: str | None, text: str) -> SigningKey | None:
-        """The key that signed `text`; None for what is not signed. Raises SignatureRefused."""
+        """The key that signed `text`; None for a text without a signature (`mac` is None). Raises SignatureRefused for
+        a wrong signature, and for a missing one if signatures are required."""
         if mac is None:
             if self.required:
-                raise SignatureRefused("this server answers signed URLs only", reason="missing")
+                raise SignatureRefused("this server serves only signed URLs", reason="missing")
             return None
         if not self.keys:
             raise SignatureRefused("the URL is signed, but this server has no key to check it with", reason="no_key")
-        # Every key is tried, also behind the one that fits: the time taken tells nothing.
-        fitting = [key for key in self.keys if hmac.compare_digest(self._mac(key, text), mac)]
-        if not fitting:
-            raise SignatureRefused("the signature does not fit this URL", reason="wrong")
-        return fitting[0]
+        # Every key is tried, also after a match, so that the time taken reveals nothing.
+        matching = [key for key in self.keys if hmac.compare_digest(self._mac(key, text), mac)]
+        if not matching:
+            raise SignatureRefused("the signature does not match this URL", reason="wrong")
+        return matching[0]
 
     def _mac(self, key: SigningKey, text: str) -> str:
-        # Compared as text: of the spellings that decode to the same bytes, one is right.
+        # Compared as text, so that only one of the base64 texts that decode to the same bytes is valid.
         digest = hmac.digest(key.secret, text.encode(), "sha256")[: self.mac_bytes]
         return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
@@ -120,7 +121,7 @@ class SigningSettings:
             raise ValueError("; ".join(faults))
 
     def keyring(self) -> Keyring:
-        """Switched off, no signature is good, whatever keys there are."""
+        """With mode off there are no keys, so no signature is valid."""
         keys = () if self.mode == "off" else tuple(map(read_key, self.keys))
         return Keyring(keys, self.signature_bytes, self.mode == "required")
 
@@ -134,6 +135,6 @@ def _faults(texts: tuple[str, ...]) -> list[str]:
             faults.append(f"key {number} {fault}")
             continue
         if key.id in seen:
-            faults.append(f"key {number} is there twice")
+            faults.append(f"key {number} is a duplicate")
         seen.add(key.id)
     return faults

@@ -1,17 +1,18 @@
-"""Which IP addresses may be dialled: globally routable unicast, and what the settings except.
+"""The SSRF filter: which IP addresses may be connected to. These are globally routable unicast addresses, and those
+that the settings allow.
 
-An IPv4 address may hide in an IPv6 address, and a translator on the way, or this machine's own kernel, takes it out
-again. So every address that is in an address is judged, beside the outer one. The tables are ours: `ipaddress` calls
-loopback inside NAT64, 6to4 or the compatible form global, multicast too, and changes with Python's version.
+An IPv6 address may embed an IPv4 address, which a translator on the way or the kernel of this machine extracts again.
+So every embedded address is checked as well as the outer one. The tables are our own: `ipaddress` calls loopback inside
+NAT64, 6to4 or the IPv4-compatible form global, and multicast too, and its answers change with Python's version.
 """
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
-IPAddress = IPv4Address | IPv6Address
-IPNetwork = IPv4Network | IPv6Network
+from imgserver.security.networks import IPAddress, IPNetwork
 
-# By the registries of special-purpose addresses (RFC 6890 and its successors). The names are the audit's reasons.
+# By the registries of special-purpose addresses (RFC 6890 and its successors). The names are the reasons of the audit
+# event `address_blocked`.
 _REFUSED_4: dict[str, tuple[str, ...]] = {
     "unspecified": ("0.0.0.0/8",),
     "loopback": ("127.0.0.0/8",),
@@ -21,7 +22,7 @@ _REFUSED_4: dict[str, tuple[str, ...]] = {
     "benchmarking": ("198.18.0.0/15",),
     "documentation": ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"),
     "multicast": ("224.0.0.0/4",),
-    # A cloud's own services at an address that looks public: https://learn.microsoft.com/azure/virtual-network
+    # Services of a cloud platform at an address that looks public: https://learn.microsoft.com/azure/virtual-network
     "cloud": ("168.63.129.16/32",),
     "reserved": ("192.0.0.0/24", "192.88.99.0/24", "240.0.0.0/4"),
 }
@@ -34,10 +35,10 @@ _REFUSED_6: dict[str, tuple[str, ...]] = {
     "multicast": ("ff00::/8",),
     "benchmarking": ("2001:2::/48",),
     "documentation": ("2001:db8::/32", "3fff::/20"),
-    # Teredo is in it.
+    # This range includes Teredo.
     "reserved": ("2001::/23",),
 }
-# Everything else of version 6 is reserved, whatever may be assigned there one day.
+# All other IPv6 addresses are reserved, whatever may be assigned there one day.
 _UNICAST_6 = (IPv6Network("2000::/3"), IPv6Network("64:ff9b::/96"))
 
 _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
@@ -59,14 +60,14 @@ KINDS = frozenset(kind for kind, _ in _REFUSED)
 
 
 class SsrfFilter:
-    """The policy of one source. `exceptions` are CIDRs: each opens its addresses, but nothing hidden in them."""
+    """The filter of one source. `exceptions` are CIDRs. Each allows its addresses, but no address embedded in them."""
 
     def __init__(self, exceptions: Iterable[str] = ()) -> None:
-        """Raises ValueError for what is no network."""
+        """Raises ValueError for a malformed network."""
         self._exceptions = tuple(map(_read, exceptions))
 
     def blocked_reason(self, text: str) -> str | None:
-        """Why this IP address must not be dialled, as one of KINDS; None: it may. A scope (`%eth0`) changes nothing."""
+        """Why this IP address must not be connected to, as one of KINDS; None: it may. A scope (`%eth0`) is ignored."""
         try:
             address = ip_address(text.partition("%")[0])
         except ValueError:
@@ -86,9 +87,9 @@ def _read(cidr: str) -> IPNetwork:
 
 
 def embedded_addresses(address: IPAddress) -> tuple[IPAddress, ...]:
-    """The addresses to judge: those of version 4 inside, then the address itself.
+    """The addresses to check: the embedded IPv4 addresses, then the address itself.
 
-    Of a mapped address only the inner one: it is what the kernel dials.
+    For an IPv4-mapped address, only the embedded one: the kernel connects to that.
     """
     if isinstance(address, IPv4Address):
         return (address,)
@@ -98,11 +99,11 @@ def embedded_addresses(address: IPAddress) -> tuple[IPAddress, ...]:
 
 def _inside(address: IPv6Address) -> Iterator[IPv4Address]:
     data = address.packed
-    in_the_end = address in _COMPATIBLE and int(address) > 1  # `::` and `::1` are themselves
-    if in_the_end or any(address in network for network in (_MAPPED, _TRANSLATED, _NAT64)):
+    is_compatible = address in _COMPATIBLE and int(address) > 1  # `::` and `::1` are themselves
+    if is_compatible or any(address in network for network in (_MAPPED, _TRANSLATED, _NAT64)):
         yield IPv4Address(data[12:])
     if address in _NAT64_LOCAL:
-        # Of a prefix that is used in its full length the address stands around a byte, and zeros follow it.
+        # With the full prefix of 48 bits, the IPv4 address is split by one byte and followed by zeros (RFC 6052, 2.2).
         yield IPv4Address(data[12:] if any(data[11:]) else data[6:8] + data[9:11])
     if address in _SIX_TO_FOUR:
         yield IPv4Address(data[2:6])

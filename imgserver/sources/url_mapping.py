@@ -17,7 +17,7 @@ from imgserver.errors import BadSourcePath, NotFound, SourceDenied
 from imgserver.observability.audit import Audit, request_context
 from imgserver.runtime.resources import MIB
 from imgserver.runtime.ttl_map import BoundedMap
-from imgserver.security.allow_list import AllowList, read
+from imgserver.security.allow_list import AllowList, parse_entry
 from imgserver.security.remote_url import PORTS, REMOTE, RemoteUrl, parse
 from imgserver.security.ssrf import SsrfFilter
 from imgserver.sources.config import FetchSettings, RemoteSettings, SourceConfig
@@ -90,7 +90,7 @@ class BaseUrlMapping:
 
     def __init__(self, settings: HttpOriginSettings) -> None:
         self._base = read_base(settings.base)
-        self._below = read(str(self._base))
+        self._below = parse_entry(str(self._base))
         self._allowed = AllowList(settings.allowed)
         self._fields = fields_of(settings.headers)
 
@@ -182,7 +182,7 @@ def read_base(text: str) -> RemoteUrl:
     """A URL that ends in a slash. Raises ValueError."""
     if "*" in text:
         raise ValueError(f'"{text}" is not allowed; one URL without a *')
-    return read(text).address
+    return parse_entry(text).address
 
 
 def fields_of(lines: tuple[str, ...]) -> dict[str, str]:

@@ -69,7 +69,7 @@ class AccessPolicy:
         return handler
 
     def _client(self, peer: str, headers: Headers) -> str:
-        return self._addresses.of(peer, headers.getall(self._addresses.field, ()))
+        return self._addresses.resolve(peer, headers.getall(self._addresses.field, ()))
 
     def _limit(self, route: str) -> tuple[str, Rate]:
         if route in UNLIMITED:

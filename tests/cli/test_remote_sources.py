@@ -160,6 +160,6 @@ def test_inspect_describes_an_image_at_a_url(origin):
     told = json.loads(result.stdout)
     assert (told["file"], told["format"], told["width"], told["bytes"]) == (address, "jpg", 240, len(PHOTO))
     assert [(one.exit_code, one.stderr) for one in (inside, absent)] == [
-        (1, f"Error: {address}: There is no such picture\n"),
-        (1, f"Error: {address.replace('cat', 'dog')}: There is no such picture\n"),
+        (1, f"Error: {address}: There is no such image\n"),
+        (1, f"Error: {address.replace('cat', 'dog')}: There is no such image\n"),
     ]

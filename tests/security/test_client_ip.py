@@ -12,7 +12,7 @@ NETWORKS = (ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48"))
 
 
 def client(peer: str, *lines: str, **proxies) -> str:
-    return ClientAddressResolver(Proxies(**proxies)).of(peer, lines)
+    return ClientAddressResolver(Proxies(**proxies)).resolve(peer, lines)
 
 
 def test_without_proxies_the_peer_is_the_client() -> None:

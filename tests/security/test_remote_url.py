@@ -130,7 +130,7 @@ def test_an_address_that_is_not_plain_is_refused(text: str) -> None:
     with pytest.raises(BadSourcePath) as caught:
         parse(text)
 
-    assert caught.value.detail.startswith("an address ")
+    assert caught.value.detail.startswith("a remote URL ")
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,8 @@ def test_without_a_key_and_switched_off_every_signature_is_refused() -> None:
         ((KEY.hex(), "00" * 15), "key 2 has 15 bytes; at least 16 are needed"),
         (("0x" + "00" * 16,), "key 1 is not made of pairs of hex digits"),
         (("0" * 33,), "key 1 is not made of pairs of hex digits"),
-        (("Shop=" + KEY.hex(),), "key 1 what stands before = must be names of sources, joined by +"),
-        ((KEY.hex(), f"shop={KEY.hex()}"), "key 2 is there twice"),
+        (("Shop=" + KEY.hex(),), "key 1 has something other than names of sources, joined by +, before the ="),
+        ((KEY.hex(), f"shop={KEY.hex()}"), "key 2 is a duplicate"),
         (("", "beef"), "key 1 is empty; key 2 has 2 bytes; at least 16 are needed"),
     ],
 )

@@ -173,7 +173,7 @@ def test_lists_in_variables_are_separated_by_commas(toml: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "fault"),
     [
-        ({"SIGNING_KEYS": f"{KEY},,{KEY}"}, "signing: key 2 is empty; key 3 is there twice"),
+        ({"SIGNING_KEYS": f"{KEY},,{KEY}"}, "signing: key 2 is empty; key 3 is a duplicate"),
         ({"SIGNING_KEYS": "beef"}, "signing: key 1 has 2 bytes; at least 16 are needed"),
         (
             {"SIGNING_MODE": "required"},

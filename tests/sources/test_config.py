@@ -15,7 +15,10 @@ FAULTS = {
         {"url": "ftp://user:hunter22@a.example/"},
         "url: must begin with one of file://, http://, https://, s3://, gs://, az://",
     ),
-    "user": ({"url": "https://user:hunter22@a.example/"}, '"https://...@a.example/" is not allowed; an address has no'),
+    "user": (
+        {"url": "https://user:hunter22@a.example/"},
+        '"https://...@a.example/" is not allowed; a remote URL has no',
+    ),
     "query": (
         {"url": "https://a.example/?sig=hunter22"},
         '"https://a.example/?..." is not allowed; an entry ends with',
@@ -28,7 +31,7 @@ FAULTS = {
     "header": ({"url": "https://a.example/", "headers": "Bearer hunter22"}, "headers: line 1 is not allowed"),
     "redirect": (
         {"url": "https://a.example/", "allowed_redirects": "cdn.example"},
-        '"cdn.example" is not allowed; an address begins with http:// or https://',
+        '"cdn.example" is not allowed; a remote URL begins with http:// or https://',
     ),
     "written": ({"url": "https://a.example/", "writable": "true"}, "writable: not for a source of the scheme https"),
     "no-bucket": ({"url": "s3://"}, "url: the URL of an object store is s3://bucket/prefix"),

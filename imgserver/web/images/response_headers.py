@@ -92,7 +92,7 @@ class ResponseHeaders:
 
     def limit_stale(self, headers: CIMultiDict[str], rendition: Rendition, *, now: int) -> None:
         """Bounds the lifetime of a stale rendition: other caches keep it briefly, and not beyond its expiry here."""
-        useful = caching.STALE_SECONDS if rendition.expires is None else int(rendition.expires) - now
+        useful = caching.STALE_MAX_AGE_SECONDS if rendition.expires is None else int(rendition.expires) - now
         self._set_lifetimes(headers, Cacheability(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
 
     def add_timing(self, headers: CIMultiDict[str], served: ServedRendition, *, seconds: float) -> None:
