@@ -1,4 +1,4 @@
-"""Every error crosses process borders: one that does not unpickle breaks the executor as if the worker had died."""
+"""Every error is pickled between processes: one that cannot be unpickled breaks the executor as a dead worker does."""
 
 import pickle
 
@@ -36,6 +36,6 @@ def test_codes_are_unique():
 
 
 @pytest.mark.parametrize("kind", tree(ImgserverError))
-def test_what_may_pass_by_itself_is_never_cached(kind):
+def test_temporary_errors_are_never_cached(kind):
     if kind.status in (401, 403, 408, 429, 500, 502, 503, 504):
         assert kind.cache_seconds == 0

@@ -1,7 +1,7 @@
-"""The audit: what happens at the doors, as `security.*` events in the log and as counts.
+"""The audit log: access-control and security events, as `security.*` events in the log and as counters.
 
-Facts are reasons, ids and names: never a key, a signature, a whole URL or a file's path on disk. Of a client's address
-the log keeps the network.
+The facts of an event are reasons, ids and names, never a key, a signature, a whole URL or a path on disk. Of a client's
+address, the log holds the network only.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ Event = Literal[
     "config_weak",
 ]
 
-# Every reason of every event: each pair is a series from the start, at 0. What is not here is counted as "other".
+# The reasons of every event. Each pair is a series from the start, at 0. Any other reason is counted as "other".
 REASONS: Mapping[Event, tuple[str, ...]] = {
     "signature_rejected": ("missing", "wrong", "no_key", "source"),
     "signature_expired": ("expired",),
@@ -62,7 +62,7 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
     "path_rejected": ("malformed", "outside"),
     "limit_exceeded": ("target", "output", "bytes", "side", "pixels", "frames", "decoded", "result"),
     "loader_blocked": ("unsupported", "svg", "heic"),
-    # By the errors' own codes.
+    # The codes of the errors.
     "upload_rejected": (
         "bad-request",
         "bad-option",
@@ -98,45 +98,45 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
 }
 OTHER = "other"
 
-# So many lines of one event and reason in a second; what comes more is told in one line with its number.
+# Lines per second for one event and reason. The further events of that second are summed up in one line.
 LINES_PER_SECOND = 10
 PERIOD_SECONDS = 1.0
-# What owners do: every one is told, for information. The rest is a warning.
-ORDINARY: frozenset[Event] = frozenset({"admin_action", "keys_changed", "policy_changed"})
+# Actions of operators: each is logged at level info. All other events are warnings.
+INFORMATIONAL: frozenset[Event] = frozenset({"admin_action", "keys_changed", "policy_changed"})
 
-# The id of the request under way and its client's address. What is begun for a request inherits it, so that sources,
-# which know of no requests, can tell whose address they refused.
-REQUEST_CONTEXT: ContextVar[tuple[str, str | None] | None] = ContextVar("asked", default=None)
+# The id of the current request and the address of its client. Tasks that a request starts inherit them, so that a
+# source, which knows nothing of requests, can name the client in its audit events.
+REQUEST_CONTEXT: ContextVar[tuple[str, str | None] | None] = ContextVar("request_context", default=None)
 
 
 def request_context() -> dict[str, Any]:
-    """The facts of the request under way; none where nobody has asked."""
+    """The facts `request_id` and `remote` of the current request; none outside of a request."""
     found = REQUEST_CONTEXT.get()
     return {} if found is None else {"request_id": found[0], "remote": found[1]}
 
 
 class Audit(Protocol):
-    """One event: `audit("auth_failed", reason="unknown_key", request_id=..., remote=...)`. Never raises.
+    """Reports one event: `audit("auth_failed", reason="unknown_key", request_id=..., remote=...)`. Never raises.
 
-    `remote` is the client's whole address; the log keeps its network.
+    `remote` is the whole address of the client; the log holds its network.
     """
 
     def __call__(self, event: Event, *, reason: str, **facts: Any) -> None: ...
 
 
 def discard_event(event: Event, *, reason: str, **facts: Any) -> None:
-    """For commands: whoever asks is told, and there is no log."""
+    """An `Audit` for commands, which report errors to their user and have no log."""
 
 
 def label_sets() -> tuple[tuple[str, str], ...]:
-    """Every (event, reason) that is ever counted."""
+    """Every (event, reason) that can be counted."""
     return tuple((event, reason) for event, reasons in REASONS.items() for reason in (*reasons, OTHER))
 
 
 class AuditLog:
-    """The audit of one server: counts each event, and writes no more lines of a kind than anybody would read.
+    """The audit log of one server. Counts every event, and limits the lines per event and reason.
 
-    `count(event, reason)` is told of each; both are words of ours, fit for labels.
+    `count(event, reason)` is called for every event with values that are fit for labels of a metric.
     """
 
     def __init__(
@@ -153,18 +153,18 @@ class AuditLog:
     def __call__(self, event: Event, *, reason: str, **facts: Any) -> None:
         known = reason if reason in REASONS.get(event, ()) else OTHER
         self._count(event, known)
-        if event in ORDINARY or self._has_room(event, known):
-            self._write(event, reason=cut(reason), **_shown(facts))
+        if event in INFORMATIONAL or self._is_within_limit(event, known):
+            self._write(event, reason=cut(reason), **_loggable(facts))
 
     def close(self) -> None:
-        """Tells what is still to be summed up."""
+        """Writes the sums that are pending."""
         for kind in tuple(self._periods):
             self._sum_up(kind)
 
-    def _has_room(self, event: Event, reason: str) -> bool:
+    def _is_within_limit(self, event: Event, reason: str) -> bool:
         kind, now = (event, reason), self._clock()
         period = self._periods.get(kind)
-        if period is None or now - period.begun >= PERIOD_SECONDS:
+        if period is None or now - period.started >= PERIOD_SECONDS:
             self._sum_up(kind)
             period = self._periods[kind] = _Period(now)
         period.events += 1
@@ -173,7 +173,7 @@ class AuditLog:
         return period.events <= LINES_PER_SECOND
 
     def _sum_up_later(self, kind: tuple[Event, str], period: "_Period") -> None:
-        """The last of a flood has no follower to sum it up."""
+        """For the end of a flood, when no further event triggers the sum."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -191,23 +191,23 @@ class AuditLog:
             self._write(event, reason=reason, summed=period.events - LINES_PER_SECOND)
 
     def _write(self, event: Event, **facts: Any) -> None:
-        write = self._logger.info if event in ORDINARY else self._logger.warning
+        write = self._logger.info if event in INFORMATIONAL else self._logger.warning
         write(f"security.{event}", **facts)
 
 
 class _Period:
-    """A second of one kind of event."""
+    """One second of one kind of event."""
 
-    __slots__ = ("begun", "events", "timer")
+    __slots__ = ("events", "started", "timer")
 
-    def __init__(self, begun: float) -> None:
-        self.begun = begun
+    def __init__(self, started: float) -> None:
+        self.started = started
         self.events = 0
         self.timer: asyncio.TimerHandle | None = None
 
 
-def _shown(facts: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {name: cut(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
-    if "remote" in shown:
-        shown["remote"] = logged_network(shown["remote"])
-    return shown
+def _loggable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    loggable = {name: cut(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+    if "remote" in loggable:
+        loggable["remote"] = logged_network(loggable["remote"])
+    return loggable

@@ -1,4 +1,5 @@
-"""JSON logs: one wide event per request, written by a thread so that a slow reader never holds up the event loop."""
+"""JSON logs: one event per request with all its fields, written by a thread, so that a slow reader never blocks the
+event loop."""
 
 import logging
 import sys
@@ -15,7 +16,8 @@ import structlog
 from annotated_types import doc
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-# Beyond this many lines unwritten (its reader has stopped), lines are dropped and counted. One is below 2 kB.
+# When this many lines wait, because their reader has stopped, further lines are dropped and counted. A line has less
+# than 2 kB.
 BACKLOG_LINES = 8192
 FLUSH_SECONDS = 0.1
 TEXT_LIMIT = 200
@@ -33,7 +35,7 @@ class LogSettings:
 
 
 class LogWriter:
-    """Takes lines at once and writes them from its own thread; `close` writes what is left."""
+    """Accepts lines without blocking and writes them from its own thread. `close` writes the remaining lines."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.dropped_lines = 0
@@ -53,12 +55,12 @@ class LogWriter:
     debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
     def close(self) -> None:
-        """Waits at most 2 s for the last lines: a reader that is gone must not keep the process."""
+        """Waits at most 2 s for the last lines: a stopped reader must not keep the process alive."""
         self._closing.set()
         self._thread.join(timeout=2)
 
     def _write_forever(self) -> None:
-        # By the clock, not by a wake-up per line: each of those would take the interpreter lock from the event loop.
+        # At intervals, not for each line: every wake-up would take the interpreter lock from the event loop.
         while not self._closing.wait(FLUSH_SECONDS):
             self._write_lines()
         self._write_lines()
@@ -75,13 +77,13 @@ class LogWriter:
             self.dropped_lines += len(batch)
 
 
-# Takes the fields of one request's event.
+# Takes the fields of one `request` event.
 RequestLog = Callable[[dict[str, Any]], None]
 
 
 def make_request_log(settings: LogSettings, logger: FilteringBoundLogger, writer: LogWriter) -> RequestLog:
-    """Writes the event `request` at level info. As JSON it goes straight to the writer: the logger's own machinery
-    costs 3 µs a line, a twentieth of a hit."""
+    """A function that writes the event `request` at level info. JSON lines go straight to the writer: the processors
+    of the logger cost 3 µs per line, a twentieth of a cache hit."""
     if settings.level not in ("debug", "info"):
         return lambda _: None
     if not _is_json(settings):
@@ -95,18 +97,19 @@ def make_request_log(settings: LogSettings, logger: FilteringBoundLogger, writer
 
 
 def make_logger(settings: LogSettings, stream: BinaryIO | None = None) -> tuple[FilteringBoundLogger, LogWriter]:
-    """A logger of its own, not the global one, and the writer behind it, which the caller closes."""
+    """A new logger, not the global one, and its writer, which the caller closes. `stream` is standard error by
+    default."""
     writer = LogWriter(stream if stream is not None else sys.stderr.buffer)
     logger: FilteringBoundLogger = structlog.wrap_logger(
         writer,
         processors=_processors(settings),
         wrapper_class=structlog.make_filtering_bound_logger(settings.level),
-    ).bind()  # the lazy proxy would bind anew for each line
+    ).bind()  # the lazy proxy would bind again for each line
     return logger, writer
 
 
 def route_standard_logging(logger: FilteringBoundLogger, settings: LogSettings) -> None:
-    """Sends what libraries log by the standard module into the same stream."""
+    """Sends records of the standard logging module to the same stream."""
     root = logging.getLogger()
     root.handlers = [_StandardHandler(logger)]
     root.setLevel(settings.level.upper())
@@ -153,7 +156,7 @@ def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _now() -> str:
-    """ISO 8601 in UTC with milliseconds; the seconds are spelt once, not per line."""
+    """ISO 8601 in UTC with milliseconds. The seconds are formatted once per second, not per line."""
     now = time.time()
     return f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
 
@@ -171,5 +174,5 @@ def _to_bytes(_: WrappedLogger, __: str, line: Any) -> bytes:
 
 
 def cut(text: str) -> str:
-    """A client's text as it may stand in a log: bounded. JSON escapes its control characters."""
+    """A client's text, cut to TEXT_LIMIT for the log. JSON escapes its control characters."""
     return text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + "…"

@@ -1,7 +1,8 @@
-"""Every series, declared once. One process, one registry: workers send their timings home with their results.
+"""The declarations of all metrics. The server process has the only registry: workers return their timings with their
+results.
 
-Two kinds: instruments, which the code that sees an event moves; and state, which is read from the components' frozen
-statistics when somebody scrapes. No URL, path, key or client text is ever a label.
+There are two kinds: instruments, which are changed at each event, and state, which is read from the frozen statistics
+of the components at each scrape. No URL, path, key or text of a client is ever a label.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,15 +20,15 @@ PREFIX = "imgserver_"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 BYTES = tuple(4.0**power for power in range(5, 13))  # 1 kB to 16 MB
 
-# The creation-time twin of every series doubles a scrape and tells nothing that a restart counter does not.
+# A creation time for every series would double the size of a scrape, and adds nothing to the restart counters.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# A result as large as its original is 1.
+# The ratio is 1 for a result of the same size as its original.
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0)
 
 IMAGE_ROUTE = "image"
 UPLOAD_RESULTS = ("ok", "refused", "shed", "failed", "client_disconnected")
-# What became of a request for a picture; each is counted in exactly one.
+# The outcomes of a request for an image; each request is counted in exactly one.
 OUTCOMES = (
     "hit",
     "stale",
@@ -76,13 +77,13 @@ class Metrics:
             return Gauge(PREFIX + name, text, labels, registry=registry)
 
         self.build = gauge("build_info", "Always 1; the versions are in the labels", "version", "libvips")
-        self.loop_lag = gauge("event_loop_lag_seconds", "How late the event loop woke its own probe, last reading")
+        self.loop_lag = gauge("event_loop_lag_seconds", "Delay of the event loop at the last probe")
         self.images = counter("images_total", "Renders by format and result", "input", "output", "result")
         self.pipeline_seconds = seconds("pipeline_seconds", "Wall time of a render's stages", "stage", "format")
         self.source_bytes = counter("source_bytes_total", "Bytes of originals read", "format")
-        self.result_bytes = counter("result_bytes_total", "Bytes of pictures made", "format")
-        self.queue_wait = seconds("queue_wait_seconds", "Wait for a worker's slot", "queue")
-        self.worker_start = seconds("worker_start_seconds", "From a worker's creation to its first answer")
+        self.result_bytes = counter("result_bytes_total", "Bytes of rendered images", "format")
+        self.queue_wait = seconds("queue_wait_seconds", "Wait for a worker", "queue")
+        self.worker_start = seconds("worker_start_seconds", "From the start of a worker to its first response")
         self.redis_command = seconds("redis_command_seconds", "Time of Redis commands that were answered", "op")
         self.cache_value = Histogram(
             PREFIX + "cache_value_bytes",
@@ -91,33 +92,31 @@ class Metrics:
             buckets=BYTES,
         )
         self.task_timeouts = counter("task_timeouts_total", "Renders killed at their deadline")
-        self.security = counter("security_events_total", "What was refused or changed at the doors", "event", "reason")
-        self.policy_info = gauge("policy_info", "Always 1; the policy in force by its file's digest", "digest")
-        self.policy_reloaded = gauge("policy_last_reload_successful", "0 while the policy's file is refused")
+        self.security = counter("security_events_total", "Access-control and security events", "event", "reason")
+        self.policy_info = gauge("policy_info", "Always 1; the digest of the current policy file", "digest")
+        self.policy_reloaded = gauge("policy_last_reload_successful", "0 while the policy file is refused")
         self.policy_reloaded_at = gauge(
-            "policy_last_reload_success_timestamp_seconds", "When the policy in force was read"
+            "policy_last_reload_success_timestamp_seconds", "When the current policy was read"
         )
         self.settings_reloaded = gauge("settings_last_reload_successful", "0 while the changed settings are refused")
         self.settings_reloaded_at = gauge(
-            "settings_last_reload_success_timestamp_seconds", "When the keys and presets in force were read"
+            "settings_last_reload_success_timestamp_seconds", "When the current keys and presets were read"
         )
         self.source_fetch = seconds(
             "source_fetch_seconds", 'Requests to origins that were answered, "not found" included', "source"
         )
         self.source_errors = counter("source_errors_total", "Requests to origins that failed", "source", "reason")
-        self.uploads = counter("uploads_total", "Uploaded pictures by result", "result")
-        self.upload_bytes = counter(
-            "upload_bytes_total", "Bytes of uploaded pictures, and of their results", "direction"
-        )
-        text = "Bytes of a result by those of its upload"
+        self.uploads = counter("uploads_total", "Uploaded images by result", "result")
+        self.upload_bytes = counter("upload_bytes_total", "Bytes of uploaded images, and of their results", "direction")
+        text = "Size of a result divided by the size of its upload"
         self.upload_ratio = Histogram(PREFIX + "upload_compression_ratio", text, registry=registry, buckets=RATIOS)
         self.task_failures = counter(
             "background_task_failures_total", "Unexpected exceptions of background tasks, which are restarted", "task"
         )
-        self._begin()
+        self._create_series()
 
-    def _begin(self) -> None:
-        """Known label sets exist from the start: a series that is missing hides an alert."""
+    def _create_series(self) -> None:
+        """Creates the known label sets: a series that is missing until its first event would hide an alert."""
         for queue in ("render", "upload"):
             self.queue_wait.labels(queue)
         for result in UPLOAD_RESULTS:
@@ -128,7 +127,7 @@ class Metrics:
             self.task_failures.labels(task)
 
     def watch(self, read: Callable[[], "State"]) -> None:
-        """Has `read` called at each scrape; it answers the values of the series in STATE."""
+        """Calls `read` at each scrape, which returns the values of the series in STATE."""
         self.registry.register(_StateCollector(read))
 
 
@@ -138,6 +137,8 @@ State = Mapping[str, float | Mapping[str, float] | Mapping[tuple[str, ...], floa
 
 @dataclass(frozen=True, slots=True)
 class Series:
+    """One metric whose values are read at each scrape."""
+
     name: str
     text: str
     labels: tuple[str, ...] = ()
@@ -145,27 +146,27 @@ class Series:
 
 
 STATE = (
-    Series("ready", "1 when the server takes requests for pictures"),
+    Series("ready", "1 while the server accepts requests for images"),
     Series("http_connections", "Open client connections"),
     Series("http_requests_in_progress", "Requests being answered now"),
-    Series("client_disconnects_total", "Clients that left before their answer", (), "counter"),
+    Series("client_disconnects_total", "Clients that disconnected before their response", (), "counter"),
     Series("http_malformed_total", "Requests that the HTTP parser refused", (), "counter"),
-    Series("http_overdue_total", "Clients cut off for being too slow", ("what",), "counter"),
-    Series("queue_jobs", "Renders waiting for a slot, or running", ("queue", "state")),
-    Series("queue_limit", "Places in the waiting room", ("queue",)),
+    Series("http_overdue_total", "Connections closed because the client was too slow", ("what",), "counter"),
+    Series("queue_jobs", "Renders waiting for a worker, or running", ("queue", "state")),
+    Series("queue_limit", "Maximum number of waiting renders", ("queue",)),
     Series("queue_oldest_job_age_seconds", "Age of the longest waiting render", ("queue",)),
-    Series("upload_space_bytes", "Bytes of the files of running uploads"),
-    Series("waiting_tickets", "Tickets in the waiting room", ("class",)),
-    Series("predicted_wait_seconds", "What a newcomer would wait for a slot"),
+    Series("upload_space_bytes", "Bytes of the temporary files of uploads"),
+    Series("waiting_tickets", "Waiting renders by class", ("class",)),
+    Series("predicted_wait_seconds", "Predicted wait of a new render"),
     Series("decoded_bytes_in_flight", "Estimated decoded bytes of the running renders"),
-    Series("shed_total", "Requests refused for want of capacity", ("reason",), "counter"),
-    Series("degraded_total", "Pictures made cheaper because many waited", ("step",), "counter"),
-    Series("coalesced_total", "Requests that joined a render under way", (), "counter"),
+    Series("shed_total", "Requests refused for lack of capacity", ("reason",), "counter"),
+    Series("degraded_total", "Renditions degraded under load", ("step",), "counter"),
+    Series("coalesced_total", "Requests that shared a render in flight", (), "counter"),
     Series("workers", "Worker processes", ("state",)),
     Series("worker_busy_seconds_total", "Time that workers spent on renders", (), "counter"),
     Series("worker_restarts_total", "Workers replaced", ("reason",), "counter"),
     Series("worker_rss_bytes", "Resident memory of a worker after its last render", ("slot",)),
-    Series("quarantined_keys", "Pictures set aside because they killed workers"),
+    Series("quarantined_keys", "Images in quarantine because they killed workers"),
     Series("negative_cache_entries", "Refused renditions and absent originals in the negative cache"),
     Series(
         "negative_cache_hits_total", "Requests refused by the negative cache, without I/O or a render", (), "counter"
@@ -198,7 +199,7 @@ class _StateCollector(Collector):
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
-        """Keeps the registry from reading the state while it is still being built."""
+        """Empty, so that the registry does not read the state while the server is being built."""
         return ()
 
     def collect(self) -> Iterable[Metric]:

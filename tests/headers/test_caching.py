@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgserver.errors import Expired
 from imgserver.headers import caching
-from imgserver.headers.caching import Cacheability, FreshnessSettings
+from imgserver.headers.caching import Cacheability, FreshnessSettings, bounded, seconds_left
 
 MODIFIED = 1_700_000_000
 DATE = caching.http_date(MODIFIED)
@@ -24,7 +25,7 @@ def not_modified(none_match=None, modified_since=None, modified=MODIFIED):
         ('"abcd"', None, False),
         ("abc", None, False),
         ("", None, False),
-        ('"x"', DATE, False),  # If-None-Match beats the date
+        ('"x"', DATE, False),  # If-None-Match takes precedence
         (None, DATE, True),
         (None, caching.http_date(MODIFIED + 10), True),
         (None, caching.http_date(MODIFIED - 1), False),
@@ -34,11 +35,11 @@ def not_modified(none_match=None, modified_since=None, modified=MODIFIED):
         (None, None, False),
     ],
 )
-def test_conditions_are_judged_as_rfc_9110_says(none_match, modified_since, expected):
+def test_conditional_requests_follow_rfc_9110(none_match, modified_since, expected):
     assert not_modified(none_match, modified_since) is expected
 
 
-def test_without_a_known_time_a_date_decides_nothing():
+def test_if_modified_since_is_ignored_without_a_modification_time():
     assert not_modified(modified_since=DATE, modified=None) is False
 
 
@@ -48,7 +49,7 @@ def test_malformed_conditions_never_raise(none_match, modified_since):
     assert not_modified(None, modified_since) in (True, False)
 
 
-def test_cache_control_names_the_graces_that_are_on():
+def test_cache_control_contains_the_configured_stale_directives():
     assert caching.cache_control(FreshnessSettings()) == (
         "max-age=300, stale-while-revalidate=86400, stale-if-error=86400"
     )
@@ -75,7 +76,7 @@ FOR_GOOD = "max-age=31536000, immutable"
         (Cacheability(useful_seconds=90, source_seconds=5), "max-age=5, stale-while-revalidate=90, stale-if-error=90"),
     ],
 )
-def test_an_answer_holds_as_long_as_its_terms_allow(terms, expected):
+def test_max_age_is_limited_by_the_cacheability(terms, expected):
     assert caching.cache_control(FreshnessSettings(), terms) == expected
 
 
@@ -88,7 +89,7 @@ def test_an_answer_holds_as_long_as_its_terms_allow(terms, expected):
         (Cacheability(useful_seconds=7), "max-age=7, stale-while-revalidate=7, stale-if-error=7"),
     ],
 )
-def test_cdns_are_told_of_their_own_only_where_it_is_configured(terms, expected):
+def test_cdn_cache_control_is_sent_only_if_configured(terms, expected):
     assert caching.cdn_cache_control(FreshnessSettings(), terms) is None
     assert caching.cdn_cache_control(FreshnessSettings(cdn_max_age_seconds=7200), terms) == expected
 
@@ -113,28 +114,28 @@ def test_a_url_is_versioned_by_its_query(target, expected):
     assert not caching.is_versioned(target, "")
 
 
-def test_a_version_parameter_that_no_query_spells_like_that_is_refused():
+def test_a_version_parameter_with_special_characters_is_refused():
     with pytest.raises(ValueError, match=r"http\.version_parameter"):
         FreshnessSettings(version_parameter="a=b")
 
 
-def test_errors_say_how_long_they_hold():
+def test_errors_have_a_max_age_or_no_store():
     assert caching.error_cache_control(0) == "no-store"
     assert caching.error_cache_control(30) == "max-age=30"
 
 
-def test_a_record_is_kept_longer_than_it_is_fresh_and_both_ends_are_spread():
+def test_a_record_expires_after_it_is_stale_and_both_times_have_jitter():
     early, late = (caching.lifetime(created=1000, soft_seconds=100, draw=draw) for draw in (0.0, 1.0))
 
     assert (early.fresh_until, early.expires) == (pytest.approx(1090), pytest.approx(1225))
     assert (late.fresh_until, late.expires) == (pytest.approx(1110), pytest.approx(1275))
 
 
-def test_a_record_without_ends_is_never_renewed():
+def test_a_record_without_a_lifetime_is_never_refreshed_early():
     assert not caching.is_early(now=1e12, fresh_until=None, render_seconds=9, draw=1e-9)
 
 
-def test_early_refresh_is_rare_long_before_the_end_and_certain_after_it():
+def test_early_refresh_is_rare_long_before_the_end_of_freshness_and_certain_after_it():
     draws = [(number + 1) / 1000 for number in range(1000)]
 
     def share(now):
@@ -146,8 +147,36 @@ def test_early_refresh_is_rare_long_before_the_end_and_certain_after_it():
     assert caching.is_early(now=0, fresh_until=100, render_seconds=1, draw=0) is False
 
 
-def test_a_costly_picture_is_refreshed_earlier():
+def test_a_slow_render_is_refreshed_earlier():
     def early(seconds):
         return caching.is_early(now=95, fresh_until=100, render_seconds=seconds, draw=0.1)
 
     assert (early(1), early(3)) == (False, True)
+
+
+@pytest.mark.parametrize(("now", "left"), [(900.0, 100), (999.0, 1), (999.9, 0)])
+def test_a_link_is_valid_before_its_expiry(now: float, left: int) -> None:
+    assert seconds_left(1000, now=now) == left
+
+
+@pytest.mark.parametrize("now", [1000.0, 1000.1, 5000.0])
+def test_a_link_expires_at_its_second(now: float) -> None:
+    with pytest.raises(Expired):
+        seconds_left(1000, now=now)
+
+
+@pytest.mark.parametrize(
+    ("field", "seconds", "expected"),
+    [
+        ("max-age=300, stale-while-revalidate=86400", 10_000, "max-age=300, stale-while-revalidate=9700"),
+        ("max-age=300, stale-if-error=60", 100, "max-age=100, stale-if-error=0"),
+        ("max-age=300, s-maxage=3600, stale-if-error=60", 1000, "max-age=300, s-maxage=1000, stale-if-error=0"),
+        ("max-age=31536000, immutable", 5, "max-age=5, immutable"),
+        ("max-age=300", 0, "max-age=0"),
+        ("max-age=5, stale-while-revalidate=5", 12, "max-age=5, stale-while-revalidate=5"),
+        ("max-age=5, stale-if-error=9", 12, "max-age=5, stale-if-error=7"),
+        ("no-store", 5, "no-store"),
+    ],
+)  # fmt: skip
+def test_no_stored_response_outlives_the_link(field: str, seconds: int, expected: str) -> None:
+    assert bounded(field, seconds=seconds) == expected

@@ -1,4 +1,4 @@
-"""Accept in, one of three choices out."""
+"""Content negotiation by Accept, Save-Data and client hints."""
 
 import random
 from fractions import Fraction
@@ -63,7 +63,7 @@ OLD = "image/webp,*/*"
         ("image/webp;;", ("webp",)),
     ],
 )
-def test_accept_is_reduced_to_a_choice(accept: str | None, expected: tuple[str, ...]) -> None:
+def test_accept_is_reduced_to_the_supported_formats(accept: str | None, expected: tuple[str, ...]) -> None:
     assert offers(accept) == expected
 
 
@@ -86,7 +86,7 @@ def test_a_thousand_accept_fields_make_three_keys() -> None:
     assert len(keys) == 3
 
 
-def test_only_auto_takes_the_offers() -> None:
+def test_only_the_format_auto_is_negotiated() -> None:
     assert negotiate(Output("auto"), ("avif", "webp")).offers == ("avif", "webp")
     for name in ("webp", "jpg", "source"):
         assert negotiate(Output(name), ("avif", "webp")).offers == ()
@@ -100,20 +100,20 @@ def test_save_data_lowers_only_an_automatic_quality(quality: object, save_data: 
     assert negotiate(Output(quality=quality), (), save_data=save_data).quality == expected  # type: ignore[arg-type]
 
 
-def test_nothing_depends_on_a_header_afterwards() -> None:
+def test_a_negotiated_output_depends_on_no_header() -> None:
     once = negotiate(Output("auto"), ("webp",))
 
     assert negotiate(once, once.offers, save_data=True) == once
 
 
-def test_vary_is_due_for_auto_alone() -> None:
+def test_vary_accept_is_sent_only_for_the_format_auto() -> None:
     assert is_negotiated(Plan(output=Output("auto")))
     assert not is_negotiated(Plan(output=Output("webp")))
     assert not is_negotiated(Plan())
     assert not is_negotiated(Plan(output=Output("auto"), terminal=Terminal("info")))
 
 
-def test_vary_names_exactly_what_a_url_asks_for() -> None:
+def test_vary_contains_exactly_the_fields_that_a_url_uses() -> None:
     ref, auto, plain = SourceRef("photos", "a.jpg"), Plan(output=Output("auto")), Plan()
 
     assert vary(ImageRequest(ref, plain)) == ""
@@ -142,18 +142,18 @@ def test_vary_names_exactly_what_a_url_asks_for() -> None:
         ),
     ],
 )
-def test_a_hint_is_rounded_up_to_a_rung_and_nonsense_counts_as_unsent(headers: dict[str, str], expected: Hints) -> None:
+def test_a_hint_is_rounded_up_and_a_malformed_one_is_ignored(headers: dict[str, str], expected: Hints) -> None:
     assert read_hints(headers, EVERY_HINT) == expected
 
 
-def test_hints_that_a_url_does_not_ask_for_do_not_count() -> None:
+def test_hints_that_a_url_does_not_use_are_ignored() -> None:
     headers = {"Sec-CH-Width": "500", "Sec-CH-DPR": "2", "Save-Data": "on"}
 
     assert read_hints(headers, ()) == NO_HINTS
     assert read_hints(headers, ("save_data",)) == Hints(save_data=True)
 
 
-def test_whatever_clients_hint_at_a_url_has_few_variants_and_all_are_known() -> None:
+def test_a_url_has_few_variants_and_all_are_listed_whatever_the_hints() -> None:
     made = random.Random(7)
     texts = [str(made.uniform(0, 10_000))[: made.randint(1, 7)] for _ in range(3000)]
 

@@ -1,4 +1,4 @@
-"""The audit counts everything, writes what somebody can read, and never says too much."""
+"""The audit log counts every event, limits the lines, and never reveals secrets."""
 
 import ast
 import asyncio
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Listener:
-    """A trail with what it has counted and written."""
+    """An audit log, with what it has counted and written."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -49,7 +49,7 @@ def listener() -> Listener:
     return Listener()
 
 
-def test_an_event_is_a_count_and_a_line(listener) -> None:
+def test_an_event_is_counted_and_logged(listener) -> None:
     listener.trail("auth_failed", reason="no_key", remote="192.0.2.77", request_id="r-1")
 
     (line,) = listener.lines()
@@ -63,14 +63,14 @@ def test_an_event_is_a_count_and_a_line(listener) -> None:
     }
 
 
-def test_a_reason_that_nobody_declared_makes_no_series(listener) -> None:
+def test_an_undeclared_reason_is_counted_as_other(listener) -> None:
     listener.trail("auth_failed", reason="surprise")
 
     assert listener.counts == {("auth_failed", OTHER): 1}
     assert listener.lines()[0]["reason"] == "surprise"
 
 
-def test_a_flood_is_told_in_one_line_when_its_second_is_over(listener) -> None:
+def test_a_flood_is_summed_up_in_one_line_after_a_second(listener) -> None:
     for _ in range(1000):
         listener.trail("address_denied", reason="deny", remote="192.0.2.1")
     listener.trail("address_denied", reason="allow")
@@ -83,7 +83,7 @@ def test_a_flood_is_told_in_one_line_when_its_second_is_over(listener) -> None:
     assert [line["summed"] for line in lines if "summed" in line] == [1000 - LINES_PER_SECOND]
 
 
-async def test_the_end_of_a_flood_is_told_without_another_event(listener, monkeypatch) -> None:
+async def test_the_end_of_a_flood_is_summed_up_without_another_event(listener, monkeypatch) -> None:
     monkeypatch.setattr(audit, "PERIOD_SECONDS", 0.01)
     for _ in range(LINES_PER_SECOND + 5):
         listener.trail("quota_exceeded", reason="pictures")
@@ -92,7 +92,7 @@ async def test_the_end_of_a_flood_is_told_without_another_event(listener, monkey
     assert [line["summed"] for line in listener.lines() if "summed" in line] == [5]
 
 
-def test_closing_tells_what_was_not_summed_up_yet(listener) -> None:
+def test_close_writes_pending_sums(listener) -> None:
     for _ in range(LINES_PER_SECOND + 5):
         listener.trail("quota_exceeded", reason="pictures")
     listener.trail.close()
@@ -100,7 +100,7 @@ def test_closing_tells_what_was_not_summed_up_yet(listener) -> None:
     assert listener.lines()[-1]["summed"] == 5
 
 
-def test_slow_events_are_each_a_line(listener) -> None:
+def test_infrequent_events_have_a_line_each(listener) -> None:
     for _ in range(3 * LINES_PER_SECOND):
         listener.trail("quota_exceeded", reason="pictures")
         listener.clock.now += 0.2
@@ -108,14 +108,14 @@ def test_slow_events_are_each_a_line(listener) -> None:
     assert len(listener.lines()) == 3 * LINES_PER_SECOND
 
 
-def test_long_and_wild_texts_stay_one_short_line(listener) -> None:
+def test_long_texts_with_control_characters_stay_one_short_line(listener) -> None:
     listener.trail("path_rejected", reason="malformed", detail="\n\x1b[31m" + "x" * 1000)
 
     (line,) = listener.lines()
     assert len(line["detail"]) == 201
 
 
-def test_every_event_that_the_package_tells_is_declared() -> None:
+def test_every_event_in_the_package_is_declared() -> None:
     told = {pair for path in PACKAGE.rglob("*.py") for pair in _told(ast.parse(path.read_text("utf-8")))}
     unknown = {(event, reason) for event, reason in told if reason not in REASONS.get(event, ())}
 
@@ -124,7 +124,7 @@ def test_every_event_that_the_package_tells_is_declared() -> None:
 
 
 def test_every_refusal_of_an_upload_is_declared() -> None:
-    """But for what the door tells itself, what has its own event, and what is only said of pictures by URL."""
+    """Except the errors of authentication, those with an event of their own, and those of requests by URL."""
     elsewhere = {401, 403, 404, 410, 414, 429}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ImgserverError)]
     codes = {kind.code for kind in kinds if kind.status < 500 and kind.status not in elsewhere}
@@ -132,14 +132,14 @@ def test_every_refusal_of_an_upload_is_declared() -> None:
     assert codes - {"unprocessable"} <= set(REASONS["upload_rejected"])
 
 
-def test_every_event_is_told_in_the_documents() -> None:
+def test_every_event_is_documented() -> None:
     page = (PACKAGE.parent / "docs" / "policy.md").read_text("utf-8")
 
     assert [event for event in REASONS if f"`{event}`" not in page] == []
 
 
 def _told(tree: ast.AST):
-    """Calls such as `self._audit("auth_failed", reason="no_key")` whose words stand in the code."""
+    """Calls such as `self._audit("auth_failed", reason="no_key")` with literal arguments."""
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
         name = ast.unparse(call.func).lower()
         reason = next((word.value for word in call.keywords if word.arg == "reason"), None)

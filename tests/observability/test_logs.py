@@ -48,7 +48,7 @@ def test_an_error_keeps_its_traceback_in_its_line():
     assert "ValueError: broken" in lines(stream)[0]["exception"]
 
 
-def test_a_stopped_reader_costs_lines_and_never_blocks(monkeypatch):
+def test_a_stopped_reader_loses_lines_and_never_blocks(monkeypatch):
     monkeypatch.setattr(logs, "BACKLOG_LINES", 10)
     stream = Stuck()
     logger, writer = make_logger(LogSettings(format="json"), stream)

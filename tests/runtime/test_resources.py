@@ -20,13 +20,13 @@ def test_a_cgroup_quota_bounds_the_cpus(cgroup):
     assert resources.cpus(cgroup("cpu.max", "50000 100000")) == 1
 
 
-def test_a_quota_of_version_one_counts_as_well(cgroup):
+def test_a_quota_of_cgroup_v1_bounds_the_cpus(cgroup):
     cgroup("cpu/cpu.cfs_period_us", "100000")
 
     assert resources.cpus(cgroup("cpu/cpu.cfs_quota_us", "100000")) == 1
 
 
-def test_without_a_quota_the_affinity_counts(cgroup, tmp_path):
+def test_without_a_quota_the_affinity_mask_bounds_the_cpus(cgroup, tmp_path):
     allowed = len(os.sched_getaffinity(0))
 
     assert resources.cpus(tmp_path) == allowed
@@ -34,11 +34,11 @@ def test_without_a_quota_the_affinity_counts(cgroup, tmp_path):
     assert resources.cpus(cgroup("cpu/cpu.cfs_quota_us", "-1")) == allowed
 
 
-def test_a_quota_never_raises_the_affinity(cgroup):
+def test_a_quota_never_exceeds_the_affinity_mask(cgroup):
     assert resources.cpus(cgroup("cpu.max", "6400000 100000")) == len(os.sched_getaffinity(0))
 
 
-def test_memory_is_the_lesser_of_limit_and_machine(cgroup, tmp_path):
+def test_memory_is_bounded_by_the_limit_and_by_the_machine(cgroup, tmp_path):
     installed = resources.memory_bytes(tmp_path)
 
     assert resources.memory_bytes(cgroup("memory.max", "104857600")) == 104857600
@@ -46,7 +46,7 @@ def test_memory_is_the_lesser_of_limit_and_machine(cgroup, tmp_path):
     assert resources.memory_bytes(cgroup("memory.max", str(1 << 62))) == installed
 
 
-def test_kills_for_want_of_memory_are_counted(tmp_path):
+def test_kills_by_the_out_of_memory_killer_are_counted(tmp_path):
     vmstat = tmp_path / "vmstat"
     vmstat.write_text("nr_free_pages 17\noom_kill 3\n")
 

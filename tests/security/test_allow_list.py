@@ -29,7 +29,7 @@ LIST = AllowList(
         "https://192.0.2.1/a.jpg",
     ],
 )
-def test_what_is_on_the_list_is_permitted(address: str) -> None:
+def test_a_url_on_the_list_is_permitted(address: str) -> None:
     assert LIST.permits(parse(address))
 
 
@@ -57,7 +57,7 @@ def test_what_is_on_the_list_is_permitted(address: str) -> None:
         "https://192.0.2.11/a.jpg",
     ],
 )
-def test_what_only_looks_like_it_is_not(address: str) -> None:
+def test_a_url_that_only_looks_like_an_entry_is_not_permitted(address: str) -> None:
     assert not LIST.permits(parse(address))
 
 
@@ -89,7 +89,7 @@ def test_an_empty_list_permits_nothing() -> None:
         "http://*.127.1/",
     ],
 )
-def test_an_entry_that_is_none_is_refused_with_its_text(entry: str) -> None:
+def test_a_malformed_entry_is_refused_and_quoted(entry: str) -> None:
     with pytest.raises(ValueError, match="is not allowed") as caught:
         AllowList([entry])
 

@@ -11,7 +11,7 @@ def bearer(key: str) -> str:
     return f"Bearer {key}"
 
 
-def test_a_key_begins_with_its_id_and_none_is_like_another():
+def test_a_key_begins_with_its_id_and_is_unique():
     keys = {new_key("ci") for _ in range(100)}
 
     assert len(keys) == 100
@@ -19,18 +19,18 @@ def test_a_key_begins_with_its_id_and_none_is_like_another():
 
 
 @pytest.mark.parametrize("name", ["", "CI", "1a", "a b", "a.b", "x" * 33, "-a"])
-def test_an_id_is_a_plain_name(name):
+def test_a_malformed_id_is_refused(name):
     with pytest.raises(ValueError, match="an id is"):
         new_key(name)
 
 
 @pytest.mark.parametrize("key", [KEY, OLD], ids=["new", "old"])
-def test_two_keys_of_an_id_are_live_while_it_is_rotated(key):
+def test_two_keys_of_an_id_are_valid_during_a_rotation(key):
     assert ApiKeys({"ci": ROW}).check(bearer(key), "upload") == "ci"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
-def test_the_scheme_is_written_in_any_case(scheme):
+def test_the_scheme_is_case_insensitive(scheme):
     assert ApiKeys({"ci": ROW}).check(f"{scheme} {KEY}", "upload") == "ci"
 
 
@@ -66,7 +66,7 @@ def test_the_scheme_is_written_in_any_case(scheme):
         "bytes",
     ],
 )
-def test_anything_else_is_refused_with_its_reason(field, reason):
+def test_every_other_authorization_is_refused_with_its_reason(field, reason):
     with pytest.raises(Unauthorized) as caught:
         ApiKeys({"ci": ROW}).check(field, "upload")
 
@@ -74,7 +74,7 @@ def test_anything_else_is_refused_with_its_reason(field, reason):
     assert KEY not in str(caught.value.facts)
 
 
-def test_a_key_without_the_scope_is_known_and_refused():
+def test_a_key_without_the_scope_is_refused_and_named():
     with pytest.raises(Forbidden) as caught:
         ApiKeys({"ci": ROW}).check(bearer(KEY), "purge")
 
@@ -82,14 +82,14 @@ def test_a_key_without_the_scope_is_known_and_refused():
 
 
 @pytest.mark.parametrize("scope", ["upload", "purge", "metrics", "admin"])
-def test_admin_opens_everything(scope):
+def test_admin_includes_every_scope(scope):
     keys = ApiKeys({"boss": ApiKeySettings("admin", digest_of(KEY))}, admin_key="a-key-without-an-id")
 
     assert keys.check(bearer(KEY), scope) == "boss"
     assert keys.check(bearer("a-key-without-an-id"), scope) == ADMIN_ID
 
 
-def test_no_key_opens_a_server_without_keys():
+def test_a_server_without_keys_accepts_no_key():
     keys = ApiKeys({}, admin_key="")
 
     assert not keys.grants("upload")
@@ -97,7 +97,7 @@ def test_no_key_opens_a_server_without_keys():
         keys.check("Bearer ", "upload")
 
 
-def test_what_is_granted_is_known_without_a_key():
+def test_the_scopes_of_a_server_are_known_without_a_key():
     keys = ApiKeys({"ci": ROW})
 
     assert keys.grants("upload")
@@ -118,6 +118,6 @@ def test_what_is_granted_is_known_without_a_key():
         {"old_digest": "0" * 64},
     ],
 )
-def test_a_row_that_opens_nothing_or_too_much_is_a_fault(values):
+def test_a_row_without_scopes_or_with_unknown_scopes_is_refused(values):
     with pytest.raises(ValueError, match=r"scopes|digest"):
         ApiKeySettings(**values)

@@ -1,4 +1,4 @@
-"""Whose request it is: the rightmost address that no trusted proxy stands behind."""
+"""The client behind proxies: the rightmost address that is not a trusted proxy."""
 
 from ipaddress import ip_network
 
@@ -20,7 +20,7 @@ def test_without_proxies_the_peer_is_the_client() -> None:
     assert ClientAddressResolver(Proxies()).field == ""
 
 
-def test_from_a_stranger_the_field_changes_nothing() -> None:
+def test_the_field_of_an_untrusted_peer_is_ignored() -> None:
     assert client(STRANGER, "192.0.2.1", networks=NETWORKS) == STRANGER
     assert client(STRANGER, f"192.0.2.1, {PROXY}", networks=NETWORKS) == STRANGER
 
@@ -52,11 +52,11 @@ def test_the_rightmost_address_that_is_not_trusted_is_the_client(lines, expected
     assert client(PROXY, *lines, networks=NETWORKS) == expected
 
 
-def test_a_proxy_is_trusted_in_its_ipv6_clothes() -> None:
+def test_a_proxy_is_trusted_in_its_ipv4_mapped_form() -> None:
     assert client(f"::ffff:{PROXY}", STRANGER, networks=NETWORKS) == STRANGER
 
 
-def test_hops_trust_the_nearest_wherever_they_stand() -> None:
+def test_hops_trust_the_nearest_proxies_at_any_address() -> None:
     chain = f"192.0.2.1, {STRANGER}, 203.0.113.9"
 
     assert client("203.0.113.1", chain, hops=1) == "203.0.113.9"
@@ -78,11 +78,11 @@ def test_hops_trust_the_nearest_wherever_they_stand() -> None:
         (STRANGER, PROXY),
     ],
 )
-def test_forwarded_is_read_by_its_own_grammar(line, expected) -> None:
+def test_forwarded_is_parsed_by_rfc_7239(line, expected) -> None:
     assert client(PROXY, line, networks=NETWORKS, field="Forwarded") == expected
 
 
-def test_an_endless_chain_is_walked_only_so_far() -> None:
+def test_the_number_of_entries_that_are_read_is_bounded() -> None:
     chain = ", ".join(["192.0.2.1"] + [PROXY] * 1000)
 
     assert client(PROXY, chain, networks=NETWORKS) == PROXY

@@ -13,12 +13,12 @@ networks = st.one_of(
 
 
 @given(st.lists(networks, max_size=8), addresses)
-def test_a_set_holds_what_one_of_its_networks_holds(members, address) -> None:
+def test_a_set_contains_the_addresses_of_its_networks(members, address) -> None:
     assert (address in NetworkSet(members)) == any(address in member for member in members)
 
 
 @given(networks)
-def test_a_set_holds_both_ends_of_a_network(network) -> None:
+def test_a_set_contains_both_ends_of_a_network(network) -> None:
     assert network[0] in NetworkSet([network])
     assert network[-1] in NetworkSet([network])
 
@@ -35,7 +35,7 @@ def test_a_set_holds_both_ends_of_a_network(network) -> None:
         ("localhost", None),
     ],
 )
-def test_an_address_is_an_address_or_nothing(text, expected) -> None:
+def test_only_an_address_is_parsed_as_an_address(text, expected) -> None:
     assert parse_address(text) == (ip_address(expected) if expected else None)
 
 
@@ -46,7 +46,7 @@ def test_a_mapped_network_is_the_ipv4_network() -> None:
         parse_network("192.0.2.1/24")
 
 
-def test_one_client_is_an_ipv4_address_or_an_ipv6_site() -> None:
+def test_a_client_is_an_ipv4_address_or_an_ipv6_64() -> None:
     assert client_network(ip_address("192.0.2.1")) == "192.0.2.1"
     assert client_network(ip_address("2001:db8:1:2:3::4")) == "2001:db8:1:2::/64"
 
@@ -61,5 +61,5 @@ def test_one_client_is_an_ipv4_address_or_an_ipv6_site() -> None:
         ("evil\n", "unknown"),
     ],
 )
-def test_the_log_keeps_a_network(text, expected) -> None:
+def test_the_log_holds_the_network_of_an_address(text, expected) -> None:
     assert logged_network(text) == expected

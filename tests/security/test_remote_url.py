@@ -1,4 +1,4 @@
-"""Addresses: one spelling for all that mean the same, and a refusal for all that mean two things."""
+"""Remote URLs: equivalent URLs have one normal form, and ambiguous ones are refused."""
 
 from contextlib import suppress
 from urllib.parse import quote
@@ -42,7 +42,7 @@ from imgserver.security.remote_url import REMOTE, RemoteUrl, is_remote_url, pars
         ("http://[::]/a", "http://[::]/a"),
     ],
 )
-def test_an_address_has_one_spelling(text: str, canonical: str) -> None:
+def test_a_url_has_one_normal_form(text: str, canonical: str) -> None:
     assert str(parse(text)) == canonical
 
 
@@ -126,7 +126,7 @@ def test_an_address_has_one_spelling(text: str, canonical: str) -> None:
         "http://[1.2.3.4::]/a",
     ],
 )
-def test_an_address_that_is_not_plain_is_refused(text: str) -> None:
+def test_a_malformed_url_is_refused(text: str) -> None:
     with pytest.raises(BadSourcePath) as caught:
         parse(text)
 
@@ -137,15 +137,15 @@ def test_an_address_that_is_not_plain_is_refused(text: str) -> None:
     ("text", "expected"),
     [("https:/a", True), ("HTTP://a", True), ("http:a", False), ("https", False), ("a/http://b", False)],
 )  # fmt: skip
-def test_what_is_meant_as_an_address_is_told_by_its_beginning(text: str, expected: bool) -> None:
+def test_a_remote_url_is_recognized_by_its_scheme(text: str, expected: bool) -> None:
     assert is_remote_url(text) is expected
 
 
-def test_the_parts_of_an_address_can_be_read() -> None:
+def test_a_url_has_readable_parts() -> None:
     assert parse("https://[::1]:8443/a?b") == RemoteUrl("https", "::1", 8443, "/a", "b")
 
 
-def test_no_configured_source_can_be_called_as_the_remote_one() -> None:
+def test_no_configured_source_can_have_the_name_of_the_remote_source() -> None:
     assert SOURCE_NAME.fullmatch(REMOTE) is None
 
 
@@ -162,7 +162,7 @@ tails = st.text(max_size=20).map(lambda text: "/" + quote(text, safe="/?&=;~ä")
 
 @settings(max_examples=300)
 @given(st.sampled_from(["http", "https", "HTTP"]), hosts, st.sampled_from(["", ":80", ":443", ":8080"]), tails)
-def test_the_canonical_spelling_is_its_own(scheme: str, host: str, port: str, tail: str) -> None:
+def test_the_normal_form_is_its_own_normal_form(scheme: str, host: str, port: str, tail: str) -> None:
     try:
         address = parse(f"{scheme}://{host}{port}{tail}")
     except BadSourcePath:

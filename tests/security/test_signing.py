@@ -1,4 +1,4 @@
-"""Signatures: what they cover, by which keys, and that a wrong one never passes."""
+"""Signatures: what they cover, which keys make them, and that a wrong one is never accepted."""
 
 import pytest
 
@@ -39,14 +39,14 @@ def test_every_flipped_bit_of_signature_and_text_is_refused() -> None:
             assert refusal(keyring, MAC, REST[:at] + chr(ord(REST[at]) ^ 1 << bit) + REST[at + 1 :]) == "wrong"
 
 
-def test_another_spelling_of_the_same_bytes_is_refused() -> None:
+def test_another_base64_text_of_the_same_bytes_is_refused() -> None:
     # 16 bytes leave four bits of the last letter unused, so `g` could as well be `h`.
     for mac in (MAC[:-1] + "h", MAC + "==", MAC + "A", MAC[:-1], "", MAC.lower()):
         assert refusal(Keyring((SigningKey(KEY),)), mac) == "wrong"
 
 
 @pytest.mark.parametrize(("mac_bytes", "length"), [(16, 22), (20, 27), (32, 43)])
-def test_the_length_of_signatures_is_a_setting_and_another_is_refused(mac_bytes: int, length: int) -> None:
+def test_a_signature_of_another_length_than_configured_is_refused(mac_bytes: int, length: int) -> None:
     keyring = SigningSettings(keys=(KEY.hex(),), signature_bytes=mac_bytes).keyring()
     mac = keyring.sign(REST, source="photos")
 
@@ -55,7 +55,7 @@ def test_the_length_of_signatures_is_a_setting_and_another_is_refused(mac_bytes:
     assert [refusal(keyring, other) for other in (mac[:-1], mac[:11], mac + mac)] == ["wrong"] * 3
 
 
-def test_while_two_keys_are_valid_no_url_of_either_is_refused() -> None:
+def test_urls_of_two_valid_keys_are_both_accepted() -> None:
     old, new = SigningKey(KEY), SigningKey(OTHER)
     before, overlap, after = Keyring((old,)), Keyring((new, old)), Keyring((new,))
     by_old, by_new = before.sign(REST, source="photos"), overlap.sign(REST, source="photos")
@@ -66,7 +66,7 @@ def test_while_two_keys_are_valid_no_url_of_either_is_refused() -> None:
     assert refusal(after, by_old) == refusal(before, by_new) == "wrong"
 
 
-def test_the_first_key_that_opens_a_source_signs_for_it() -> None:
+def test_the_first_key_that_covers_a_source_signs_for_it() -> None:
     keyring = SigningSettings(keys=(f"shop+press={OTHER.hex()}", KEY.hex())).keyring()
 
     signed = {source: keyring.check(keyring.sign(REST, source=source), REST) for source in ("shop", "press", "photos")}
@@ -77,17 +77,17 @@ def test_the_first_key_that_opens_a_source_signs_for_it() -> None:
     }
 
 
-def test_no_key_for_a_source_is_told() -> None:
+def test_signing_without_a_key_for_the_source_is_refused() -> None:
     with pytest.raises(SignatureRefused, match="no key to sign URLs of the source photos"):
         SigningSettings(keys=(f"shop={KEY.hex()}",)).keyring().sign(REST, source="photos")
 
 
-def test_what_is_not_signed_is_refused_only_where_signatures_are_required() -> None:
+def test_a_missing_signature_is_refused_only_if_signatures_are_required() -> None:
     assert SigningSettings(keys=(KEY.hex(),)).keyring().check(None, REST) is None
     assert refusal(SigningSettings("required", keys=(KEY.hex(),)).keyring(), None) == "missing"
 
 
-def test_without_a_key_and_switched_off_every_signature_is_refused() -> None:
+def test_without_keys_and_with_mode_off_every_signature_is_refused() -> None:
     assert refusal(Keyring(), MAC) == refusal(SigningSettings("off", keys=(KEY.hex(),)).keyring(), MAC) == "no_key"
 
 
@@ -104,19 +104,19 @@ def test_without_a_key_and_switched_off_every_signature_is_refused() -> None:
         (("", "beef"), "key 1 is empty; key 2 has 2 bytes; at least 16 are needed"),
     ],
 )
-def test_a_bad_key_is_a_fault_that_does_not_show_it(keys: tuple[str, ...], fault: str) -> None:
+def test_the_error_for_a_bad_key_does_not_show_it(keys: tuple[str, ...], fault: str) -> None:
     with pytest.raises(ValueError, match=r"^key") as caught:
         SigningSettings(keys=keys)
 
     assert str(caught.value) == fault
 
 
-def test_required_signatures_want_a_key() -> None:
+def test_required_signatures_need_a_key() -> None:
     with pytest.raises(ValueError, match="mode is required, but there are no keys"):
         SigningSettings("required")
 
 
-def test_a_key_is_never_in_a_repr_and_its_id_tells_nothing_of_it() -> None:
+def test_neither_the_repr_nor_the_id_reveals_a_key() -> None:
     settings = SigningSettings(keys=(KEY.hex(),))
 
     assert KEY.hex() not in repr(settings) + repr(settings.keyring())
@@ -125,5 +125,5 @@ def test_a_key_is_never_in_a_repr_and_its_id_tells_nothing_of_it() -> None:
 
 
 @pytest.mark.parametrize("text", [KEY.hex(), f"shop={KEY.hex()}", f"press+shop={KEY.hex()}"])
-def test_a_spelt_key_reads_back(text: str) -> None:
+def test_a_serialized_key_can_be_read(text: str) -> None:
     assert read_key(text).serialize() == text

@@ -1,4 +1,4 @@
-"""Every class of address that is not public, in every wrapping, is refused; public ones are not."""
+"""Addresses of every kind that is not public are blocked in every embedding; public addresses are not."""
 
 import random
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from imgserver.security.ssrf import KINDS, SsrfFilter, embedded_addresses
 PUBLIC = SsrfFilter()
 SIX_TO_FOUR = ip_network("2002::/16")
 
-# First, last and one in the middle of every network that must not be dialled.
+# The first, the last and a middle address of every network that must not be connected to.
 REFUSED_4 = {
     "unspecified": ["0.0.0.0/8"],
     "loopback": ["127.0.0.0/8"],
@@ -50,7 +50,7 @@ def flipped(inner: bytes) -> bytes:
     return bytes(byte ^ 0xFF for byte in inner)
 
 
-# Every way to hide an IPv4 address, with a public outer address where the form leaves a choice.
+# Every way to embed an IPv4 address, with a public outer address where the form leaves a choice.
 WRAPPINGS: dict[str, Callable[[bytes], str]] = {
     "plain": lambda inner: str(IPv4Address(inner)),
     "mapped": lambda inner: v6(bytes(10) + b"\xff\xff", inner),
@@ -66,7 +66,7 @@ WRAPPINGS: dict[str, Callable[[bytes], str]] = {
     "isatap, universal": lambda inner: v6(bytes.fromhex("260647000000000002005efe"), inner),
     "isatap in 6to4": lambda inner: v6(bytes.fromhex("200208080808") + b"\0\0" + bytes.fromhex("00005efe"), inner),
 }
-# Forms that no public server has: refused even around a public address.
+# Forms that no public server uses. They are blocked even around a public address.
 NEVER_PUBLIC = {"compatible", "siit", "nat64 local", "nat64 local, short", "teredo server", "teredo client"}
 
 
@@ -78,57 +78,59 @@ def samples(cidr: str) -> list[str]:
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 @pytest.mark.parametrize("kind", REFUSED_4)
-def test_no_refused_address_is_let_through_in_any_wrapping(kind: str, wrapping: str) -> None:
+def test_a_blocked_ipv4_address_is_blocked_in_every_embedding(kind: str, wrapping: str) -> None:
     for address in (one for cidr in REFUSED_4[kind] for one in samples(cidr)):
         wrapped = WRAPPINGS[wrapping](IPv4Address(address).packed)
-        # `::` and `::1`, the compatible forms of 0.0.0.0 and 0.0.0.1, are addresses of their own.
+        # `::` and `::1`, the compatible forms of 0.0.0.0 and 0.0.0.1, are special addresses.
         assert PUBLIC.blocked_reason(wrapped) in ({kind} if wrapped != "::1" else {"loopback"}), wrapped
 
 
 @pytest.mark.parametrize("kind", REFUSED_6)
-def test_no_refused_address_of_version_6_is_let_through(kind: str) -> None:
+def test_blocked_ipv6_addresses_are_blocked(kind: str) -> None:
     for address in (one for cidr in REFUSED_6[kind] for one in samples(cidr)):
         assert PUBLIC.blocked_reason(address) == kind, address
 
 
 @pytest.mark.parametrize("address", PUBLIC_4 + PUBLIC_6)
-def test_public_addresses_are_let_through(address: str) -> None:
+def test_public_addresses_are_allowed(address: str) -> None:
     assert PUBLIC.blocked_reason(address) is None
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 @pytest.mark.parametrize("address", PUBLIC_4)
-def test_a_public_address_in_a_wrapping_is_let_through_where_public_servers_use_it(address: str, wrapping: str) -> None:
+def test_an_embedded_public_address_is_allowed_where_public_servers_use_the_embedding(
+    address: str, wrapping: str
+) -> None:
     refusal = PUBLIC.blocked_reason(WRAPPINGS[wrapping](IPv4Address(address).packed))
 
     assert refusal == ("reserved" if wrapping in NEVER_PUBLIC else None)
 
 
-def test_every_kind_of_refusal_is_tested() -> None:
+def test_every_kind_is_tested() -> None:
     assert {*REFUSED_4, *REFUSED_6} == KINDS
 
 
 @given(st.ip_addresses(v=4) | st.ip_addresses(v=6))
-def test_nothing_is_let_through_that_python_knows_as_not_global(address: IPv4Address | IPv6Address) -> None:
+def test_an_address_that_python_knows_as_not_global_is_blocked(address: IPv4Address | IPv6Address) -> None:
     if PUBLIC.blocked_reason(str(address)) is None:
         for part in embedded_addresses(address):
             assert not (part.is_multicast or part.is_loopback or part.is_link_local or part.is_unspecified)
-            # Python 3.13 calls the prefix itself private; what is in it has been judged.
+            # Python 3.13 calls the prefix itself private; the embedded address was checked.
             assert part in SIX_TO_FOUR or (part.is_global and not part.is_private)
 
 
 @given(st.ip_addresses(v=4), st.sampled_from(sorted(WRAPPINGS)))
-def test_a_wrapping_never_opens_what_is_closed_plain(inner: IPv4Address, wrapping: str) -> None:
+def test_an_embedding_never_allows_a_blocked_address(inner: IPv4Address, wrapping: str) -> None:
     if PUBLIC.blocked_reason(str(inner)):
         assert PUBLIC.blocked_reason(WRAPPINGS[wrapping](inner.packed)), wrapping
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "127.1", "0177.0.0.1", "::1%", "fe80::1%eth0", "::1%1", "[::1]"])
-def test_what_is_no_plain_public_address_is_refused(text: str) -> None:
+def test_a_malformed_address_is_blocked(text: str) -> None:
     assert PUBLIC.blocked_reason(text)
 
 
-def test_an_exception_opens_its_network_alone() -> None:
+def test_an_exception_allows_only_its_network() -> None:
     networks = SsrfFilter(["127.0.0.0/8", "fd00::/8"])
 
     assert networks.blocked_reason("127.0.0.1") is None
@@ -138,11 +140,11 @@ def test_an_exception_opens_its_network_alone() -> None:
     assert networks.blocked_reason("fc00::1") == "unique_local"
 
 
-def test_an_exception_holds_for_the_mapped_form_which_the_kernel_dials_alike() -> None:
+def test_an_exception_also_allows_the_ipv4_mapped_form() -> None:
     assert SsrfFilter(["127.0.0.0/8"]).blocked_reason("::ffff:127.0.0.1") is None
 
 
-def test_an_exception_opens_nothing_that_is_hidden_in_it() -> None:
+def test_an_exception_does_not_allow_an_embedded_address() -> None:
     isatap = v6(bytes.fromhex("fd0000000000000000005efe"), b"\x7f\0\0\1")
     nat64 = WRAPPINGS["nat64 local"](b"\x7f\0\0\1")
 
@@ -154,10 +156,10 @@ def test_an_exception_opens_nothing_that_is_hidden_in_it() -> None:
 
 
 @pytest.mark.parametrize("cidr", ["", "localhost", "10.0.0.1/8", "10.0.0.0/33", "*"])
-def test_an_exception_that_is_no_network_fails_at_boot(cidr: str) -> None:
+def test_a_malformed_exception_fails_at_start(cidr: str) -> None:
     with pytest.raises(ValueError):
         SsrfFilter([cidr])
 
 
-def test_what_is_inside_is_judged_before_what_is_around_it() -> None:
+def test_embedded_addresses_come_before_the_outer_one() -> None:
     assert embedded_addresses(ip_address("2002:a00:1::1")) == (ip_address("10.0.0.1"), ip_address("2002:a00:1::1"))
