@@ -1,13 +1,13 @@
 """A folder of files by key, bounded in bytes, where the least recently used files are evicted first.
 
-Each entry is one file or several whose names begin alike, at `ab/cd/<rest>`: two levels of folders, so that none holds
-too many files. The files are the truth. The index in memory serves the limit and is rebuilt by a scan at every start.
-The modification time of an entry's file is the time of its last use.
+An entry is one file, or several files with the same beginning of their names, at `ab/cd/<rest>`. The two levels of
+folders keep each folder small. The files are the only persistent state: the index in memory enforces the limit and is
+rebuilt by a scan at every start. The modification time of an entry's file is the time of its last use.
 
 The disk tier (cache/disk_store.py) and the origin cache (sources/origin_cache/store.py) share this class: names, index,
-accounting in blocks, eviction, pins and the scan. What an entry consists of, and the moment at which files get their
-names, is different in each and is left to them: a record is one file that its checksum proves, an original is a body
-and its metadata, which several servers may write into one folder.
+accounting in blocks, eviction, pins and the scan. They differ in what an entry is and in when its files get their
+names. A record is one file with a checksum. An original is a body and its metadata, and several servers may write into
+one folder. These parts are in the two modules.
 """
 
 import os

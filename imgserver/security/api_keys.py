@@ -43,7 +43,9 @@ class ApiKeySettings:
             return
         unknown = set(self.scopes.split()) - set(SCOPES)
         if unknown or not self.scopes.split():
-            raise ValueError(f'scopes: "{self.scopes}" is not allowed; some of {", ".join(SCOPES)}, parted by blanks')
+            raise ValueError(
+                f'scopes: "{self.scopes}" is not allowed; some of {", ".join(SCOPES)}, separated by spaces'
+            )
         for name in ("digest", "old_digest"):
             text = getattr(self, name)
             if (text or name == "digest") and not DIGEST.fullmatch(text):

@@ -2,6 +2,8 @@ import io
 import json
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from imgserver.observability import logs
 from imgserver.observability.logs import LogSettings, make_logger
@@ -22,6 +24,22 @@ class Stuck(io.BytesIO):
 
 def lines(stream: io.BytesIO) -> list[dict]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@contextmanager
+def standard_logging() -> Iterator[io.BytesIO]:
+    """Routes the standard module into a stream of JSON lines, which is complete after the context."""
+    stream = io.BytesIO()
+    settings = LogSettings(format="json")
+    logger, writer = make_logger(settings, stream)
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    try:
+        logs.route_standard_logging(logger, settings)
+        yield stream
+    finally:
+        root.handlers, root.level = before
+        writer.close()
 
 
 def test_an_event_is_one_line_with_level_and_time():
@@ -65,17 +83,8 @@ def test_a_stopped_reader_loses_lines_and_never_blocks(monkeypatch):
 
 
 def test_libraries_log_into_the_same_stream():
-    stream = io.BytesIO()
-    settings = LogSettings(format="json")
-    logger, writer = make_logger(settings, stream)
-    root = logging.getLogger()
-    before = root.handlers, root.level
-    try:
-        logs.route_standard_logging(logger, settings)
+    with standard_logging() as stream:
         logging.getLogger("aiohttp.server").error("hard %s", "luck")
-    finally:
-        root.handlers, root.level = before
-    writer.close()
 
     (event,) = lines(stream)
     assert (event["event"], event["logger"], event["level"]) == ("hard luck", "aiohttp.server", "error")
@@ -97,17 +106,8 @@ def test_long_texts_are_cut():
 
 
 def test_extra_fields_of_the_standard_module_become_fields_of_the_event():
-    stream = io.BytesIO()
-    settings = LogSettings(format="json")
-    logger, writer = make_logger(settings, stream)
-    root = logging.getLogger()
-    before = root.handlers, root.level
-    try:
-        logs.route_standard_logging(logger, settings)
+    with standard_logging() as stream:
         logging.getLogger("imgserver.cache").warning("redis.write_failed", extra={"error": "OOM", "seconds": 2})
-    finally:
-        root.handlers, root.level = before
-    writer.close()
 
     (event,) = lines(stream)
     assert (event["event"], event["logger"], event["error"], event["seconds"]) == (
