@@ -2,8 +2,6 @@
 
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from imgserver.cache.negative import NegativeCache
@@ -165,8 +163,11 @@ class ImageService:
             if criticality is not Criticality.REFRESH:
                 self.negative_cache.put(request.key, error, fingerprint=fingerprint, generations=generations)
 
-        with self._caching_absence(request):
+        try:
             rendition = await self.renderer.render(request, criticality, on_failure=on_failure)
+        except NotFound as error:
+            self._cache_absence(request, error)
+            raise
         rendition = self._with_lifetime(rendition, generations)
         self.negative_cache.drop(request.key)
         self.cache.put(request.key, rendition)
@@ -201,8 +202,10 @@ class ImageService:
         if fingerprint is not None and self.renderer.fingerprints.get(request.ref) == fingerprint:
             return True
         try:
-            with self._caching_absence(request):
-                return await self.renderer.read_fingerprint(request.ref) == fingerprint
+            return await self.renderer.read_fingerprint(request.ref) == fingerprint
+        except NotFound as error:
+            self._cache_absence(request, error)
+            raise
         except ImgserverError as error:
             if not _is_temporary(error):
                 raise
@@ -240,18 +243,13 @@ class ImageService:
             raise self.negative_cache.hit(entry)
         self.negative_cache.drop(request.key)
 
-    @contextmanager
-    def _caching_absence(self, request: RenderRequest) -> Iterator[None]:
-        """Drops the rendition and caches the error if the block raises NotFound."""
-        try:
-            yield
-        except NotFound as error:
-            self.cache.drop(request.key)
-            # For about a second, and never longer, so that a new original is soon found.
-            self.negative_cache.put(
-                request.ref, error, fingerprint=None, generations=self._generations_of_original(request), grows=False
-            )
-            raise
+    def _cache_absence(self, request: RenderRequest, error: NotFound) -> None:
+        """The original does not exist: drops the rendition, and caches the error."""
+        self.cache.drop(request.key)
+        # For about a second, and never longer, so that a new original is soon found.
+        self.negative_cache.put(
+            request.ref, error, fingerprint=None, generations=self._generations_of_original(request), grows=False
+        )
 
     def _generations_of_original(self, request: RenderRequest) -> GroupGenerations:
         """Without the group of this rendition's key, which no other rendition of the original has."""

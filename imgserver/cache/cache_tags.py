@@ -33,12 +33,14 @@ def groups_of(ref: SourceRef, *, key: str | None = None, tags: Iterable[str] = (
     groups = _original_groups(ref)
     if key is not None:
         groups += (key_group(key),)
-    return groups + tuple(tag_group(tag) for tag in tuple(tags)[:MAX_TAGS_PER_RECORD])
+    return groups + tuple(map(tag_group, tuple(tags)[:MAX_TAGS_PER_RECORD]))
 
 
 def header_groups(groups: Iterable[str]) -> tuple[str, ...]:
     """The groups that response headers name, in the given order: at most 16, without the rendition's own."""
-    shared = [group for group in groups if group[0] in _HEADER_KINDS]
+    shared = tuple([group for group in groups if group[0] in _HEADER_KINDS])
+    if len(shared) <= MAX_HEADER_GROUPS:
+        return shared
     chosen = set(sorted(shared, key=lambda group: _HEADER_KINDS.index(group[0]))[:MAX_HEADER_GROUPS])
     return tuple(group for group in shared if group in chosen)
 

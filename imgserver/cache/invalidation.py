@@ -97,7 +97,7 @@ class Generations:
 
     async def confirm(self, generations: GroupGenerations) -> bool:
         """`are_current`, after fetching the shared tokens if a copy is too old."""
-        groups = [group for group, _ in generations]
+        groups = tuple(dict(generations))
         if not self.are_recent(groups):
             await self._refresh(groups)
         return self.are_current(generations)
@@ -140,19 +140,25 @@ class Generations:
         A reply says nothing about groups that changed after it was requested. When the shared generations lack a token
         that is known here, they have lost it, and it is published again.
         """
-        if since is not None:
-            if since < self._gap:
-                return
-            tokens = {group: token for group, token in tokens.items() if self._changed_at.get(group, 0) <= since}
-        self._unpublished |= {group for group, token in tokens.items() if not token and group in self._tokens}
-        shared = {group: token for group, token in tokens.items() if token and group not in self._unpublished}
-        purged = [group for group, token in shared.items() if self._tokens.get(group) != token]
-        self._adopt(shared)
+        if since is not None and since < self._gap:
+            return
+        learned, shared, purged = [], {}, []
+        for group, token in tokens.items():
+            if since is not None and self._changed_at.get(group, 0) > since:
+                continue
+            learned.append(group)
+            if not token and group in self._tokens:
+                self._unpublished.add(group)
+            elif token and group not in self._unpublished:
+                shared[group] = token
+                if self._tokens.get(group) != token:
+                    purged.append(group)
         if purged:
+            self._adopt(shared)
             self._on_purge(purged)
         if len(self._fetched_at) > MAX_COPIES:
             self._fetched_at.clear()
-        self._fetched_at.update(dict.fromkeys(tokens, self._clock()))
+        self._fetched_at.update(dict.fromkeys(learned, self._clock()))
 
     def distrust_copies(self) -> None:
         """Notifications may have been missed: every shared token is fetched again before it is used."""

@@ -67,22 +67,19 @@ class WriteBehind:
                 log.exception("cache.write_failed")
             finally:
                 self.bytes -= _weight(change)
-                await self._finish(key)
+                self._pending[key] -= 1
+                if not self._pending[key]:
+                    del self._pending[key]
+                async with self._applied:
+                    self._applied.notify_all()
 
     async def wait_applied(self, key: str, *, seconds: float) -> bool:
         """Waits until the key has no pending change. False: not in time."""
-        return await self._wait(lambda: not self._pending[key], seconds)
+        return await self._wait(lambda: key not in self._pending, seconds)
 
     async def drain(self, *, seconds: float) -> bool:
         """Waits until no change is pending. False: not in time."""
         return await self._wait(lambda: not self._pending, seconds)
-
-    async def _finish(self, key: str) -> None:
-        self._pending[key] -= 1
-        if not self._pending[key]:
-            del self._pending[key]
-        async with self._applied:
-            self._applied.notify_all()
 
     async def _wait(self, is_done: Callable[[], bool], seconds: float) -> bool:
         try:

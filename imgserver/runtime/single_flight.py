@@ -69,7 +69,7 @@ class SingleFlight(Generic[T]):
             return await asyncio.shield(flight.result), joined
         finally:
             flight.waiters -= 1
-            if not flight.waiters:
+            if not flight.waiters and not flight.result.done():
                 self._abandon(key, flight)
 
     async def run_inline(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
@@ -115,7 +115,9 @@ class SingleFlight(Generic[T]):
     async def _fly(self, key: Hashable, flight: _Flight, make: Callable[[], Awaitable[T]]) -> None:
         flight.task = asyncio.current_task()
         try:
-            _succeed(flight, await make())
+            result = await make()
+            if not flight.result.done():
+                flight.result.set_result(result)
         except asyncio.CancelledError:
             _fail(flight, _closing())
             raise
@@ -125,8 +127,6 @@ class SingleFlight(Generic[T]):
             self._forget(key, flight)
 
     def _abandon(self, key: Hashable, flight: _Flight) -> None:
-        if flight.result.done():
-            return
         # Forgotten before its task has ended: a new caller must not join a flight that is being cancelled.
         self._forget(key, flight)
         flight.result.cancel()
@@ -136,11 +136,6 @@ class SingleFlight(Generic[T]):
     def _forget(self, key: Hashable, flight: _Flight) -> None:
         if self._in_flight.get(key) is flight:
             del self._in_flight[key]
-
-
-def _succeed(flight: _Flight, result: object) -> None:
-    if not flight.result.done():
-        flight.result.set_result(result)
 
 
 def _fail(flight: _Flight, error: Exception) -> None:

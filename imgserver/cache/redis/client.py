@@ -211,10 +211,12 @@ class RedisClient:
 
     def _count_replies(self, operation: str, replies: list[Any], side: ProbedBreaker, seconds: float) -> None:
         self._observe(operation, seconds)
-        errors = [reply for reply in replies if isinstance(reply, Exception)]
-        for error in errors:
-            self._count_fault(error, side, seconds)
-        if not errors:
+        succeeded = True
+        for reply in replies:
+            if isinstance(reply, Exception):
+                succeeded = False
+                self._count_fault(reply, side, seconds)
+        if succeeded:
             side.breaker.record_success(seconds)
 
     def _count_fault(self, error: Exception, side: ProbedBreaker, seconds: float) -> None:

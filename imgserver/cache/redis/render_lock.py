@@ -48,7 +48,7 @@ class RenderLock:
         """Does not wait for the lock. It expires after `seconds`, the deadline of the render. If Redis does not answer,
         the attempt counts as acquired."""
         token = secrets.token_hex(8)
-        name, milliseconds = self._name(key), max(1, int(1000 * seconds))
+        name, milliseconds = self._client.name("lock", key), max(1, int(1000 * seconds))
         replies = await self._client.write("lock", lambda pipe: pipe.set(name, token, nx=True, px=milliseconds))
         if replies is None or isinstance(replies[0], Exception):
             self._lost += 1
@@ -61,7 +61,8 @@ class RenderLock:
         """Call it after the record was written: a waiting server looks for it immediately. Does nothing if the attempt
         failed."""
         if attempt.acquired:
-            await self._client.write("unlock", lambda pipe: pipe.eval(_RELEASE, 1, self._name(key), attempt.token))
+            name = self._client.name("lock", key)
+            await self._client.write("unlock", lambda pipe: pipe.eval(_RELEASE, 1, name, attempt.token))
 
     async def wait_released(self, key: str, *, seconds: float) -> bool:
         """Waits until no server holds the lock. False: time-out, too many waiters, or Redis is away; then render."""
@@ -78,16 +79,13 @@ class RenderLock:
         return LockStatistics(self._acquired, self._lost, self._waiting, self._waited)
 
     async def _poll(self, key: str, deadline: float) -> bool:
-        pause = FIRST_POLL_SECONDS
+        name, pause = self._client.name("lock", key), FIRST_POLL_SECONDS
         while (remaining := deadline - time.monotonic()) > 0:
             await asyncio.sleep(min(remaining, pause * random.uniform(0.8, 1.2)))  # noqa: S311
-            replies = await self._client.read("locked", ("EXISTS", self._name(key)))
+            replies = await self._client.read("locked", ("EXISTS", name))
             if replies is None or isinstance(replies[0], Exception):
                 return False
             if replies[0] == 0:
                 return True
             pause = min(LAST_POLL_SECONDS, 1.5 * pause)
         return False
-
-    def _name(self, key: str) -> str:
-        return self._client.name("lock", key)

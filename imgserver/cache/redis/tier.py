@@ -143,8 +143,7 @@ class RedisTier:
         if self._generations is None or not replies:
             return
         if isinstance(replies[0], list) and len(replies[0]) == len(groups):
-            tokens = {group: token_of(token) for group, token in zip(groups, replies[0], strict=True)}
-            self._generations.learn(tokens, since=since)
+            self._generations.learn(dict(zip(groups, map(token_of, replies[0]), strict=True)), since=since)
 
     def _ttl_milliseconds(self, rendition: Rendition) -> int:
         """Jittered, so that records that were written together do not expire together."""
