@@ -37,8 +37,10 @@ class MountedDialects:
 
     def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
         """Raises what `Dialect.parse` raises."""
-        mount = next((mount for mount in self.mounts if raw_target.startswith(mount)), self.mounts[0])
-        return self._by_mount[mount].parse(raw_target, hints)
+        for mount, dialect in self._by_mount.items():
+            if raw_target.startswith(mount):
+                return dialect.parse(raw_target, hints)
+        return self._by_mount[self.mounts[0]].parse(raw_target, hints)
 
     def adopt(self, *, presets: Mapping[str, str], keyring: Keyring) -> None:
         """Puts new presets and signing keys into force in all dialects."""

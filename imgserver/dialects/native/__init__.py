@@ -8,7 +8,7 @@ signature, segments and source. `presets.py` replaces presets by their options. 
 segment, `validation.py` refuses wrong combinations, and `emit.py` turns the segment into steps of the plan.
 `output.py` collects the options of the whole URL, `pixel_ratio.py` applies dpr, and `source_path.py` parses the source.
 
-To add an option: a row in `options.py`, a field of `Segment`, a function in the order of `emit.py`, then
+To add an option: a row in `options.py`, a field of `Segment`, a step in the order of `emit.py`, then
 `python -m imgserver.dialects.native.reference docs/urls.md`.
 """
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from fractions import Fraction
 from urllib.parse import quote
 
 from imgserver.dialects.dialect import DialectConfig
@@ -91,7 +90,7 @@ class NativeDialect:
         self._keyring = keyring
 
     def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
-        envelope = split_signature(raw_target, self.settings, mount=self.mount)
+        envelope = split_signature(raw_target, self.settings, mount=self._mount)
         key = self._keyring.check(envelope.mac, envelope.rest)
         target = split_segments(envelope, self.settings)
         allowed_hints = hints if self.client_hints else None
@@ -145,14 +144,12 @@ class NativeDialect:
 
     def _plan(self, segments: list[Segment], whole_url: Segment) -> Plan:
         output, terminal = emit_output(whole_url)
-        steps = self._limited(_steps(segments))
-        ratio = self._snapping.snap_pixel_ratio(whole_url.pixel_ratio or Fraction(1))
-        return self._snapping.snap(Plan(steps if ratio == 1 else apply_pixel_ratio(steps, ratio), output, terminal))
-
-    def _limited(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        steps = _steps(segments)
         if len(steps) > self.settings.max_steps:
             raise BadOption(f"the options make {len(steps)} steps, more than {self.settings.max_steps}")
-        return steps
+        if whole_url.pixel_ratio is not None:
+            steps = apply_pixel_ratio(steps, self._snapping.snap_pixel_ratio(whole_url.pixel_ratio))
+        return self._snapping.snap(Plan(steps, output, terminal))
 
     def _rest(self, ref: SourceRef, options: str) -> str:
         """The target after the mount and the signature."""
@@ -203,8 +200,10 @@ def needs_escape(folder: str) -> bool:
 
 
 def _steps(segments: list[Segment]) -> tuple[Step, ...]:
-    orient: tuple[Step, ...] = () if segments and "ignore" in segments[0].angle else (Orient(),)
-    return orient + tuple(step for segment in segments for step in emit(segment))
+    steps: list[Step] = [] if segments and "ignore" in segments[0].angle else [Orient()]
+    for segment in segments:
+        steps += emit(segment)
+    return tuple(steps)
 
 
 def _check_scope(key: SigningKey | None, ref: SourceRef) -> None:

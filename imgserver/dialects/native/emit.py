@@ -5,7 +5,7 @@ measure the image before `a` turns it, effects also change the padding, and a bo
 corners. A URL that needs another order has two segments.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 
 from imgserver.dialects.native.modes import COMPASS, SMART, Mode
@@ -20,7 +20,6 @@ from imgserver.plan.plan import (
     Color,
     Compass,
     Crop,
-    Fill,
     Fit,
     Flatten,
     Mask,
@@ -37,20 +36,30 @@ _COMPASS: dict[str, Compass] = {word: word for word in COMPASS}
 
 def emit(segment: Segment) -> Iterator[Step]:
     """The steps of a segment that `validation.check` has accepted, without Orient."""
-    for emit_kind in ORDER:
-        yield from emit_kind(segment)
-
-
-def _trim(segment: Segment) -> Iterator[Step]:
-    return (step for step in segment.effect if isinstance(step, Trim))
-
-
-def _crop(segment: Segment) -> Iterator[Step]:
     mode = mode_of(segment)
+    for step in segment.effect:
+        if isinstance(step, Trim):
+            yield step
     if mode.name == "crop":
         yield Crop(segment.width, segment.height, segment.aspect_ratio, _anchor(segment, mode))
     if mode.name == "thumb":
         yield Crop(ratio=_ratio(segment), anchor=_anchor(segment, mode), zoom=segment.zoom or Fraction(1))
+    if segment.has_side and mode.name != "crop":
+        yield _fit(segment, mode)
+    if segment.angle:
+        yield from _turns(segment)
+    for step in segment.effect:
+        if not isinstance(step, Trim):
+            yield step
+    if segment.opacity is not None:
+        yield Tone("opacity", Fraction(segment.opacity, 100))
+    if segment.radius is not None:
+        yield Mask(ellipse=True) if segment.radius == "max" else Mask(segment.radius)
+    if segment.border is not None:
+        width, color = segment.border
+        yield Canvas((Px(width),) * 4, color)
+    if isinstance(segment.background, Color) and segment.background.alpha:
+        yield Flatten(segment.background)
 
 
 def _ratio(segment: Segment) -> Fraction:
@@ -60,14 +69,10 @@ def _ratio(segment: Segment) -> Fraction:
     return Fraction(segment.width.value) / segment.height.value
 
 
-def _fit(segment: Segment) -> Iterator[Step]:
-    mode = mode_of(segment)
-    if not segment.has_side or mode.name == "crop":
-        return
+def _fit(segment: Segment, mode: Mode) -> Fit:
     if mode.name == "thumb":
-        yield Fit(segment.width, segment.height, segment.aspect_ratio, "cover", "allow", finish="crop")
-        return
-    yield Fit(
+        return Fit(segment.width, segment.height, segment.aspect_ratio, "cover", "allow", finish="crop")
+    return Fit(
         segment.width,
         segment.height,
         segment.aspect_ratio,
@@ -76,12 +81,8 @@ def _fit(segment: Segment) -> Iterator[Step]:
         mode.shrink,
         mode.finish,
         _anchor(segment, mode) if mode.finish != "none" else CENTER,
-        _padding(segment.background),
+        TRANSPARENT if segment.background is None else segment.background,
     )
-
-
-def _padding(background: Fill | None) -> Fill:
-    return TRANSPARENT if background is None else background
 
 
 def _anchor(segment: Segment, mode: Mode) -> Anchor:
@@ -95,7 +96,7 @@ def _anchor(segment: Segment, mode: Mode) -> Anchor:
     return Anchor(_COMPASS[segment.gravity or default], dx=dx, dy=dy)
 
 
-def _turn(segment: Segment) -> Iterator[Step]:
+def _turns(segment: Segment) -> Iterator[Step]:
     # A color fills the corners of a turned image. The words `auto` and `blur` are for padding, and leave the corners
     # transparent.
     fill = segment.background if isinstance(segment.background, Color) else TRANSPARENT
@@ -104,43 +105,3 @@ def _turn(segment: Segment) -> Iterator[Step]:
             continue
         motion = part % 360 if isinstance(part, int) else part
         yield Turn(MOTIONS[motion]) if motion in MOTIONS else Turn(degrees=int(motion), fill=fill)
-
-
-def _effects(segment: Segment) -> Iterator[Step]:
-    return (step for step in segment.effect if not isinstance(step, Trim))
-
-
-def _opacity(segment: Segment) -> Iterator[Step]:
-    if segment.opacity is not None:
-        yield Tone("opacity", Fraction(segment.opacity, 100))
-
-
-def _mask(segment: Segment) -> Iterator[Step]:
-    if segment.radius == "max":
-        yield Mask(ellipse=True)
-    elif segment.radius is not None:
-        yield Mask(segment.radius)
-
-
-def _canvas(segment: Segment) -> Iterator[Step]:
-    if segment.border is not None:
-        width, color = segment.border
-        yield Canvas((Px(width),) * 4, color)
-
-
-def _flatten(segment: Segment) -> Iterator[Step]:
-    if isinstance(segment.background, Color) and segment.background.alpha:
-        yield Flatten(segment.background)
-
-
-ORDER: tuple[Callable[[Segment], Iterator[Step]], ...] = (
-    _trim,
-    _crop,
-    _fit,
-    _turn,
-    _effects,
-    _opacity,
-    _mask,
-    _canvas,
-    _flatten,
-)

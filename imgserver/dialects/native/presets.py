@@ -17,10 +17,12 @@ class Presets:
     settings: NativeSettings
     texts: Mapping[str, str] = field(default_factory=dict)
 
-    def expand(self, segments: Iterable[RawSegment]) -> tuple[RawSegment, ...]:
+    def expand(self, segments: Iterable[RawSegment]) -> list[RawSegment]:
         """The segments with each preset replaced by its text. Raises BadOption for an unknown preset, and for options
         that are no preset if the server allows presets only."""
-        expanded = tuple(inner for segment in segments for inner in self._expand(segment))
+        expanded: list[RawSegment] = []
+        for segment in segments:
+            expanded += self._expand(segment)
         if len(expanded) > self.settings.max_segments:
             raise BadOption(f"presets make more than {self.settings.max_segments} option segments", at=expanded[-1].at)
         return expanded

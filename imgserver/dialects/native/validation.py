@@ -10,6 +10,9 @@ from imgserver.dialects.native.settings import NativeSettings
 from imgserver.errors import NotInThisBuild
 from imgserver.plan.plan import Px, Rel
 
+# The options that say which part of the image is kept, or where it is placed on a canvas.
+PLACEMENT = frozenset({"g", "x", "y"})
+
 
 def mode_of(segment: Segment) -> Mode:
     """The crop mode; without `c` it is limit, and rfill with a ratio."""
@@ -23,10 +26,13 @@ def check(segment: Segment, settings: NativeSettings, *, first: bool) -> None:
     mode = mode_of(segment)
     _check_sides(segment, mode)
     _check_lengths(segment, mode, settings)
-    _check_zoom(segment, mode)
-    _check_gravity(segment, mode)
+    if segment.zoom is not None and mode.name != "thumb":
+        raise bad_rule(segment.written["z"], "only with c_thumb")
+    if not PLACEMENT.isdisjoint(segment.written):
+        _check_placement(segment, mode)
     _check_faces(segment, mode)
-    _check_angle(segment, first)
+    if "ignore" in segment.angle:
+        _check_ignore(segment, first)
     if isinstance(segment.background, str) and not (mode.pads and segment.has_side):
         raise bad_rule(segment.written["b"], f"{segment.written['b'].text} is for the pad modes: pad lpad mpad rpad")
 
@@ -39,7 +45,7 @@ def check_hinted_width(segments: Iterable[Segment], whole_url: Segment) -> None:
 
 def _check_sides(segment: Segment, mode: Mode) -> None:
     width, height, ratio = segment.width, segment.height, segment.aspect_ratio
-    count = sum(side is not None for side in (width, height, ratio))
+    count = 3 - (width, height, ratio).count(None)
     if count == 3:
         raise bad_rule(segment.written["ar"], "w and h already give the shape; two of w, h and ar are enough")
     alone = count == 1 and ratio is not None
@@ -65,18 +71,11 @@ def _check_lengths(segment: Segment, mode: Mode, settings: NativeSettings) -> No
             raise bad_value(segment.written[key], OPTIONS[key].allowed.format(max_side=settings.max_side))
 
 
-def _check_zoom(segment: Segment, mode: Mode) -> None:
-    if segment.zoom is not None and mode.name != "thumb":
-        raise bad_rule(segment.written["z"], "only with c_thumb")
-
-
-def _check_gravity(segment: Segment, mode: Mode) -> None:
-    placed = [option for key, option in segment.written.items() if key in ("g", "x", "y")]
-    if not placed:
-        return
+def _check_placement(segment: Segment, mode: Mode) -> None:
     if not (segment.has_side and (mode.crops or mode.pads)):
+        first = next(option for key, option in segment.written.items() if key in PLACEMENT)
         where = f"c_{mode.name}" if segment.has_side else "a segment without a side"
-        raise bad_rule(placed[0], f"{where} neither crops nor pads, so that g, x and y have no effect")
+        raise bad_rule(first, f"{where} neither crops nor pads, so that g, x and y have no effect")
     if mode.pads and segment.gravity is not None and segment.gravity not in COMPASS:
         raise bad_rule(
             segment.written["g"],
@@ -117,9 +116,7 @@ def _check_faces(segment: Segment, mode: Mode) -> None:
         )
 
 
-def _check_angle(segment: Segment, first: bool) -> None:
-    if "ignore" not in segment.angle:
-        return
+def _check_ignore(segment: Segment, first: bool) -> None:
     if not first:
         raise bad_rule(segment.written["a"], "ignore is for the first segment only")
     if segment.angle.index("ignore") or segment.angle.count("ignore") > 1:
