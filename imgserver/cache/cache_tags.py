@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from hashlib import sha256
 
-from imgserver.plan.canonical import source_digest
+from imgserver.plan.canonical import digest, source_digest
 from imgserver.plan.plan import SourceRef
 
 ALL = "a"
@@ -69,32 +68,23 @@ def original_group(ref: SourceRef) -> str:
 def prefix_group(source: str, prefix: str) -> str:
     """The group of all originals of a source below a folder, with or without trailing slash; "" is the whole source."""
     parts = [part for part in prefix.split("/") if part]
-    return _digest("d", source, *parts[:MAX_DEPTH])
+    return "d" + digest(source, *parts[:MAX_DEPTH])[:_DIGITS]
 
 
 def key_group(key: str) -> str:
     """The group of one rendition."""
-    return _digest("k", key)
+    return "k" + digest(key)[:_DIGITS]
 
 
 def tag_group(tag: str) -> str:
-    return _digest("t", tag)
+    return "t" + digest(tag)[:_DIGITS]
 
 
 @lru_cache(maxsize=4096)
 def _original_groups(ref: SourceRef) -> tuple[str, ...]:
     parts = [part for part in ref.path.split("/")[:-1] if part][:MAX_DEPTH]
-    directories = (_digest("d", ref.source, *parts[:depth]) for depth in range(len(parts) + 1))
+    directories = ("d" + digest(ref.source, *parts[:depth])[:_DIGITS] for depth in range(len(parts) + 1))
     return (ALL, *directories, source_group(ref))
-
-
-def _digest(kind: str, *texts: str) -> str:
-    """Length-prefixed, so that no two lists of names run together."""
-    hasher = sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        hasher.update(len(data).to_bytes(4, "big") + data)
-    return kind + hasher.hexdigest()[:_DIGITS]
 
 
 # RFC 9875 expects caches to support 32 groups per response; a response has 16, for tags and folders together.

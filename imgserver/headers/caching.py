@@ -99,8 +99,9 @@ def _directives(settings: FreshnessSettings, cacheability: Cacheability, seconds
         seconds = min(seconds, cacheability.source_seconds)
     if seconds >= YEAR_SECONDS and cacheability.versioned:
         return f"max-age={seconds}, immutable"
-    named = zip(("stale-while-revalidate", "stale-if-error"), graces, strict=True)
-    return ", ".join([f"max-age={seconds}", *(f"{name}={grace}" for name, grace in named if grace)])
+    revalidate = f", stale-while-revalidate={graces[0]}" if graces[0] else ""
+    if_error = f", stale-if-error={graces[1]}" if graces[1] else ""
+    return f"max-age={seconds}{revalidate}{if_error}"
 
 
 def error_cache_control(cache_seconds: int) -> str:

@@ -82,11 +82,9 @@ def is_negotiated(plan: Plan) -> bool:
 def vary(request: ImageRequest) -> str:
     """The value of Vary: exactly the fields on which the response to this URL depends; "" if there are none."""
     named = ["Accept"] if is_negotiated(request.plan) else []
-    return ", ".join(named + hint_fields(request.hints))
-
-
-def hint_fields(hints: Sequence[Hint]) -> list[str]:
-    return [field for hint in hints for field in HINT_FIELDS[hint]]
+    for hint in request.hints:
+        named += HINT_FIELDS[hint]
+    return ", ".join(named)
 
 
 def read_hints(headers: Mapping[str, str], used: Sequence[Hint]) -> Hints:

@@ -43,13 +43,13 @@ def canonical(plan: Plan) -> str:
 def plan_digest(plan: Plan) -> str:
     """A digest of the plan in 32 hex digits, equal for equal images: the plan is normalized first. Its output must be
     negotiated before."""
-    return _digest(str(PLAN_VERSION), canonical(normalize(plan)))
+    return digest(str(PLAN_VERSION), canonical(normalize(plan)))
 
 
 @lru_cache(maxsize=4096)
 def source_digest(ref: SourceRef) -> str:
     """A digest of an original in 32 hex digits: the part that the keys of all its renditions share."""
-    return _digest(ref.source, ref.path)
+    return digest(ref.source, ref.path)
 
 
 def key(ref: SourceRef, plan: Plan, *, pipeline: str = DEFAULT_PIPELINE) -> str:
@@ -68,11 +68,12 @@ def key_pattern(source_digits: str = "") -> str:
     return "/".join((_HEX * PIPELINE_DIGITS, "[0-9]*", source, _HEX * DIGEST_DIGITS))
 
 
-def _digest(*texts: str) -> str:
-    """Each field is prefixed with its length, so that two different lists of fields never give one text."""
+def digest(*texts: str) -> str:
+    """A digest of texts in 32 hex digits. Each text is prefixed with its length, so that no two lists of texts run
+    together."""
     hasher = sha256()
     for text in texts:
-        data = text.encode()
+        data = text.encode("utf-8", "surrogatepass")
         hasher.update(len(data).to_bytes(4, "big") + data)
     return hasher.hexdigest()[:DIGEST_DIGITS]
 

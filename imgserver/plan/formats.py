@@ -126,7 +126,10 @@ def format_of_suffix(suffix: str) -> Format | None:
 
 def format_of_media_type(media_type: str) -> Format | None:
     """The format with this media type; None for a media type that is no image format of `FORMATS`."""
-    return next((row for row in FORMATS.values() if row.media_type == media_type), None)
+    for row in FORMATS.values():
+        if row.media_type == media_type:
+            return row
+    return None
 
 
 def is_writable(name: str) -> bool:
@@ -139,9 +142,10 @@ def choose(output: Output, *, source: str, alpha: bool, animated: bool) -> str:
     image that is to be written. Raises NotInThisBuild for a format that cannot be written."""
     if output.format not in ("auto", "source"):
         return _writable(output.format)
-    offers = [name for name in output.offers if is_writable(name) and (not animated or FORMATS[name].animation)]
-    if output.format == "auto" and offers:
-        return offers[0]
+    if output.format == "auto":
+        for name in output.offers:
+            if is_writable(name) and (not animated or FORMATS[name].animation):
+                return name
     return _plain(source, alpha=alpha, animated=animated, modern=output.format == "source")
 
 

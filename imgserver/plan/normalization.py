@@ -115,12 +115,12 @@ def _fit(step: Fit) -> Step | None:
     if ratio is not None:
         width, height, ratio = _other_side(width, height, ratio)
     mode, enlarge, finish = step.mode, step.enlarge, step.finish
-    sides = tuple(side for side in (width, height) if side is not None)
-    if ratio is None and all(isinstance(side, Rel) for side in sides):
-        if all(side == WHOLE for side in sides) and (len(sides) == 2 or finish == "none"):
+    one_side = width is None or height is None
+    if ratio is None and not isinstance(width, Px) and not isinstance(height, Px):
+        if width in (None, WHOLE) and height in (None, WHOLE) and (not one_side or finish == "none"):
             return None
         enlarge = "deny"  # a fraction of at most 1 never enlarges
-    if len(sides) == 1 and ratio is None and finish == "none":
+    if one_side and ratio is None and finish == "none":
         mode = "contain"  # with one side, both axes are scaled by the same factor in every mode
     anchor = _anchor(step.anchor) if finish != "none" else CENTER
     fill = _fill(step.fill) if finish == "pad" else TRANSPARENT

@@ -9,7 +9,6 @@ shared under that key, and never stored under the key of the rendition that was 
     above 1.5    JPEG there (PNG for transparency); no smart crop, no sharpening
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from enum import IntEnum
 
@@ -26,7 +25,7 @@ class DegradationLevel(IntEnum):
     PLAIN = 3
 
 
-# Multiples of the bearable wait above which each level begins. It ends below RELIEF times that.
+# Multiples of the bearable wait above which each level begins, ascending. A level ends below RELIEF times that.
 THRESHOLDS = {DegradationLevel.EFFORT: 0.5, DegradationLevel.FORMAT: 1.0, DegradationLevel.PLAIN: 1.5}
 RELIEF = 0.7
 
@@ -45,8 +44,10 @@ class Degradation:
 
     def level(self, criticality: Criticality, pressure: float) -> DegradationLevel:
         """The level for a new request of this class. `pressure`: its predicted wait, in units of the bearable wait."""
-        reached = _highest(level for level, threshold in THRESHOLDS.items() if pressure > threshold)
-        not_left = _highest(level for level, threshold in THRESHOLDS.items() if pressure > RELIEF * threshold)
+        reached = not_left = DegradationLevel.NONE
+        for level, threshold in THRESHOLDS.items():
+            reached = level if pressure > threshold else reached
+            not_left = level if pressure > RELIEF * threshold else not_left
         self._levels[criticality] = max(reached, min(self._levels[criticality], not_left))
         return self._levels[criticality]
 
@@ -57,10 +58,6 @@ def degrade(plan: Plan, level: DegradationLevel) -> Plan:
         return plan
     steps = _plain_steps(plan.steps) if level >= DegradationLevel.PLAIN else plan.steps
     return replace(plan, steps=steps, output=_degraded_output(plan.output, level))
-
-
-def _highest(levels: Iterable[DegradationLevel]) -> DegradationLevel:
-    return max(levels, default=DegradationLevel.NONE)
 
 
 def _degraded_output(output: Output, level: DegradationLevel) -> Output:

@@ -22,6 +22,8 @@ class FormatPolicy:
     def limits(self, limits: Limits) -> Limits:
         """The limits with the policy's numbers of pixels, where it sets any."""
         source, output = self.pixels.source, self.pixels.output
+        if source is None and output is None:
+            return limits
         return replace(
             limits,
             source_pixels=limits.source_pixels if source is None else source,
@@ -45,5 +47,7 @@ class FormatPolicy:
         output = plan.output
         if output.format == "source" and source not in formats.write:
             return replace(plan, output=replace(output, format="auto", offers=()))
+        if set(formats.write).issuperset(output.offers):
+            return plan
         offers = tuple(offer for offer in output.offers if offer in formats.write)
-        return plan if offers == output.offers else replace(plan, output=replace(output, offers=offers))
+        return replace(plan, output=replace(output, offers=offers))

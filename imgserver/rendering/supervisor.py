@@ -75,7 +75,10 @@ class Supervisor:
         return sum(worker.state is WorkerState.BUSY for worker in self.workers.values())
 
     def idle(self) -> WorkerProcess | None:
-        return next((worker for worker in self.workers.values() if worker.state is WorkerState.IDLE), None)
+        for worker in self.workers.values():
+            if worker.state is WorkerState.IDLE:
+                return worker
+        return None
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()

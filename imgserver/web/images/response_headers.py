@@ -54,9 +54,11 @@ class ResponseHeaders:
             headers["Last-Modified"] = caching.http_date(rendition.modified)
         if vary := negotiation.vary(request):
             headers["Vary"] = vary
-        # Browsers send Save-Data without Accept-CH.
-        if wanted := [field for field in negotiation.hint_fields(request.hints) if field.startswith("Sec-CH-")]:
-            headers["Accept-CH"] = ", ".join(wanted)
+        if request.hints:
+            # Browsers send Save-Data without Accept-CH.
+            wanted = [negotiation.HINT_FIELDS[hint][0] for hint in request.hints if hint != "save_data"]
+            if wanted:
+                headers["Accept-CH"] = ", ".join(wanted)
         if request.attachment is not None:
             headers["Content-Disposition"] = disposition(request, rendition)
         headers[hdrs.CONTENT_LENGTH] = str(len(rendition.body))
@@ -112,7 +114,7 @@ class ResponseHeaders:
 
     def _set_cache_groups(self, headers: CIMultiDict[str], groups: tuple[str, ...]) -> None:
         """Cache-Groups (RFC 9875), and the headers of Fastly (Surrogate-Key) and Cloudflare (Cache-Tag)."""
-        headers["Cache-Groups"] = ", ".join(f'"{group}"' for group in groups)
+        headers["Cache-Groups"] = ", ".join(map('"{}"'.format, groups))
         if self._settings.surrogate_key:
             headers["Surrogate-Key"] = " ".join(groups)
         if self._settings.cache_tag:
