@@ -26,7 +26,7 @@ from imgserver.web.server import serve
 
 TARGET = "/img/w_{width},q_70/dogs.jpg"
 # Functions that a request may pass at most, those of dependencies included.
-HIT_FUNCTIONS, MISS_FUNCTIONS = 30, 735
+HIT_FUNCTIONS, MISS_FUNCTIONS = 30, 675
 # The least of several turns counts: periodic work of the server (probes, timers) may fall into one of them.
 TURNS = 5
 

@@ -26,18 +26,16 @@ RATIOS = (Fraction(1), Fraction(3, 2), Fraction(2), Fraction(3), Fraction(4))
 
 @dataclass(frozen=True, slots=True)
 class SizeSnapping:
-    """`widths` are in pixels, ascending. Without any, nothing is snapped."""
+    """`widths` are in pixels, ascending, at least one."""
 
-    widths: tuple[int, ...] = ()
+    widths: tuple[int, ...]
 
     def snap_pixel_ratio(self, ratio: Fraction) -> Fraction:
         """The pixel ratio to use. Call this before the ratio is applied to the lengths of a plan."""
-        return next((known for known in RATIOS if known >= ratio), RATIOS[-1]) if self.widths else ratio
+        return next((known for known in RATIOS if known >= ratio), RATIOS[-1])
 
     def snap(self, plan: Plan) -> Plan:
         """The plan with snapped sizes and quality. Its pixel ratio must already be applied. Idempotent."""
-        if not self.widths:
-            return plan
         return replace(plan, steps=tuple(map(self._step, plan.steps)), output=_output(plan.output))
 
     def _step(self, step: Step) -> Step:

@@ -95,10 +95,10 @@ def test_a_pixel_ratio_is_one_of_five(requested: str, expected: str) -> None:
 
 
 def test_without_widths_nothing_is_snapped() -> None:
-    plan = NativeDialect(NativeSettings(), {"p"}, "p").parse("/img/w_123,h_45,q_67,dpr_1.23/a.jpg").plan
+    plan = NativeDialect(NativeSettings(), {"p"}, "p").parse("/img/w_100,h_50,q_67,dpr_1.23/a.jpg").plan
 
-    assert SizeSnapping().snap(plan) is plan
-    assert SizeSnapping().snap_pixel_ratio(Fraction("1.23")) == Fraction("1.23")
+    assert plan.steps[-1] == Fit(Px(123), Px(Fraction("61.5")))
+    assert plan.output.quality == 67
 
 
 def random_urls(count: int, seed: int, *, boxes: bool) -> list[str]:

@@ -60,7 +60,7 @@ class NativeDialect:
         self._source_paths = SourcePaths(frozenset(sources), default_source, remote)
         self._presets = Presets(settings, presets or {})
         self._keyring = keyring
-        self._snapping = SizeSnapping(settings.snap_widths)
+        self._snapping = SizeSnapping(settings.snap_widths) if settings.snap_widths else None
 
     @classmethod
     def of(cls, config: DialectConfig) -> "NativeDialect":
@@ -147,9 +147,11 @@ class NativeDialect:
         steps = _steps(segments)
         if len(steps) > self.settings.max_steps:
             raise BadOption(f"the options make {len(steps)} steps, more than {self.settings.max_steps}")
-        if whole_url.pixel_ratio is not None:
-            steps = apply_pixel_ratio(steps, self._snapping.snap_pixel_ratio(whole_url.pixel_ratio))
-        return self._snapping.snap(Plan(steps, output, terminal))
+        ratio, snapping = whole_url.pixel_ratio, self._snapping
+        if ratio is not None:
+            steps = apply_pixel_ratio(steps, ratio if snapping is None else snapping.snap_pixel_ratio(ratio))
+        plan = Plan(steps, output, terminal)
+        return plan if snapping is None else snapping.snap(plan)
 
     def _rest(self, ref: SourceRef, options: str) -> str:
         """The target after the mount and the signature."""
