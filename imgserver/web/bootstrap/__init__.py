@@ -1,0 +1,1 @@
+"""Turns settings into objects. `web/app.py` puts them together."""

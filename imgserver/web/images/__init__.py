@@ -1,0 +1,1 @@
+"""`GET /img/...`: from a request to the response with an image."""

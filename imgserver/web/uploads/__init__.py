@@ -1,0 +1,1 @@
+"""`POST /api/image/optimize`: from an upload to the optimized image."""
