@@ -1,4 +1,4 @@
-"""The cache behind the server: restarts, replicas on one Redis, purges, stale pictures. Real servers, a real Redis."""
+"""The cache of real servers with a real Redis: restarts, replicas, purges, stale pictures."""
 
 import asyncio
 import shutil
@@ -24,12 +24,12 @@ def redis(tmp_path_factory) -> Iterator[RedisServer]:
         yield server
 
 
-def purge(server: ServerProcess, **wish: object) -> Answer:
-    return server.post("/api/admin/purge", wish, key=KEY)
+def purge(server: ServerProcess, **selector: object) -> Answer:
+    return server.post("/api/admin/purge", selector, key=KEY)
 
 
 def records(folder: Path) -> list[Path]:
-    """The finished files of a disk tier; the count in /metrics is ahead of them, so that the cap always holds."""
+    """The files of a disk tier. /metrics counts an entry before its file is written, so that the limit always holds."""
     return [path for path in folder.glob("??/??/*") if path.suffix != TEMPORARY_SUFFIX]
 
 
@@ -50,7 +50,7 @@ def test_a_picture_survives_a_restart_on_disk(tmp_path):
     assert second.body == first.body
 
 
-def test_a_corrupt_file_is_rendered_anew_and_counted(tmp_path):
+def test_a_corrupt_file_is_counted_and_rendered_again(tmp_path):
     settings = {"workers_count": 1, "disk_path": tmp_path, "cache_memory_bytes": 0}
     with serving(**settings) as server:
         first = server.ask("/img/w_121/cat.png")
@@ -67,8 +67,8 @@ def test_a_corrupt_file_is_rendered_anew_and_counted(tmp_path):
     assert "imgserver_cache_corrupt_total{" in text
 
 
-def test_a_thousand_visitors_of_two_servers_on_one_redis_cost_one_render(redis):
-    """All at once, with the settings as they are: their own crowd must not make the servers lose Redis."""
+def test_a_thousand_clients_of_two_servers_on_one_redis_cause_one_render(redis):
+    """Concurrently, with the default settings: the load must not open the circuit breaker of Redis."""
     settings = {"workers_count": 1, "disk_limit_bytes": 0, "redis_url": redis.url, "redis_namespace": "once"}
     with serving(**settings) as one, serving(**settings) as two:
         wait_until(lambda: both_up(one, two), "both are connected")
@@ -78,13 +78,13 @@ def test_a_thousand_visitors_of_two_servers_on_one_redis_cost_one_render(redis):
             assert Counter(status for status, _ in answers) == {200: 1000}
             assert len({body for _, body in answers}) == 1
         renders = sum(server.image_health()["workers"]["renders"] for server in (one, two))
-        told = sum(server.metric("imgserver_lookups_total", outcome="rendered") for server in (one, two))
+        counted = sum(server.metric("imgserver_lookups_total", outcome="rendered") for server in (one, two))
         timeouts = sum(server.image_health()["cache"]["redis_client"]["timeouts"] for server in (one, two))
 
-    # A lock that is lost to a Redis without a processor for 50 ms is a second render, and harmless.
+    # If Redis gets no CPU for 50 ms, the lock is lost. A second render is harmless.
     assert renders == 3 or (timeouts > 0 and renders <= 6)
-    # Who waited for the other server's render has rendered nothing.
-    assert told == renders
+    # A request that waited for the render of the other server counts as joined.
+    assert counted == renders
 
 
 async def asked_at_once(servers: list[ServerProcess], target: str, *, times: int) -> list[tuple[int, bytes]]:
@@ -101,7 +101,7 @@ def both_up(*servers: ServerProcess) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("wish", "gone", "kept"),
+    ("selector", "gone", "cached"),
     [
         ({"url": "/img/w_130/cat.png"}, ["/img/w_130/cat.png"], ["/img/w_131/cat.png", "/img/w_130/coffee.png"]),
         ({"source": "cat.png"}, ["/img/w_130/cat.png", "/img/w_131/cat.png"], ["/img/w_130/coffee.png"]),
@@ -111,12 +111,12 @@ def both_up(*servers: ServerProcess) -> bool:
         ({"all": True}, ["/img/w_130/cat.png", "/img/w_130/coffee.png"], []),
     ],
 )
-def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone, kept):
+def test_a_purge_reaches_every_server_and_nothing_else(redis, selector, gone, cached):
     settings = {
         "workers_count": 1,
         "disk_limit_bytes": 0,
         "redis_url": redis.url,
-        "redis_namespace": f"purge-{next(iter(wish))}",
+        "redis_namespace": f"purge-{next(iter(selector))}",
         "admin_key": KEY,
         "tags_cats": "cat*",
         "tags_drinks": "coffee*",
@@ -124,17 +124,17 @@ def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone,
     redis.admin.set("stranger", "stays")
     with serving(**settings) as one, serving(**settings) as two:
         wait_until(lambda: both_up(one, two), "both are connected")
-        for target in [*gone, *kept]:
+        for target in [*gone, *cached]:
             one.ask(target)
             wait_until(lambda: state(two.ask(target)) == "imgserver; hit", "the other has it too")  # noqa: B023
-        answer = purge(one, **wish)
+        answer = purge(one, **selector)
 
         assert answer.status == 200
         assert answer.json()["removed"]["redis"] == len(gone)
         in_memory = lambda: two.metric("imgserver_cache_entries", tier="memory")  # noqa: E731
-        wait_until(lambda: in_memory() == len(kept), "the other has dropped its copies", seconds=1)
+        wait_until(lambda: in_memory() == len(cached), "the other has dropped its copies", seconds=1)
         assert all(state(one.ask(target)) != "imgserver; hit" for target in gone)
-        assert [state(one.ask(target)) for target in kept] == ["imgserver; hit"] * len(kept)
+        assert [state(one.ask(target)) for target in cached] == ["imgserver; hit"] * len(cached)
     assert redis.admin.get("stranger") == b"stays"
 
 
@@ -152,7 +152,7 @@ def test_a_purge_is_heard_by_every_server_and_leaves_the_rest(redis, wish, gone,
         ({"group": "all"}, KEY, 400),
     ],
 )
-def test_a_purge_without_the_key_or_a_clear_wish_is_refused(body, key, status):
+def test_a_purge_without_the_key_or_one_selector_is_refused(body, key, status):
     with serving(workers_count=1, admin_key=KEY) as server:
         server.ask("/img/w_50/cat.png")
 
@@ -160,7 +160,7 @@ def test_a_purge_without_the_key_or_a_clear_wish_is_refused(body, key, status):
         assert state(server.ask("/img/w_50/cat.png")) == "imgserver; hit"
 
 
-def test_a_purge_by_tag_reaches_what_was_kept_before_the_rule(redis):
+def test_a_purge_by_tag_reaches_pictures_cached_before_the_rule(redis):
     settings = {
         "workers_count": 1,
         "disk_limit_bytes": 0,
@@ -183,7 +183,7 @@ def test_without_a_key_there_is_no_admin_api(server: ServerProcess):
     assert server.post("/api/admin/purge", {"all": True}, key=KEY).status == 404
 
 
-def test_a_stale_picture_is_answered_at_once_and_renewed_behind(tmp_path: Path):
+def test_a_stale_picture_is_served_while_revalidating_in_the_background(tmp_path: Path):
     shutil.copy(SAMPLES / "cat.png", tmp_path)
     with serving(tmp_path, workers_count=1, cache_ttl_seconds=1) as server:
         server.ask("/img/w_140/cat.png")
@@ -201,7 +201,7 @@ def note(seen: list[str], one: str) -> str:
     return one
 
 
-def test_redis_killed_under_load_costs_no_request(tmp_path):
+def test_killing_redis_under_load_fails_no_request(tmp_path):
     with running(tmp_path) as own:
         settings = {"workers_count": 1, "disk_limit_bytes": 0, "redis_url": own.url, "cache_memory_bytes": 0}
         with serving(**settings) as server:

@@ -254,7 +254,7 @@ def test_max_age_of_the_origin_bounds_that_of_renditions(shop, origin):
     assert told.split(",")[0] == "max-age=20"
 
 
-WISHES = {
+SELECTORS = {
     "url": {"url": "/img/w_10/shop/red/url.jpg"},
     "source": {"source": "shop/red/source.jpg"},
     "prefix": {"prefix": "shop/red"},
@@ -263,28 +263,28 @@ WISHES = {
 }
 
 
-@pytest.mark.parametrize("wish", WISHES)
-def test_a_purged_original_is_downloaded_again(shop, origin, wish):
-    path = f"/red/{wish}.jpg"
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_a_purged_original_is_downloaded_again(shop, origin, selector):
+    path = f"/red/{selector}.jpg"
     origin.answers |= {path: body(photo("red"), **CALM), "/green.jpg": body(photo("green"), **CALM)}
     for name in (path, "/green.jpg"):
         assert shop.ask(f"/img/w_10/shop{name}").status == 200
     had = downloads(origin, path), downloads(origin, "/green.jpg")
     origin.answers[path] = body(photo("blue"), **CALM)
 
-    purged = shop.post("/api/admin/purge", WISHES[wish], key=KEY).status
+    purged = shop.post("/api/admin/purge", SELECTORS[selector], key=KEY).status
     answers = [shop.ask(f"/img/w_{width}/shop{path}") for width in (10, 11)]
     shop.ask("/img/w_12/shop/green.jpg")
 
     assert purged == 200
     assert {color(one) for one in answers} == {(0, 0, 3)}
     assert downloads(origin, path) == had[0] + 1
-    assert downloads(origin, "/green.jpg") == had[1] + (wish == "all")
+    assert downloads(origin, "/green.jpg") == had[1] + (selector == "all")
 
 
-@pytest.mark.parametrize("wish", WISHES)
-def test_a_purge_reaches_the_origin_caches_of_other_servers(origin, tmp_path, wish):
-    path = f"/red/{wish}.jpg"
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_a_purge_reaches_the_origin_caches_of_other_servers(origin, tmp_path, selector):
+    path = f"/red/{selector}.jpg"
     origin.answers[path] = body(photo("red"), **CALM)
     common = {"workers_count": 1, "admin_key": KEY, "tags_summer": "red/", **of_shop(origin)}
     with (
@@ -299,7 +299,7 @@ def test_a_purge_reaches_the_origin_caches_of_other_servers(origin, tmp_path, wi
         old.append(other.ask(f"/img/w_11/shop{path}"))
         origin.answers[path] = body(photo("blue"), **CALM)
 
-        assert one.post("/api/admin/purge", WISHES[wish], key=KEY).status == 200
+        assert one.post("/api/admin/purge", SELECTORS[selector], key=KEY).status == 200
         wait_until(lambda: color(other.ask(f"/img/w_10/shop{path}")) == (0, 0, 3), "the other has heard of it")
         new = [server.ask(f"/img/w_{width}/shop{path}") for server in (other, one) for width in (12, 10, 13)]
 
