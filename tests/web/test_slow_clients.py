@@ -107,6 +107,7 @@ def healthy(server: ServerProcess, number: int) -> list[float]:
     return sorted(answer.seconds for answer in answers)
 
 
+@pytest.mark.alone
 def test_five_hundred_slow_clients_are_disconnected_and_delay_no_other_client(strict):
     healthy(strict, 20)
     taken: list[float] = []
@@ -121,9 +122,8 @@ def test_five_hundred_slow_clients_are_disconnected_and_delay_no_other_client(st
 
         assert clients.closed == {HEADER: 200, BODY: 150, READER: 150}
     taken.sort()
-    # A hit takes about a millisecond. A quarter of the time-out would mean that hits wait for slow clients. A few hits
-    # may meet the moment when all slow clients connect, or are disconnected.
-    assert taken[len(taken) * 90 // 100] < 0.5
+    # A hit takes about a millisecond. A quarter of the time-out would mean that hits wait for slow clients.
+    assert taken[len(taken) * 99 // 100] < 0.5
     # 150 copies of the large body would take a gigabyte.
     assert most < 400 << 20
     wait_until(lambda: strict.metric("imgserver_http_connections") <= 1, "all connections are gone")
