@@ -75,7 +75,10 @@ def test_twelve_sizes_of_a_cold_original_are_one_download_and_hold_no_worker(sho
         wait_until(
             lambda: shop.metric("imgserver_origin_cache_waiting", source="shop") == 12, "all wait for the origin"
         )
-        busy = shop.metric("imgserver_workers", state="busy"), shop.metric("imgserver_queue_depth")
+        busy = (
+            shop.metric("imgserver_workers", state="busy"),
+            shop.metric("imgserver_queue_jobs", queue="render", state="ready"),
+        )
         release()
         answers = [one.result() for one in asked]
 
