@@ -179,13 +179,20 @@ async def test_early_refresh_is_decided_once_per_request(scenario, monkeypatch):
     assert len(draws) == 1
 
 
-def test_a_key_depends_on_the_quality_settings():
-    def key(quality: Quality) -> str:
-        request = ImageRequest(SourceRef("photos", "cat.png"), Plan())
-        return PipelineVersion.of(quality).render_request(request, ()).key
+@pytest.mark.parametrize(
+    "other",
+    [
+        PipelineVersion.of(Quality(linear_light=True)),
+        PipelineVersion.of(Quality(), plugins=["ppm 1.0"]),
+        PipelineVersion.of(Quality(), identities={"photos": "another folder"}),
+    ],
+)
+def test_a_key_depends_on_the_quality_settings_the_plugins_and_the_identity_of_the_source(other):
+    request = ImageRequest(SourceRef("photos", "cat.png"), Plan())
+    key = PipelineVersion.of(Quality()).render_request(request, ()).key
 
-    assert key(Quality()) == key(Quality())
-    assert key(Quality()) != key(Quality(linear_light=True))
+    assert key == PipelineVersion.of(Quality()).render_request(request, ()).key
+    assert key != other.render_request(request, ()).key
 
 
 async def test_a_flood_of_requests_for_a_broken_image_costs_one_render(scenario):

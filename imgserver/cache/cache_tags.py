@@ -3,6 +3,8 @@
 A rendition belongs to the group of everything, of its source's original, of each folder above that, of its own key, and
 of its tags. A group is a short digest, so that no name of a source leaks into headers or Redis. Its first letter is its
 kind: `a` all, `s` original, `d` folder, `k` key, `t` tag; `o` for the cached copy of an original.
+
+All functions take sources by their identity, not by their name (`plan.canonical.identified`).
 """
 
 import re

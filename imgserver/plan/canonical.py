@@ -3,7 +3,7 @@
 Two URLs for the same image have one key, whatever their dialect and the order of their options.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from fractions import Fraction
 from functools import lru_cache
@@ -46,14 +46,25 @@ def plan_digest(plan: Plan) -> str:
     return digest(str(PLAN_VERSION), canonical(normalize(plan)))
 
 
+def identified(ref: SourceRef, identities: Mapping[str, str]) -> SourceRef:
+    """The original with the identity of its source instead of the name, for keys and cache groups.
+
+    A name means what the settings of one server say. Two servers on one Redis, or one server before and after a change
+    of its settings, may use it for different folders or web servers. `identities` are by name; a source without one is
+    identified by its name.
+    """
+    return SourceRef(identities.get(ref.source, ref.source), ref.path)
+
+
 @lru_cache(maxsize=4096)
 def source_digest(ref: SourceRef) -> str:
-    """A digest of an original in 32 hex digits: the part that the keys of all its renditions share."""
+    """A digest of an original in 32 hex digits: the part that the keys of all its renditions share. `ref` is
+    `identified`."""
     return digest(ref.source, ref.path)
 
 
 def key(ref: SourceRef, plan: Plan, *, pipeline: str = DEFAULT_PIPELINE) -> str:
-    """The cache key of a rendition: `<pipeline>/<version>/<source digest>/<plan digest>`."""
+    """The cache key of a rendition: `<pipeline>/<version>/<source digest>/<plan digest>`. `ref` is `identified`."""
     return f"{pipeline}/{PLAN_VERSION}/{source_digest(ref)}/{plan_digest(plan)}"
 
 

@@ -1,7 +1,8 @@
 """Requests and answers of the service: values after content negotiation."""
 
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal
 
 from imgserver.cache.cache_tags import NO_TAGS, Tags, groups_of
@@ -31,17 +32,31 @@ class RenderRequest:
 
 @dataclass(frozen=True, slots=True)
 class PipelineVersion:
-    """How this server renders: a part of every key, so that renditions made with other settings are never hits.
+    """How this server renders, and from which sources: a part of every key, so that renditions made with other settings
+    or from other sources are never hits.
 
-    `name` is a digest of the quality settings. `tags` are not a part of the key: they only add purge groups.
+    `name` is a digest of the quality settings and of the versions of the plug-ins. `identities` are those of the
+    sources, by name. `tags` are not a part of the key: they only add purge groups.
     """
 
     name: str
     tags: Tags = NO_TAGS
+    identities: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, quality: Quality, tags: Tags = NO_TAGS) -> "PipelineVersion":
-        return cls(sha256(repr(quality).encode()).hexdigest()[: canonical.PIPELINE_DIGITS], tags)
+    def of(
+        cls,
+        quality: Quality,
+        *,
+        plugins: Iterable[str] = (),
+        tags: Tags = NO_TAGS,
+        identities: Mapping[str, str] = MappingProxyType({}),
+    ) -> "PipelineVersion":
+        return cls(canonical.digest(repr(quality), *plugins)[: canonical.PIPELINE_DIGITS], tags, identities)
+
+    def identified(self, ref: SourceRef) -> SourceRef:
+        """The original as keys and cache groups name it."""
+        return canonical.identified(ref, self.identities)
 
     def render_request(
         self, request: ImageRequest, offers: tuple[str, ...], *, save_data: bool = False
@@ -58,8 +73,9 @@ class PipelineVersion:
 
     def _request(self, ref: SourceRef, plan: Plan, *, metered: bool) -> RenderRequest:
         plan = normalize(plan)
-        key = canonical.key(ref, plan, pipeline=self.name)
-        groups = groups_of(ref, key=key, tags=self.tags.of_path(ref.path))
+        identified = self.identified(ref)
+        key = canonical.key(identified, plan, pipeline=self.name)
+        groups = groups_of(identified, key=key, tags=self.tags.of_path(ref.path))
         return RenderRequest(key, ref, plan, groups, metered)
 
 

@@ -68,8 +68,9 @@ class SourceConfig:
 
     @property
     def identity(self) -> str:
-        """Distinguishes this source from all others: copies of one must never be served as another's."""
-        return f"{self.url} {self.endpoint}" if self.folder is None else str(self.folder.resolve())
+        """Distinguishes what this source serves from what all others serve: copies of one must never be served as
+        another's. Credentials are not a part of it. For digests alone: a URL may hold other secrets."""
+        return self.row.identity_of(self)
 
     def changed(self) -> set[str]:
         """The names of the settings that do not have their defaults."""

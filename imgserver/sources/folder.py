@@ -40,6 +40,12 @@ def check(config: SourceConfig) -> None:
         raise ValueError("url: the URL of a folder is file:///path, without host and query")
 
 
+def identity(config: SourceConfig) -> str:
+    """The identity of the scheme file: the folder, whichever symlinks lead to it."""
+    assert config.folder is not None
+    return str(config.folder.resolve())
+
+
 class FolderSource(Source):
     """Serves regular files below `root`. Symlinks may lead to other places in the folder, never out of it.
 

@@ -18,6 +18,13 @@ LONGEST_PAUSE_SECONDS = 2.0
 
 _URL = re.compile(r"(?:s3|gs|az)://[\w.-]+(?:/[^?#]*)?")
 _ENDPOINT = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?")
+# The beginning of the environment variables of a provider.
+_PROVIDERS = {"s3": "AWS", "gs": "GOOGLE", "az": "AZURE"}
+# The variables that decide which store a URL means, without the beginning.
+_PLAIN = re.compile("(?:aws|google|azure)_(?:storage_)?|storage_|default_|_name|_url(?:_s3)?")
+_LOCATION = re.compile(
+    "(?:(?:aws|google|azure)_)?(?:storage_)?(?:endpoint(?:_url(?:_s3)?)?|base_url|account_name|(?:default_)?region)"
+)
 _VARIANT = re.compile(r"source: (\w{1,64})")
 
 
@@ -42,6 +49,17 @@ class ObjectStoreSettings:
 def check(config: SourceConfig) -> None:
     """The settings check of the schemes s3, gs and az. Raises ValueError."""
     refuse_malformed(config.url, config.endpoint)
+
+
+def identity(config: SourceConfig, environ: Mapping[str, str] = os.environ) -> str:
+    """The identity of the schemes s3, gs and az: the URL, and what decides which store it means, from the settings and
+    from the environment."""
+    prefix = config.env_prefix or f"{_PROVIDERS[config.scheme]}_"
+    names = ((name, name.removeprefix(prefix).lower()) for name in environ if name.startswith(prefix))
+    found = {_PLAIN.sub("", name): environ[variable] for variable, name in names if _LOCATION.fullmatch(name)}
+    found |= {"endpoint": config.endpoint} if config.endpoint else {}
+    found |= {"region": config.region} if config.region else {}
+    return "\n".join([config.url.rstrip("/"), *(f"{name}={value}" for name, value in sorted(found.items()))])
 
 
 def refuse_malformed(url: str, endpoint: str) -> None:

@@ -33,6 +33,8 @@ class SourceContext:
 SourceFactory = Callable[["SourceConfig", SourceContext], Source]
 # Raises ValueError if the settings are wrong. Called when settings are read: it has no side effects.
 SourceCheck = Callable[["SourceConfig"], None]
+# Returns a text that differs for two sources with different originals, and is the same whatever their credentials are.
+SourceIdentity = Callable[["SourceConfig"], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,12 @@ class Scheme:
     """One row of SCHEMES. Functions may be given as "module:name", which is imported at the first use.
 
     `settings` are the settings of `[sources.NAME]` that the scheme takes besides `url`; all others must keep their
-    defaults. `can_list` says whether the source has a listing.
+    defaults. `can_list` says whether the source has a listing. `identity`: None if the URL alone says what is served.
     """
 
     factory: SourceFactory | str
     check: SourceCheck | str | None = None
+    identity: SourceIdentity | str | None = None
     settings: frozenset[str] = frozenset()
     can_list: bool = False
 
@@ -52,6 +55,13 @@ class Scheme:
         """Raises ValueError and ServerFault."""
         source: Source = _resolved(self.factory)(config, context)
         return source
+
+    def identity_of(self, config: "SourceConfig") -> str:
+        """A text that distinguishes this source from all others, for digests alone: it may hold secrets."""
+        if self.identity is None:
+            return config.url
+        identity: str = _resolved(self.identity)(config)
+        return identity
 
     def refuse_wrong(self, config: "SourceConfig") -> None:
         """Raises ValueError for settings that this scheme does not take, or that are wrong."""
@@ -65,11 +75,13 @@ class Scheme:
 _HTTP = Scheme(
     "imgserver.sources.http:make_source",
     check="imgserver.sources.url_mapping:check",
+    identity="imgserver.sources.url_mapping:identity",
     settings=frozenset({"headers", "allowed_redirects", "allowed_networks"}),
 )
 _OBJECT_STORE = Scheme(
     "imgserver.sources.object_store:make_source",
     check="imgserver.sources.object_store_client:check",
+    identity="imgserver.sources.object_store_client:identity",
     settings=frozenset({"endpoint", "region", "env_prefix", "writable"}),
     can_list=True,
 )
@@ -79,6 +91,7 @@ SCHEMES: dict[str, Scheme] = {
     "file": Scheme(
         "imgserver.sources.folder:make_source",
         check="imgserver.sources.folder:check",
+        identity="imgserver.sources.folder:identity",
         settings=frozenset({"root", "writable"}),
         can_list=True,
     ),

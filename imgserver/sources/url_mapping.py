@@ -31,6 +31,8 @@ DENIED = {
     "port": "a signature opens the ports 80 and 443 alone; addresses with other ones have to be on the list",
 }
 
+# Fields that say who asks, not what for. They change when keys are rotated.
+_CREDENTIAL = re.compile("auth|cookie|key|pass|secret|signature|token", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\x20-\x7e]+")
 # Header fields that the HTTP client itself depends on.
@@ -156,6 +158,14 @@ class RemoteUrlMapping:
 def check(config: SourceConfig) -> None:
     """The settings check of the schemes http and https. Raises ValueError."""
     settings_of(config)
+
+
+def identity(config: SourceConfig) -> str:
+    """The identity of the schemes http and https: the normalized URL, and the header lines that are not credentials,
+    because a server may choose by `X-Tenant: shop` what it serves."""
+    fields = fields_of(config.headers)
+    chosen = sorted(f"{name.lower()}: {value}" for name, value in fields.items() if not _CREDENTIAL.search(name))
+    return "\n".join([str(read_base(config.url)), *chosen])
 
 
 def remote_settings(

@@ -60,7 +60,8 @@ class PurgeResolver:
             case "all", True:
                 return (ALL,)
             case "source", str(path) if path:
-                return (source_group(self._dialects.native.resolve(path.strip("/"))),)
+                ref = self._dialects.native.resolve(path.strip("/"))
+                return (source_group(self._pipeline_version.identified(ref)),)
             case "prefix", str(prefix):
                 return (self._prefix_group(prefix.strip("/")),)
             case "tag", str(tag):
@@ -68,7 +69,7 @@ class PurgeResolver:
             case "group", str(group) if is_group(group):
                 return (group,)
             case "url", str(target):
-                original = original_group(self._dialects.parse(target).ref)
+                original = original_group(self._pipeline_version.identified(self._dialects.parse(target).ref))
                 return (*dict.fromkeys(self._key_groups(target)), original)
         raise BadRequest('purge: "url", "source", "prefix", "tag" and "group" take text, "all" takes true')
 
@@ -95,5 +96,5 @@ class PurgeResolver:
 
     def _prefix_group(self, prefix: str) -> str:
         """The group of a folder, or of a whole source when the prefix is a source's name."""
-        below = self._dialects.native.resolve(f"{prefix}/_" if prefix else "_")
+        below = self._pipeline_version.identified(self._dialects.native.resolve(f"{prefix}/_" if prefix else "_"))
         return prefix_group(below.source, below.path.rpartition("/")[0])

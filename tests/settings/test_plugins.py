@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from imgserver.settings.loader import BadSettings, load
+from imgserver.settings.plugins import plugin_version
 
 
 def test_a_plugin_is_imported_before_the_settings_are_composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +36,15 @@ def test_a_plugin_that_cannot_be_imported_stops_the_server(
     with pytest.raises(BadSettings) as caught:
         load(None, {"IMGSERVER_SERVER_PLUGINS": "plugin_of_a_test"}, {})
     assert caught.value.facts["faults"] == (f"server.plugins: plugin_of_a_test cannot be imported: {error}",)
+
+
+def test_the_version_of_a_plugin_changes_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "plugin_of_a_test.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    versions = []
+    for code in ("EFFORT = 1\n", "EFFORT = 1\n", "EFFORT = 2\n"):
+        file.write_text(code)
+        versions.append(plugin_version("plugin_of_a_test"))
+    sys.modules.pop("plugin_of_a_test")
+
+    assert versions[0] == versions[1] != versions[2]

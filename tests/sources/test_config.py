@@ -1,10 +1,12 @@
 """What an owner may write of a source, and how faults are told: in a sentence, and without secrets."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from imgserver.settings.loader import BadSettings, load
+from imgserver.sources.config import SourceConfig
 from tests.running_server import ROOT
 
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "originals.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -71,3 +73,68 @@ def test_every_example_of_the_originals_page_is_valid(example, tmp_path):
     loaded = load(file, {}, {})
 
     assert any(origin.kind == "file" for origin in loaded.origins.values())
+
+
+def identity(**given: object) -> str:
+    return SourceConfig(**given).identity
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"root": Path("/tmp")}, {"url": "file:///tmp"}),
+        ({"url": "https://a.example/x/"}, {"url": "HTTPS://A.example:443/x/"}),
+        (
+            {"url": "https://a.example/", "headers": ("Authorization: old", "X-Api-Key: old", "Cookie: old")},
+            {"url": "https://a.example/", "headers": ("Authorization: new",)},
+        ),
+        ({"url": "s3://bucket/x"}, {"url": "s3://bucket/x/"}),
+        ({"url": "s3://bucket", "writable": True}, {"url": "s3://bucket"}),
+    ],
+)
+def test_the_identity_of_a_source_depends_on_no_spelling_and_no_credential(one, other):
+    assert identity(**one) == identity(**other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"root": Path("/tmp")}, {"root": Path("/usr")}),
+        ({"url": "https://a.example/"}, {"url": "http://a.example/"}),
+        ({"url": "https://a.example/"}, {"url": "https://b.example/"}),
+        ({"url": "https://a.example/"}, {"url": "https://a.example:8443/"}),
+        ({"url": "https://a.example/x/"}, {"url": "https://a.example/y/"}),
+        ({"url": "https://a.example/"}, {"url": "https://a.example/", "headers": ("X-Tenant: shop",)}),
+        ({"url": "s3://bucket"}, {"url": "gs://bucket"}),
+        ({"url": "s3://bucket/a"}, {"url": "s3://bucket/b"}),
+        ({"url": "s3://bucket"}, {"url": "s3://bucket", "endpoint": "https://fra1.digitaloceanspaces.com"}),
+        ({"url": "s3://bucket", "region": "eu-west-1"}, {"url": "s3://bucket", "region": "cn-north-1"}),
+    ],
+)
+def test_the_identity_of_a_source_tells_its_originals_from_those_of_others(one, other):
+    assert identity(**one) != identity(**other)
+
+
+@pytest.mark.parametrize(
+    ("config", "variable"),
+    [
+        ({"url": "s3://bucket"}, "AWS_ENDPOINT_URL"),
+        ({"url": "s3://bucket"}, "AWS_ENDPOINT"),
+        ({"url": "az://container"}, "AZURE_STORAGE_ACCOUNT_NAME"),
+        ({"url": "az://container", "env_prefix": "SHOP_"}, "SHOP_AZURE_STORAGE_ACCOUNT_NAME"),
+        ({"url": "gs://bucket"}, "GOOGLE_BASE_URL"),
+    ],
+)
+def test_the_environment_can_name_another_store(config, variable, monkeypatch):
+    before = identity(**config)
+    monkeypatch.setenv(variable, "other")
+
+    assert identity(**config) != before
+
+
+@pytest.mark.parametrize("variable", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"])
+def test_credentials_in_the_environment_are_no_part_of_the_identity(variable, monkeypatch):
+    before = identity(url="s3://bucket")
+    monkeypatch.setenv(variable, "new")
+
+    assert identity(url="s3://bucket") == before

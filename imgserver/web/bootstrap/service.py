@@ -17,10 +17,11 @@ from imgserver.runtime.single_flight import SingleFlight
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.security.rate_limit import Quota
 from imgserver.service import ImageService
+from imgserver.settings.plugins import plugin_version
 from imgserver.settings.schema import Settings
 from imgserver.web import instrumentation
 from imgserver.web.bootstrap.observability import Observability
-from imgserver.web.bootstrap.sources import Sources
+from imgserver.web.bootstrap.sources import Sources, source_identities
 
 
 def make_renderer(settings: Settings, sources: Sources, observability: Observability) -> Renderer:
@@ -53,7 +54,12 @@ def make_service(
         flights=SingleFlight[RenderedResult](),
         renderer=renderer,
         background=BackgroundRefresh(on_failure=observability.on_task_failure),
-        pipeline_version=PipelineVersion.of(settings.quality, Tags.of(settings.tags)),
+        pipeline_version=PipelineVersion.of(
+            settings.quality,
+            plugins=map(plugin_version, settings.server.plugins),
+            tags=Tags.of(settings.tags),
+            identities=source_identities(settings),
+        ),
         quota=Quota(settings.quota),
         negative_cache=NegativeCache(),
         degradation=Degradation(),

@@ -9,6 +9,7 @@ from pathlib import Path
 from imgserver.cache.cache_tags import ALL, Tags, groups_of, original_group
 from imgserver.errors import ServerFault
 from imgserver.observability.audit import Audit
+from imgserver.plan import canonical
 from imgserver.plan.plan import SourceRef
 from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
 from imgserver.security.remote_url import REMOTE
@@ -36,12 +37,14 @@ class Sources:
         writable: Collection[str],
         remote: RemoteUrlMapping | None,
         tags: Tags,
+        identities: Mapping[str, str],
         on_task_failure: OnTaskFailure = log_task_failure,
     ) -> None:
         self.by_name = by_name
         self.writable = writable
         self.remote = remote
         self._tags = tags
+        self._identities = identities
         self._invalidated = asyncio.Event()
         self._swept = asyncio.Event()
         self._tasks = BackgroundTasks(on_failure=on_task_failure)
@@ -104,7 +107,8 @@ class Sources:
         return lambda path: not groups.isdisjoint(self._groups(SourceRef(source, path)))
 
     def _groups(self, original: SourceRef) -> tuple[str, ...]:
-        return (*groups_of(original, tags=self._tags.of_path(original.path)), original_group(original))
+        identified = canonical.identified(original, self._identities)
+        return (*groups_of(identified, tags=self._tags.of_path(original.path)), original_group(identified))
 
 
 def make_sources(
@@ -125,6 +129,7 @@ def make_sources(
         writable=frozenset(name for name, config in configs.items() if config.writable),
         remote=remote,
         tags=Tags.of(settings.tags),
+        identities=source_identities(settings),
         on_task_failure=on_task_failure,
     )
 
@@ -137,6 +142,13 @@ def make_source(name: str, settings: Settings, audit: Audit) -> Source:
 def source_configs(settings: Settings) -> Mapping[str, SourceConfig]:
     """All configured sources by name, the default one first."""
     return {settings.source.name: settings.source, **settings.sources}
+
+
+def source_identities(settings: Settings) -> Mapping[str, str]:
+    """By the name of each source, a digest of its name and of what it serves. The name is a part of it, because two
+    sources with one URL may have different credentials. A whole URL identifies its server itself."""
+    configs = source_configs(settings)
+    return {name: canonical.digest(name, config.identity) for name, config in configs.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +166,7 @@ class _SourceFactory:
             max_concurrent=self.settings.origin_cache.max_concurrent,
             max_bytes=self.settings.origin_cache.item_bytes,
             audit=self.audit,
-            cached=lambda origin: self._cached(origin, name, config.identity),
+            cached=lambda origin: self._cached(origin, name, canonical.digest(name, config.identity)),
         )
         try:
             return config.row.make(config, context)

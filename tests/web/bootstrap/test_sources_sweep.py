@@ -29,6 +29,7 @@ async def test_a_sweep_that_failed_is_reported_and_done_again(tmp_path, monkeypa
         writable=(),
         remote=None,
         tags=Tags(),
+        identities={},
         on_task_failure=lambda task, error: failures.append((task, str(error))),
     )
     await sources.start()
