@@ -25,6 +25,8 @@ from tests.secret_leaks import refuse_leaks
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
+# Small files that were once served wrongly; the README there has the right answers.
+CASES = ROOT / "tests" / "cases"
 START_SECONDS = 30
 
 

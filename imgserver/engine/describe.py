@@ -5,7 +5,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imgserver.engine.header import Header, examine, opened
+from imgserver.engine.header import Header, examine, reopened
 from imgserver.engine.job import Limits
 from imgserver.engine.vips import Image, names_of, reading, text_of
 
@@ -59,7 +59,7 @@ def describe(path: str, limits: Limits) -> Description:
     """The description of a file. Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit."""
     header = examine(path, limits)
     with reading():
-        return _described(header, opened(path, header.format))
+        return _described(header, reopened(header))
 
 
 def _described(header: Header, image: Image) -> Description:

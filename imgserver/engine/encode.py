@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from imgserver.engine.color import background
 from imgserver.engine.encoders import ENCODERS
 from imgserver.engine.frames import Frames
-from imgserver.engine.header import over
-from imgserver.engine.job import Limits, Quality
+from imgserver.engine.job import Limits, Quality, over
 from imgserver.engine.metadata import stripped
 from imgserver.engine.vips import GInt, GInts, Image, reading, working
 from imgserver.errors import OutputOverLimit

@@ -1,15 +1,16 @@
 """The header of an original, and the checks that need no more than that: nothing is decoded here."""
 
-import math
 import os
 import stat
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, BinaryIO
 
-from imgserver.engine.job import Limits
+from imgserver.engine.job import Limits, over
+from imgserver.engine.svg import Drawing, open_drawing
 from imgserver.engine.truncation import gif, tiff
 from imgserver.engine.vips import LOADERS, Image, codecs, reading
-from imgserver.errors import BadRequest, BrokenImage, ImageOverLimit, NotFound, UnsupportedImage
+from imgserver.errors import BadRequest, BrokenImage, NotFound, UnsupportedImage
 from imgserver.plan.plan import Dims
 from imgserver.plan.sniffing import HEAD_BYTES, format_of
 
@@ -26,8 +27,8 @@ MAX_BANDS = 5
 class Header:
     """`dims` is the size of one page as stored, in pixels, and the number of frames in the file.
 
-    `bytes` is the size of the file. `page` is the first page to load, from 0. `svg_scale` shrinks an SVG that is larger
-    than the limits.
+    `bytes` is the size of the file. `page` is the first page to load, from 0. `drawing` is the parsed SVG, None for
+    other formats.
     """
 
     path: str
@@ -41,7 +42,7 @@ class Header:
     profile: bool
     interpretation: str
     page: int = 0
-    svg_scale: float = 1.0
+    drawing: Drawing | None = None
 
     @property
     def animated(self) -> bool:
@@ -57,9 +58,9 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
     name = format_of(head)
     if name not in codecs().read or (name == "svg" and not limits.svg):
         raise _unsupported(name)
-    scale = _svg_scale(path, limits) if name == "svg" else 1.0
+    drawing = open_drawing(path, limits) if name == "svg" else None
     with reading():
-        image = opened(path, name, **({"scale": scale} if name == "svg" else {}))
+        image = drawing.at_scale(Fraction(1)) if drawing else opened(path, name)
         pages = image.get_n_pages()
         page = _field(image, "heif-primary", 0) if page is None else page
         if page >= pages:
@@ -67,19 +68,25 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
                 f"pg: page {page + 1} of {pages}", argument="pg", value=str(page + 1), allowed=f"1-{pages}"
             )
         image = opened(path, name, page=page) if page else image
-        header = _described(image, path, name=name, size=size, page=page, scale=scale)
+        header = _described(image, path, name=name, size=size, page=page, drawing=drawing)
     _refuse_side(header, limits)
     return header
 
 
 def opened(path: str, name: str, **options: Any) -> Image:
-    """The image, opened lazily: only its header is read. `options` are the loader's. Raises vips.Error."""
-    if name == "svg":
-        # An SVG that is loaded from memory has no base URL, so it cannot include other files.
-        with open(path, "rb") as file:  # noqa: PTH123
-            return Image.svgload_buffer(file.read(), **options)
+    """The image of any format but SVG, opened lazily: only its header is read. `options` are the loader's.
+
+    Raises vips.Error.
+    """
     # Without fail_on=truncated libvips fills the missing part of an image with gray and reports success.
     return getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
+
+
+def reopened(header: Header) -> Image:
+    """The image of an examined file, opened lazily. Raises vips.Error."""
+    if header.drawing is not None:
+        return header.drawing.at_scale(Fraction(1))
+    return opened(header.path, header.format)
 
 
 def _file(path: str, limits: Limits, page: int) -> tuple[int, bytes]:
@@ -117,16 +124,7 @@ def _refuse_incomplete(file: BinaryIO, name: str, size: int, page: int) -> None:
         raise BrokenImage("the source is truncated")
 
 
-def _svg_scale(path: str, limits: Limits) -> float:
-    """The scale at which an SVG is within the limits, at most 1. An SVG has no pixels, so it is drawn smaller instead
-    of refused."""
-    with reading():
-        image = opened(path, "svg")
-    width, height = int(image.width), int(image.height)
-    return min(1.0, limits.source_side / max(width, height), math.sqrt(limits.source_pixels / (width * height)) * 0.999)
-
-
-def _described(image: Image, path: str, *, name: str, size: int, page: int, scale: float) -> Header:
+def _described(image: Image, path: str, *, name: str, size: int, page: int, drawing: Drawing | None) -> Header:
     if image.bands > MAX_BANDS or image.format not in SAMPLE_BYTES:
         raise UnsupportedImage(f"an image of {image.bands} {image.format} bands cannot be shown", format=name)
     orientation = int(_field(image, "orientation", 1))
@@ -142,7 +140,7 @@ def _described(image: Image, path: str, *, name: str, size: int, page: int, scal
         profile=bool(image.get_typeof("icc-profile-data")),
         interpretation=image.interpretation,
         page=page,
-        svg_scale=scale,
+        drawing=drawing,
     )
 
 
@@ -175,7 +173,3 @@ def refuse_over(header: Header, frames: int, limits: Limits) -> None:
         decoded *= 2  # a progressive JPEG holds all coefficients, 16 bits each, until the last scan
     if decoded > limits.decoded_bytes:
         raise over("decoded bytes", decoded, limits.decoded_bytes)
-
-
-def over(what: str, value: int, limit: int) -> ImageOverLimit:
-    return ImageOverLimit(f"{what}: {value} is over the limit of {limit}", limit=what, value=value, allowed=limit)

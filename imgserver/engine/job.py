@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, doc
 
+from imgserver.errors import ImageOverLimit
 from imgserver.plan.plan import Dims, Plan
 from imgserver.runtime.resources import MIB
 
@@ -24,6 +25,11 @@ class Limits:
     output_pixels: Annotated[int, Ge(1), doc("pixels of a result, all frames together")] = 40 * MEGA
     result_bytes: Annotated[int, Ge(1024), doc("file size of a result")] = 32 * MIB
     svg: Annotated[bool, doc("whether SVG originals are rendered")] = False
+
+
+def over(what: str, value: int, limit: int) -> ImageOverLimit:
+    """The error for `what` of an original or a result, which is over the limit."""
+    return ImageOverLimit(f"{what}: {value} is over the limit of {limit}", limit=what, value=value, allowed=limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,13 @@ BLOCKS = ("icc-profile-data", "exif-data", "xmp-data", "iptc-data")
 
 
 def reduction(header: Header, share: Fraction, headroom: int) -> Fraction:
-    """The scale, at most 1, at which the decoder delivers the image: at least `share` × `headroom`.
+    """The scale at which the decoder delivers the image: at least `share` × `headroom`, and at most 1. An SVG is drawn
+    at `share`, also above 1, as far as the limits allow.
 
     The headroom keeps the quality: the reduction of the decoder is a plain box filter (see benchmarks/quality.py).
     """
+    if header.drawing is not None:
+        return min(share, header.drawing.max_scale)
     wanted = share * max(headroom, 1)
     if header.format == "jpg":
         return next((Fraction(1, by) for by in JPEG_SHRINKS if Fraction(1, by) >= wanted), Fraction(1))
@@ -43,13 +46,13 @@ def load(header: Header, *, frame_count: int, scale: Fraction) -> Frames:
         options["shrink"] = int(1 / scale)
     elif header.format == "webp" and scale < 1:
         options["scale"] = float(scale)
-    elif header.format == "svg":
-        options["scale"] = header.svg_scale
     if header.page:
         options["page"] = header.page
     if frame_count > 1:
         options["n"] = frame_count
     with reading():
+        if header.drawing is not None:
+            return Frames((header.drawing.at_scale(scale, **options),))
         image = opened(header.path, header.format, **options)
         return Frames((image,)) if frame_count == 1 else _animation(image, frame_count)
 

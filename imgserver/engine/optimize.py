@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgserver.engine.color import KNOWN_SPACES, is_srgb_already
-from imgserver.engine.header import Header, examine, opened
+from imgserver.engine.header import Header, examine, reopened
 from imgserver.engine.job import Job, RenderResult
 from imgserver.engine.lossless_strip import WALKERS, strip
 from imgserver.engine.render import etag_of, render
@@ -56,7 +56,7 @@ def _reason_to_encode(header: Header, plan: Plan, result: RenderResult) -> str:
     if header.dims.orientation != 1 and any(isinstance(step, Orient) for step in plan.steps):
         return "orientation"
     with reading():
-        image = opened(header.path, header.format)
+        image = reopened(header)
         if header.interpretation not in KNOWN_SPACES or not is_srgb_already(image):
             return "profile"
     return "" if header.format in WALKERS else "container"

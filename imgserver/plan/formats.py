@@ -112,7 +112,7 @@ FORMATS: dict[str, Format] = {
             readable=True,
             writable=True,
         ),
-        Format("svg", "image/svg+xml", ".svg", alpha=True, web=False, readable=True),
+        Format("svg", "image/svg+xml", ".svg", (".svgz",), alpha=True, web=False, readable=True),
         Format("heic", "image/heic", ".heic", (".heif", ".hif"), alpha=True, web=False, readable=True),
     )
 }

@@ -223,8 +223,8 @@ def _name(step: Step) -> str:
 
 
 def share_needed(bounds: Sequence[Bound]) -> Fraction:
-    """The fraction of the full resolution that the steps need from the decoder; 1 is all of it. Found from the last
-    step to the first.
+    """The fraction of the full resolution that the steps need from the decoder; 1 is all of it, and more is asked of
+    what can be drawn at any size. Found from the last step to the first.
 
     The steps after a Fit only see its result. A step whose amount is in pixels needs its image at full resolution.
     """
@@ -232,7 +232,7 @@ def share_needed(bounds: Sequence[Bound]) -> Fraction:
     for bound in reversed(bounds):
         match bound.step:
             case Fit():
-                share = min(Fraction(1), max(bound.scales))
+                share = max(bound.scales)
             case Orient() | Crop() | Tone() | Flatten() | Turn(degrees=0):
                 pass
             case _:

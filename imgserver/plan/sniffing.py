@@ -9,6 +9,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from imgserver.plan.svg_start import is_svg
+
 # Enough for the size of nearly every photograph: EXIF with its thumbnail precedes the size and is at most 64 KiB.
 HEAD_BYTES = 80 * 1024
 
@@ -62,7 +64,7 @@ def format_of(head: bytes) -> str:
         return "webp"
     if head[4:8] == b"ftyp":
         return _brand(head)
-    return "svg" if SVG_START.match(head[:4096].lstrip(b"\xef\xbb\xbf")) else ""
+    return "svg" if is_svg(head, head_bytes=HEAD_BYTES) else ""
 
 
 MAGIC = (
@@ -74,10 +76,6 @@ MAGIC = (
     ("tiff", b"MM\0*"),
     ("tiff", b"II+\0"),
     ("tiff", b"MM\0+"),
-)
-# Declarations, comments and a doctype may precede the root. Possessive quantifiers keep the time linear for any text.
-SVG_START = re.compile(
-    rb"(?s)\s*+(?:<\?.{0,512}?\?>\s*+|<!--.{0,2048}?-->\s*+|<!DOCTYPE[^>]{0,512}>\s*+){0,8}+<svg[\s>]"
 )
 
 
@@ -155,7 +153,7 @@ def _tiff(head: bytes) -> Sniffed:
 
 
 def _svg(head: bytes) -> Sniffed:
-    root = re.search(rb"<svg[^>]{0,4096}", head)
+    root = re.search(rb"<(?:[\w.-]{1,64}:)?svg[^>]{0,4096}", head)
     text = root.group() if root else b""
     width, height = (re.search(rb"\s" + name + rb"\s*=\s*[\"'](\d{1,7})(?:px)?[\"'.]", text) for name in SVG_SIDES)
     if width and height:

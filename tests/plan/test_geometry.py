@@ -227,7 +227,7 @@ def test_a_step_that_enlarges_is_refused_even_if_the_result_is_small() -> None:
         ((Turn(degrees=10), Fit(Px(300))), Fraction(1)),
         ((Fit(Px(300)), Fit(Px(30))), Fraction(1, 4)),
         ((Trim(), Fit(Px(30))), Fraction(1)),
-        ((Fit(Px(3000), enlarge="allow"),), Fraction(1)),
+        ((Fit(Px(3000), enlarge="allow"),), Fraction(5, 2)),
         ((Fit(Px(100), Px(100), mode="cover", enlarge="allow", finish="crop"),), Fraction(1, 8)),
     ],
 )

@@ -1,5 +1,6 @@
 """Formats and sizes from the first bytes of a file; no bytes raise an error."""
 
+import gzip
 import time
 from io import BytesIO
 from pathlib import Path
@@ -43,6 +44,14 @@ def movie(name: str) -> bytes:
             Sniffed("svg", 12, 34, whole=True),
         ),
         (b"<svg viewBox='0 0 9 9'>", Sniffed("svg", whole=True)),
+        (b'<!DOCTYPE svg [<!ENTITY a "]>">]><s:svg width="12" height="34">', Sniffed("svg", 12, 34, whole=True)),
+        ('\ufeff<?xml version="1.0"?><svg width="12">'.encode("utf-16-be"), Sniffed("svg", whole=True)),
+        (gzip.compress(b"<!-- a --><svg>"), Sniffed("svg", whole=True)),
+        (b"<!--" + b"x" * HEAD_BYTES + b"--><svg>", Sniffed("svg", whole=True)),
+        (b"<!-- a --><!DOCTYPE html><svg>", UNKNOWN),
+        (b"<svgz>", UNKNOWN),
+        (b"<!-- never closed <svg>", UNKNOWN),
+        (gzip.compress(b"a text"), UNKNOWN),
         (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1", Sniffed("heic")),
     ],
 )
@@ -89,6 +98,12 @@ def test_no_bytes_raise_an_error(magic: bytes, rest: bytes) -> None:
         b"\xff\xd8\xff\xe0\0\0" * 13_000,
         b"\0\0\0\x1cftypavif" + b"ispe" * 20_000,
         b"<svg " + b"x='" * 26_000,
+        b"<!DOCTYPE svg [" + b"<" * HEAD_BYTES,
+        b"<!DOCTYPE svg [" + b"<!--" * 20_000,
+        b"<!DOCTYPE svg " + b"'\"" * 40_000,
+        b"<!DOCTYPE svg [" + b"<?a" * 26_000 + b"]",
+        b"<!---->" * 11_000,
+        gzip.compress(b" " * 80_000_000),
     ],
 )
 def test_hostile_heads_cost_little(data: bytes) -> None:
