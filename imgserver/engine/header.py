@@ -7,9 +7,10 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 from imgserver.engine.job import Limits, over
+from imgserver.engine.sanitize import jpeg
 from imgserver.engine.svg import Drawing, open_drawing
 from imgserver.engine.truncation import gif, tiff
-from imgserver.engine.vips import LOADERS, Image, codecs, reading
+from imgserver.engine.vips import LOADERS, Image, codecs, loaded, reading
 from imgserver.errors import BadRequest, BrokenImage, NotFound, UnsupportedImage
 from imgserver.plan.plan import Dims
 from imgserver.plan.sniffing import HEAD_BYTES, format_of
@@ -60,24 +61,28 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
         raise _unsupported(name)
     drawing = open_drawing(path, limits) if name == "svg" else None
     with reading():
-        image = drawing.at_scale(Fraction(1)) if drawing else opened(path, name)
+        image = drawing.at_scale(Fraction(1)) if drawing else opened(path, name, pixels=False)
         pages = image.get_n_pages()
         page = _field(image, "heif-primary", 0) if page is None else page
         if page >= pages:
             raise BadRequest(
                 f"pg: page {page + 1} of {pages}", argument="pg", value=str(page + 1), allowed=f"1-{pages}"
             )
-        image = opened(path, name, page=page) if page else image
+        image = opened(path, name, pixels=False, page=page) if page else image
         header = _described(image, path, name=name, size=size, page=page, drawing=drawing)
     _refuse_side(header, limits)
     return header
 
 
-def opened(path: str, name: str, **options: Any) -> Image:
+def opened(path: str, name: str, *, pixels: bool = True, **options: Any) -> Image:
     """The image of any format but SVG, opened lazily: only its header is read. `options` are the loader's.
 
-    Raises vips.Error.
+    `pixels`: whether they may be read; if not, less of the file is read. Raises vips.Error and BrokenImage.
     """
+    if name == "jpg":
+        with open(path, "rb") as file:  # noqa: PTH123
+            data = jpeg.whole(file, os.fstat(file.fileno()).st_size) if pixels else jpeg.header(file)
+        return loaded(name, data, fail_on="truncated", **options)
     # Without fail_on=truncated libvips fills the missing part of an image with gray and reports success.
     return getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
 

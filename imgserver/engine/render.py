@@ -14,6 +14,7 @@ from imgserver.engine.job import Job, RenderResult, Timings
 from imgserver.engine.output_shape import OutputShape, outline, page_of
 from imgserver.engine.pipeline import run_steps
 from imgserver.engine.placeholder import JSON, SIDES, make_placeholder
+from imgserver.engine.vips import forget_warnings
 from imgserver.plan.formats import FORMATS
 from imgserver.plan.geometry import BoundPlan
 from imgserver.plan.plan import Dims, Fit, Plan, Px
@@ -28,6 +29,7 @@ def render(job: Job) -> RenderResult:
     NotInThisBuild (501), ServerFault; never an error of libvips.
     """
     watch = Stopwatch()
+    forget_warnings()
     plan = _with_placeholder_size(job.plan)
     header = examine(job.path, job.limits, page=page_of(plan.output))
     shape, bounds = outline(header, plan, job.limits)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import pyvips
 from pyvips import Error as Error
@@ -54,6 +55,13 @@ UNSUPPORTED = (
     "not been built in",
     "not a whole number of bytes",
     "bad labq format",
+)
+# Parts of warnings about pixels that a JPEG lacks, or that cannot be decoded. Bytes that are left over are no damage.
+DAMAGE = (
+    "premature end of",
+    "bad huffman code",
+    "bad arithmetic code",
+    "instead of rst",
 )
 OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
 NO_SPACE = ("no space left", "disk quota exceeded", "read-only file system", 'unable to write to "')
@@ -103,6 +111,14 @@ def _exists(operation: str) -> bool:
     return bool(pyvips.type_find("VipsOperation", operation))
 
 
+def loaded(name: str, data: bytes | bytearray, **options: Any) -> Image:
+    """The image of a file in memory, opened lazily. `options` are the loader's. Raises Error."""
+    image = getattr(Image, LOADERS[name][1] + "_source")(pyvips.Source.new_from_memory(data), **options)
+    # pyvips keeps what an image reads from only for as long as the images that are made of it know it.
+    image._references.append(data)
+    return image
+
+
 def names_of(image: Image) -> frozenset[str]:
     """The names of the metadata fields; empty if one of them is not UTF-8: a file may give its comments any name."""
     try:
@@ -132,6 +148,21 @@ def reading() -> Iterator[None]:
     """
     with _translated(BrokenImage("the source is truncated or corrupt")):
         yield
+        refuse_damage()
+
+
+def forget_warnings() -> None:
+    """Clears the warnings of the decoders of earlier jobs."""
+    pyvips.vips_lib.vips_error_clear()
+
+
+def refuse_damage() -> None:
+    """Raises BrokenImage if the JPEG decoder warned about pixels that are missing: it shows them in gray, and libvips
+    reports success, whatever `fail_on` says about the last lines."""
+    warnings = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer())
+    if warnings and any(sign in warnings.decode(errors="replace").lower() for sign in DAMAGE):
+        forget_warnings()
+        raise BrokenImage("the source is truncated or corrupt")
 
 
 @contextmanager
