@@ -53,14 +53,21 @@ class Peer:
     port: int
 
     def ask(
-        self, target: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
+        self,
+        target: str,
+        method: str = "GET",
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
     ) -> Answer:
-        """Sends one request on a new connection. The target is sent unchanged, byte by byte."""
+        """Sends one request on a new connection. The target is sent unchanged, byte by byte. `headers` as pairs may
+        contain several lines of one name; a Host among them replaces that of the connection."""
+        lines = list(headers.items() if isinstance(headers, Mapping) else headers)
         begun = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.putrequest(method, target, skip_accept_encoding=True)
-            for name, value in (headers or {}).items():
+            skip_host = any(name.lower() == "host" for name, _ in lines)
+            connection.putrequest(method, target, skip_host=skip_host, skip_accept_encoding=True)
+            for name, value in lines:
                 connection.putheader(name, value)
             connection.endheaders(body or None)
             answer = connection.getresponse()

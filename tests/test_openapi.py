@@ -28,6 +28,8 @@ ORIGIN = "https://example.com"
 
 # The statuses of each operation that are not errors of the tree in errors.py.
 PLAIN = {
+    "getGallery": {200, 404},
+    "headGallery": {200, 404},
     "getImage": {200, 206, 304, 416},
     "headImage": {200, 206, 304, 416},
     "getImageOptions": {204},

@@ -25,6 +25,7 @@ from imgserver.rendering.admission import AdmissionSettings
 from imgserver.rendering.upload_admission import UploadSettings
 from imgserver.rendering.worker_pool import WorkerSettings
 from imgserver.security.api_keys import ApiKeySettings
+from imgserver.security.networks import parse_address
 from imgserver.security.rate_limit import QuotaSettings
 from imgserver.security.signing import SigningSettings, read_key
 from imgserver.sources.config import FetchSettings, RemoteSettings, SourceConfig
@@ -63,7 +64,7 @@ class ServerSettings:
     drain_seconds: Annotated[float, Ge(0), Le(600), doc("time that open requests have to finish after SIGTERM")] = 20
     gallery: Annotated[
         Literal["auto", "on", "off"],
-        doc("front page that lists the originals; auto shows it while host is a loopback address"),
+        doc("front page that lists the originals; auto: for this machine only, while host is a loopback address"),
     ] = "auto"
     plugins: Annotated[
         tuple[str, ...],
@@ -73,7 +74,8 @@ class ServerSettings:
     @property
     def is_local(self) -> bool:
         """Whether the server listens on a loopback address, so that only this machine can connect."""
-        return self.host in ("127.0.0.1", "::1", "localhost")
+        address = parse_address(self.host)
+        return self.host == "localhost" if address is None else address.is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,13 @@ class HttpSettings(FreshnessSettings):
     client_hints: Annotated[
         bool, doc("whether w_auto and dpr_auto are allowed, and Save-Data lowers the quality of q_auto")
     ] = False
+    cors: Annotated[
+        Literal["auto", "on", "off"],
+        doc(
+            "whether pages of other sites may read images (Access-Control-Allow-Origin: *); auto: yes, but while "
+            "server.host is a loopback address only through a proxy"
+        ),
+    ] = "auto"
     metrics_public: Annotated[
         bool, doc("whether /metrics and all of /api/image/health answer everybody, or only this machine")
     ] = True

@@ -23,6 +23,7 @@ from imgserver.web.bootstrap.reload import make_reloader, make_settings_reload
 from imgserver.web.bootstrap.service import make_renderer, make_service
 from imgserver.web.bootstrap.sources import Sources, make_sources
 from imgserver.web.connections import ConnectionLimits
+from imgserver.web.cors import CrossOriginReads
 from imgserver.web.fast_path import FastPath
 from imgserver.web.health import Health
 from imgserver.web.images.handler import METHODS, ImageHandler
@@ -69,7 +70,8 @@ def make_app(
     uploads = UploadAdmission(settings.uploads)
     settings_reload = make_settings_reload(settings, read_settings, observability)
 
-    boundary = Boundary(observability.access_log, observability.logger, security_events.error_observer(audit))
+    observe_error = security_events.error_observer(audit)
+    boundary = Boundary(observability.access_log, observability.logger, observe_error, CrossOriginReads(settings))
     _add_routes(app, settings, boundary, sources, uploads, settings_reload, observability)
     app[RELOADER] = make_reloader(settings_reload, boundary, service, uploads, observability)
 
@@ -136,7 +138,7 @@ def _add_routes(
             settings_reload=settings_reload,
         )
     if gallery.is_enabled(settings.server):
-        gallery.setup(routes, settings.source, sources, dialects.public.native)
+        gallery.setup(routes, settings, sources, dialects.public.native)
     routes.add_fallback()
 
 

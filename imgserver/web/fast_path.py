@@ -69,6 +69,7 @@ class FastPath:
         self._headers = images.headers
         self._access_log = boundary.access_log
         self._request_ids = boundary.request_ids
+        self._cross_origin_reads = boundary.cross_origin_reads
         self._admit: FastAdmission | None = None
         boundary.follow_rules(self._adopt)
 
@@ -113,7 +114,7 @@ class FastPath:
             seconds,
             len(body),
         )
-        return compose_head(start, request_id) + body
+        return compose_head(start, request_id, self._cross_origin_reads.lines(headers)) + body
 
 
 def connection_factory(

@@ -1,7 +1,7 @@
 """The gallery: the default source as a page of responsive images, which this server itself renders.
 
-It reveals the names of the files, so by default it exists only while the server listens to this machine alone (the
-setting `server.gallery`).
+It reveals the names of the files, so by default it exists only while the server listens to this machine alone, and is
+shown to clients on this machine only (the setting `server.gallery`).
 """
 
 import html
@@ -14,9 +14,11 @@ from aiohttp import web
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.plan.plan import SourceRef
-from imgserver.settings.schema import DefaultSource, ServerSettings
+from imgserver.settings.schema import ServerSettings, Settings
 from imgserver.sources import Source
 from imgserver.web.bootstrap.sources import Sources
+from imgserver.web.local_client import is_local_client
+from imgserver.web.middleware import Handler
 from imgserver.web.routes import Routes
 
 MAX_IMAGES = 200
@@ -63,9 +65,21 @@ def is_enabled(settings: ServerSettings) -> bool:
     return settings.gallery == "on"
 
 
-def setup(routes: Routes, settings: DefaultSource, sources: Sources, dialect: NativeDialect) -> None:
-    source = sources.by_name[settings.name]
-    routes.add("/", Gallery(source, dialect, name=settings.name, title=settings.title), "gallery")
+def setup(routes: Routes, settings: Settings, sources: Sources, dialect: NativeDialect) -> None:
+    own = settings.source
+    gallery = Gallery(sources.by_name[own.name], dialect, name=own.name, title=own.title)
+    routes.add("/", _for_local_clients(gallery) if settings.server.gallery == "auto" else gallery, "gallery")
+
+
+def _for_local_clients(gallery: Handler) -> Handler:
+    """Raises HTTPNotFound for any other client: a page of another site, or one behind a proxy."""
+
+    async def restricted(request: web.Request) -> web.StreamResponse:
+        if not is_local_client(request):
+            raise web.HTTPNotFound(reason="The gallery is shown to this machine only (server.gallery)")
+        return await gallery(request)
+
+    return restricted
 
 
 class Gallery:

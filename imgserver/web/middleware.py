@@ -22,6 +22,7 @@ from imgserver.observability.audit import REQUEST_CONTEXT
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.web import problem
 from imgserver.web.access_log import AccessLog
+from imgserver.web.cors import READABLE, CrossOriginReads
 from imgserver.web.images.responses import ImageResponse
 from imgserver.web.request_target import ASTERISK
 
@@ -43,12 +44,8 @@ SECURITY = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Server": "imgserver",
 }
-# On images and on their errors: any site may embed them.
-EMBEDDING = {
-    "Access-Control-Allow-Origin": "*",
-    "Timing-Allow-Origin": "*",
-    "Cross-Origin-Resource-Policy": "cross-origin",
-}
+# On images and on their errors: any site may embed them. `web/cors.py` decides who may read them.
+EMBEDDING = {"Cross-Origin-Resource-Policy": "cross-origin"}
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -88,8 +85,15 @@ ErrorObserver = Callable[[web.Request, ImgserverError, str], None]
 class Boundary:
     """Wraps handlers: no error and no request passes it without a response and a record in the access log."""
 
-    def __init__(self, access_log: AccessLog, logger: FilteringBoundLogger, observe_error: ErrorObserver) -> None:
+    def __init__(
+        self,
+        access_log: AccessLog,
+        logger: FilteringBoundLogger,
+        observe_error: ErrorObserver,
+        cross_origin_reads: CrossOriginReads,
+    ) -> None:
         self.access_log = access_log
+        self.cross_origin_reads = cross_origin_reads
         self.request_ids = RequestIds()
         self._logger = logger
         self._observe_error = observe_error
@@ -110,7 +114,7 @@ class Boundary:
 
     def wrap(self, handler: Handler, route: str, methods: tuple[str, ...] = READING) -> Handler:
         """The handler with everything that holds for all handlers. `route` is its name in metrics and events."""
-        access_log, request_ids = self.access_log, self.request_ids
+        access_log, request_ids, cross_origin_reads = self.access_log, self.request_ids, self.cross_origin_reads
         unchecked, identify = handler, None
 
         # The rules rebind these names, so that a request pays nothing for rules that check nothing.
@@ -140,9 +144,12 @@ class Boundary:
                 access_log.in_progress -= 1
             if isinstance(response, ImageResponse):
                 response.request_id = request_id
+                response.cors_lines = cross_origin_reads.lines(request.headers)
             else:
                 response.headers[REQUEST_ID] = request_id
                 _add_headers(request, response, route)
+                if is_embeddable(request, route) and cross_origin_reads.allows(request.headers):
+                    response.headers.update(READABLE)
             seconds = time.perf_counter() - started
             access_log.record_response(request, response, route=route, request_id=request_id, seconds=seconds)
             return response
@@ -176,10 +183,15 @@ def _add_headers(request: web.Request, response: web.StreamResponse, route: str)
     if request.method == hdrs.METH_POST:
         response.headers[hdrs.CACHE_CONTROL] = "no-store"
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
-    if route == IMAGE_ROUTE and (request.method != hdrs.METH_OPTIONS or is_preflight(request)):
+    if is_embeddable(request, route):
         response.headers.update(EMBEDDING)
         if VARY in request:
             response.headers["Vary"] = request[VARY]
+
+
+def is_embeddable(request: web.Request, route: str) -> bool:
+    """Whether pages of other sites may embed the response."""
+    return route == IMAGE_ROUTE and (request.method != hdrs.METH_OPTIONS or is_preflight(request))
 
 
 def is_preflight(request: web.Request) -> bool:

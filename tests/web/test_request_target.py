@@ -29,7 +29,7 @@ HOSTS = ("", "a b", "a:99999", "a:abc", "[::1", "a/b", "user@a", "a\xff", "\xe4"
 
 @pytest.fixture(scope="module")
 def one() -> ServerProcess:
-    with serving(workers_count=1, admin_key=KEY) as running:
+    with serving(workers_count=1, admin_key=KEY, server_gallery="on") as running:
         yield running
 
 

@@ -100,7 +100,7 @@ async def test_private_metrics_are_served_to_this_machine_only(peer, is_shown):
 
     transport = Mock()
     transport.get_extra_info = Mock(side_effect=lambda name, default=None: (peer, 1) if name == "peername" else default)
-    request = make_mocked_request("GET", "/metrics", transport=transport)
+    request = make_mocked_request("GET", "/metrics", headers={"Host": "localhost"}, transport=transport)
 
     if is_shown:
         assert (await _restricted(page, Authenticator(ApiKeys({}), Mock()))(request)).text == "metrics"

@@ -23,13 +23,13 @@ class ImageResponse(web.StreamResponse):
     """The response to a request for an image that takes the framework's way.
 
     `outcome` is the value of the metric `lookups_total`, `start` the serialized start of the head, `length` the number
-    of body bytes that a GET receives. The middleware sets `request_id`.
+    of body bytes that a GET receives. The middleware sets `request_id` and `cors_lines`.
     """
 
     def __init__(self, status: int, outcome: str, start: bytes, body: bytes) -> None:
         super().__init__(status=status)
         self.outcome, self.length = outcome, len(body)
-        self.request_id = ""
+        self.request_id, self.cors_lines = "", b""
         self._start_of_head = start
         self.content = body
         self._persistent: bool | None = None
@@ -46,7 +46,7 @@ class ImageResponse(web.StreamResponse):
         if request.method == hdrs.METH_HEAD:
             self.content = b""
         connection = _connection_line(request.version, request.keep_alive)
-        head = compose_head(self._start_of_head, self.request_id, connection)
+        head = compose_head(self._start_of_head, self.request_id, self.cors_lines + connection)
         self._head = head if request.version == HttpVersion11 else head.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
         return request.writer
 
@@ -84,10 +84,10 @@ def _status_line(status: int) -> str:
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
 
 
-def compose_head(start: bytes, request_id: str, connection: bytes = b"") -> bytes:
-    """The head of every image response: `start` (see `serialize`), the id of the request, and the line Connection if
-    the connection needs one."""
-    return b"%bX-Request-Id: %b\r\n%b\r\n" % (start, request_id.encode(), connection)
+def compose_head(start: bytes, request_id: str, lines: bytes) -> bytes:
+    """The head of every image response: `start` (see `serialize`), the id of the request, and the further header
+    `lines` of this request."""
+    return b"%bX-Request-Id: %b\r\n%b\r\n" % (start, request_id.encode(), lines)
 
 
 def _connection_line(version: HttpVersion, keep_alive: bool) -> bytes:

@@ -17,7 +17,7 @@ NO_KEYS = ApiKeys({})
 def request_from(address: str, **headers: str):
     transport = Mock()
     transport.get_extra_info = lambda name, default=None: (address, 1) if name == "peername" else default
-    return make_mocked_request("POST", "/", headers=headers, transport=transport)
+    return make_mocked_request("POST", "/", headers={"Host": "localhost", **headers}, transport=transport)
 
 
 @pytest.mark.parametrize(
