@@ -33,7 +33,12 @@ ImgserverError                      500
 └── DeadlineExceeded                504
 """
 
+import errno
 from typing import Any, ClassVar
+
+# The errors of the operating system that say that this server has no such file. All others, such as EIO, ESTALE and
+# ETIMEDOUT, say nothing about the file and may pass.
+_ABSENCE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EISDIR})
 
 
 class ImgserverError(Exception):
@@ -59,6 +64,11 @@ class ImgserverError(Exception):
 
 def _rebuild(kind: type[ImgserverError], detail: str, facts: dict[str, Any]) -> ImgserverError:
     return kind(detail, **facts)
+
+
+def is_absence(error: OSError) -> bool:
+    """Whether the error means that there is no such file for this server. If not, the file may be there."""
+    return error.errno in _ABSENCE
 
 
 class BadRequest(ImgserverError):

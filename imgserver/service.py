@@ -32,11 +32,11 @@ DUE_LIMIT = 1024
 
 @dataclass(frozen=True, slots=True)
 class ImageService:
-    """Three rules decide between cached and new renditions.
+    """Four rules decide between cached and new renditions.
 
     A rendition past its soft lifetime is served stale while it is revalidated in the background. A rendition whose
-    original has changed is rendered again, and served only if that fails with 502, 503 or 504. A purged rendition is
-    never served.
+    original cannot be checked for now is served stale. A rendition whose original has changed is rendered again, and
+    served only if that fails with 502, 503 or 504. A purged rendition is never served.
     """
 
     cache: TieredCache
@@ -79,7 +79,8 @@ class ImageService:
             return await self._render_or_serve_stale(request, criticality, stale=cached)
         if is_due or _is_due(cached.rendition):
             await self.background.start(request.key, lambda: self._render_shared(request, Criticality.REFRESH))
-        return ServedRendition(cached.rendition, "stale" if _is_stale(cached.rendition) else "hit", cached.tier)
+        is_stale = not cached.checked or _is_stale(cached.rendition)
+        return ServedRendition(cached.rendition, "stale" if is_stale else "hit", cached.tier)
 
     def forget_original(self, ref: SourceRef) -> None:
         """The original has been replaced: the next request reads its fingerprint again."""
@@ -187,18 +188,18 @@ class ImageService:
         return await self._check_original(request, await self.cache.find(request.key, request.groups))
 
     async def _check_original(self, request: RenderRequest, found: Found | None) -> CachedRendition | None:
-        """The cached rendition, compared with its original. While the source fails, it counts as current."""
+        """The cached rendition, compared with its original."""
         if found is None:
             return None
         rendition, tier = found
         if not _covers(rendition.generations, request.groups):
             self.cache.drop(request.key)
             return None
-        current = await self._is_unchanged(request, rendition.fingerprint)
-        return CachedRendition(rendition, tier, current=current)
+        unchanged = await self._is_unchanged(request, rendition.fingerprint)
+        return CachedRendition(rendition, tier, current=unchanged is not False, checked=unchanged is not None)
 
-    async def _is_unchanged(self, request: RenderRequest, fingerprint: Fingerprint | None) -> bool:
-        """Whether the original still has this fingerprint. While its source fails, it counts as unchanged."""
+    async def _is_unchanged(self, request: RenderRequest, fingerprint: Fingerprint | None) -> bool | None:
+        """Whether the original still has this fingerprint; None while its source fails."""
         if fingerprint is not None and self.renderer.fingerprints.get(request.ref) == fingerprint:
             return True
         try:
@@ -209,7 +210,7 @@ class ImageService:
         except ImgserverError as error:
             if not _is_temporary(error):
                 raise
-            return True
+            return None
 
     def _decide_refresh(self, key: str, rendition: Rendition) -> bool:
         """Whether `get` refreshes the rendition. Early refresh is decided once per request, here; `get` does not decide
@@ -239,7 +240,7 @@ class ImageService:
         entry = self.negative_cache.get(request.key, generations)
         if entry is None:
             return
-        if await self._is_unchanged(request, entry.fingerprint):
+        if await self._is_unchanged(request, entry.fingerprint) is not False:
             raise self.negative_cache.hit(entry)
         self.negative_cache.drop(request.key)
 

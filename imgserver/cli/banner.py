@@ -1,6 +1,7 @@
 """The banner of `imgserver serve`: URLs to try, with images of the served folder."""
 
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from threading import Thread
@@ -63,7 +64,9 @@ def examples(settings: Settings) -> list[tuple[str, str]]:
     folder = settings.source.folder
     found = image_paths(folder) if folder is not None else iter(())
     usable = (path for path in found if dialect.can_build(SourceRef(settings.source.name, path)))
-    originals = list(islice(usable, len(EXAMPLES)))
+    originals: list[str] = []
+    with suppress(OSError):  # a folder that cannot be read now has no examples
+        originals += islice(usable, len(EXAMPLES))
     targets = [
         (dialect.build(SourceRef(settings.source.name, name), options), meaning)
         for (options, meaning), name in zip(_transformations(dialect), cycle(originals), strict=False)

@@ -96,15 +96,13 @@ def reopened(header: Header) -> Image:
 
 def _file(path: str, limits: Limits, page: int) -> tuple[int, bytes]:
     """Size and first bytes of a regular file. Opened without blocking: a FIFO would block for ever."""
-    try:
+    with reading():
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise NotFound("the source is gone") from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise NotFound("the source is not a regular file")
-    with os.fdopen(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file, reading():
         if status.st_size > limits.source_bytes:
             raise over("source bytes", status.st_size, limits.source_bytes)
         head = file.read(HEAD_BYTES)

@@ -20,9 +20,11 @@ from imgserver.errors import (
     BrokenImage,
     ImageOverLimit,
     ImgserverError,
+    NotFound,
     ServerFault,
     Unavailable,
     UnsupportedImage,
+    is_absence,
 )
 from imgserver.runtime import resources
 
@@ -142,13 +144,19 @@ def interpolator(name: str) -> pyvips.Interpolate:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Translates errors of code that reads the original's header or pixels: a fault there means a broken original.
+    """Translates errors of code that reads the original's header or pixels: a fault there means a broken original, and
+    an error of the operating system one that is absent or cannot be read for now.
 
-    Raises BrokenImage, UnsupportedImage, ImageOverLimit, Unavailable and ServerFault.
+    Raises NotFound, BrokenImage, UnsupportedImage, ImageOverLimit, Unavailable and ServerFault.
     """
-    with _translated(BrokenImage("the source is truncated or corrupt")):
-        yield
-        refuse_damage()
+    try:
+        with _translated(BrokenImage("the source is truncated or corrupt")):
+            yield
+            refuse_damage()
+    except OSError as error:
+        if is_absence(error):
+            raise NotFound("the source is gone") from error
+        raise Unavailable("the source cannot be read now", reason="source", retry_after=1) from error
 
 
 def forget_warnings() -> None:

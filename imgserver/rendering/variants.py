@@ -99,8 +99,10 @@ class RenderedResult:
 
 @dataclass(frozen=True, slots=True)
 class CachedRendition:
-    """A rendition found in a cache tier. `current`: its original has not changed since, as far as the server knows."""
+    """A rendition found in a cache tier. `current`: its original has not changed since, as far as the server knows.
+    `checked`: the source has said so; while the source fails, it has not."""
 
     rendition: Rendition
     tier: str
     current: bool
+    checked: bool = True

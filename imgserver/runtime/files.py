@@ -26,6 +26,7 @@ FILE_MODE = 0o644
 OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 LINUX_FDS = Path("/proc/self/fd")
+READ_BYTES = 1 << 20
 
 # The name cannot be used; the disk is not at fault.
 _BAD_NAME = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
@@ -35,11 +36,16 @@ _numbers = count()
 def open_regular(path: Path) -> tuple[int, os.stat_result]:
     """A descriptor of a regular file, and its status. Raises OSError; FileNotFoundError for what is not a regular
     file."""
-    descriptor = os.open(path, OPEN_FLAGS)
+    try:
+        descriptor = os.open(path, OPEN_FLAGS)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+        raise
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise FileNotFoundError(path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         return descriptor, status
     except BaseException:
         os.close(descriptor)
@@ -59,6 +65,16 @@ def read_file(path: Path, limit: int) -> bytes:
 def read_head(descriptor: int) -> bytes:
     """The first HEAD_BYTES, which are enough to sniff the format."""
     return os.pread(descriptor, HEAD_BYTES, 0)
+
+
+def check_readable(descriptor: int, size_bytes: int) -> None:
+    """Reads a file to its end. Raises OSError if that fails, or if the file ends before `size_bytes`: a decoder that
+    could not read all bytes takes the image for a broken one."""
+    offset = 0
+    while chunk := os.pread(descriptor, READ_BYTES, offset):
+        offset += len(chunk)
+    if offset < size_bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def worker_path(descriptor: int, path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,10 +13,19 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TypeVar
 
-from imgserver.errors import ImgserverError, NotFound, ServerFault, SourceDenied, Unavailable
+from imgserver.errors import (
+    BrokenImage,
+    ImgserverError,
+    NotFound,
+    ServerFault,
+    SourceDenied,
+    Unavailable,
+    is_absence,
+)
 from imgserver.plan.rendition import Fingerprint, Original
-from imgserver.runtime.files import LINUX_FDS, open_regular, read_head, store_file, worker_path
+from imgserver.runtime.files import LINUX_FDS, check_readable, open_regular, read_head, store_file, worker_path
 from imgserver.runtime.threads import ThreadPool
+from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources.config import SourceConfig
 from imgserver.sources.listing import MAX_LISTED, is_image
 from imgserver.sources.schemes import SourceContext
@@ -26,6 +36,9 @@ T = TypeVar("T")
 THREADS = 4
 # Time-out of the check that a file was not overwritten: one system call, on a file system that may hang.
 CHANGE_CHECK_SECONDS = 2.0
+WARNING_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
 
 
 def make_source(config: SourceConfig, _: SourceContext) -> Source:
@@ -50,7 +63,9 @@ class FolderSource(Source):
     """Serves regular files below `root`. Symlinks may lead to other places in the folder, never out of it.
 
     While the folder is away (moved, or its file system unmounted), no file counts as absent: requests raise
-    Unavailable. An unmounted file system is recognized by the device number of the folder.
+    Unavailable. An unmounted file system is recognized by the device number of the folder. The same holds for a file
+    whose file system fails for now: only the errors of `is_absence` mean that there is no such file. Other errors are
+    logged, once per WARNING_SECONDS.
 
     On Linux a worker gets the opened file itself, by its path in /proc: a file that is replaced, or swapped for a
     symlink, after the check is still read as the one that was checked. A file that is overwritten in place while it is
@@ -67,6 +82,7 @@ class FolderSource(Source):
             _refuse_unwritable(root)
         self._device = self.root.stat().st_dev
         self._threads = ThreadPool(THREADS, "folder")
+        self._warned = TtlMap[str, bool](WARNING_SECONDS)
 
     async def close(self) -> None:
         self._threads.close()
@@ -77,15 +93,17 @@ class FolderSource(Source):
         try:
             try:
                 yield original
-            except ImgserverError:
+            except ImgserverError as error:
                 await self._refuse_changed(descriptor, original.fingerprint)
+                if isinstance(error, BrokenImage):
+                    await self._in_thread(lambda: check_readable(descriptor, original.size_bytes))
                 raise
             await self._refuse_changed(descriptor, original.fingerprint)
         finally:
             os.close(descriptor)
 
     async def fingerprint(self, path: str) -> Fingerprint:
-        return await self._in_thread(lambda: _fingerprint(self._resolved(path).stat()))
+        return await self._in_thread(lambda: _fingerprint(_regular(self._resolved(path))))
 
     async def listing(self, limit: int) -> list[str]:
         """As in `Source`: the first paths of `image_paths`."""
@@ -105,7 +123,7 @@ class FolderSource(Source):
         try:
             return await self._threads.run(partial(self._while_available, work), undo=undo)
         except OSError as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
         except ValueError as error:  # no file name contains NUL
             raise NotFound() from error
 
@@ -124,6 +142,17 @@ class FolderSource(Source):
         except OSError:
             return False
         return stat.S_ISDIR(status.st_mode) and status.st_dev == self._device
+
+    def _translated(self, error: OSError) -> NotFound | Unavailable:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            return Unavailable("The server has too many files open", reason="memory", retry_after=1)
+        if is_absence(error):
+            return NotFound()
+        text = error.strerror or type(error).__name__
+        if not self._warned.get(text):
+            self._warned.put(text, True)
+            log.warning("folder.read_failed", extra={"folder": str(self.root), "error": text})
+        return Unavailable("The source cannot be read now", reason="source", retry_after=5)
 
     async def _refuse_changed(self, descriptor: int, before: Fingerprint) -> None:
         """Raises Unavailable if the open file has changed: the next request finds it whole, and nothing is cached as
@@ -184,7 +213,8 @@ def _refuse_unwritable(root: Path) -> None:
 
 
 def image_paths(root: Path) -> Iterator[str]:
-    """Relative paths of the files with names of images, among the first MAX_LISTED visible files of the folder."""
+    """Relative paths of the files with names of images, among the first MAX_LISTED visible files of the folder. Raises
+    OSError if a folder cannot be read for now."""
     for path in islice(_visible_files(root), MAX_LISTED):
         if is_image(path.name):
             yield path.relative_to(root).as_posix()
@@ -192,16 +222,24 @@ def image_paths(root: Path) -> Iterator[str]:
 
 def _visible_files(root: Path) -> Iterator[Path]:
     """Sorted by name, the files of a folder before its subfolders; names that begin with a dot are skipped."""
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=_refuse_unreadable):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    """A folder that this server may not read is skipped; one that cannot be read for now must not look empty."""
+    if not is_absence(error):
+        raise error
 
 
 def _fingerprint(status: os.stat_result) -> Fingerprint:
     return Fingerprint(f"{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ino:x}")
 
 
-def _translated(error: OSError) -> NotFound | Unavailable:
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        return Unavailable("The server has too many files open", reason="memory", retry_after=1)
-    return NotFound()
+def _regular(path: Path) -> os.stat_result:
+    """The status of a regular file. Raises OSError, and NotFound for what is not a regular file."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise NotFound()
+    return status

@@ -34,7 +34,7 @@ from imgserver.sources.http_response import (
     refuses_head,
     response_of,
 )
-from imgserver.sources.http_session import blocked_in, make_session, translated
+from imgserver.sources.http_session import NO_SUCH_HOST, blocked_in, make_session, translated
 from imgserver.sources.origin import BodySink, Origin, OriginResponse, Validators, refuse_larger
 from imgserver.sources.schemes import SourceContext
 from imgserver.sources.source import Source
@@ -139,7 +139,7 @@ class HttpOrigin(Origin):
                     f"its IP address is {kind}; if that is intended, name its network in allowed_networks"
                 ) from error
             if error.__cause__ is not None:
-                raise SourceFailed("its host name does not exist") from error
+                raise SourceFailed(NO_SUCH_HOST) from error
 
     async def close(self) -> None:
         if self._session is not None:
@@ -232,4 +232,4 @@ class HttpOrigin(Origin):
                 self._audit(
                     "address_blocked", reason=blocked.kind, source=self.name, host=address.host, **request_context()
                 )
-            raise translated(error) from error
+            raise translated(error, configured=bool(self.settings.base)) from error

@@ -24,6 +24,7 @@ AddrInfo = tuple[int, int, int, str, tuple[object, ...]]
 
 # Other errors of a resolver do not mean that the name does not exist.
 NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+NO_SUCH_HOST = "its host name does not exist"
 NO_SOCKETS_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -95,9 +96,14 @@ def blocked_in(error: BaseException | None) -> BlockedError | None:
     return cause if isinstance(cause, BlockedError) else None
 
 
-def translated(error: Exception) -> ImgserverError | TransientError:
+def translated(error: Exception, *, configured: bool) -> ImgserverError | TransientError:
+    """`configured`: the settings name the host. A name that does not exist is then a failure of DNS or of the settings;
+    in the URL of a client it means that there is no such original."""
     cause = getattr(error, "os_error", error)
-    if isinstance(cause, BlockedError) or (isinstance(cause, socket.gaierror) and cause.errno in NO_SUCH_NAME):
+    no_such_name = isinstance(cause, socket.gaierror) and cause.errno in NO_SUCH_NAME
+    if configured and no_such_name:
+        return TransientError(SourceFailed(NO_SUCH_HOST))
+    if isinstance(cause, BlockedError) or no_such_name:
         return NotFound()  # one response for both: clients must not learn which internal names exist
     if isinstance(cause, OSError) and cause.errno in NO_SOCKETS_LEFT:
         return Unavailable("The server has too many files open", reason="memory", retry_after=1)

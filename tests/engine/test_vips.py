@@ -1,12 +1,16 @@
 """The import rule of pyvips, the version check and the translation of errors."""
 
+import errno
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from imgserver.engine import vips
-from imgserver.errors import BrokenImage, ImageOverLimit, ServerFault
+from imgserver.engine.header import examine
+from imgserver.engine.job import Limits
+from imgserver.errors import BrokenImage, ImageOverLimit, NotFound, ServerFault, Unavailable
 
 PACKAGE = Path(vips.__file__).parents[1]
 
@@ -43,3 +47,20 @@ def test_an_error_while_building_is_a_server_fault_without_file_names() -> None:
     with pytest.raises(ServerFault) as caught, vips.working():
         raise vips.Error("/srv/photos/a.jpg: no such thing")
     assert "a.jpg" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(errno.EIO, Unavailable), (errno.ESTALE, Unavailable), (errno.ENOENT, NotFound), (errno.EACCES, NotFound)],
+)
+def test_an_error_of_the_file_system_while_reading_says_nothing_about_the_image(
+    number: int, expected: type[Exception]
+) -> None:
+    with pytest.raises(expected), vips.reading():
+        raise OSError(number, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc has a file whose bytes cannot be read")
+def test_a_file_whose_bytes_cannot_be_read_is_unavailable() -> None:
+    with pytest.raises(Unavailable):
+        examine("/proc/self/mem", Limits())

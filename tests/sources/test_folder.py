@@ -164,6 +164,98 @@ async def test_an_error_of_an_unchanged_file_is_not_replaced(source):
             raise BrokenImage()
 
 
+# Errors of the file system
+
+ABSENCE = [errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EISDIR]
+FAILURES = [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EPERM, errno.ENODEV]
+CALLS = ["os.lstat", "os.open", "os.pread"]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, call: str, number: int, name: str = "present.jpg") -> None:
+    """The system call fails for paths that end in `name`, and for descriptors."""
+    real = getattr(os, call.removeprefix("os."))
+
+    def fail(path, *args, **options):
+        if isinstance(path, int) or os.fspath(path).endswith(name):
+            raise OSError(number, os.strerror(number))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(call, fail)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("number", FAILURES, ids=errno.errorcode.get)
+async def test_a_passing_error_of_the_file_system_does_not_mean_not_found(source, monkeypatch, call, number):
+    failing(monkeypatch, call, number)
+
+    with pytest.raises(Unavailable):
+        await opened(source, "folder/present.jpg")
+
+
+@pytest.mark.parametrize("number", ABSENCE, ids=errno.errorcode.get)
+async def test_absence_has_a_fixed_set_of_errors(source, monkeypatch, number):
+    failing(monkeypatch, "os.open", number)
+
+    assert await refused(source, "folder/present.jpg") == await refused(source, "absent.jpg")
+
+
+@pytest.mark.parametrize("number", FAILURES, ids=errno.errorcode.get)
+async def test_a_fingerprint_that_cannot_be_read_now_is_unavailable(source, monkeypatch, number):
+    failing(monkeypatch, "os.stat", number)
+
+    with pytest.raises(Unavailable):
+        await source.fingerprint("folder/present.jpg")
+
+
+async def test_a_failing_file_system_is_logged_once(source, monkeypatch, caplog):
+    failing(monkeypatch, "os.open", errno.EIO)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await opened(source, "folder/present.jpg")
+
+    assert [record.message for record in caplog.records] == ["folder.read_failed"]
+
+
+async def test_a_listing_that_fails_does_not_look_like_an_empty_folder(source, monkeypatch):
+    real = os.scandir
+
+    def fail(path):
+        if os.fspath(path).endswith("folder"):
+            raise OSError(errno.EIO, "I/O error")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+
+    with pytest.raises(Unavailable):
+        await source.listing(10)
+
+
+async def test_a_listing_omits_a_folder_that_may_not_be_read(source, root, monkeypatch):
+    (root / "visible.jpg").write_bytes(b"")
+    real = os.scandir
+
+    def fail(path):
+        if os.fspath(path).endswith("folder"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+
+    assert await source.listing(10) == ["visible.jpg"]
+
+
+async def test_a_folder_has_no_fingerprint(source):
+    with pytest.raises(NotFound):
+        await source.fingerprint("folder")
+
+
+async def test_an_image_is_not_broken_if_its_bytes_could_not_be_read(source, monkeypatch):
+    with pytest.raises(Unavailable):
+        async with source.open("folder/present.jpg"):
+            failing(monkeypatch, "os.pread", errno.EIO)
+            raise BrokenImage()
+
+
 async def test_a_file_system_that_hangs_after_a_read_times_out(source, monkeypatch):
     monkeypatch.setattr("imgserver.sources.folder.CHANGE_CHECK_SECONDS", 0.05)
     hangs = threading.Event()

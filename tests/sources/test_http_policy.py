@@ -246,6 +246,17 @@ async def test_a_failing_resolver_does_not_mean_not_found(events: Events, fault:
         assert type(await refusal_once(origin, "http://a.example/")) is SourceFailed
 
 
+@pytest.mark.parametrize("fault", [socket.EAI_NONAME, socket.EAI_NODATA])
+async def test_the_host_of_a_configured_source_is_never_absent(events: Events, fault: int) -> None:
+    """A client that names a host learns nothing about internal names; the settings name this one."""
+    settings = HttpOriginSettings(base="http://a.example/", fetch=FetchSettings(max_attempts=1))
+    names = ScriptedResolver({"a.example": [socket.gaierror(fault, "no name")]})
+    origin = HttpOrigin("shop", settings, BaseUrlMapping(settings), audit=events, resolver=names)
+
+    assert type(await refusal_once(origin, "a.jpg")) is SourceFailed
+    await origin.close()
+
+
 @pytest.mark.parametrize(
     ("location", "reason"),
     [

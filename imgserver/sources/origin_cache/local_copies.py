@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from imgserver.errors import NotFound, Unavailable
-from imgserver.runtime.files import read_head
+from imgserver.runtime.files import check_readable, read_head
 from imgserver.runtime.threads import ThreadPool
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources.origin_cache.download import PartialDownload
@@ -85,6 +85,17 @@ class LocalCopies:
     async def open(self, metadata: OriginMetadata) -> tuple[int, bytes] | None:
         """A descriptor of the copy, which the caller closes, and its first bytes; None if the copy is gone."""
         return await self._in_thread(lambda: self._open(metadata), undo=_close)
+
+    async def check_readable(self, path: str, metadata: OriginMetadata, descriptor: int) -> None:
+        """For a copy that does not decode. Raises Unavailable if the disk does not give back what was written; the copy
+        is removed then."""
+        assert metadata.body is not None
+        length = metadata.body.length
+        try:
+            await self._in_thread(lambda: check_readable(descriptor, length))
+        except Unavailable:
+            await self.remove(path)
+            raise
 
     def path(self, metadata: OriginMetadata) -> Path:
         return self.store.path(metadata)

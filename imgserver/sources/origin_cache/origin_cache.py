@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from imgserver.errors import NotFound, Unavailable
+from imgserver.errors import BrokenImage, NotFound, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.runtime.background import BackgroundRefresh, OnTaskFailure, log_task_failure
 from imgserver.runtime.files import worker_path
@@ -98,6 +98,9 @@ class OriginCache(Source):
             metadata, descriptor, head = await self._open(path)
             try:
                 yield self._original(metadata, descriptor, head)
+            except BrokenImage:
+                await self._copies.check_readable(path, metadata, descriptor)
+                raise
             finally:
                 os.close(descriptor)
 

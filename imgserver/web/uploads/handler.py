@@ -11,7 +11,9 @@ from dataclasses import replace
 from aiohttp import hdrs, web
 
 from imgserver.engine.job import RenderResult
-from imgserver.errors import BadRequest, BodyTooLarge, ImgserverError
+from imgserver.errors import BadRequest, BodyTooLarge, BrokenImage, ImgserverError
+from imgserver.plan.plan import Plan
+from imgserver.plan.rendition import Original
 from imgserver.rendering.renderer import Renderer
 from imgserver.rendering.upload_admission import UploadAdmission
 from imgserver.settings.schema import Settings
@@ -155,11 +157,18 @@ class UploadHandler:
     async def _optimize(self, image: UploadedImage, options: UploadOptions, accept: str) -> UploadResult:
         try:
             original = await image.file.original()
-            result = await self._renderer.optimize(original, options.plan(accept))
+            result = await self._render(image, original, options.plan(accept))
             url = await self._store_result(result, options)
         except ImgserverError as error:
             return UploadResult(image.name, image.file.bytes, error)
         return UploadResult(image.name, image.file.bytes, result, len(result.body), url)
+
+    async def _render(self, image: UploadedImage, original: Original, plan: Plan) -> RenderResult:
+        try:
+            return await self._renderer.optimize(original, plan)
+        except BrokenImage:
+            await image.file.check_readable()
+            raise
 
     async def _store_result(self, result: RenderResult, options: UploadOptions) -> str | None:
         """The URL of the stored result; None when the client does not store it."""

@@ -14,7 +14,7 @@ from imgserver.errors import ServerFault, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.plan.sniffing import HEAD_BYTES
 from imgserver.rendering.upload_admission import RETRY_AFTER_SECONDS, UploadAdmission
-from imgserver.runtime.files import write_all
+from imgserver.runtime.files import check_readable, write_all
 from imgserver.runtime.threads import ThreadPool
 
 T = TypeVar("T")
@@ -82,6 +82,10 @@ class TempFile:
             modified=None,
         )
 
+    async def check_readable(self) -> None:
+        """For an upload that does not decode. Raises Unavailable if the disk does not give back what was written."""
+        await _run(self._threads, self._check_readable)
+
     def close(self) -> None:
         """Frees the space and returns immediately; a thread closes the file. Call it once."""
         self._admission.release_bytes(self.bytes)
@@ -100,6 +104,10 @@ class TempFile:
     def _read_head(self) -> bytes:
         with self._lock:
             return os.pread(self._file.fileno(), HEAD_BYTES, 0)
+
+    def _check_readable(self) -> None:
+        with self._lock:
+            check_readable(self._file.fileno(), self.bytes)
 
     def _close(self) -> None:
         with self._lock:

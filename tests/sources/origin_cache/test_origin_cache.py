@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from imgserver.errors import (
+    BrokenImage,
     DeadlineExceeded,
     ImageOverLimit,
     NotFound,
@@ -727,6 +728,19 @@ async def test_a_torn_copy_is_a_miss(scene, torn):
 async def test_torn_metadata_is_a_miss(scene, torn):
     await scene.read()
     Path(f"{body_of(scene).with_suffix('')}{store.METADATA}").write_bytes(torn)
+
+    assert await scene.read() == CAT
+    assert len(scene.origin.fetches) == 2
+
+
+async def test_a_copy_whose_bytes_cannot_be_read_is_not_a_broken_image(scene, monkeypatch):
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "I/O error")
+
+    with pytest.raises(Unavailable), monkeypatch.context() as patched:
+        async with scene.cache.open(PATH):
+            patched.setattr(os, "pread", fail)
+            raise BrokenImage()
 
     assert await scene.read() == CAT
     assert len(scene.origin.fetches) == 2
