@@ -13,6 +13,7 @@ from imgserver.cli.errors import fail
 from imgserver.cli.options import config_option, read_settings, source_options
 from imgserver.errors import NotFound
 from imgserver.headers import caching
+from imgserver.plan.canonical import version_of
 from imgserver.plan.formats import format_of_suffix
 from imgserver.runtime.files import write_atomically
 from imgserver.security.remote_url import REMOTE
@@ -99,7 +100,8 @@ async def _render(request: "ImageRequest", settings: "Settings") -> "RenderResul
         if sources.remote is not None and request.ref.source == REMOTE:
             sources.remote.admit(request.ref.path, signed=request.signed)
         async with sources.by_name[request.ref.source].open(request.ref.path) as original:
-            return render(Job(original.path, request.plan, settings.limits, settings.quality))
+            version = version_of(original.fingerprint)
+            return render(Job(original.path, request.plan, settings.limits, settings.quality, version=version))
     finally:
         await sources.close()
 

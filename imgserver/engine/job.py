@@ -63,7 +63,8 @@ class Quality:
 class Job:
     """One image to render. `path` is a local regular file.
 
-    `goal` is "optimize" if the result must not be larger than the original (engine/optimize.py).
+    `goal` is "optimize" if the result must not be larger than the original (engine/optimize.py). `version` is that of
+    the original, for `f_info`; "" if it has none.
     """
 
     path: str
@@ -71,6 +72,7 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     quality: Quality = field(default_factory=Quality)
     goal: Literal["render", "optimize"] = "render"
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ def render(job: Job) -> RenderResult:
     shape, bounds = outline(header, plan, job.limits)
     decode = watch.lap()
     if plan.terminal.kind == "info":
-        return _result(header, _info(header, shape, bounds), JSON, bounds.after, watch.timings(decode=decode))
+        info = _info(header, shape, bounds, job.version)
+        return _result(header, info, JSON, bounds.after, watch.timings(decode=decode))
     frames = run_steps(header, bounds, replace(job, plan=plan), frame_count=shape.frames)
     size = Dims(frames.width, frames.height, 1, len(frames.images))
     if plan.terminal.kind == "image":
@@ -87,7 +88,7 @@ def _with_placeholder_size(plan: Plan) -> Plan:
     return replace(plan, steps=(*plan.steps, Fit(Px(side), Px(side))))
 
 
-def _info(header: Header, shape: OutputShape, bounds: BoundPlan) -> bytes:
+def _info(header: Header, shape: OutputShape, bounds: BoundPlan, version: str) -> bytes:
     """The original and its result as JSON, without the place, the author or the camera of the photograph."""
     dims = header.dims
     original: dict[str, Any] = {
@@ -101,6 +102,8 @@ def _info(header: Header, shape: OutputShape, bounds: BoundPlan) -> bytes:
         "alpha": header.alpha,
         "profile": header.profile,
         "bytes": header.bytes,
+        # For the query of URLs that may be cached for a year.
+        "version": version or None,
     }
     output: dict[str, Any] = {
         "format": shape.format,

@@ -42,7 +42,8 @@ class FreshnessSettings:
         int, Ge(0), doc("how long caches may serve a stale rendition while the server fails (RFC 5861)")
     ] = 86_400
     version_parameter: Annotated[
-        str, doc("query parameter of versioned URLs, whose renditions are cached for a year; empty: none")
+        str,
+        doc("query parameter that names the version of the original, for a lifetime of a year; empty: none"),
     ] = "v"
 
     def __post_init__(self) -> None:
@@ -56,8 +57,9 @@ class FreshnessSettings:
 class Cacheability:
     """What the lifetimes of a response depend on.
 
-    `versioned`: the URL changes with its image. `useful_seconds`: how long a stale or degraded rendition may still be
-    served; None for a fresh, full one. `source_seconds`: the max-age that the source gave.
+    `versioned`: the URL changes with its image, and nobody but the owner could have written it before.
+    `useful_seconds`: how long a stale or degraded rendition may still be served; None for a fresh, full one.
+    `source_seconds`: the max-age that the source gave.
     """
 
     versioned: bool = False
@@ -68,12 +70,12 @@ class Cacheability:
 DEFAULT_CACHEABILITY = Cacheability()
 
 
-def is_versioned(target: str, parameter: str) -> bool:
-    """Whether the target's query has `parameter` with a value: `?v=2`."""
-    query = target.partition("?")[2]
+def version_in(query: str, parameter: str) -> str:
+    """The first value of `parameter` in a query such as `v=2`; "" if there is none."""
     if not query or not parameter:
-        return False
-    return any(name == parameter and value for name, _, value in (part.partition("=") for part in query.split("&")))
+        return ""
+    values = (value for name, _, value in (part.partition("=") for part in query.split("&")) if name == parameter)
+    return next(filter(None, values), "")
 
 
 def cache_control(settings: FreshnessSettings, cacheability: Cacheability = DEFAULT_CACHEABILITY) -> str:

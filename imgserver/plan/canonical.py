@@ -23,9 +23,11 @@ from imgserver.plan.plan import (
     Step,
     Terminal,
 )
+from imgserver.plan.rendition import Fingerprint
 
 # The first part of every key is a digest of how the server renders (its pipeline). This one stands for no settings.
 PIPELINE_DIGITS = 8
+VERSION_DIGITS = 16
 DEFAULT_PIPELINE = "0" * PIPELINE_DIGITS
 DIGEST_DIGITS = 32
 _HEX = "[0-9a-f]"
@@ -77,6 +79,12 @@ def key_pattern(source_digits: str = "") -> str:
     """
     source = source_digits + _HEX * (DIGEST_DIGITS - len(source_digits))
     return "/".join((_HEX * PIPELINE_DIGITS, "[0-9]*", source, _HEX * DIGEST_DIGITS))
+
+
+def version_of(fingerprint: Fingerprint) -> str:
+    """The version of an original in 16 hex digits, for URLs: it changes whenever the original does. Nobody can name the
+    version of an original that is not published yet."""
+    return digest(fingerprint)[:VERSION_DIGITS]
 
 
 def digest(*texts: str) -> str:

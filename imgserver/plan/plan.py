@@ -264,8 +264,8 @@ class ImageRequest:
 
     `attachment`: the file name for a download, "" for the name of the original; None: not a download.
     `not_found_hint`: for the message of a 404, if the first folder looks like a misspelled option.
-    `signed`: the URL has a valid signature. `expires`: the second of the epoch at which a signed URL expires.
-    These four are no part of the identity of the image.
+    `signed`: the URL has a valid signature. `query_signed`: the signature covers the query as well. `expires`: the
+    second of the epoch at which a signed URL expires. These five are no part of the identity of the image.
     `hints`: the client hints that the plan depends on. `plan` is the one for the hints that the dialect got.
     """
 
@@ -274,5 +274,6 @@ class ImageRequest:
     attachment: str | None = None
     not_found_hint: str | None = None
     signed: bool = False
+    query_signed: bool = False
     expires: int | None = None
     hints: tuple[Hint, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
+from imgserver.plan.canonical import version_of
 from imgserver.plan.plan import Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original, Rendition, Stages
 from imgserver.rendering.admission import Admission, Criticality, Ticket
@@ -108,7 +109,8 @@ class Renderer:
         self, request: RenderRequest, original: Original, ticket: Ticket, fetch_seconds: float
     ) -> Rendition:
         plan = self.format_policy.permitted_plan(request.plan, original.head)
-        job = Job(original.path, plan, self.format_policy.limits(self.limits), self.quality)
+        limits, version = self.format_policy.limits(self.limits), version_of(original.fingerprint)
+        job = Job(original.path, plan, limits, self.quality, version=version)
         # All renditions of one state of the original share the key: otherwise a hostile file could kill two workers for
         # each option that a URL can put before it.
         key = f"{request.ref.source}/{request.ref.path} {original.fingerprint}"

@@ -1,5 +1,6 @@
 """`imgserver url` builds the URLs that the server parses."""
 
+import json
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from imgserver.plan.plan import SourceRef
 from imgserver.settings.loader import load
 from imgserver.settings.schema import Settings
 from imgserver.web.bootstrap.dialects import make_dialects
+from tests.running_server import SAMPLES
 
 
 def run(*arguments: str, **environ: str) -> Result:
@@ -100,3 +102,38 @@ def test_a_malformed_time_is_exit_code_2(text: str) -> None:
 
 def test_every_url_is_signed_if_signatures_are_required() -> None:
     assert run("a.jpg", IMGSERVER_SIGNING_MODE="required", **KEYS).stdout.startswith("/img/s--")
+
+
+SOURCE = {"IMGSERVER_SOURCE_ROOT": str(SAMPLES)}
+
+
+def test_the_version_is_that_which_f_info_shows() -> None:
+    info = CliRunner().invoke(main, ["get", "/img/f_info/cat.png"], env=SOURCE)
+    version = json.loads(info.stdout)["original"]["version"]
+
+    assert run("cat.png", "--w", "40", "--v", "auto", **SOURCE).stdout == f"/img/w_40/cat.png?v={version}\n"
+    assert run("cat.png", "--srcset", "1,2", "--v", "auto", **SOURCE).stdout == (
+        f"/img/w_1/cat.png?v={version} 1w, /img/w_2/cat.png?v={version} 2w\n"
+    )
+
+
+def test_the_version_of_an_absent_original_is_exit_code_1() -> None:
+    result = run("nosuch.png", "--v", "auto", **SOURCE)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the source photos has no original nosuch.png" in result.stderr
+
+
+def test_the_version_has_the_configured_parameter() -> None:
+    assert run("cat.png", "--v", "3", IMGSERVER_HTTP_VERSION_PARAMETER="rev").stdout == "/img/cat.png?rev=3\n"
+    assert run("cat.png", "--v", "3", IMGSERVER_HTTP_VERSION_PARAMETER="").exit_code == 2
+    assert run("cat.png", "--v", "a&b").exit_code == 2
+
+
+@pytest.mark.parametrize("version", ["auto", "3"])
+def test_only_a_version_of_your_own_is_covered_by_the_signature(version: str) -> None:
+    settings = {**KEYS, **SOURCE}
+    url = run("cat.png", "--sign", "--v", version, **settings).stdout.strip()
+    request = make_dialects(load(None, settings, {}).settings).parse(url)
+
+    assert (request.signed, request.query_signed) == (True, version == "3")

@@ -136,9 +136,11 @@ def test_the_gallery_shows_the_folder_with_images_of_this_server(server):
     page = server.ask("/")
     sources = re.findall(r'<img src="([^"]+)"', page.body.decode())
 
+    answers = [server.ask(source) for source in sources]
+
     assert page.headers["Content-Type"].startswith("text/html")
-    assert len(sources) == 9
-    assert all(server.ask(source).status == 200 for source in sources)
+    assert [answer.status for answer in answers] == [200] * 9
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"max-age=31536000, immutable"}
     assert "script" not in page.headers["Content-Security-Policy"]
 
 

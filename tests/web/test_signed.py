@@ -200,4 +200,13 @@ def test_a_server_that_allows_presets_only_refuses_other_options():
 
     assert code(refused) == (400, "bad-option")
     assert size(card)[0] == 60
-    assert {"/img/cat.png", "/img/t_card/cat.png"} <= targets
+    assert {"/img/cat.png", "/img/t_card/cat.png"} <= {target.partition("?")[0] for target in targets}
+
+
+def test_only_a_version_that_the_signature_covers_gives_a_lifetime_of_a_year(closed):
+    covered = signed("w_40/cat.png?v=3")
+    added = signed("w_40/cat.png") + "?v=3"
+    answers = [closed.ask(covered), closed.ask(added), closed.ask(covered + "&v=4")]
+
+    assert [answer.status for answer in answers] == [200, 200, 403]
+    assert ["immutable" in answer.headers["Cache-Control"] for answer in answers] == [True, False, False]

@@ -1,6 +1,7 @@
 """The native dialect: a target becomes a request, and a request a target."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from imgserver.dialects.native.emit import emit
 from imgserver.dialects.native.lexer import (
     END_OF_OPTIONS,
     SIGNATURE,
+    Envelope,
     Target,
     is_options,
     split_segments,
@@ -91,7 +93,7 @@ class NativeDialect:
 
     def parse(self, raw_target: str, hints: Hints = NO_HINTS) -> ImageRequest:
         envelope = split_signature(raw_target, self.settings, mount=self._mount)
-        key = self._keyring.check(envelope.mac, envelope.rest)
+        key, query_signed = self._check_signature(envelope)
         target = split_segments(envelope, self.settings)
         allowed_hints = hints if self.client_hints else None
         raw_segments = self._presets.expand(target.segments)
@@ -110,6 +112,7 @@ class NativeDialect:
             attachment=whole_url.flags.get("attachment"),
             not_found_hint=_not_found_hint(target),
             signed=target.signed,
+            query_signed=query_signed,
             expires=expires,
             hints=_hints(segments, whole_url, plan) if self.client_hints else (),
         )
@@ -120,17 +123,17 @@ class NativeDialect:
         malformed."""
         return self._source_paths.resolve(path)
 
-    def build(self, ref: SourceRef, options: str = "") -> str:
+    def build(self, ref: SourceRef, options: str = "", *, query: str = "") -> str:
         """The target for this original with these options (segments joined by `/`), signed if the server answers only
-        signed targets. Raises what `parse` raises, and BadSourcePath."""
+        signed targets. `query` begins with its question mark. Raises what `parse` raises, and BadSourcePath."""
         if self._keyring.required:
-            return self.build_signed(ref, options)
-        return self._checked(self.mount + self._rest(ref, options), ref, options)
+            return self.build_signed(ref, options, query=query)
+        return self._checked(self.mount + self._rest(ref, options) + query, ref, options)
 
-    def build_signed(self, ref: SourceRef, options: str = "") -> str:
-        """The target with a signature by the first key that is valid for the source. Raises SignatureRefused if there
-        is none, and what `build` raises."""
-        rest = self._rest(ref, options)
+    def build_signed(self, ref: SourceRef, options: str = "", *, query: str = "") -> str:
+        """The target with a signature by the first key that is valid for the source; it covers the query as well.
+        Raises SignatureRefused if there is none, and what `build` raises."""
+        rest = self._rest(ref, options) + query
         mac = self._keyring.sign(rest, source=ref.source)
         return self._checked(f"{self.mount}s--{mac}--/{rest}", ref, options)
 
@@ -141,6 +144,14 @@ class NativeDialect:
         except ImgserverError:
             return False
         return True
+
+    def _check_signature(self, envelope: Envelope) -> tuple[SigningKey | None, bool]:
+        """The key that signed the target, None for an unsigned one, and whether the signature covers the query. A query
+        that it does not cover may be anything. Raises SignatureRefused."""
+        if envelope.mac is not None and envelope.query:
+            with suppress(SignatureRefused):
+                return self._keyring.check(envelope.mac, envelope.rest + envelope.query), True
+        return self._keyring.check(envelope.mac, envelope.rest), False
 
     def _plan(self, segments: list[Segment], whole_url: Segment) -> Plan:
         output, terminal = emit_output(whole_url)

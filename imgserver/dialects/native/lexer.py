@@ -19,13 +19,13 @@ END_OF_OPTIONS = "_"
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A target whose options are not read yet. `mac` is the signature, `rest` the text that it covers, `at` the offset
-    of that text in the target. `query`: the target has a query."""
+    """A target whose options are not read yet. `mac` is the signature, `rest` the path that it covers, `at` the offset
+    of that path in the target. `query` begins with its question mark; "" if the target has none."""
 
     mac: str | None
     rest: str
     at: int
-    query: bool
+    query: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ class Undecodable(Exception):
 def split_signature(raw_target: str, settings: NativeSettings, *, mount: str) -> Envelope:
     """Raises TargetTooLong, BadRequest, and NotFound for a target that is not under the mount."""
     _check(raw_target, settings, mount)
-    path, question, _ = raw_target.partition("?")
+    path, question, query = raw_target.partition("?")
     first, slash, rest = path[len(mount) :].partition("/")
     if slash and SIGNATURE.fullmatch(first):
         mac = first.removeprefix("s--").removesuffix("--")
-        return Envelope(mac, rest, len(mount) + len(first) + 1, bool(question))
-    return Envelope(None, path[len(mount) :], len(mount), bool(question))
+        return Envelope(mac, rest, len(mount) + len(first) + 1, question + query)
+    return Envelope(None, path[len(mount) :], len(mount), question + query)
 
 
 def split_segments(envelope: Envelope, settings: NativeSettings) -> Target:
@@ -80,7 +80,7 @@ def split_segments(envelope: Envelope, settings: NativeSettings) -> Target:
             raise BadOption(f"more than {settings.max_segments} option segments", at=segments[-1].at)
     escaped = len(parts) > 1 and parts[0] == END_OF_OPTIONS
     source = "/".join(parts[1:] if escaped else parts)
-    return Target(tuple(segments), source, envelope.mac is not None, escaped, envelope.query)
+    return Target(tuple(segments), source, envelope.mac is not None, escaped, bool(envelope.query))
 
 
 def is_options(part: str) -> bool:

@@ -9,10 +9,9 @@ from multidict import CIMultiDict
 
 from imgserver.dialects import MountedDialects
 from imgserver.headers import caching, negotiation
-from imgserver.headers.caching import Cacheability
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
-from imgserver.plan.rendition import Rendition
+from imgserver.plan.rendition import Fingerprint, Rendition
 from imgserver.rendering.variants import RenderRequest
 from imgserver.runtime.ttl_map import BoundedMap
 from imgserver.security.remote_url import REMOTE
@@ -24,8 +23,9 @@ MAX_TARGET_LENGTH: Final = 512
 # A URL that leaves everything to negotiation has up to 72 variants; real clients use a few of them.
 MAX_VARIANTS: Final = 8
 
-# What the headers of a rendition depend on: its ETag, its time of modification and the end of its freshness.
-HeaderBasis = tuple[str, int | None, float | None]
+# What the headers of a rendition depend on: its ETag, the fingerprint of its original, the original's time of
+# modification, and the end of its freshness.
+HeaderBasis = tuple[str, Fingerprint, int | None, float | None]
 
 
 @dataclass(slots=True)
@@ -69,6 +69,7 @@ class ParsedRequest:
 
     `guarded`: every request needs a check of the clock or of the remote policy before it is answered, also from a
     cache. `loggable_target` is the target as the access log shows it. `vary` is the value of the header Vary.
+    `version` is the version of the original that the query names, "" if it names none.
     """
 
     target: str
@@ -77,7 +78,7 @@ class ParsedRequest:
     guarded: bool
     negotiated: bool
     vary: str
-    terms: Cacheability
+    version: str
     variants: dict[Hashable, PreparedResponse]
 
     def negotiate(self, headers: Mapping[str, str]) -> tuple[tuple[str, ...], Hints]:
@@ -136,7 +137,7 @@ class RequestCache:
             guarded=request.expires is not None or request.ref.source == REMOTE,
             negotiated=negotiation.is_negotiated(request.plan),
             vary=negotiation.vary(request),
-            terms=Cacheability(versioned=caching.is_versioned(target, self._version_parameter)),
+            version=caching.version_in(target.partition("?")[2], self._version_parameter),
             variants={},
         )
 

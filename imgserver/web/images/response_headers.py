@@ -12,6 +12,7 @@ from multidict import CIMultiDict, istr
 from imgserver.cache.cache_tags import header_groups
 from imgserver.headers import caching, negotiation
 from imgserver.headers.caching import Cacheability
+from imgserver.plan.canonical import version_of
 from imgserver.plan.formats import format_of_media_type
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
@@ -41,14 +42,14 @@ class ResponseHeaders:
         self._settings = settings
 
     def build(
-        self, request: ImageRequest, render_request: RenderRequest, rendition: Rendition, terms: Cacheability
+        self, request: ImageRequest, render_request: RenderRequest, rendition: Rendition, cacheability: Cacheability
     ) -> CIMultiDict[str]:
         """The headers of a 200, without Cache-Status and Date, which change with time, and without the request id."""
         headers = CIMultiDict({**SECURITY, **EMBEDDING})
         headers[hdrs.CONTENT_TYPE] = rendition.media_type
         headers[hdrs.ACCEPT_RANGES] = "bytes"
         headers["ETag"] = f'"{rendition.etag}"'
-        self._set_lifetimes(headers, replace(terms, source_seconds=rendition.max_age_seconds))
+        self._set_lifetimes(headers, replace(cacheability, source_seconds=rendition.max_age_seconds))
         self._set_cache_groups(headers, header_groups(render_request.groups))
         if rendition.modified is not None:
             headers["Last-Modified"] = caching.http_date(rendition.modified)
@@ -66,11 +67,12 @@ class ResponseHeaders:
 
     def refresh(self, prepared: PreparedResponse, parsed: ParsedRequest, rendition: Rendition, now: int) -> None:
         """Brings `prepared` up to date for a hit of `rendition` in the second `now` of the epoch."""
-        basis = rendition.etag, rendition.modified, rendition.fresh_until
+        basis = rendition.etag, rendition.fingerprint, rendition.modified, rendition.fresh_until
         if prepared.second == now and prepared.basis == basis:
             return
         if prepared.basis != basis:
-            headers = prepared.headers = self.build(parsed.request, prepared.render_request, rendition, parsed.terms)
+            cacheability = Cacheability(versioned=is_versioned(parsed, rendition))
+            headers = prepared.headers = self.build(parsed.request, prepared.render_request, rendition, cacheability)
             prepared.ok_static = serialize(200, headers)
             prepared.not_modified_static = serialize(304, not_modified(headers))
         status, date = hit_status(rendition, now), _http_date(now)
@@ -106,9 +108,9 @@ class ResponseHeaders:
             [f"cache;desc={tier or 'miss'}", *_stages(served), _duration("total", seconds)]
         )
 
-    def _set_lifetimes(self, headers: CIMultiDict[str], terms: Cacheability) -> None:
-        headers[hdrs.CACHE_CONTROL] = caching.cache_control(self._settings, terms)
-        cdn = caching.cdn_cache_control(self._settings, terms)
+    def _set_lifetimes(self, headers: CIMultiDict[str], cacheability: Cacheability) -> None:
+        headers[hdrs.CACHE_CONTROL] = caching.cache_control(self._settings, cacheability)
+        cdn = caching.cdn_cache_control(self._settings, cacheability)
         if cdn is not None:
             headers[CDN_CACHE_CONTROL] = cdn
 
@@ -119,6 +121,17 @@ class ResponseHeaders:
             headers["Surrogate-Key"] = " ".join(groups)
         if self._settings.cache_tag:
             headers["Cache-Tag"] = ",".join(groups)
+
+
+def is_versioned(parsed: ParsedRequest, rendition: Rendition) -> bool:
+    """Whether the URL names a version that only its owner knows: the original's own, or one that a signature covers.
+
+    Anybody can write any other version, also one that the owner will publish tomorrow with another picture. If such a
+    response were cached for a year, a stranger could fix the old picture under that URL.
+    """
+    if not parsed.version:
+        return False
+    return parsed.request.query_signed or parsed.version == version_of(rendition.fingerprint)
 
 
 def not_modified(headers: CIMultiDict[str]) -> CIMultiDict[str]:

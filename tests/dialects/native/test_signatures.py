@@ -75,8 +75,22 @@ def test_another_text_of_the_same_options_needs_another_signature(rest: str) -> 
     assert reason(DIALECT, SIGNED.rpartition("--/")[0] + "--/" + rest) == "wrong"
 
 
-def test_a_query_is_not_signed() -> None:
-    assert DIALECT.parse(SIGNED + "?v=3").signed
+def test_anybody_may_add_a_query_that_the_signature_does_not_cover() -> None:
+    request = DIALECT.parse(SIGNED + "?v=3")
+
+    assert (request.signed, request.query_signed) == (True, False)
+
+
+def test_a_signature_can_cover_the_query_and_then_allows_no_other() -> None:
+    target = DIALECT.build_signed(SourceRef("photos", "photo.jpg"), "w_800", query="?v=3")
+
+    assert DIALECT.parse(target).query_signed
+    for other in (target.removesuffix("?v=3"), target + "&v=4", target.replace("v=3", "v=4")):
+        assert reason(DIALECT, other) == "wrong"
+
+
+def test_an_unsigned_query_is_never_a_signed_one() -> None:
+    assert not DIALECT.parse("/img/w_800/photo.jpg?v=3").query_signed
 
 
 def test_a_wrong_signature_is_reported_before_any_other_error() -> None:

@@ -32,7 +32,19 @@ KEY = "a key of sixteen characters"
 GRACES = "stale-while-revalidate=86400, stale-if-error=86400"
 SHORT = f"max-age=300, {GRACES}"
 FOR_GOOD = "max-age=31536000, immutable"
+# In a target, <version> is the version of cat.png.
 PREFLIGHT = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}
+
+
+def version_of(server: ServerProcess, path: str) -> str:
+    version = server.ask(f"/img/f_info/{path}").json()["original"]["version"]
+    assert re.fullmatch("[0-9a-f]{16}", version)
+    return version
+
+
+@pytest.fixture
+def version(server) -> str:
+    return version_of(server, "cat.png")
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +90,21 @@ def status_of(answer: Answer) -> dict[str, object]:
         ("GET", "/img/w_50/cat.png?", {}, 200, SHORT),
         ("GET", "/img/w_50/cat.png?v=", {}, 200, SHORT),
         ("GET", "/img/w_50/cat.png?version=1", {}, 200, SHORT),
-        ("GET", "/img/w_50/cat.png?v=1", {}, 200, FOR_GOOD),
-        ("HEAD", "/img/w_50/cat.png?v=1", {}, 200, FOR_GOOD),
-        ("GET", "/img/w_50,f_auto/cat.png?v=1", {"Accept": "image/webp"}, 200, FOR_GOOD),
-        ("GET", "/img/f_info/cat.png?v=1", {}, 200, FOR_GOOD),
+        ("GET", "/img/w_50/cat.png?v=1", {}, 200, SHORT),
+        ("GET", "/img/w_50/cat.png?v=0000000000000000", {}, 200, SHORT),
+        ("GET", "/img/w_50/cat.png?V=<version>", {}, 200, SHORT),
+        ("GET", "/img/w_50/cat.png?v=<version>0", {}, 200, SHORT),
+        ("GET", "/img/w_50/dogs.jpg?v=<version>", {}, 200, SHORT),
+        ("GET", "/img/w_50/cat.png?v=<version>", {}, 200, FOR_GOOD),
+        ("HEAD", "/img/w_50/cat.png?v=<version>", {}, 200, FOR_GOOD),
+        ("GET", "/img/w_50/cat.png?utm_source=mail&v=<version>", {}, 200, FOR_GOOD),
+        ("GET", "/img/w_50,f_auto/cat.png?v=<version>", {"Accept": "image/webp"}, 200, FOR_GOOD),
+        ("GET", "/img/f_info/cat.png?v=<version>", {}, 200, FOR_GOOD),
         ("GET", "/img/w_50/cat.png", {"If-None-Match": "*"}, 304, SHORT),
-        ("GET", "/img/w_50/cat.png?v=1", {"If-None-Match": "*"}, 304, FOR_GOOD),
-        ("GET", "/img/w_50/cat.png?v=1", {"Range": "bytes=0-9"}, 206, FOR_GOOD),
-        ("GET", "/img/w_50/cat.png?v=1", {"Range": "bytes=9999999-"}, 416, "no-store"),
+        ("GET", "/img/w_50/cat.png?v=1", {"If-None-Match": "*"}, 304, SHORT),
+        ("GET", "/img/w_50/cat.png?v=<version>", {"If-None-Match": "*"}, 304, FOR_GOOD),
+        ("GET", "/img/w_50/cat.png?v=<version>", {"Range": "bytes=0-9"}, 206, FOR_GOOD),
+        ("GET", "/img/w_50/cat.png?v=<version>", {"Range": "bytes=9999999-"}, 416, "no-store"),
         ("GET", "/img/w_x/cat.png?v=1", {}, 400, "max-age=300"),
         ("GET", "/img/w_9999/cat.png?v=1", {}, 400, "max-age=300"),
         ("GET", "/img/s--abcdefghijklmnopqrstuv--/cat.png", {}, 403, "no-store"),
@@ -108,8 +127,8 @@ def status_of(answer: Answer) -> dict[str, object]:
         ("GET", "/", {}, 200, "no-store"),
     ],
 )
-def test_every_response_has_its_cache_lifetime(server, method, target, headers, status, expected):
-    answer = server.ask(target, method, headers)
+def test_every_response_has_its_cache_lifetime(server, version, method, target, headers, status, expected):
+    answer = server.ask(target.replace("<version>", version), method, headers)
 
     assert (answer.status, answer.headers.get_all("Cache-Control")) == (status, [expected])
 
@@ -181,13 +200,14 @@ def test_disabled_headers_are_not_sent(server):
     [
         ("/img/w_60/team/cat.png", {}, 200, f"max-age=7200, {GRACES}"),
         ("/img/w_60/team/cat.png", {"If-None-Match": "*"}, 304, f"max-age=7200, {GRACES}"),
-        ("/img/w_60/team/cat.png?v=1", {}, 200, FOR_GOOD),
+        ("/img/w_60/team/cat.png?v=1", {}, 200, f"max-age=7200, {GRACES}"),
+        ("/img/w_60/team/cat.png?v=<version>", {}, 200, FOR_GOOD),
         ("/img/w_60/team/cat.png", {"Range": "bytes=9999999-"}, 416, None),
         ("/img/w_60/nosuch.png", {}, 404, None),
     ],
 )
 def test_cdns_get_a_lifetime_of_their_own(enabled, target, headers, status, expected):
-    answer = enabled.ask(target, headers=headers)
+    answer = enabled.ask(target.replace("<version>", version_of(enabled, "team/cat.png")), headers=headers)
 
     assert (answer.status, answer.headers["CDN-Cache-Control"]) == (status, expected)
     assert answer.headers["Cache-Control"] != expected or expected == FOR_GOOD
@@ -246,9 +266,10 @@ def test_the_ttl_of_cache_status_decreases(server):
     wait_until(lambda: status_of(server.ask("/img/w_406/coffee.png"))["ttl"] == first - 2, "two seconds less")
 
 
-@pytest.mark.parametrize("target", ["/img/w_141/cat.png", "/img/w_141/cat.png?v=1"])
-def test_a_stale_response_has_a_short_lifetime(tmp_path, target):
+@pytest.mark.parametrize("query", ["", "?v=<version>"])
+def test_a_stale_response_has_a_short_lifetime(query):
     with serving(workers_count=1, disk_limit_bytes=0, cache_ttl_seconds=1, http_cdn_max_age_seconds=7200) as server:
+        target = "/img/w_141/cat.png" + query.replace("<version>", version_of(server, "cat.png"))
         seen = [server.ask(target)]
         wait_until(lambda: seen.append(server.ask(target)) or "stale" in status_of(seen[-1]).values(), "a stale one")
 
@@ -436,3 +457,18 @@ async def test_the_number_of_variants_of_a_url_is_bounded_for_any_client_hints()
     parsed = handler.request_cache.parse("/img/w_auto,q_auto/cat.png")
     assert len(bodies) == 2 * len(WIDTHS)
     assert len(parsed.variants) <= MAX_VARIANTS
+
+
+def test_a_url_with_the_version_of_a_replaced_original_has_a_normal_lifetime(tmp_path):
+    shutil.copy(SAMPLES / "cat.png", tmp_path / "a.png")
+    with serving(tmp_path, workers_count=1, disk_limit_bytes=0) as server:
+        old = f"/img/w_50/a.png?v={version_of(server, 'a.png')}"
+        before = server.ask(old)
+        # In one second, with the pixels and the ETag as they were.
+        shutil.copy(SAMPLES / "cat.png", tmp_path / "new.png")
+        (tmp_path / "new.png").replace(tmp_path / "a.png")
+        wait_until(lambda: "immutable" not in server.ask(old).headers["Cache-Control"], "the version is an old one")
+        after = server.ask(f"/img/w_50/a.png?v={version_of(server, 'a.png')}")
+
+    assert before.headers["Cache-Control"] == after.headers["Cache-Control"] == FOR_GOOD
+    assert before.headers["ETag"] == after.headers["ETag"]
