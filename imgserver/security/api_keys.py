@@ -114,5 +114,12 @@ class ApiKeys:
         return owner
 
 
+def claimed_id(authorization: str) -> str:
+    """The id that the key in an Authorization field begins with; "" for a key without a well-formed id."""
+    found = BEARER.fullmatch(authorization.strip())
+    key_id, dot, _ = found[1].partition(".") if found is not None else ("", "", "")
+    return key_id if dot and ID.fullmatch(key_id) else ""
+
+
 def _refusal(reason: Reason) -> Unauthorized:
     return Unauthorized("This needs an API key: Authorization: Bearer <key>", reason=reason)
