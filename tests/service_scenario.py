@@ -47,7 +47,7 @@ class FakeSource:
     @asynccontextmanager
     async def open(self, path: str):
         self.opened += 1
-        yield Original("/nowhere", b"", await self._fingerprint(), size_bytes=4, modified=7)
+        yield Original("/nowhere", b"\xff\xd8\xff", await self._fingerprint(), size_bytes=4, modified=7)
 
     async def fingerprint(self, path: str) -> Fingerprint:
         self.fingerprints_read += 1

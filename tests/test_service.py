@@ -443,7 +443,7 @@ async def test_a_cached_rendition_is_served_while_its_source_fails(scenario, err
 
 
 async def test_twelve_sizes_of_a_remote_original_cost_one_download_and_hold_no_worker_meanwhile(tmp_path):
-    scenario, origin = Scenario(), FakeOrigin({"cat.png": b"a cat"})
+    scenario, origin = Scenario(), FakeOrigin({"cat.png": b"\xff\xd8\xff a cat"})
     origin.held = asyncio.Event()
     origin_cache = OriginCache(origin, OriginCacheSettings(path=tmp_path))
     await origin_cache.start()

@@ -7,13 +7,14 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 from imgserver.engine.job import Limits, over
+from imgserver.engine.readable import readable_format
 from imgserver.engine.sanitize import jpeg
 from imgserver.engine.svg import Drawing, open_drawing
 from imgserver.engine.truncation import gif, tiff
 from imgserver.engine.vips import LOADERS, Image, codecs, loaded, reading
 from imgserver.errors import BadRequest, BrokenImage, NotFound, UnsupportedImage
 from imgserver.plan.plan import Dims
-from imgserver.plan.sniffing import HEAD_BYTES, format_of
+from imgserver.plan.sniffing import HEAD_BYTES
 
 # Bytes of one sample by libvips' band format. Signed samples and 32-bit samples are refused: nothing in the file says
 # which value is white.
@@ -55,10 +56,9 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
 
     Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit, and BadRequest for a page that does not exist.
     """
-    size, head = _file(path, limits, page or 0)
-    name = format_of(head)
-    if name not in codecs().read or (name == "svg" and not limits.svg):
-        raise _unsupported(name)
+    size, name = _file(path, limits, page or 0)
+    if name not in codecs().read:
+        raise UnsupportedImage(f"{name} cannot be read here", format=name)
     drawing = open_drawing(path, limits) if name == "svg" else None
     with reading():
         image = drawing.at_scale(Fraction(1)) if drawing else opened(path, name, pixels=False)
@@ -94,8 +94,8 @@ def reopened(header: Header) -> Image:
     return opened(header.path, header.format)
 
 
-def _file(path: str, limits: Limits, page: int) -> tuple[int, bytes]:
-    """Size and first bytes of a regular file. Opened without blocking: a FIFO would block for ever."""
+def _file(path: str, limits: Limits, page: int) -> tuple[int, str]:
+    """Size and format of a regular file. Opened without blocking: a FIFO would block for ever."""
     with reading():
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(descriptor)
@@ -107,10 +107,9 @@ def _file(path: str, limits: Limits, page: int) -> tuple[int, bytes]:
             raise over("source bytes", status.st_size, limits.source_bytes)
         head = file.read(HEAD_BYTES)
         file.seek(0)
-        _refuse_incomplete(file, format_of(head), status.st_size, page)
-    if not head:
-        raise BrokenImage("the source is empty")
-    return status.st_size, head
+        name = readable_format(head, svg=limits.svg)
+        _refuse_incomplete(file, name, status.st_size, page)
+    return status.st_size, name
 
 
 def _refuse_incomplete(file: BinaryIO, name: str, size: int, page: int) -> None:
@@ -145,12 +144,6 @@ def _described(image: Image, path: str, *, name: str, size: int, page: int, draw
         page=page,
         drawing=drawing,
     )
-
-
-def _unsupported(name: str) -> UnsupportedImage:
-    if name == "heic":
-        return UnsupportedImage("heic is read only with the extra: pip install 'imgserver[heic]'", format=name)
-    return UnsupportedImage(f"{name or 'this kind of file'} cannot be read here", format=name)
 
 
 def _field(image: Image, name: str, default: Any) -> Any:

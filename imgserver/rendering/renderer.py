@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
+from imgserver.engine.readable import readable_format
 from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
 from imgserver.plan.canonical import version_of
 from imgserver.plan.plan import Plan, SourceRef
@@ -37,7 +38,7 @@ class FinishedRender:
 @dataclass(frozen=True, slots=True)
 class Renderer:
     """Renders without knowing the cache. `sources` has one source per name. `observe` receives each render that
-    succeeded, `observe_failure` each that failed in a worker.
+    succeeded, `observe_failure` each that failed in a worker or cannot be read by one.
 
     Its methods raise what the source, admission and the engine raise (see `errors.py`).
     """
@@ -121,6 +122,8 @@ class Renderer:
         work = estimate_workload(original.head, original.size_bytes, job.plan, quality=self.quality, limits=job.limits)
         queued = time.monotonic()
         try:
+            # What no worker can read does not wait for one.
+            readable_format(original.head, svg=job.limits.svg)
             result = await self.workers.render(job, ticket=ticket, cost=self.costs.estimate(work), key=key)
         except Overloaded:
             raise  # refused by the queue: no render failed

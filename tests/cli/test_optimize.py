@@ -126,7 +126,7 @@ def test_an_unreadable_file_does_not_stop_the_others(folder, tmp_path):
     assert result.exit_code == 1
     facts = json.loads(result.stdout)
     errors = {Path(one["file"]).name: one.get("error") for one in facts["files"]}
-    assert errors == {"bad.jpg": "this kind of file cannot be read here", "dogs.jpg": None, "cat.png": None}
+    assert errors == {"bad.jpg": "a text cannot be read here", "dogs.jpg": None, "cat.png": None}
     assert facts["total"]["after"] == sum(one.get("after", 0) for one in facts["files"])
     assert (tmp_path / "small" / "dogs.jpg").exists()
 

@@ -67,7 +67,7 @@ def test_every_hostile_file_gets_a_clear_answer_and_no_worker_dies(folder, hosti
 @pytest.mark.parametrize(
     ("name", "status"),
     [
-        ("empty.jpg", 422),
+        ("empty.jpg", 415),
         ("text.jpg", 415),
         ("html.png", 415),
         ("truncated.jpg", 422),
@@ -169,3 +169,21 @@ def test_an_endless_svg_filter_is_killed_at_the_deadline_and_the_next_request_is
         assert answer.seconds < 5
         assert restarts["timeout"] == 1
         assert server.ask("/img/w_100,f_png/huge.svg").status == 200
+
+
+def test_what_no_worker_can_read_is_refused_while_all_workers_are_stopped(tmp_path: Path) -> None:
+    """In the server process, from the first bytes: it neither waits for a worker nor takes one from others."""
+    (tmp_path / "a.jpg").write_bytes(decompression_bombs.STRANGERS["pdf"])
+    (tmp_path / "b.png").write_bytes(b"<html><body>Not found</body></html>")
+    (tmp_path / "c.webp").write_bytes(b"")
+    with serving(tmp_path, workers_count=1) as server:
+        for worker in server.workers():
+            worker.suspend()
+        answers = [server.ask(f"/img/w_9/{name}") for name in ("a.jpg", "b.png", "c.webp")]
+        for worker in server.workers():
+            worker.resume()
+
+        assert [answer.status for answer in answers] == [415] * 3
+        assert max(answer.seconds for answer in answers) < 1
+        assert "a PDF document" in answers[0].json()["detail"]
+        assert server.metric("imgserver_images_total", input="unknown", output="jpg", result="refused") == 3

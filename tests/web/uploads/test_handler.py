@@ -154,7 +154,7 @@ def test_each_of_several_images_has_its_result_or_its_error(server):
 def test_the_error_of_a_single_image_is_the_status_of_the_response(server):
     assert upload(server, picture(b"no picture")).status == 415
     assert upload(server, picture(PHOTO[:9000])).status == 422
-    assert upload(server, picture(b"")).status == 422
+    assert upload(server, picture(b"")).status == 415
 
 
 def test_an_image_that_would_become_larger_is_only_stripped(server):
