@@ -2,12 +2,12 @@
 
 from collections import deque
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, median_low
 
 from imgserver.engine.job import Limits, Quality
 from imgserver.errors import ImgserverError
 from imgserver.plan import formats
-from imgserver.plan.geometry import bind_plan
+from imgserver.plan.geometry import bind_plan, check
 from imgserver.plan.plan import Dims, Plan
 from imgserver.plan.sniffing import Sniffed, sniff
 
@@ -35,7 +35,10 @@ AVIF_ENCODE = (0.16, 0.4, 0.9, 2.5, 6.5)
 HEIC_FACTOR = 2
 WHOLE_FRAME = frozenset({"gif", "webp", "avif", "heic", "jxl"})
 
-# How much one observation moves the running mean, and by which factor the mean may differ from the table.
+# Real times remembered per kind of render, and renders remembered for the service rate.
+OBSERVATIONS = 15
+RENDERS = 63
+# How much one observation moves a running mean, and by which factor a correction may differ from the table.
 WEIGHT = 0.1
 CORRECTION_LIMIT = 20.0
 OVERHEAD_SECONDS = 0.002
@@ -69,42 +72,54 @@ class Workload:
     whole: bool = False
 
     @property
-    def kind(self) -> tuple[str, str, int | None]:
-        return self.source_format, self.output_format, self.effort
+    def kind(self) -> "Kind":
+        return self.source_format, self.output_format, self.effort, self.frames > 1
+
+
+# Source format, output format, effort, and whether it is an animation.
+Kind = tuple[str, str, int | None, bool]
 
 
 class CostModel:
-    """A table of factors, corrected per (source format, output format, effort) by a running mean of real times."""
+    """A table of factors, corrected per kind of render by the median of the last 15 real times.
+
+    A median, so that one odd picture does not spoil the estimates of others of its kind.
+    """
 
     def __init__(self) -> None:
-        self._corrections: dict[tuple[str, str, int | None], float] = {}
+        self._ratios: dict[Kind, deque[float]] = {}
 
     def estimate(self, work: Workload) -> Cost:
-        seconds = _table_seconds(work) * self._corrections.get(work.kind, 1.0)
+        seconds = _table_seconds(work) * self._correction(work.kind)
         return Cost(seconds=seconds, decoded_bytes=decoded_bytes(work))
 
     def observe(self, work: Workload, *, cpu_seconds: float) -> None:
-        """Corrects the model by what a render of this kind really took."""
+        """Corrects the model by what a render of this kind really took. `work` has the real number of frames."""
         ratio = cpu_seconds / _table_seconds(work)
         ratio = min(max(ratio, 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
-        known = self._corrections.get(work.kind, 1.0)
-        self._corrections[work.kind] = known + WEIGHT * (ratio - known)
+        # The table counts as one observation, so that the first real time alone decides nothing.
+        self._ratios.setdefault(work.kind, deque([1.0], maxlen=OBSERVATIONS)).append(ratio)
+
+    def _correction(self, kind: Kind) -> float:
+        ratios = self._ratios.get(kind)
+        return median_low(ratios) if ratios else 1.0
 
     def __repr__(self) -> str:
-        kinds = (f"{kind[0]}>{kind[1]} x {factor:.2f}" for kind, factor in self._corrections.items())
+        kinds = (f"{kind[0]}>{kind[1]} x {self._correction(kind):.2f}" for kind in self._ratios)
         return f"<CostModel {', '.join(kinds) or 'uncorrected'}>"
 
 
 class ServiceRate:
     """How fast one worker works off estimated costs, learned from finished renders.
 
-    Estimates are CPU seconds. Waits are wall seconds.
+    Estimates are CPU seconds. Waits are wall seconds. The rate is the sum of the estimates divided by the sum of the
+    times: expensive renders count more, and a cheap one that took unusually long changes little.
     """
 
     def __init__(self) -> None:
         self._typical_cost = FIRST_GUESS_SECONDS
+        self._renders: deque[tuple[float, float]] = deque(maxlen=RENDERS)
         self._rate = 1.0  # seconds of estimated cost per second of a worker
-        self._held: deque[float] = deque(maxlen=63)
         self._median = FIRST_GUESS_SECONDS
 
     def seconds(self, cost_seconds: float) -> float:
@@ -121,11 +136,12 @@ class ServiceRate:
 
     def learn(self, *, held_seconds: float, cost: Cost) -> None:
         """Learns from a render that held its worker for `held_seconds`."""
-        self._held.append(held_seconds)
-        self._median = median(self._held)
+        self._renders.append((cost.seconds, held_seconds))
+        self._median = median(held for _, held in self._renders)
         self._typical_cost += WEIGHT * (cost.seconds - self._typical_cost)
-        rate = min(max(cost.seconds / max(held_seconds, 0.001), 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
-        self._rate += WEIGHT * (rate - self._rate)
+        costs = FIRST_GUESS_SECONDS + sum(seconds for seconds, _ in self._renders)
+        held = FIRST_GUESS_SECONDS + sum(seconds for _, seconds in self._renders)
+        self._rate = min(max(costs / held, 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
 
 
 def decoded_bytes(work: Workload) -> int:
@@ -166,7 +182,7 @@ def estimate_workload(head: bytes, source_bytes: int, plan: Plan, *, quality: Qu
     seen = sniff(head)
     width, height = _size(seen, source_bytes, limits)
     output = _output_format(seen, plan)
-    after = _output_size(plan, Dims(width, height))
+    after = _output_size(plan, Dims(width, height), limits)
     return Workload(
         source_format=seen.format,
         source_width=width,
@@ -194,9 +210,11 @@ def _is_over(width: int, height: int, limits: Limits) -> bool:
     return max(width, height) > limits.source_side or width * height > limits.source_pixels
 
 
-def _output_size(plan: Plan, dims: Dims) -> Dims:
+def _output_size(plan: Plan, dims: Dims, limits: Limits) -> Dims:
     try:
-        return bind_plan(plan, dims).after
+        bounds = bind_plan(plan, dims)
+        check(bounds, side=limits.output_side, pixels=limits.output_pixels)
+        return bounds.after
     except ImgserverError:
         return Dims(1, 1)
 
