@@ -10,7 +10,7 @@ from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers import caching
 from imgserver.plan.plan import SourceRef
 from imgserver.plan.rendition import Fingerprint, GroupGenerations, Rendition
-from imgserver.rendering.admission import Criticality
+from imgserver.rendering.client_queue import Criticality, Requester
 from imgserver.rendering.degradation import Degradation
 from imgserver.rendering.renderer import Renderer
 from imgserver.rendering.variants import (
@@ -28,6 +28,8 @@ from imgserver.security.rate_limit import Quota
 WRITTEN_SECONDS = 1.0
 # Keys due for a refresh whose requests have not reached `get` yet.
 DUE_LIMIT = 1024
+ANONYMOUS = Requester()
+REFRESH = Requester(criticality=Criticality.REFRESH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class ImageService:
             return None
         return rendition
 
-    async def get(self, request: RenderRequest, criticality: Criticality = Criticality.NORMAL) -> ServedRendition:
+    async def get(self, request: RenderRequest, requester: Requester = ANONYMOUS) -> ServedRendition:
         """The rendition from the cache or from a render.
 
         Raises what the source, admission and the engine raise (see `errors.py`), and QuotaExceeded.
@@ -76,9 +78,9 @@ class ImageService:
         await self._raise_cached_error(request)
         cached = await self._find(request)
         if cached is None or not cached.current:
-            return await self._render_or_serve_stale(request, criticality, stale=cached)
+            return await self._render_or_serve_stale(request, requester, stale=cached)
         if is_due or _is_due(cached.rendition):
-            await self.background.start(request.key, lambda: self._render_shared(request, Criticality.REFRESH))
+            await self.background.start(request.key, lambda: self._render_shared(request, REFRESH))
         is_stale = not cached.checked or _is_stale(cached.rendition)
         return ServedRendition(cached.rendition, "stale" if is_stale else "hit", cached.tier)
 
@@ -90,11 +92,11 @@ class ImageService:
     # Misses
 
     async def _render_or_serve_stale(
-        self, request: RenderRequest, criticality: Criticality, *, stale: CachedRendition | None
+        self, request: RenderRequest, requester: Requester, *, stale: CachedRendition | None
     ) -> ServedRendition:
         """A new rendition. Falls back to the stale one if the render fails for now, or the quota is used up."""
         try:
-            return await self._render_or_degrade(request, criticality)
+            return await self._render_or_degrade(request, requester)
         except ImgserverError as error:
             may_serve_stale = _is_temporary(error) or isinstance(error, QuotaExceeded)
             # The stale rendition may have been purged while the render failed.
@@ -106,28 +108,29 @@ class ImageService:
                 raise
             return ServedRendition(stale.rendition, "stale", stale.tier)
 
-    async def _render_or_degrade(self, request: RenderRequest, criticality: Criticality) -> ServedRendition:
+    async def _render_or_degrade(self, request: RenderRequest, requester: Requester) -> ServedRendition:
         """The requested rendition; a degraded one while many requests wait, unless the requested one is in flight."""
         if self.flights.is_in_flight(self._flight_key(request)):
-            return await self._render_shared(request, criticality)
-        level = self.degradation.level(criticality, self.renderer.admission.pressure(criticality))
+            return await self._render_shared(request, requester)
+        pressure = self.renderer.admission.pressure(requester.criticality, client=requester.client)
+        level = self.degradation.level(requester.criticality, pressure)
         degraded = self.pipeline_version.degraded_request(request, level)
         if degraded.key == request.key:
-            return await self._render_shared(request, criticality)
+            return await self._render_shared(request, requester)
         self.degradation.counts[level] += 1
         cached = await self._find(degraded)
         if cached is not None and cached.current:
             return ServedRendition(cached.rendition, "hit", cached.tier, level)
-        return replace(await self._render_shared(degraded, criticality), level=level)
+        return replace(await self._render_shared(degraded, requester), level=level)
 
-    async def _render_shared(self, request: RenderRequest, criticality: Criticality) -> ServedRendition:
+    async def _render_shared(self, request: RenderRequest, requester: Requester) -> ServedRendition:
         """One render for all concurrent requests of this server. The request that starts it pays with its quota."""
         flight = self._flight_key(request)
-        pays = request.metered and criticality is not Criticality.REFRESH and not self.flights.is_in_flight(flight)
+        pays = request.metered and requester is not REFRESH and not self.flights.is_in_flight(flight)
         if pays:
             self.quota.take(request.ref)
         try:
-            result, joined = await self.flights.run(flight, lambda: self._render_once(request, criticality))
+            result, joined = await self.flights.run(flight, lambda: self._render_once(request, requester))
         except (NotFound, Overloaded):
             if pays:
                 self.quota.put_back(request.ref)
@@ -138,11 +141,11 @@ class ImageService:
         """With the generations, so that a request after a purge never joins a flight that began before it."""
         return request.key, self.cache.generations.known(request.groups)
 
-    async def _render_once(self, request: RenderRequest, criticality: Criticality) -> RenderedResult:
+    async def _render_once(self, request: RenderRequest, requester: Requester) -> RenderedResult:
         """One render for all replicas that share a Redis, as long as Redis answers."""
         lock, seconds = self.cache.render_lock, self.renderer.admission.deadline_seconds
         if lock is None:
-            return RenderedResult(await self._render_and_cache(request, criticality))
+            return RenderedResult(await self._render_and_cache(request, requester))
         attempt = await lock.acquire(request.key, seconds=seconds)
         if not attempt.acquired and await lock.wait_released(request.key, seconds=seconds):
             found = await self.cache.find_below_memory(request.key, request.groups)
@@ -150,22 +153,22 @@ class ImageService:
             if cached is not None and cached.current:
                 return RenderedResult(cached.rendition, elsewhere=True)
         try:
-            rendition = await self._render_and_cache(request, criticality)
+            rendition = await self._render_and_cache(request, requester)
             await self.cache.wait_written(request.key, seconds=WRITTEN_SECONDS)
             return RenderedResult(rendition)
         finally:
             await lock.release(request.key, attempt)
 
-    async def _render_and_cache(self, request: RenderRequest, criticality: Criticality) -> Rendition:
+    async def _render_and_cache(self, request: RenderRequest, requester: Requester) -> Rendition:
         generations = await self.cache.generations.fetch(request.groups)
 
         def on_failure(error: ImgserverError, fingerprint: Fingerprint) -> None:
             # While a background refresh fails, the stale rendition is served and no error is cached.
-            if criticality is not Criticality.REFRESH:
+            if requester is not REFRESH:
                 self.negative_cache.put(request.key, error, fingerprint=fingerprint, generations=generations)
 
         try:
-            rendition = await self.renderer.render(request, criticality, on_failure=on_failure)
+            rendition = await self.renderer.render(request, requester, on_failure=on_failure)
         except NotFound as error:
             self._cache_absence(request, error)
             raise

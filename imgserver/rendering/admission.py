@@ -2,16 +2,20 @@
 
 Rules, in the order in which they apply:
   1. A ticket is a place in the queue, granted or refused at once. Its deadline starts there.
-  2. A request is refused while the server drains; when all workers are taken and the queue is full (unless a ticket of
-     a lower class can be evicted); and when the predicted wait plus the render itself would end after the deadline.
-     LOW and BATCH requests may use half of the queue and half of the deadline. A REFRESH is admitted only while fewer
-     tickets than workers exist.
-  3. Turns are by class, and first come, first served within a class. A client that disconnects frees its place. Once
-     the queue is a standing queue, only requests whose predicted wait is below a quarter of the deadline are admitted,
-     so that lasting overload does not delay all requests. The usual remedy, newest first, was tried
-     (tests/rendering/test_admission_overload.py): it served as much, but up to 22 % of the refused requests had been
-     admitted first and had waited five seconds in vain. Now they are refused at once.
-  4. Decoded bytes have a budget. Small renders overtake a large one that waits for memory, but not forever.
+  2. A request is refused while the server drains; when all workers are taken and the queue is full; and when it would
+     end after the deadline because of the requests ahead of it. Its own estimated cost counts for half of its time at
+     most: an estimate that refuses is never corrected. LOW and BATCH requests may use half of the queue and half of the
+     deadline. A REFRESH is admitted only while fewer tickets than workers exist.
+  3. Clients share the workers fairly, by cost (`queue.py`). What is ahead of a request is its client's own work, and as
+     much of each other client. When something must be refused, a lower class is refused first, and then the newest
+     request of the client that holds most.
+  4. Turns are by class, and first come, first served within a class of a client. A client that disconnects frees its
+     place. Once the queue is a standing queue, the newest request of a client is served first, as long as its oldest
+     one can still be served in time after all others: most visitors then wait for a short time, and none in vain.
+  5. Once predicted waits have exceeded the deadline for a second, waits up to half of it are admitted, until most of
+     the queue is worked off. A queue as long as the deadline would delay all requests for as long again after the
+     overload has ended, because an admitted request is not refused later.
+  6. Decoded bytes have a budget. Small renders overtake a large one that waits for memory, but not forever.
 
 A slot is a free worker of the pool. The pool has no queue: this is the only place where a render waits for a worker.
 """
@@ -23,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated
 
@@ -37,13 +42,19 @@ from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.rendering.worker_process import WorkerProcess
 from imgserver.runtime import resources
 
-SHED_REASONS = ("full", "predicted_wait", "deadline", "memory", "drain")
+SHED_REASONS = ("full", "predicted_wait", "fair_share", "deadline", "memory", "drain")
 RETRY_CAP_SECONDS = 30
 RETRY_JITTER = 0.2
 # One worker in ten is reserved for URGENT requests.
 RESERVE = 10
 LOW_SHARE = 0.5
-STANDING_SHARE = 0.25
+# The share of its time that the estimated cost of a request may claim.
+OWN_SHARE = 0.5
+# The share of the deadline that waits may reach during an overload, and the share below which the overload has ended.
+OVERLOAD_SHARE = 0.5
+RELIEF_SHARE = 0.25
+# By how much the time of the oldest request must exceed the predicted wait before a newer request overtakes it.
+OVERTAKE_MARGIN = 1.25
 # The share of the deadline that a visitor may wait before renditions are degraded.
 BEARABLE_SHARE = 0.25
 # The share of the deadline that a ticket waits for memory before no other ticket overtakes it.
@@ -71,7 +82,7 @@ class AdmissionSettings:
     standing_seconds: Annotated[
         float,
         Interval(ge=0.1, le=60),
-        doc("how long waits may stay above one median render before only short predicted waits are admitted"),
+        doc("how long waits may last before the newest are served first, and refusals before the queue is shortened"),
     ] = 1.0
 
 
@@ -88,7 +99,7 @@ class AdmissionStatistics:
     limit: int
     """Tickets that may wait."""
     predicted_wait_seconds: float
-    """How long a NORMAL ticket that enters now would wait for a worker."""
+    """How long a NORMAL ticket would wait for a worker whose client sent all the tickets that wait now."""
     oldest_wait_seconds: float
     """Age of the oldest waiting ticket; 0 if no ticket waits."""
     decoded_bytes_in_flight: int
@@ -100,7 +111,10 @@ class AdmissionStatistics:
     admitted: int
     """Tickets granted since the start."""
     standing: bool
-    """Whether the queue is a standing queue; only short waits are admitted then."""
+    """Whether the queue is a standing queue; the newest requests are served first then."""
+    overloaded: bool
+    """Whether predicted waits exceeded the deadline and the queue is not yet worked off; only waits up to half of the
+    deadline are admitted then."""
     draining: bool
     """Whether every new request is refused."""
 
@@ -121,6 +135,8 @@ class Admission:
         self._draining = False
         self._rate = ServiceRate()
         self._relaxed_at = clock()
+        # The first refusal for a predicted wait since the queue was last worked off.
+        self._refused_since: float | None = None
         self._jitter = random.SystemRandom()
         pool.subscribe(self._pool_changed)
 
@@ -130,36 +146,38 @@ class Admission:
         waiting = f"waiting {len(self._queue) - running}/{self._settings.max_waiting}"
         return f"<Admission{state} {waiting}, running {running}/{self._pool.count}, shed {self._shed.total()}>"
 
-    def check_capacity(self, criticality: Criticality = Criticality.NORMAL) -> None:
+    def check_capacity(self, criticality: Criticality = Criticality.NORMAL, *, client: str = "") -> None:
         """Raises what `enter` would raise now, but takes no place. Call it before work that a refusal would waste."""
-        reason = self._reason_to_refuse(criticality)
-        if reason == "full" and self._queue.newest_below(criticality) is not None:
-            return
-        if reason is not None:
-            raise self._refusal(reason)
+        reason = self._reason_to_refuse(criticality, client)
+        if reason is not None and (reason != "full" or self._find_lesser(criticality, client) is None):
+            raise self._refusal(reason, criticality)
 
-    def enter(self, criticality: Criticality = Criticality.NORMAL, *, began: float | None = None) -> Ticket:
+    def enter(
+        self, criticality: Criticality = Criticality.NORMAL, *, client: str = "", began: float | None = None
+    ) -> Ticket:
         """Returns a ticket at once, or raises Overloaded with `reason` (full, predicted_wait, drain) and `retry_after`.
 
-        `began`: when the deadline started, in seconds of the admission's clock, for a request that has waited before.
+        `client`: whose share of the workers the render counts against. `began`: when the deadline started, in seconds
+        of the admission's clock, for a request that has waited before.
         """
-        reason = self._reason_to_refuse(criticality)
-        if reason == "full" and self._evict_below(criticality):
+        reason = self._reason_to_refuse(criticality, client)
+        if reason == "full" and (lesser := self._find_lesser(criticality, client)) is not None:
+            self._let_go(lesser, lambda: self._refusal("full", lesser.criticality))
             reason = None
         if reason is not None:
-            raise self._refusal(reason)
+            raise self._refusal(reason, criticality)
         now = self._clock()
         deadline = (now if began is None else began) + self._settings.deadline_seconds
-        ticket = Ticket(self, criticality=criticality, entered=now, deadline=deadline)
+        ticket = Ticket(self, criticality=criticality, client=client, entered=now, deadline=deadline)
         self._queue.enter(ticket)
         self._admitted += 1
         return ticket
 
-    def pressure(self, criticality: Criticality) -> float:
+    def pressure(self, criticality: Criticality, *, client: str = "") -> float:
         """The predicted wait of a new ticket as a multiple of the bearable wait; 0 if degradation is switched off."""
         if not self._settings.degrade:
             return 0.0
-        return self.predicted_wait(criticality) / (BEARABLE_SHARE * self.deadline_seconds)
+        return self.predicted_wait(criticality, client=client) / (BEARABLE_SHARE * self.deadline_seconds)
 
     @property
     def deadline_seconds(self) -> float:
@@ -179,20 +197,25 @@ class Admission:
             running=len(self._queue.running),
             slots=self._pool.count,
             limit=self._settings.max_waiting,
-            predicted_wait_seconds=self.predicted_wait(),
+            predicted_wait_seconds=self._backlog_wait(now),
             oldest_wait_seconds=max((now - ticket.entered for ticket in waiting), default=0.0),
             decoded_bytes_in_flight=self._queue.decoded_bytes,
             decoded_bytes_limit=self._budget,
             shed=MappingProxyType(dict(self._shed)),
             admitted=self._admitted,
             standing=self._is_standing(now),
+            overloaded=self._is_overloaded(now),
             draining=self._draining,
         )
 
-    def predicted_wait(self, criticality: Criticality = Criticality.NORMAL) -> float:
-        """Seconds that a new ticket of this class would wait: cost ahead / (workers x measured rate). 0 while fewer
-        tickets than workers are ahead."""
-        return self._wait(*self._queue.ahead(criticality, self._rate, self._clock()))
+    def predicted_wait(self, criticality: Criticality = Criticality.NORMAL, *, client: str = "") -> float:
+        """Seconds that a new ticket of this class and client would wait: cost ahead / (workers x measured rate). 0
+        while fewer tickets than workers are ahead."""
+        return self._wait(*self._queue.ahead(criticality, client, self._rate, self._clock()))
+
+    def _backlog_wait(self, now: float, criticality: Criticality = Criticality.NORMAL) -> float:
+        """Seconds until the workers would have rendered all that waits, of this class and those before it."""
+        return self._wait(*self._queue.backlog(criticality, self._rate, now))
 
     def _wait(self, count: int, seconds: float) -> float:
         return seconds / self._pool.count if count >= self._pool.count else 0.0
@@ -214,7 +237,7 @@ class Admission:
         except TimeoutError:
             reason = "memory" if ticket in self._queue.short_of_memory else "deadline"
             self._withdraw(ticket)
-            raise self._refusal(reason) from None
+            raise self._refusal(reason, ticket.criticality) from None
         except BaseException:
             self._withdraw(ticket)
             raise
@@ -235,17 +258,14 @@ class Admission:
         ticket.cost, ticket.queued, ticket.started = cost, now, None
         ticket.turn = asyncio.get_running_loop().create_future()
         if is_retry:
-            ticket.must_fit = False
             self._queue.requeue(ticket)
             return
         self._queue.enqueue(ticket)
-        seconds, left = self._rate.seconds(cost.seconds), ticket.deadline - now
         wait = self._wait(*self._queue.ahead_of_newest(ticket, self._rate, now))
-        if wait > 0 and wait + seconds > left:
+        if wait > 0 and now + wait > self._latest_start(ticket):
             self.leave(ticket)
-            raise self._refusal("predicted_wait")
-        # An estimate above the whole deadline refuses nothing by itself: it could never be corrected.
-        ticket.must_fit = seconds < left
+            raise self._refusal("predicted_wait", ticket.criticality)
+        self._evict_excess(ticket, now)
 
     async def _wait_for_turn(self, ticket: Ticket) -> WorkerProcess:
         """Raises TimeoutError when too little time is left for the render, by the rate known at that moment."""
@@ -269,7 +289,7 @@ class Admission:
 
     # Decisions
 
-    def _reason_to_refuse(self, criticality: Criticality) -> str | None:
+    def _reason_to_refuse(self, criticality: Criticality, client: str) -> str | None:
         if self._draining:
             return "drain"
         if criticality is Criticality.REFRESH:
@@ -277,20 +297,51 @@ class Admission:
         share = LOW_SHARE if criticality in (Criticality.LOW, Criticality.BATCH) else 1.0
         if len(self._queue) >= self._pool.count + self._settings.max_waiting * share:
             return "full"
-        share *= STANDING_SHARE if self._is_standing(self._clock()) else 1.0
-        wait = self.predicted_wait(criticality)
-        # While a worker is free, no request is refused for its cost: an untried estimate is never corrected.
-        if wait > 0 and wait + self._rate.typical_seconds() > self._settings.deadline_seconds * share:
+        share *= OVERLOAD_SHARE if self._is_overloaded(self._clock()) else 1.0
+        allowed = self._settings.deadline_seconds * share
+        wait = self.predicted_wait(criticality, client=client)
+        # While a worker is free, no request is refused for its cost.
+        if wait > 0 and wait + min(self._rate.typical_seconds(), OWN_SHARE * allowed) > allowed:
             return "predicted_wait"
         return None
 
-    def _evict_below(self, criticality: Criticality) -> bool:
-        """Evicts the newest waiting ticket of the lowest class, if that class is lower than this one."""
-        ticket = self._queue.newest_below(criticality)
-        if ticket is None:
+    def _find_lesser(self, criticality: Criticality, client: str) -> Ticket | None:
+        """The ticket that gives its place in a full queue to a new one: the newest of the lowest class, if that class
+        is lower, else the newest of the client with the most tickets, if it keeps as many as this client has then."""
+        lower = self._queue.newest_below(criticality)
+        if lower is not None:
+            return lower
+        largest = self._queue.largest_client(lambda holding: holding.count)
+        if largest is None or largest == client:
+            return None
+        keeps = self._queue.holding(largest).count - 1
+        return self._queue.newest_of(largest) if keeps > self._queue.holding(client).count else None
+
+    def _evict_excess(self, ticket: Ticket, now: float) -> None:
+        """The fair share of a small client can make the queue longer than the deadline. Then the largest client is
+        refused what it sent last, now rather than when its time has passed."""
+        while self._backlog_wait(now) > self._settings.deadline_seconds:
+            largest = self._queue.largest_client(lambda holding: holding.seconds(self._rate))
+            newest = None if largest is None or largest == ticket.client else self._queue.newest_of(largest)
+            if newest is None or self._held(newest.client) - self._own_seconds(newest) < self._held(ticket.client):
+                return
+            self._let_go(newest, partial(self._refusal, "fair_share", newest.criticality))
+
+    def _held(self, client: str) -> float:
+        return self._queue.holding(client).seconds(self._rate)
+
+    def _own_seconds(self, ticket: Ticket) -> float:
+        return self._rate.seconds(ticket.cost.seconds) if ticket.cost else self._rate.typical_seconds()
+
+    def _is_newest_first(self, client: str, kind: Criticality, now: float) -> bool:
+        """Whether a newer request of this client overtakes its oldest one, which can still be served after all."""
+        if not self._is_standing(now):
             return False
-        self._let_go(ticket, lambda: self._refusal("full"))
-        return True
+        oldest = self._queue.oldest_of(client, kind)
+        if oldest is None or oldest.number < 0:
+            return False  # its worker has died: it has waited once
+        wait = self._wait(*self._queue.ahead(kind, client, self._rate, now))
+        return self._latest_start(oldest) - now > OVERTAKE_MARGIN * wait
 
     def _pool_changed(self) -> None:
         unavailable = self._pool.unavailable()
@@ -319,14 +370,16 @@ class Admission:
         while (ticket := self._first(now)) is not None:
             if now <= self._latest_start(ticket) and ticket.turn is not None and not ticket.turn.done():
                 return ticket
-            self._let_go(ticket, lambda: self._refusal("deadline"))
+            self._let_go(ticket, partial(self._refusal, "deadline", ticket.criticality))
         return None
 
     def _latest_start(self, ticket: Ticket) -> float:
-        """When the render must start to end by the deadline."""
-        if not ticket.must_fit or ticket.cost is None:
+        """When the render must start to end by the deadline. An estimate claims half of the time at most. A render
+        whose worker has died is tried until its deadline."""
+        if ticket.cost is None or ticket.queued is None or ticket.number < 0:
             return ticket.deadline
-        return ticket.deadline - self._rate.seconds(ticket.cost.seconds)
+        own = min(self._own_seconds(ticket), OWN_SHARE * (ticket.deadline - ticket.queued))
+        return ticket.deadline - own
 
     def _first(self, now: float) -> Ticket | None:
         overdue = self._overdue(now) if self._queue.short_of_memory else None
@@ -334,13 +387,8 @@ class Admission:
             is_open = self._is_open_to(overdue.criticality)
             fits = overdue.cost is None or overdue.cost.decoded_bytes <= self._free_bytes()
             return overdue if is_open and fits else None
-        for criticality in Criticality:
-            if not self._is_open_to(criticality):
-                return None
-            ticket = self._queue.first_that_fits(criticality, self._free_bytes())
-            if ticket is not None:
-                return ticket
-        return None
+        kinds = [kind for kind in Criticality if self._is_open_to(kind)]
+        return self._queue.next(kinds, self._free_bytes(), is_newest_first=partial(self._is_newest_first, now=now))
 
     def _overdue(self, now: float) -> Ticket | None:
         """The first ticket that has waited for memory too long: no other ticket overtakes it any more, so that running
@@ -371,11 +419,22 @@ class Admission:
 
     def _note_relief(self, now: float) -> None:
         """The queue is not a standing queue while its oldest ticket has waited for no longer than a median render."""
-        longest = self._rate.median_seconds()
-        if all(now - (ticket.queued or now) <= longest for ticket in self._queue.heads()):
+        oldest = self._queue.oldest()
+        if oldest is None or now - (oldest.queued or now) <= self._rate.median_seconds():
             self._relaxed_at = now
 
-    def _refusal(self, reason: str) -> Overloaded:
+    def _is_overloaded(self, now: float) -> bool:
+        if self._refused_since is None:
+            return False
+        if self._backlog_wait(now) < RELIEF_SHARE * self._settings.deadline_seconds:
+            self._refused_since = None
+            return False
+        return now - self._refused_since > self._settings.standing_seconds
+
+    def _refusal(self, reason: str, criticality: Criticality) -> Overloaded:
+        now = self._clock()
         self._shed[reason] += 1
-        wait = max(1.0, self.predicted_wait()) * self._jitter.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
+        if reason == "predicted_wait" and criticality <= Criticality.NORMAL and self._refused_since is None:
+            self._refused_since = now
+        wait = max(1.0, self._backlog_wait(now)) * self._jitter.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
         return Overloaded(reason=reason, retry_after=max(1, min(RETRY_CAP_SECONDS, round(wait))))

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.engine.readable import readable_format
@@ -12,7 +12,8 @@ from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
 from imgserver.plan.canonical import version_of
 from imgserver.plan.plan import Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original, Rendition, Stages
-from imgserver.rendering.admission import Admission, Criticality, Ticket
+from imgserver.rendering.admission import Admission, Ticket
+from imgserver.rendering.client_queue import Criticality, Requester
 from imgserver.rendering.cost import CostModel, Workload, estimate_workload
 from imgserver.rendering.format_policy import FormatPolicy
 from imgserver.rendering.variants import RenderRequest
@@ -57,7 +58,7 @@ class Renderer:
     async def render(
         self,
         request: RenderRequest,
-        criticality: Criticality,
+        requester: Requester,
         *,
         on_failure: Callable[[ImgserverError, Fingerprint], None],
     ) -> Rendition:
@@ -68,10 +69,11 @@ class Renderer:
         # A remote original is fetched before the request takes a place in the render queue. Otherwise a slow origin
         # would fill the queue, and requests that need only a worker would be refused. The source bounds its own queue.
         # A request that the render queue would refuse does not fetch at all.
-        self.admission.check_capacity(criticality)
+        criticality, client = requester.criticality, requester.client
+        self.admission.check_capacity(criticality, client=client)
         async with _source_timeout(self.admission.deadline_seconds):
             await self.sources[request.ref.source].fetch(request.ref.path)
-        with self.admission.enter(criticality, began=began) as ticket:
+        with self.admission.enter(criticality, client=client, began=began) as ticket:
             async with self._open(request.ref, ticket) as original:
                 fetch_seconds = time.monotonic() - began
                 try:
@@ -80,12 +82,13 @@ class Renderer:
                     on_failure(error, original.fingerprint)
                     raise
 
-    async def optimize(self, original: Original, plan: Plan) -> RenderResult:
+    async def optimize(self, original: Original, plan: Plan, *, client: str = "") -> RenderResult:
         """Optimizes a file that belongs to no source, such as an upload. The result is neither cached nor shared.
 
-        `plan` is negotiated. Files with equal bytes share one quarantine key.
+        `plan` is negotiated. `client`: whose share of the workers the render counts against. Files with equal bytes
+        share one quarantine key.
         """
-        with self.admission.enter(Criticality.BATCH) as ticket:
+        with self.admission.enter(Criticality.BATCH, client=client) as ticket:
             job = Job(original.path, plan, self.limits, self.quality, goal="optimize")
             return (await self._run(job, original, ticket, key=f"upload {original.fingerprint}")).result
 
@@ -130,7 +133,7 @@ class Renderer:
         except ImgserverError as error:
             self.observe_failure(work, error)
             raise
-        self.costs.observe(work, cpu_seconds=result.timings.cpu_seconds)
+        self.costs.observe(_real_workload(work, result), cpu_seconds=result.timings.cpu_seconds)
         waited_seconds = ticket.waited_seconds
         finished = FinishedRender(result, waited_seconds, time.monotonic() - queued - waited_seconds)
         self.observe(finished)
@@ -145,6 +148,12 @@ async def _source_timeout(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise DeadlineExceeded("The source took too long") from error
+
+
+def _real_workload(work: Workload, result: RenderResult) -> Workload:
+    """The workload with the real size of the original, which the first bytes may not have shown."""
+    size = result.source_size
+    return replace(work, source_width=size.width, source_height=size.height, frames=result.size.frames)
 
 
 def _rendition(finished: FinishedRender, original: Original, fetch_seconds: float) -> Rendition:

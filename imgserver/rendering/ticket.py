@@ -26,14 +26,16 @@ class Scheduler(Protocol):
 class Ticket:
     """A place in the render queue. `with ticket:` frees it in any case; freeing it twice does no harm."""
 
-    def __init__(self, scheduler: Scheduler, *, criticality: Criticality, entered: float, deadline: float) -> None:
+    def __init__(
+        self, scheduler: Scheduler, *, criticality: Criticality, client: str, entered: float, deadline: float
+    ) -> None:
         self._scheduler = scheduler
+        self.client = client
+        """Whose share of the workers the render counts against."""
         self.criticality = criticality
         self.entered = entered
         self.deadline = deadline
         """When the rendition must be finished: absolute seconds of time.monotonic(), or of the admission's clock."""
-        self.must_fit = False
-        """Whether it stops waiting when less time is left than its estimated cost needs."""
         self.cost: Cost | None = None
         self.number = 0
         self.queued: float | None = None
@@ -58,7 +60,7 @@ class Ticket:
         The block must give the worker a job or give it back to the pool. May be entered again after the worker died:
         the ticket then waits at the front of its class.
 
-        Raises Overloaded (predicted_wait; deadline or memory if it waited in vain; full if evicted by a higher class),
+        Raises Overloaded (predicted_wait; deadline or memory if it waited in vain; full or fair_share if evicted),
         DeadlineExceeded if the deadline passed before the ticket could join the queue, Unavailable from the pool.
         """
         worker = await self._scheduler.turn(self, cost)

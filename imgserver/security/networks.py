@@ -51,6 +51,12 @@ def client_network(address: IPAddress) -> str:
     return _cut(address, CLIENT_PREFIX)
 
 
+def client_of(text: str | None) -> str:
+    """The same for the text of an address; "" for anything else."""
+    address = parse_address(text) if text else None
+    return client_network(address) if address else ""
+
+
 def logged_network(text: str | None) -> str:
     """An address as the audit log may hold it: the IPv4 /24 or the IPv6 /48; "unknown" for anything else."""
     address = parse_address(text) if text else None

@@ -38,10 +38,16 @@ class FakeRender:
     started: ClassVar[list[str]] = []
 
     def __init__(
-        self, admission: Admission, name: str = "", cost: Cost = SHORT, criticality=Criticality.NORMAL
+        self,
+        admission: Admission,
+        name: str = "",
+        cost: Cost = SHORT,
+        criticality=Criticality.NORMAL,
+        *,
+        client: str = "",
     ) -> None:
         self.name = name
-        self.ticket = admission.enter(criticality)
+        self.ticket = admission.enter(criticality, client=client)
         self.finished = asyncio.Event()
         self.task = asyncio.ensure_future(self._run(cost))
 
@@ -168,6 +174,19 @@ async def test_a_request_is_refused_if_the_predicted_wait_uses_up_its_deadline(c
     await cancel(running)
 
 
+async def test_an_estimate_above_the_deadline_refuses_nothing_by_itself(clock):
+    admission = open_admission(clock, deadline_seconds=10)
+    running = FakeRender(admission, cost=Cost(2.0))
+    await wait_queued(running)
+    waiter = FakeRender(admission, cost=Cost(50.0))
+    await wait_queued(waiter)
+    clock.now += 4
+    await running.finish()
+
+    assert waiter.is_running
+    await waiter.finish()
+
+
 async def test_an_estimate_refuses_nothing_while_a_worker_is_free(clock):
     admission = open_admission(clock, deadline_seconds=1)
     render = FakeRender(admission, cost=Cost(50.0))
@@ -254,6 +273,75 @@ async def test_one_worker_in_ten_is_reserved_for_urgent_requests(clock):
     await cancel(*renders, urgent)
 
 
+# Clients
+
+
+async def test_a_small_client_is_served_before_the_others_requests_of_a_large_one(clock, started):
+    admission = open_admission(clock)
+    large = [FakeRender(admission, f"large {number}", client="large") for number in range(4)]
+    await wait_queued(*large)
+    visitor = FakeRender(admission, "visitor", client="visitor")
+    await wait_queued(visitor)
+    await large[0].finish()
+
+    assert started == ["large 0", "visitor"]
+    assert large[1].ticket.started is None
+    await cancel(*large, visitor)
+
+
+async def test_urgent_requests_of_one_client_do_not_precede_those_of_another(clock, started):
+    admission = open_admission(clock)
+    large = [FakeRender(admission, str(number), client="large", criticality=Criticality.URGENT) for number in range(3)]
+    await wait_queued(*large)
+    visitor = FakeRender(admission, "visitor", client="visitor")
+    await wait_queued(visitor)
+    await large[0].finish()
+
+    assert started == ["0", "visitor"]
+    await cancel(*large, visitor)
+
+
+async def test_the_requests_of_a_large_client_refuse_no_small_client(clock):
+    admission = open_admission(clock, deadline_seconds=10)
+    large = [FakeRender(admission, client="large", cost=Cost(1.0)) for _ in range(9)]
+    await wait_queued(*large)
+
+    with pytest.raises(Overloaded):
+        await FakeRender(admission, client="large", cost=Cost(1.5)).task
+    visitor = FakeRender(admission, client="visitor", cost=Cost(1.5))
+    await wait_queued(visitor)
+    assert not visitor.task.done()
+    await cancel(*large, visitor)
+
+
+async def test_a_small_client_takes_the_place_of_the_newest_request_of_the_largest_one(clock):
+    admission = open_admission(clock, max_waiting=4)
+    large = [FakeRender(admission, client="large") for _ in range(5)]
+    await wait_queued(*large)
+
+    with pytest.raises(Overloaded):
+        admission.enter(client="large")
+    visitor = FakeRender(admission, client="visitor")
+    with pytest.raises(Overloaded) as refused:
+        await large[-1].task
+    assert refused.value.facts["reason"] == "full"
+    assert not any(render.task.done() for render in large[:-1])
+    await cancel(*large, visitor)
+
+
+async def test_what_a_small_client_adds_beyond_the_deadline_the_largest_one_loses(clock):
+    admission = open_admission(clock, deadline_seconds=10)
+    large = [FakeRender(admission, client="large", cost=Cost(1.0)) for _ in range(9)]
+    await wait_queued(*large)
+    visitor = FakeRender(admission, client="visitor", cost=Cost(1.5))
+
+    with pytest.raises(Overloaded) as refused:
+        await large[-1].task
+    assert refused.value.facts["reason"] == "fair_share"
+    assert not any(render.task.done() for render in large[:-1])
+    await cancel(*large, visitor)
+
+
 # Turns
 
 
@@ -288,23 +376,64 @@ async def test_waited_seconds_count_from_joining_the_queue_to_the_start(clock):
     await waiter.finish()
 
 
-async def test_a_standing_queue_admits_only_short_waits(clock):
+async def test_a_standing_queue_serves_the_newest_first_while_the_oldest_has_time(clock, started):
     admission = open_admission(clock, standing_seconds=1, deadline_seconds=10)
     await render_some(admission, clock)
-    running = FakeRender(admission, cost=Cost(9.0))
-    await wait_queued(running)
-    waiter = FakeRender(admission, cost=Cost(0.9))
-    await wait_queued(waiter)
-    admission.enter().__exit__()
+    renders = [FakeRender(admission, name, cost=Cost(0.5)) for name in ("running", "oldest", "middle", "newest")]
+    for render in renders:
+        await wait_queued(render)
     clock.now += 2
 
     assert admission.statistics().standing
-    with pytest.raises(Overloaded) as refused:
-        admission.enter()
-    assert refused.value.facts["reason"] == "predicted_wait"
-    clock.now += 6
+    await renders[0].finish()
+    assert started == ["running", "newest"]
+    await renders[3].finish()
+    assert started == ["running", "newest", "middle"]
+    await cancel(*renders)
+
+
+async def test_a_standing_queue_serves_the_oldest_first_when_its_time_is_short(clock, started):
+    admission = open_admission(clock, standing_seconds=1, deadline_seconds=10)
+    await render_some(admission, clock)
+    renders = [FakeRender(admission, name, cost=Cost(2.0)) for name in ("running", "oldest", "newest")]
+    for render in renders:
+        await wait_queued(render)
+    clock.now += 5
+    await renders[0].finish()
+
+    assert started == ["running", "oldest"]
+    await cancel(*renders)
+
+
+async def test_a_standing_queue_admits_every_request_that_can_end_before_its_deadline(clock):
+    admission = open_admission(clock, standing_seconds=1, deadline_seconds=10)
+    await render_some(admission, clock)
+    renders = [FakeRender(admission, cost=Cost(4.0)) for _ in range(2)]
+    await wait_queued(*renders)
+    clock.now += 2
+
+    assert admission.statistics().standing
     admission.enter().__exit__()
-    await cancel(running, waiter)
+    await cancel(*renders)
+
+
+async def test_lasting_refusals_shorten_the_queue_until_it_is_worked_off(clock):
+    admission = open_admission(clock, standing_seconds=1, deadline_seconds=10)
+    running = FakeRender(admission, cost=Cost(9.95))
+    await wait_queued(running)
+    with pytest.raises(Overloaded):
+        admission.enter()
+    assert not admission.statistics().overloaded
+    clock.now += 2
+
+    assert admission.statistics().overloaded
+    with pytest.raises(Overloaded):
+        admission.enter()  # it would wait for 8 seconds
+    clock.now += 4
+    admission.enter().__exit__()
+    clock.now += 2
+    assert not admission.statistics().overloaded
+    await cancel(running)
 
 
 async def test_a_queue_is_no_longer_standing_when_it_is_short_again(clock):

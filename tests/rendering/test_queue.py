@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgserver.rendering.client_queue import RANK_OF, RANKS, Criticality, Holding
 from imgserver.rendering.cost import Cost, ServiceRate
-from imgserver.rendering.queue import Criticality, RenderQueue, remaining_seconds
+from imgserver.rendering.queue import RenderQueue, remaining_seconds
+
+CLIENTS = ("", "one", "two")
 
 
 @dataclass(eq=False)
 class Entry:
     criticality: Criticality
+    client: str = ""
     cost: Cost | None = None
     number: int = 0
     started: float | None = None
@@ -26,15 +30,30 @@ class NaiveQueue:
     waiting: list[Entry] = field(default_factory=list)
     running: list[Entry] = field(default_factory=list)
     left: list[Entry] = field(default_factory=list)
-    short_of_memory: list[Entry] = field(default_factory=list)
+    virtual: dict[str, float] = field(default_factory=dict)
+    virtual_now: float = 0.0
 
-    def of_class(self, criticality: Criticality) -> list[Entry]:
-        return [entry for entry in self.waiting if entry.criticality is criticality]
+    def of_class(self, criticality: Criticality, client: str | None = None) -> list[Entry]:
+        return [it for it in self.waiting if it.criticality is criticality and client in (None, it.client)]
 
-    def ahead(self, criticality: Criticality, rate: ServiceRate, now: float) -> tuple[int, float]:
-        queued = [entry for entry in self.fetching + self.waiting if entry.criticality <= criticality]
-        ahead = self.running + queued
-        return len(ahead), sum(remaining_seconds(entry, rate, now) for entry in ahead)
+    def backlog(self, criticality: Criticality, rate: ServiceRate, now: float) -> tuple[int, float]:
+        kinds = [kind for rank in RANKS if rank[0] <= criticality for kind in rank]
+        entries = self.running + [entry for entry in self.fetching + self.waiting if entry.criticality in kinds]
+        return len(entries), sum(remaining_seconds(entry, rate, now) for entry in entries)
+
+    def ahead(self, criticality: Criticality, client: str, rate: ServiceRate, now: float) -> tuple[int, float]:
+        queued = self.fetching + self.waiting
+        own = [entry for entry in queued if entry.client == client and entry.criticality <= criticality]
+        rank = RANK_OF[criticality]
+        before = [entry for entry in queued if entry.client != client and entry.criticality < rank[0]]
+        certain = self.running + own + before
+        seconds = sum(remaining_seconds(entry, rate, now) for entry in certain)
+        until_end = sum(remaining_seconds(entry, rate, now) for entry in own) + rate.typical_seconds()
+        shared = [entry for entry in queued if entry.client != client and entry.criticality in rank]
+        for other in CLIENTS:
+            others = sum(remaining_seconds(entry, rate, now) for entry in shared if entry.client == other)
+            seconds += min(others, until_end)
+        return len(certain) + len(shared), seconds
 
     def newest_below(self, criticality: Criticality) -> Entry | None:
         for kind in reversed(Criticality):
@@ -42,26 +61,45 @@ class NaiveQueue:
                 return self.of_class(kind)[-1]
         return None
 
-    def first_that_fits(self, criticality: Criticality, free_bytes: int) -> Entry | None:
-        """Walks over the whole class in turn; skips whole buckets whose first entry is too large."""
+    def virtual_of(self, client: str) -> float:
+        return max(self.virtual.get(client, 0.0), self.virtual_now)
+
+    def start(self, entry: Entry) -> None:
+        self.virtual_now = self.virtual_of(entry.client)
+        self.virtual[entry.client] = self.virtual_now + entry.cost.seconds
+
+    def forget_idle_clients(self) -> None:
+        known = {entry.client for entry in self.fetching + self.waiting + self.running}
+        self.virtual = {name: value for name, value in self.virtual.items() if name in known}
+
+    def next(self, free_bytes: int, *, newest: bool) -> Entry | None:
+        """Walks over all clients in turn, and over each class; skips whole buckets whose first entry is too large."""
+        for rank in RANKS:
+            in_turn = sorted(CLIENTS, key=self.virtual_of)
+            for client in in_turn:
+                for kind in rank:
+                    found = self._first_that_fits(self.of_class(kind, client), free_bytes, newest=newest)
+                    if found is not None:
+                        return found
+        return None
+
+    @staticmethod
+    def _first_that_fits(entries: list[Entry], free_bytes: int, *, newest: bool) -> Entry | None:
         closed_buckets = set()
-        for entry in self.of_class(criticality):
+        for entry in reversed(entries) if newest else entries:
             bucket = entry.cost.decoded_bytes.bit_length()
-            if bucket in closed_buckets:
-                continue
-            if entry.cost.decoded_bytes <= free_bytes:
+            if bucket not in closed_buckets and entry.cost.decoded_bytes <= free_bytes:
                 return entry
             closed_buckets.add(bucket)
-            if entry not in self.short_of_memory:
-                self.short_of_memory.append(entry)
         return None
 
 
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["enter", "enter", "enqueue", "enqueue", "start", "leave", "requeue", "first_that_fits"]),
+        st.sampled_from(["enter", "enter", "enqueue", "enqueue", "start", "leave", "requeue", "next"]),
         st.integers(0, 30),
         st.sampled_from(Criticality),
+        st.sampled_from(CLIENTS),
         st.integers(0, 40),
     ),
     max_size=80,
@@ -75,11 +113,11 @@ class Pair:
         self.queue, self.naive = RenderQueue[Entry](), NaiveQueue()
         self.now = 0.0
 
-    def act(self, action: str, choice: int, criticality: Criticality, number: int) -> None:
+    def act(self, action: str, choice: int, criticality: Criticality, client: str, number: int) -> None:
         self.now += 0.5
         match action:
             case "enter":
-                entry = Entry(criticality)
+                entry = Entry(criticality, client)
                 self.queue.enter(entry)
                 self.naive.fetching.append(entry)
             case "enqueue" if self.naive.fetching:
@@ -91,8 +129,8 @@ class Pair:
                 entry = self.naive.waiting.pop(choice % len(self.naive.waiting))
                 entry.started = self.now
                 self.queue.start(entry)
+                self.naive.start(entry)
                 self.naive.running.append(entry)
-                self.no_longer_short(entry)
             case "leave":
                 self.leave(choice)
             case "requeue" if self.naive.left:
@@ -100,9 +138,18 @@ class Pair:
                 entry.started = None
                 self.queue.requeue(entry)
                 self.naive.waiting.insert(0, entry)
-            case "first_that_fits":
-                expected = self.naive.first_that_fits(criticality, number)
-                assert self.queue.first_that_fits(criticality, number) is expected
+            case "next":
+                newest = bool(choice % 2)
+                found = self.queue.next(list(Criticality), number, is_newest_first=lambda *_: newest)
+                expected = self.naive.next(number, newest=newest)
+                assert found is expected or self.is_tie(found, expected)
+        self.naive.forget_idle_clients()
+
+    def is_tie(self, one: Entry | None, other: Entry | None) -> bool:
+        """Clients with equal virtual times are served in any order."""
+        if one is None or other is None or one.client == other.client:
+            return False
+        return self.naive.virtual_of(one.client) == self.naive.virtual_of(other.client)
 
     def leave(self, choice: int) -> None:
         entries = self.naive.fetching + self.naive.waiting + self.naive.running
@@ -114,13 +161,8 @@ class Pair:
         for place in (self.naive.fetching, self.naive.waiting, self.naive.running):
             if entry in place:
                 place.remove(entry)
-        self.no_longer_short(entry)
         if entry.started is not None:
             self.naive.left.append(entry)
-
-    def no_longer_short(self, entry: Entry) -> None:
-        if entry in self.naive.short_of_memory:
-            self.naive.short_of_memory.remove(entry)
 
 
 @given(ACTIONS)
@@ -133,42 +175,47 @@ def test_each_answer_is_that_of_a_naive_queue(actions):
         assert len(queue) == len(naive.fetching) + len(naive.waiting) + len(naive.running)
         assert queue.waiting == len(naive.waiting)
         assert queue.decoded_bytes == sum(entry.cost.decoded_bytes for entry in naive.running)
-        assert list(queue.short_of_memory) == naive.short_of_memory
+        assert set(queue.short_of_memory) <= set(naive.waiting)
         assert queue.waiting_tickets() == sorted(naive.waiting, key=lambda entry: entry.criticality)
         assert all(entry in queue for entry in naive.fetching + naive.waiting + naive.running)
         assert not any(entry in queue for entry in naive.left)
         for criticality in Criticality:
-            count, seconds = naive.ahead(criticality, rate, now)
-            assert queue.ahead(criticality, rate, now) == (count, pytest.approx(seconds))
+            count, seconds = naive.backlog(criticality, rate, now)
+            assert queue.backlog(criticality, rate, now) == (count, pytest.approx(seconds))
+            for client in CLIENTS:
+                count, seconds = naive.ahead(criticality, client, rate, now)
+                assert queue.ahead(criticality, client, rate, now) == (count, pytest.approx(seconds))
             assert queue.newest_below(criticality) is naive.newest_below(criticality)
             assert queue.counts()[criticality] == len(naive.of_class(criticality)) + sum(
                 entry.criticality is criticality for entry in naive.fetching
             )
 
 
-@given(ACTIONS, st.sampled_from(Criticality))
-def test_fetching_entries_are_not_ahead_of_an_enqueued_one(actions, criticality):
+@given(ACTIONS, st.sampled_from(Criticality), st.sampled_from(CLIENTS))
+def test_fetching_entries_of_the_client_are_not_ahead_of_an_enqueued_one(actions, criticality, client):
     pair, rate = Pair(), ServiceRate()
-    for action in [*actions, ("enter", 0, criticality, 0)]:
+    for action in [*actions, ("enter", 0, criticality, client, 0)]:
         pair.act(*action)
     entry = pair.naive.fetching.pop()
-    pair.naive.fetching.clear()
-    count, seconds = pair.naive.ahead(criticality, rate, pair.now)
-    entry.cost = Cost(0.3)
+    entry.cost = Cost(rate.typical_seconds())
     pair.queue.enqueue(entry)
+    pair.naive.fetching = [other for other in pair.naive.fetching if other.client != client]
 
-    assert pair.queue.ahead_of_newest(entry, rate, pair.now) == (count, pytest.approx(seconds))
+    expected = pair.naive.ahead(criticality, client, rate, pair.now)
+    assert pair.queue.ahead_of_newest(entry, rate, pair.now) == (expected[0], pytest.approx(expected[1]))
 
 
 @given(ACTIONS)
-def test_the_first_entry_of_each_class_is_the_head_of_a_bucket(actions):
+def test_a_client_is_forgotten_with_its_last_entry(actions):
     pair = Pair()
     for action in actions:
         pair.act(*action)
-    heads = list(pair.queue.heads())
+    for entry in pair.naive.fetching + pair.naive.waiting + pair.naive.running:
+        pair.queue.leave(entry)
 
-    firsts = [pair.naive.of_class(criticality)[:1] for criticality in Criticality]
-    assert all(first in heads for class_firsts in firsts for first in class_firsts)
+    assert len(pair.queue) == 0
+    assert all(pair.queue.holding(client) == Holding() for client in CLIENTS)
+    assert pair.queue.largest_client(lambda holding: holding.count) is None
 
 
 def test_an_entry_that_has_left_can_neither_leave_again_nor_be_enqueued():

@@ -23,8 +23,9 @@ from imgserver.headers import caching, ranges
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
-from imgserver.rendering.admission import Criticality
+from imgserver.rendering.client_queue import Criticality, Requester
 from imgserver.rendering.variants import RenderRequest, ServedRendition
+from imgserver.security.networks import client_of
 from imgserver.security.remote_url import CDN_LOOP_ID, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import HttpSettings
@@ -114,7 +115,7 @@ class ImageHandler:
         if rendition is not None:
             return ServedRendition(rendition, "hit", "memory")
         try:
-            return await self.service.get(render_request, criticality_of(request))
+            return await self.service.get(render_request, requester_of(request, render_request))
         except NotFound as error:
             if parsed.request.not_found_hint is None:
                 raise
@@ -173,6 +174,13 @@ def _preflight() -> web.Response:
         "Cache-Control": "max-age=86400",
     }
     return web.Response(status=204, headers=headers)
+
+
+def requester_of(request: web.Request, render_request: RenderRequest) -> Requester:
+    """The owner of the site vouches for signed URLs: a flood of others from the same address, such as that of a CDN,
+    does not count against their share."""
+    client = client_of(request.remote)
+    return Requester(client if render_request.metered else f"{client} signed", criticality_of(request))
 
 
 def criticality_of(request: web.Request) -> Criticality:

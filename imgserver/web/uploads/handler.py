@@ -16,6 +16,7 @@ from imgserver.plan.plan import Plan
 from imgserver.plan.rendition import Original
 from imgserver.rendering.renderer import Renderer
 from imgserver.rendering.upload_admission import UploadAdmission
+from imgserver.security.networks import client_of
 from imgserver.settings.schema import Settings
 from imgserver.web import lifecycle
 from imgserver.web.access_log import EVENT_FIELDS
@@ -115,7 +116,12 @@ class UploadHandler:
             # 3. Optimize and store the images.
             response_format = ResponseFormat.choose(images=len(upload.images), with_data=options.data, accept=accept)
             results = await self._optimize_all(
-                upload.images, options, accept, response_format, max_data_bytes=settings.max_body_bytes
+                upload.images,
+                options,
+                accept,
+                response_format,
+                client=f"key {key}" if key else client_of(request.remote),
+                max_data_bytes=settings.max_body_bytes,
             )
         # 4. Respond, without the slot and the files.
         return await make_response(results, response_format), results
@@ -140,13 +146,14 @@ class UploadHandler:
         accept: str,
         response_format: ResponseFormat,
         *,
+        client: str,
         max_data_bytes: int,
     ) -> list[UploadResult]:
         """One image after the other, each with a result or an error. Drops the bodies that the response does not need.
         Raises BodyTooLarge when JSON would contain more than `max_data_bytes` of results."""
         results: list[UploadResult] = []
         for image in images:
-            upload = await self._optimize(image, options, accept)
+            upload = await self._optimize(image, options, accept, client=client)
             if isinstance(upload.result, RenderResult) and response_format is ResponseFormat.JSON:
                 upload = replace(upload, result=replace(upload.result, body=b""))
             results.append(upload)
@@ -154,18 +161,20 @@ class UploadHandler:
                 raise BodyTooLarge("data: the results are too large for one response", limit="body")
         return results
 
-    async def _optimize(self, image: UploadedImage, options: UploadOptions, accept: str) -> UploadResult:
+    async def _optimize(
+        self, image: UploadedImage, options: UploadOptions, accept: str, *, client: str
+    ) -> UploadResult:
         try:
             original = await image.file.original()
-            result = await self._render(image, original, options.plan(accept))
+            result = await self._render(image, original, options.plan(accept), client=client)
             url = await self._store_result(result, options)
         except ImgserverError as error:
             return UploadResult(image.name, image.file.bytes, error)
         return UploadResult(image.name, image.file.bytes, result, len(result.body), url)
 
-    async def _render(self, image: UploadedImage, original: Original, plan: Plan) -> RenderResult:
+    async def _render(self, image: UploadedImage, original: Original, plan: Plan, *, client: str) -> RenderResult:
         try:
-            return await self._renderer.optimize(original, plan)
+            return await self._renderer.optimize(original, plan, client=client)
         except BrokenImage:
             await image.file.check_readable()
             raise
