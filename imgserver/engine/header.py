@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from imgserver.engine.job import Limits, over
 from imgserver.engine.readable import readable_format
-from imgserver.engine.sanitize import jpeg
+from imgserver.engine.sanitize import sanitized
 from imgserver.engine.svg import Drawing, open_drawing
 from imgserver.engine.truncation import gif, tiff
 from imgserver.engine.vips import LOADERS, Image, codecs, loaded, reading
@@ -77,11 +77,11 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
 def opened(path: str, name: str, *, pixels: bool = True, **options: Any) -> Image:
     """The image of any format but SVG, opened lazily: only its header is read. `options` are the loader's.
 
-    `pixels`: whether they may be read; if not, less of the file is read. Raises vips.Error and BrokenImage.
+    `pixels`: whether they may be read; if not, less of the file is read. Raises vips.Error,
+    BrokenImage and UnsupportedImage.
     """
-    if name == "jpg":
-        with open(path, "rb") as file:  # noqa: PTH123
-            data = jpeg.whole(file, os.fstat(file.fileno()).st_size) if pixels else jpeg.header(file)
+    data = sanitized(path, name, pixels=pixels)
+    if data is not None:
         return loaded(name, data, fail_on="truncated", **options)
     # Without fail_on=truncated libvips fills the missing part of an image with gray and reports success.
     return getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)

@@ -105,7 +105,7 @@ def with_exif(name: str, data: bytes) -> bytes:
     return saved(image, name, exif=data if name == "PNG" else b"Exif\0\0" + data)
 
 
-FORMATS = ["JPEG"]
+FORMATS = ["JPEG", "PNG", "WEBP"]
 
 
 @pytest.mark.parametrize("name", FORMATS)
