@@ -61,7 +61,7 @@ class ServerSettings:
         Le(600),
         doc("time in which a client must read each 64 KiB of a response; then it is disconnected"),
     ] = 30
-    drain_seconds: Annotated[float, Ge(0), Le(600), doc("time that open requests have to finish after SIGTERM")] = 20
+    drain_seconds: Annotated[float, Ge(0), Le(600), doc("time to finish the accepted requests after SIGTERM")] = 20
     gallery: Annotated[
         Literal["auto", "on", "off"],
         doc("front page that lists the originals; auto: for this machine only, while host is a loopback address"),

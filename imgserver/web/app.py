@@ -22,12 +22,12 @@ from imgserver.web.bootstrap.observability import Observability, make_observabil
 from imgserver.web.bootstrap.reload import make_reloader, make_settings_reload
 from imgserver.web.bootstrap.service import make_renderer, make_service
 from imgserver.web.bootstrap.sources import Sources, make_sources
-from imgserver.web.connections import ConnectionLimits
 from imgserver.web.cors import CrossOriginReads
 from imgserver.web.fast_path import FastPath
 from imgserver.web.health import Health
 from imgserver.web.images.handler import METHODS, ImageHandler
 from imgserver.web.middleware import Boundary, Handler
+from imgserver.web.open_connections import OpenConnections
 from imgserver.web.reload import Reloader
 from imgserver.web.reload_settings import SettingsReload
 from imgserver.web.routes import ANYTHING, Routes
@@ -41,7 +41,8 @@ HEALTH = web.AppKey("health", Health)
 LOGGER: web.AppKey[FilteringBoundLogger] = web.AppKey("logger")
 RELOADER = web.AppKey("reloader", Reloader)
 
-CONNECTION_LIMITS = web.AppKey("connection_limits", ConnectionLimits)
+BOUNDARY = web.AppKey("boundary", Boundary)
+CONNECTIONS = web.AppKey("connections", OpenConnections)
 IMAGES: web.AppKey[Handler] = web.AppKey("images")
 FAST_PATH = web.AppKey("fast_path", FastPath)
 MOUNTS: web.AppKey[tuple[str, ...]] = web.AppKey("mounts")
@@ -66,12 +67,13 @@ def make_app(
     app = web.Application()
     app[SERVICE], app[LOGGER] = service, observability.logger
     app[HEALTH] = Health(service, sources)
-    app[CONNECTION_LIMITS] = ConnectionLimits(settings.server)
+    app[CONNECTIONS] = OpenConnections(settings.server)
     uploads = UploadAdmission(settings.uploads)
     settings_reload = make_settings_reload(settings, read_settings, observability)
 
     observe_error = security_events.error_observer(audit)
     boundary = Boundary(observability.access_log, observability.logger, observe_error, CrossOriginReads(settings))
+    app[BOUNDARY] = boundary
     _add_routes(app, settings, boundary, sources, uploads, settings_reload, observability)
     app[RELOADER] = make_reloader(settings_reload, boundary, service, uploads, observability)
 
@@ -82,7 +84,7 @@ def make_app(
             health=app[HEALTH],
             sources=sources,
             uploads=uploads,
-            connections=app[CONNECTION_LIMITS],
+            connections=app[CONNECTIONS],
             access_log=observability.access_log,
             log_writer=observability.log_writer,
         )

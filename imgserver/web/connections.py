@@ -23,9 +23,9 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from imgserver.errors import MalformedRequest
-from imgserver.settings.schema import ServerSettings
 from imgserver.web import problem
 from imgserver.web.middleware import SECURITY, Handler
+from imgserver.web.open_connections import OpenConnections
 from imgserver.web.request_target import in_origin_form, replace_fields
 
 # aiohttp's request handler, and what makes a request of a parsed message.
@@ -41,16 +41,6 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 _REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
-class ConnectionLimits:
-    """The limits, and counts of open connections, malformed requests and slow clients."""
-
-    def __init__(self, settings: ServerSettings) -> None:
-        self.settings = settings
-        self.open = 0
-        self.malformed = 0
-        self.overdue = {"header": 0, "write": 0}
-
-
 class Connection(RequestHandler):
     """One connection with its timers.
 
@@ -63,15 +53,16 @@ class Connection(RequestHandler):
         "_has_more",
         "_header_timer",
         "_idle",
+        "_is_draining",
         "_socket_transport",
         "_write_timer",
+        "connections",
         "expects_header",
-        "limits",
         "loop",
     )
 
-    def __init__(self, server: web.Server, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> None:
-        settings = limits.settings
+    def __init__(self, server: web.Server, connections: OpenConnections, loop: asyncio.AbstractEventLoop) -> None:
+        settings = connections.settings
         super().__init__(
             server,
             loop=loop,
@@ -82,7 +73,7 @@ class Connection(RequestHandler):
             # it must not decompress it.
             auto_decompress=False,
         )
-        self.limits = limits
+        self.connections = connections
         self.loop = loop
         # Whether the bytes that are being received belong to a header. The fast path resets it when it has answered.
         self.expects_header = True
@@ -92,20 +83,20 @@ class Connection(RequestHandler):
         self._body: StreamReader | None = None
         # Whether more than one header has been received since the connection was idle.
         self._has_more = False
+        self._is_draining = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         # aiohttp drops its `transport` when it closes a connection; the client may then still have to read.
         self._socket_transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.limits.open += 1
         self._socket_transport = cast(asyncio.Transport, transport)
         super().connection_made(transport)
-        if self.limits.open > self.limits.settings.max_connections:
+        if not self.connections.add(self):
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.limits.open -= 1
+        self.connections.remove(self)
         self._socket_transport = None
         self.stop_header_timer()
         self._stop_write_timer()
@@ -119,7 +110,7 @@ class Connection(RequestHandler):
         self._has_more = not _is_one_header(data) or (self._has_more and not was_idle)
         # `begin_request` stops the timer if the header is complete.
         if was_idle and self._header_timer is None:
-            seconds = self.limits.settings.header_timeout_seconds
+            seconds = self.connections.settings.header_timeout_seconds
             self._header_timer = self.loop.call_later(seconds, self._close_slow_header)
 
     def begin_request(self, message: RawRequestMessage) -> RawRequestMessage:
@@ -138,9 +129,27 @@ class Connection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
+        if self._is_draining:
+            resp.force_close()
         result = await super().finish_response(request, resp, start_time)
         self._idle, self._body = True, None if request.content.is_eof() else request.content
+        if self._is_draining:  # perhaps only since the head of the response has been sent
+            self.close()
         return result
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a request is in progress, or a response is not yet written."""
+        return self._socket_transport is not None and (
+            not self._idle or self._socket_transport.get_write_buffer_size() > 0
+        )
+
+    def drain(self) -> None:
+        """Closes the connection after the response to the request in progress, and immediately if no request has begun
+        to arrive. A request whose header is incomplete gets a response: the boundary refuses it."""
+        self._is_draining = True
+        if self._idle and self._header_timer is None:
+            self.force_close()
 
     def stop_header_timer(self) -> None:
         if self._header_timer is not None:
@@ -177,7 +186,7 @@ class Connection(RequestHandler):
         log a traceback each time, so that an attacker could fill the log."""
         if status >= 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
-        self.limits.malformed += 1
+        self.connections.malformed += 1
         response = problem.answer(_malformed(exc), "")
         response.headers.update(SECURITY)
         response.force_close()
@@ -186,14 +195,14 @@ class Connection(RequestHandler):
     def _close_slow_header(self) -> None:
         self._header_timer = None
         if self._idle and self.transport is not None:
-            self.limits.overdue["header"] += 1
+            self.connections.overdue["header"] += 1
             self.transport.write(_REQUEST_TIMEOUT)
             self.force_close()
 
     def _start_write_timer(self) -> None:
         if self._socket_transport is not None:
             unread = self._socket_transport.get_write_buffer_size()
-            seconds = self.limits.settings.write_timeout_seconds
+            seconds = self.connections.settings.write_timeout_seconds
             self._write_timer = self.loop.call_later(seconds, self._check_progress, unread)
 
     def _check_progress(self, unread_before: int) -> None:
@@ -203,7 +212,7 @@ class Connection(RequestHandler):
         if unread_before - self._socket_transport.get_write_buffer_size() >= MIN_WRITTEN_BYTES:
             self._start_write_timer()
             return
-        self.limits.overdue["write"] += 1
+        self.connections.overdue["write"] += 1
         _reset(self._socket_transport)
 
     def _stop_write_timer(self) -> None:
@@ -233,7 +242,7 @@ def _malformed(error: BaseException | None) -> MalformedRequest:
 
 
 # Makes the protocol of one connection.
-ConnectionFactory = Callable[[web.Server, ConnectionLimits, asyncio.AbstractEventLoop], Connection]
+ConnectionFactory = Callable[[web.Server, OpenConnections, asyncio.AbstractEventLoop], Connection]
 
 
 class Site:
@@ -247,7 +256,7 @@ class Site:
         self,
         server: web.Server,
         listener: socket.socket,
-        limits: ConnectionLimits,
+        connections: OpenConnections,
         *,
         mounts: tuple[str, ...],
         images: Handler,
@@ -256,7 +265,7 @@ class Site:
         """`server` is that of a runner after its setup; `images` handles the targets that begin with a mount."""
         self._server = server
         self._listener = listener
-        self._limits = limits
+        self._connections = connections
         self._connect = connect
         self._acceptor: asyncio.Server | None = None
         server.request_handler = _bypass_router(server.request_handler, mounts, images)
@@ -271,9 +280,9 @@ class Site:
         loop = asyncio.get_running_loop()
 
         def connect() -> Connection:
-            return self._connect(self._server, self._limits, loop)
+            return self._connect(self._server, self._connections, loop)
 
-        backlog = self._limits.settings.backlog
+        backlog = self._connections.settings.backlog
         self._acceptor = await loop.create_server(connect, sock=self._listener, backlog=backlog)
 
     def stop(self) -> None:

@@ -26,10 +26,11 @@ from aiohttp.web_protocol import RequestHandler
 from structlog.typing import FilteringBoundLogger
 
 from imgserver.observability.metrics import IMAGE_ROUTE
-from imgserver.web.connections import HEADER_END, Connection, ConnectionFactory, ConnectionLimits
+from imgserver.web.connections import HEADER_END, Connection, ConnectionFactory
 from imgserver.web.images.handler import ImageHandler
 from imgserver.web.images.responses import CHUNK_BYTES, compose_head
 from imgserver.web.middleware import AccessRules, Boundary, FastAdmission
+from imgserver.web.open_connections import OpenConnections
 
 # What the fast path uses of aiohttp without a promise that the next version has it: per class, the attribute and its
 # use here.
@@ -126,11 +127,11 @@ def connection_factory(
         logger.warning("fast_path.disabled", missing=missing)
         return Connection
 
-    def connect(server: web.Server, limits: ConnectionLimits, loop: asyncio.AbstractEventLoop) -> Connection:
+    def connect(server: web.Server, connections: OpenConnections, loop: asyncio.AbstractEventLoop) -> Connection:
         # Without keep-alive, a connection has one request, and aiohttp closes it.
-        if not limits.settings.keepalive_timeout_seconds:
-            return Connection(server, limits, loop)
-        return FastPathConnection(server, limits, loop, fast_path)
+        if not connections.settings.keepalive_timeout_seconds:
+            return Connection(server, connections, loop)
+        return FastPathConnection(server, connections, loop, fast_path)
 
     return connect
 
@@ -141,11 +142,11 @@ class FastPathConnection(Connection):
     def __init__(
         self,
         server: web.Server,
-        limits: ConnectionLimits,
+        connections: OpenConnections,
         loop: asyncio.AbstractEventLoop,
         fast_path: Callable[[RawRequestMessage, str], bytes | None],
     ) -> None:
-        super().__init__(server, limits, loop)
+        super().__init__(server, connections, loop)
         self._fast_path = fast_path
         self._peer = ""
 
@@ -163,6 +164,11 @@ class FastPathConnection(Connection):
         waiter = self._waiter
         return waiter is not None and not waiter.done() and not self.writing_paused
 
+    def drain(self) -> None:
+        """On the framework's way, the boundary refuses the next request."""
+        self._fast_path = _answer_nothing
+        super().drain()
+
     def answer(self, message: RawRequestMessage) -> bool:
         """Answers the message if the fast path can. The connection may then be idle for the keep-alive time, as after a
         response of aiohttp."""
@@ -173,11 +179,15 @@ class FastPathConnection(Connection):
         if response is None:
             return False
         transport.write(response)
-        self._next_keepalive_close_time = self.loop.time() + self.limits.settings.keepalive_timeout_seconds
+        self._next_keepalive_close_time = self.loop.time() + self.connections.settings.keepalive_timeout_seconds
         self.expects_header = False
         if self._header_timer is not None:
             self.stop_header_timer()
         return True
+
+
+def _answer_nothing(_: RawRequestMessage, __: str) -> None:
+    return None
 
 
 class _Parser:

@@ -17,11 +17,11 @@ from aiohttp import hdrs, web
 from multidict import MultiMapping, istr
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.errors import ImgserverError, ServerFault
+from imgserver.errors import ImgserverError, Overloaded, ServerFault
 from imgserver.observability.audit import REQUEST_CONTEXT
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.web import problem
-from imgserver.web.access_log import AccessLog
+from imgserver.web.access_log import QUIET_ROUTES, AccessLog
 from imgserver.web.cors import READABLE, CrossOriginReads
 from imgserver.web.images.responses import ImageResponse
 from imgserver.web.request_target import ASTERISK
@@ -95,6 +95,8 @@ class Boundary:
         self.access_log = access_log
         self.cross_origin_reads = cross_origin_reads
         self.request_ids = RequestIds()
+        self.is_draining = False
+        """Whether every new request is refused, but for probes and metrics. Requests in progress are not affected."""
         self._logger = logger
         self._observe_error = observe_error
         self._rules: AccessRules | None = None
@@ -115,6 +117,7 @@ class Boundary:
     def wrap(self, handler: Handler, route: str, methods: tuple[str, ...] = READING) -> Handler:
         """The handler with everything that holds for all handlers. `route` is its name in metrics and events."""
         access_log, request_ids, cross_origin_reads = self.access_log, self.request_ids, self.cross_origin_reads
+        refuses_while_draining = route not in QUIET_ROUTES
         unchecked, identify = handler, None
 
         # The rules rebind these names, so that a request pays nothing for rules that check nothing.
@@ -131,6 +134,8 @@ class Boundary:
             REQUEST_CONTEXT.set((request_id, request.remote))
             access_log.in_progress += 1
             try:
+                if self.is_draining and refuses_while_draining:
+                    raise Overloaded("The server is stopping", reason="drain", retry_after=1)
                 if request.method not in methods:
                     raise web.HTTPMethodNotAllowed(request.method, methods)
                 response = await handler(request)

@@ -15,12 +15,25 @@ from aiohttp import web
 from imgserver.errors import ServerFault
 from imgserver.observability.logs import route_standard_logging
 from imgserver.settings.schema import ServerSettings, Settings
-from imgserver.web.app import CONNECTION_LIMITS, FAST_PATH, HEALTH, IMAGES, LOGGER, MOUNTS, RELOADER, SERVICE, make_app
+from imgserver.web.app import (
+    BOUNDARY,
+    CONNECTIONS,
+    FAST_PATH,
+    HEALTH,
+    IMAGES,
+    LOGGER,
+    MOUNTS,
+    RELOADER,
+    SERVICE,
+    make_app,
+)
 from imgserver.web.connections import Site
 from imgserver.web.fast_path import connection_factory
 
 # New objects between two runs of the garbage collector; at most a few MB of garbage wait for a run.
 GC_THRESHOLD = 20_000
+# How long the runner waits for a request that exceeds the drain time: before it cancels the request, and after that.
+CANCEL_SECONDS = 0.2
 
 
 def serve(
@@ -71,9 +84,7 @@ async def _serve(
     route_standard_logging(app[LOGGER], settings.log)
     stop = _stop_signal()
     _reload_on_hangup(app[RELOADER].request, stop)
-    runner = web.AppRunner(
-        app, handle_signals=False, handler_cancellation=True, shutdown_timeout=settings.server.drain_seconds
-    )
+    runner = web.AppRunner(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=CANCEL_SECONDS)
     try:
         await runner.setup()
         site = make_site(runner, listener)
@@ -82,9 +93,8 @@ async def _serve(
         app[LOGGER].info("server.ready", url=site.url, workers=app[SERVICE].renderer.workers.count)
         on_ready(site.url)
         await stop.wait()
-        app[LOGGER].info("server.draining", seconds=settings.server.drain_seconds)
-        _drain(app)
         site.stop()
+        await _drain(app, settings.server.drain_seconds)
     finally:
         await runner.cleanup()
 
@@ -94,7 +104,7 @@ def make_site(runner: web.AppRunner, listener: socket.socket) -> Site:
     app, server = runner.app, runner.server
     assert server is not None, "the runner is set up"
     connect = connection_factory(app[FAST_PATH].answer, app[LOGGER])
-    return Site(server, listener, app[CONNECTION_LIMITS], mounts=app[MOUNTS], images=app[IMAGES], connect=connect)
+    return Site(server, listener, app[CONNECTIONS], mounts=app[MOUNTS], images=app[IMAGES], connect=connect)
 
 
 def _freeze_garbage_collector() -> None:
@@ -127,7 +137,11 @@ def _reload_on_hangup(reload: Callable[[], None], stop: asyncio.Event) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
 
 
-def _drain(app: web.Application) -> None:
-    """Reports not ready and starts no new render. The runner's cleanup finishes the accepted requests."""
-    app[HEALTH].draining = True
-    app[SERVICE].renderer.admission.drain()
+async def _drain(app: web.Application, seconds: float) -> None:
+    """Reports not ready, and finishes the requests that were accepted: those that wait for an original or for a worker,
+    uploads that are being received, and responses that are being written. New requests are refused."""
+    app[HEALTH].draining = app[BOUNDARY].is_draining = True
+    app[LOGGER].info("server.draining", seconds=seconds, requests=app[BOUNDARY].access_log.in_progress)
+    unfinished = await app[CONNECTIONS].drain(seconds)
+    log = app[LOGGER].warning if unfinished else app[LOGGER].info
+    log("server.drained", unfinished=unfinished)

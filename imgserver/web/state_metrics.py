@@ -13,8 +13,8 @@ from imgserver.service import ImageService
 from imgserver.sources.origin_cache.settings import OriginCacheStatistics
 from imgserver.web.access_log import AccessLog
 from imgserver.web.bootstrap.sources import Sources
-from imgserver.web.connections import ConnectionLimits
 from imgserver.web.health import Health
+from imgserver.web.open_connections import OpenConnections
 
 
 def read_state(
@@ -23,7 +23,7 @@ def read_state(
     health: Health,
     sources: Sources,
     uploads: UploadAdmission,
-    connections: ConnectionLimits,
+    connections: OpenConnections,
     access_log: AccessLog,
     log_writer: LogWriter,
 ) -> State:
@@ -31,7 +31,7 @@ def read_state(
     negative_cache = service.negative_cache.statistics()
     return {
         "ready": float(health.ready),
-        "http_connections": connections.open,
+        "http_connections": len(connections),
         "http_requests_in_progress": access_log.in_progress,
         "client_disconnects_total": access_log.disconnects,
         "http_malformed_total": connections.malformed,

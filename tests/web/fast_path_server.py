@@ -11,7 +11,7 @@ from aiohttp import web
 
 from imgserver.cache.disk import DiskSettings
 from imgserver.settings.schema import DefaultSource, ServerSettings, Settings
-from imgserver.web.app import CONNECTION_LIMITS, FAST_PATH, IMAGES, LOGGER, MOUNTS, make_app
+from imgserver.web.app import CONNECTIONS, FAST_PATH, IMAGES, LOGGER, MOUNTS, make_app
 from imgserver.web.connections import Connection, Site
 from imgserver.web.fast_path import connection_factory
 from tests.running_server import SAMPLES
@@ -75,8 +75,8 @@ async def fast_path_server(**settings: object) -> AsyncIterator[FastPathServer]:
     try:
         for connect in (connection_factory(running.answer, app[LOGGER]), Connection):
             listener = socket.create_server(("127.0.0.1", 0))
-            limits = app[CONNECTION_LIMITS]
-            site = Site(runner.server, listener, limits, mounts=app[MOUNTS], images=app[IMAGES], connect=connect)
+            connections = app[CONNECTIONS]
+            site = Site(runner.server, listener, connections, mounts=app[MOUNTS], images=app[IMAGES], connect=connect)
             await site.start()
             sites.append((site, listener.getsockname()[1]))
         (_, running.fast_port), (_, running.framework_port) = sites

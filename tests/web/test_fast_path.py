@@ -16,10 +16,11 @@ from imgserver.settings.schema import HttpSettings, SecuritySettings, ServerSett
 from imgserver.web import fast_path
 from imgserver.web.app import LOGGER, RELOADER, SERVICE
 from imgserver.web.bootstrap import service as service_bootstrap
-from imgserver.web.connections import Connection, ConnectionLimits
+from imgserver.web.connections import Connection
 from imgserver.web.fast_path import connection_factory, missing_attributes
 from imgserver.web.images.responses import ImageResponse
 from imgserver.web.middleware import RequestIds
+from imgserver.web.open_connections import OpenConnections
 from tests.polling import eventually
 from tests.web.fast_path_server import (
     NEGOTIATED,
@@ -234,9 +235,9 @@ class FakeTransport(asyncio.Transport):
 
 async def connect(server, **settings):
     """A connection that waits for its first request, and its transport."""
-    limits = ConnectionLimits(ServerSettings(**settings))
+    connections = OpenConnections(ServerSettings(**settings))
     factory = connection_factory(server.answer, server.app[LOGGER])
-    connection = factory(server.server, limits, asyncio.get_running_loop())
+    connection = factory(server.server, connections, asyncio.get_running_loop())
     transport = FakeTransport(connection)
     connection.connection_made(transport)
     await eventually(lambda: connection.is_idle())
@@ -280,7 +281,7 @@ async def test_a_header_that_never_ends_after_a_hit_is_answered_with_408(server)
 
     assert hit.startswith(b"HTTP/1.1 200 ")
     assert transport.written.removeprefix(hit).startswith(b"HTTP/1.1 408 ")
-    assert connection.limits.overdue["header"] == 1
+    assert connection.connections.overdue["header"] == 1
 
 
 async def test_a_complete_header_stops_the_header_timer(server):
@@ -297,10 +298,10 @@ async def test_a_complete_header_stops_the_header_timer(server):
 
 
 async def test_without_keep_alive_no_connection_has_the_fast_path(server):
-    limits = ConnectionLimits(ServerSettings(keepalive_timeout_seconds=0))
+    connections = OpenConnections(ServerSettings(keepalive_timeout_seconds=0))
     factory = connection_factory(server.answer, server.app[LOGGER])
 
-    assert type(factory(server.server, limits, asyncio.get_running_loop())) is Connection
+    assert type(factory(server.server, connections, asyncio.get_running_loop())) is Connection
 
 
 # What the fast path needs of aiohttp.

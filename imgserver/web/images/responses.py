@@ -32,6 +32,7 @@ class ImageResponse(web.StreamResponse):
         self.request_id, self.cors_lines = "", b""
         self._start_of_head = start
         self.content = body
+        self._is_last = False
         self._persistent: bool | None = None
         self._out: AbstractStreamWriter | None = None
         self._head = b""
@@ -41,11 +42,15 @@ class ImageResponse(web.StreamResponse):
         """Whether the connection stays open; None before `prepare`."""
         return self._persistent
 
+    def force_close(self) -> None:
+        """Call it before `prepare`: the connection is closed after this response."""
+        self._is_last = True
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        self._out, self._persistent = request.writer, request.keep_alive
+        self._out, self._persistent = request.writer, request.keep_alive and not self._is_last
         if request.method == hdrs.METH_HEAD:
             self.content = b""
-        connection = _connection_line(request.version, request.keep_alive)
+        connection = _connection_line(request.version, self._persistent)
         head = compose_head(self._start_of_head, self.request_id, self.cors_lines + connection)
         self._head = head if request.version == HttpVersion11 else head.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
         return request.writer
