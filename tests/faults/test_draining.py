@@ -15,6 +15,10 @@ from tests.threaded_origin import held, photo, threaded_origin
 
 LARGE = "/img/f_png/large.png"
 UPLOAD = (SAMPLES / "cat.png").read_bytes()
+UPLOAD_HEAD = (
+    b"POST /api/image/optimize HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    b"Content-Length: %d\r\n\r\n" % len(UPLOAD)
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +68,10 @@ def is_draining(server: ServerProcess) -> bool:
 
 def test_accepted_requests_are_finished_and_new_ones_refused(origin, folder):
     origin.answers["/late.jpg"], release = held(body(photo()))
-    head = b"POST /api/image/optimize HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
     with ExitStack() as stack, draining_server(folder, origin, cache_memory_item_bytes=16 << 20) as server:
         length = len(server.ask(LARGE).body)
         waiting = stack.enter_context(connect(server, get("/img/w_20/shop/late.jpg") + get("/livez")))
-        uploading = stack.enter_context(connect(server, head % len(UPLOAD) + UPLOAD[:1000]))
+        uploading = stack.enter_context(connect(server, UPLOAD_HEAD + UPLOAD[:1000]))
         reading = stack.enter_context(connect(server, get(LARGE)))
         beginning = stack.enter_context(connect(server, b"GET /img/w_20/cat.png HTTP/1.1\r\nHost: "))
         idle = stack.enter_context(connect(server, get("/livez")))
