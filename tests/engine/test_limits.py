@@ -151,8 +151,8 @@ def test_a_missing_file_a_folder_and_a_pipe_are_not_found(draw: Renderer, tmp_pa
         assert str(tmp_path) not in caught.value.detail
 
 
-def test_an_empty_file_is_broken(draw: Renderer) -> None:
-    with pytest.raises(BrokenImage, match="empty"):
+def test_an_empty_file_is_unsupported(draw: Renderer) -> None:
+    with pytest.raises(UnsupportedImage, match="empty"):
         draw(b"")
 
 
