@@ -4,12 +4,13 @@ import os
 import stat
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
+from imgserver.engine.bitmap import open_bitmap
 from imgserver.engine.job import Limits, over
 from imgserver.engine.readable import readable_format
 from imgserver.engine.sanitize import sanitized
-from imgserver.engine.svg import Drawing, open_drawing
+from imgserver.engine.svg import open_drawing
 from imgserver.engine.truncation import gif, tiff
 from imgserver.engine.vips import LOADERS, Image, codecs, loaded, reading
 from imgserver.errors import BadRequest, BrokenImage, NotFound, UnsupportedImage
@@ -25,12 +26,29 @@ ANIMATED = frozenset({"gif", "webp"})
 MAX_BANDS = 5
 
 
+class Content(Protocol):
+    """A parsed original of a format that libvips does not read from the file: SVG, BMP, ICO."""
+
+    @property
+    def max_scale(self) -> Fraction:
+        """How many times larger than its size it can be drawn: 1 for one that is made of pixels."""
+
+    def outline(self) -> Image:
+        """The image for its header: its pixels need not be right. Raises vips.Error and BrokenImage."""
+
+    def at_scale(self, scale: Fraction, **options: Any) -> Image:
+        """The image at `scale` times its size, or at its whole size. `options` are those of a loader of libvips.
+
+        Raises vips.Error, BrokenImage and UnsupportedImage.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """`dims` is the size of one page as stored, in pixels, and the number of frames in the file.
 
-    `bytes` is the size of the file. `page` is the first page to load, from 0. `drawing` is the parsed SVG, None for
-    other formats.
+    `bytes` is the size of the file. `page` is the first page to load, from 0. `content` is the parsed file of a
+    format that libvips does not read, None for the others.
     """
 
     path: str
@@ -44,7 +62,7 @@ class Header:
     profile: bool
     interpretation: str
     page: int = 0
-    drawing: Drawing | None = None
+    content: Content | None = None
 
     @property
     def animated(self) -> bool:
@@ -59,9 +77,9 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
     size, name = _file(path, limits, page or 0)
     if name not in codecs().read:
         raise UnsupportedImage(f"{name} cannot be read here", format=name)
-    drawing = open_drawing(path, limits) if name == "svg" else None
     with reading():
-        image = drawing.at_scale(Fraction(1)) if drawing else opened(path, name, pixels=False)
+        content = _content(path, name, limits)
+        image = content.outline() if content else opened(path, name, pixels=False)
         pages = image.get_n_pages()
         page = _field(image, "heif-primary", 0) if page is None else page
         if page >= pages:
@@ -69,15 +87,15 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
                 f"pg: page {page + 1} of {pages}", argument="pg", value=str(page + 1), allowed=f"1-{pages}"
             )
         image = opened(path, name, pixels=False, page=page) if page else image
-        header = _described(image, path, name=name, size=size, page=page, drawing=drawing)
+        header = _described(image, path, name=name, size=size, page=page, content=content)
     _refuse_side(header, limits)
     return header
 
 
 def opened(path: str, name: str, *, pixels: bool = True, **options: Any) -> Image:
-    """The image of any format but SVG, opened lazily: only its header is read. `options` are the loader's.
+    """The image of a format that libvips reads from the file, opened lazily: only its header is read.
 
-    `pixels`: whether they may be read; if not, less of the file is read. Raises vips.Error,
+    `options` are the loader's. `pixels`: whether they may be read; if not, less of the file is read. Raises vips.Error,
     BrokenImage and UnsupportedImage.
     """
     data = sanitized(path, name, pixels=pixels)
@@ -89,9 +107,16 @@ def opened(path: str, name: str, *, pixels: bool = True, **options: Any) -> Imag
 
 def reopened(header: Header) -> Image:
     """The image of an examined file, opened lazily. Raises vips.Error."""
-    if header.drawing is not None:
-        return header.drawing.at_scale(Fraction(1))
+    if header.content is not None:
+        return header.content.outline()
     return opened(header.path, header.format)
+
+
+def _content(path: str, name: str, limits: Limits) -> Content | None:
+    """Raises BrokenImage, UnsupportedImage and ImageOverLimit."""
+    if name == "svg":
+        return open_drawing(path, limits)
+    return open_bitmap(path, name) if name in ("bmp", "ico") else None
 
 
 def _file(path: str, limits: Limits, page: int) -> tuple[int, str]:
@@ -126,7 +151,7 @@ def _refuse_incomplete(file: BinaryIO, name: str, size: int, page: int) -> None:
         raise BrokenImage("the source is truncated")
 
 
-def _described(image: Image, path: str, *, name: str, size: int, page: int, drawing: Drawing | None) -> Header:
+def _described(image: Image, path: str, *, name: str, size: int, page: int, content: Content | None) -> Header:
     if image.bands > MAX_BANDS or image.format not in SAMPLE_BYTES:
         raise UnsupportedImage(f"an image of {image.bands} {image.format} bands cannot be shown", format=name)
     orientation = int(_field(image, "orientation", 1))
@@ -142,7 +167,7 @@ def _described(image: Image, path: str, *, name: str, size: int, page: int, draw
         profile=bool(image.get_typeof("icc-profile-data")),
         interpretation=image.interpretation,
         page=page,
-        drawing=drawing,
+        content=content,
     )
 
 

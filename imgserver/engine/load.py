@@ -23,8 +23,8 @@ def reduction(header: Header, share: Fraction, headroom: int) -> Fraction:
 
     The headroom keeps the quality: the reduction of the decoder is a plain box filter (see benchmarks/quality.py).
     """
-    if header.drawing is not None:
-        return min(share, header.drawing.max_scale)
+    if header.content is not None:
+        return min(share, header.content.max_scale)
     wanted = share * max(headroom, 1)
     if header.format == "jpg":
         return next((Fraction(1, by) for by in JPEG_SHRINKS if Fraction(1, by) >= wanted), Fraction(1))
@@ -51,8 +51,8 @@ def load(header: Header, *, frame_count: int, scale: Fraction) -> Frames:
     if frame_count > 1:
         options["n"] = frame_count
     with reading():
-        if header.drawing is not None:
-            return Frames((header.drawing.at_scale(scale, **options),))
+        if header.content is not None:
+            return Frames((header.content.at_scale(scale, **options),))
         image = opened(header.path, header.format, **options)
         return Frames((image,)) if frame_count == 1 else _animation(image, frame_count)
 

@@ -43,6 +43,8 @@ LOADERS = {
     # Reads only the header; engine/heif.py decodes the pixels.
     "heic": ("VipsForeignLoadHeif", "heifload"),
 }
+# Formats of which libvips gets pixels, from engine/bitmap.py.
+BITMAPS = ("bmp", "ico")
 # The types of metadata fields.
 GInt = pyvips.GValue.gint_type
 GInts = pyvips.GValue.array_int_type
@@ -102,7 +104,7 @@ def codecs() -> Codecs:
     version = ".".join(str(pyvips.version(part)) for part in range(3))
     read = tuple(name for name, (_, operation) in LOADERS.items() if _exists(operation) and _has_decoder(name))
     write = tuple(name for name, encoder in ENCODERS.items() if not encoder.operation or _exists(encoder.operation))
-    return Codecs(version, read, write)
+    return Codecs(version, (*read, *BITMAPS), write)
 
 
 def _has_decoder(name: str) -> bool:

@@ -16,6 +16,9 @@ QUALITY_LEVELS: dict[str, dict[str, int]] = {
     "jxl": {"best": 90, "good": 77, "eco": 66, "low": 50},
 }
 
+# Drawings and screenshots without loss, which become PNG.
+LOSSLESS_BITMAPS = frozenset({"bmp", "ico"})
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -113,6 +116,17 @@ FORMATS: dict[str, Format] = {
             writable=True,
         ),
         Format("svg", "image/svg+xml", ".svg", (".svgz",), alpha=True, web=False, readable=True),
+        Format("bmp", "image/bmp", ".bmp", (".dib",), alpha=True, lossless=True, lossy=False, web=False, readable=True),
+        Format(
+            "ico",
+            "image/vnd.microsoft.icon",
+            ".ico",
+            alpha=True,
+            lossless=True,
+            lossy=False,
+            web=False,
+            readable=True,
+        ),
         Format("heic", "image/heic", ".heic", (".heif", ".hif"), alpha=True, web=False, readable=True),
     )
 }
@@ -157,7 +171,7 @@ def _plain(source: str, *, alpha: bool, animated: bool, modern: bool) -> str:
     kept = {"jpg", "png", "gif", "webp", "avif"} if modern else {"jpg", "png", "gif"}
     if source in kept and (not alpha or FORMATS[source].alpha):
         return source
-    return "png" if alpha else "jpg"
+    return "png" if alpha or source in LOSSLESS_BITMAPS else "jpg"
 
 
 def _writable(name: str) -> str:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from imgserver.plan.bitmap_header import is_bmp, is_ico, largest, read_bmp, read_ico
 from imgserver.plan.svg_start import is_svg
 
 # Enough for the size of nearly every photograph: EXIF with its thumbnail precedes the size and is at most 64 KiB.
@@ -64,6 +65,10 @@ def format_of(head: bytes) -> str:
         return "webp"
     if head[4:8] == b"ftyp":
         return _brand(head)
+    if is_bmp(head):
+        return "bmp"
+    if is_ico(head):
+        return "ico"
     return "svg" if is_svg(head, head_bytes=HEAD_BYTES) else ""
 
 
@@ -152,6 +157,16 @@ def _tiff(head: bytes) -> Sniffed:
     return Sniffed("tiff", sides.get(256), sides.get(257))
 
 
+def _bmp(head: bytes) -> Sniffed:
+    dib = read_bmp(head)
+    return Sniffed("bmp", dib.width, dib.height, whole=True)
+
+
+def _ico(head: bytes) -> Sniffed:
+    entry = largest(read_ico(head))
+    return Sniffed("ico", entry.width, entry.height, whole=True)
+
+
 def _svg(head: bytes) -> Sniffed:
     root = re.search(rb"<(?:[\w.-]{1,64}:)?svg[^>]{0,4096}", head)
     text = root.group() if root else b""
@@ -170,5 +185,7 @@ READERS: dict[str, Callable[[bytes], Sniffed]] = {
     "avif": _isobmff,
     "heic": _isobmff,
     "tiff": _tiff,
+    "bmp": _bmp,
+    "ico": _ico,
     "svg": _svg,
 }

@@ -26,6 +26,8 @@ DECODE = {
     "gif": 0.012,
     "tiff": 0.008,
     "svg": 0.05,
+    "bmp": 0.008,
+    "ico": 0.02,
 }
 ENCODE = {"jpg": 0.02, "png": 0.1, "webp": 0.12, "gif": 0.2, "tiff": 0.02}
 ENCODE_UNKNOWN = 0.1
@@ -33,7 +35,7 @@ ENCODE_UNKNOWN = 0.1
 AVIF_ENCODE = (0.16, 0.4, 0.9, 2.5, 6.5)
 # The HEIC decoder holds planes of 16 bits and copied rows in addition to the finished pixels.
 HEIC_FACTOR = 2
-WHOLE_FRAME = frozenset({"gif", "webp", "avif", "heic", "jxl"})
+WHOLE_FRAME = frozenset({"gif", "webp", "avif", "heic", "jxl", "bmp", "ico"})
 
 # Real times remembered per kind of render, and renders remembered for the service rate.
 OBSERVATIONS = 15

@@ -108,7 +108,7 @@ def test_an_svg_loads_no_other_files(draw: Renderer, tmp_path: Path) -> None:
 def test_all_other_loaders_are_blocked() -> None:
     read = codecs().read
 
-    assert set(read) == {"jpg", "png", "webp", "gif", "avif", "tiff", "svg", "heic"}
+    assert set(read) == {"jpg", "png", "webp", "gif", "avif", "tiff", "svg", "heic", "bmp", "ico"}
     with pytest.raises(Exception, match=r"blocked|no such operation|unable to load"):
         VipsImage.new_from_buffer(b"P6\n2 2\n255\n" + bytes(12), "")
 

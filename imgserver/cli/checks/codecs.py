@@ -40,6 +40,7 @@ def run() -> Iterator[Check]:
         image.write_bytes(tiny_png())
         for name in sorted(name for name, row in FORMATS.items() if row.writable):
             yield _codec(name, image, lambda job: render(job).body)
+        yield _bmp(Path(folder), lambda job: render(job).body)
         yield _heic(Path(folder), lambda job: render(job).body)
         yield _fonts(Path(folder), lambda job: render(job).body)
 
@@ -57,6 +58,19 @@ def _codec(name: str, image: Path, render: Callable[[Job], bytes]) -> Check:
     except ImgserverError as error:
         return Check(title, False, error.detail, "pip install --force-reinstall pyvips-binary")
     return Check(title, True, "writes and reads" if row.readable else "writes")
+
+
+def _bmp(folder: Path, render: Callable[[Job], bytes]) -> Check:
+    """Decodes one of 8×8 black pixels, for BMP and ICO: the same library reads both."""
+    file, pixels = folder / "image.bmp", bytes(8 * 8 * 3)
+    file.write_bytes(
+        b"BM" + struct.pack("<IIIIiiHHIIiiII", 54 + len(pixels), 0, 54, 40, 8, 8, 1, 24, *[0] * 6) + pixels
+    )
+    try:
+        render(Job(str(file), Plan(output=Output(format="png"))))
+    except (ImgserverError, ImportError) as error:
+        return Check("codecs bmp, ico", False, str(error), "pip install --force-reinstall pillow")
+    return Check("codecs bmp, ico", True, "reads")
 
 
 def _heic(folder: Path, render: Callable[[Job], bytes]) -> Check:

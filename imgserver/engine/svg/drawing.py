@@ -27,6 +27,10 @@ class Drawing:
     size: Size
     max_scale: Fraction
 
+    def outline(self) -> Image:
+        """The image at its natural size. Nothing is drawn yet. Raises vips.Error."""
+        return self.at_scale(Fraction(1))
+
     def at_scale(self, scale: Fraction, **options: Any) -> Image:
         """The image drawn at `scale` times its size, at most at `max_scale`. `options` are the loader's. Raises
         vips.Error."""

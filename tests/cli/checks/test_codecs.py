@@ -29,6 +29,14 @@ def test_heic_is_read_or_its_extra_is_named(tmp_path: Path) -> None:
     assert (check.ok, check.needed, check.fix) == (False, False, "pip install 'imgserver[heic]'")
 
 
+def test_bmp_is_read(tmp_path: Path) -> None:
+    def refuse(job: Job) -> bytes:
+        raise UnsupportedImage("bmp is not read here")
+
+    assert check_named("codecs bmp, ico").found == "reads"
+    assert codecs._bmp(tmp_path, refuse).ok is False
+
+
 def test_fonts_are_missing_if_text_changes_nothing(tmp_path: Path) -> None:
     assert codecs._fonts(tmp_path, lambda job: b"the same image with and without text").ok is False
     assert codecs._fonts(tmp_path, lambda job: Path(job.path).read_bytes()).ok is True
