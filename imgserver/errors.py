@@ -15,6 +15,7 @@ ImgserverError                      500
 ├── BodyTimeout                     408   the body of an upload arrives too slowly
 ├── Conflict                        409   a file of that name exists
 ├── Expired                         410
+├── PreconditionFailed              412   If-Match or If-Unmodified-Since does not hold for the image
 ├── BodyTooLarge                    413   an upload over a limit
 ├── TargetTooLong                   414
 ├── UnsupportedImage                415
@@ -127,6 +128,10 @@ class Conflict(ImgserverError):
 
 class Expired(ImgserverError):
     status, code, title, cache_seconds = 410, "expired", "The link has expired", 3600
+
+
+class PreconditionFailed(ImgserverError):
+    status, code, title = 412, "precondition-failed", "The image is not in the state that the request names"
 
 
 class BodyTooLarge(ImgserverError):

@@ -50,6 +50,7 @@ AUTHENTICATION = {errors.Unauthorized, errors.Forbidden, errors.TooManyFailures}
 RENDERED = {errors.UnsupportedImage, errors.Unprocessable, errors.Unavailable, errors.DeadlineExceeded}
 GRAMMAR = {errors.BadRequest, errors.TargetTooLong, errors.NotInThisBuild}
 IMAGE = POLICY | GRAMMAR | RENDERED | {errors.Forbidden, errors.NotFound, errors.Expired, errors.SourceFailed}
+IMAGE |= {errors.PreconditionFailed}
 UPLOADED = {errors.BodyTimeout, errors.BodyTooLarge, errors.Conflict}
 FAULT = {errors.ServerFault}
 RAISES: dict[str, set[type[ImgserverError]]] = {

@@ -6,7 +6,7 @@ The expiry of a signed link also bounds the lifetime of every stored response.
 import math
 import re
 from dataclasses import dataclass
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import formatdate
 from typing import Annotated
 
 from annotated_types import Ge, doc
@@ -24,7 +24,6 @@ YEAR_SECONDS = 31_536_000
 STALE_MAX_AGE_SECONDS = 10
 
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]*")
-_ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,30 +148,6 @@ def is_early(*, now: float, fresh_until: float | None, render_seconds: float, dr
 
 def http_date(epoch_seconds: int) -> str:
     return formatdate(epoch_seconds, usegmt=True)
-
-
-def is_not_modified(*, none_match: str | None, modified_since: str | None, etag: str, modified: int | None) -> bool:
-    """Whether the response to a GET or HEAD is 304 (RFC 9110, 13.2.2). If-None-Match takes precedence over
-    If-Modified-Since; a malformed date counts as absent."""
-    if none_match is not None:
-        return _matches(none_match, etag)
-    if modified_since is None or modified is None:
-        return False
-    since = _epoch(modified_since)
-    return since is not None and modified <= since
-
-
-def _matches(field: str, etag: str) -> bool:
-    """Weak comparison (RFC 9110, 8.8.3.2): only the opaque parts are compared."""
-    # The field nearly always contains this one tag.
-    return field == f'"{etag}"' or field.strip() == "*" or etag in _ENTITY_TAG.findall(field)
-
-
-def _epoch(date: str) -> float | None:
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 _LIFETIME = re.compile(r"(max-age|s-maxage|stale-while-revalidate|stale-if-error)=([0-9]+)")

@@ -10,13 +10,16 @@ few variants, whatever clients send.
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product
 from typing import Literal, TypeVar
 
+from multidict import MultiMapping
+
+from imgserver.headers.field_lines import combined
 from imgserver.plan.plan import Hint, ImageRequest, Output, Plan
 
 T = TypeVar("T", int, Fraction)
@@ -62,7 +65,9 @@ def offers(accept: str | None) -> Offers:
 
     A client that names avif supports webp as well. If it refuses webp, it gets the formats that every client supports.
     """
-    return _offers(accept) if accept and "image/" in accept.lower() else ()
+    if accept is None or accept == "*/*":
+        return ()
+    return _offers(accept) if len(accept) <= MAX_CACHED_CHARACTERS else _parse_offers(accept)
 
 
 def negotiate(output: Output, offers: tuple[str, ...], *, save_data: bool = False) -> Output:
@@ -87,14 +92,14 @@ def vary(request: ImageRequest) -> str:
     return ", ".join(named)
 
 
-def read_hints(headers: Mapping[str, str], used: Sequence[Hint]) -> Hints:
+def read_hints(headers: MultiMapping[str], used: Sequence[Hint]) -> Hints:
     """The hints that a URL uses. A value that is not a number counts as not sent."""
     width = _hinted(headers, "width") if "width" in used else None
     ratio = _hinted(headers, "pixel_ratio") if "pixel_ratio" in used else None
     return Hints(
         width=None if width is None else _round_up(WIDTHS, width),
         pixel_ratio=None if ratio is None else _round_up(RATIOS, ratio),
-        save_data="save_data" in used and headers.get("Save-Data", "").strip().lower() == "on",
+        save_data="save_data" in used and (combined(headers, "Save-Data") or "").strip().lower() == "on",
     )
 
 
@@ -106,8 +111,8 @@ def variants(used: Sequence[Hint]) -> Iterator[Hints]:
     return (Hints(*choice) for choice in product(widths, ratios, savings))
 
 
-def _hinted(headers: Mapping[str, str], hint: Hint) -> Fraction | None:
-    text = next((headers[field].strip() for field in HINT_FIELDS[hint] if field in headers), "")
+def _hinted(headers: MultiMapping[str], hint: Hint) -> Fraction | None:
+    text = next(filter(None, (combined(headers, field) for field in HINT_FIELDS[hint])), "").strip()
     return Fraction(text) if _NUMBER.fullmatch(text) else None
 
 
@@ -116,9 +121,16 @@ def _round_up(steps: Sequence[T], number: Fraction) -> T:
     return steps[min(bisect_left(steps, number), len(steps) - 1)]
 
 
-# Browsers send a handful of different fields. The bound is for clients that make them up.
+# Browsers send a handful of different fields. The bounds, on fields and characters, are for clients that make them up.
+MAX_CACHED_CHARACTERS = 512
+
+
 @lru_cache(maxsize=256)
 def _offers(accept: str) -> Offers:
+    return _parse_offers(accept)
+
+
+def _parse_offers(accept: str) -> Offers:
     weights = _weights(accept)
     avif, webp = (weights.get(name) for name in CHOSEN)
     if avif and webp is None:

@@ -3,7 +3,8 @@
 The life of a hit on the fast path:
 
 1. `Connection.data_received` gets the bytes, and aiohttp's parser makes a message of them (`_Parser.feed_data`).
-2. The message is a plain one: a GET of HTTP/1.1 without body and range, alone in its packet, on an idle connection.
+2. The message is a plain one: a GET of HTTP/1.1 without body, range and precondition, alone in its packet, on an idle
+   connection.
 3. `FastPath.answer` admits the client, finds the prepared response of the target and the fresh rendition in memory.
 4. `compose_head` makes the head; head and body are written in one system call; the access log records the request.
 
@@ -28,6 +29,7 @@ from structlog.typing import FilteringBoundLogger
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.web.connections import HEADER_END, Connection, ConnectionFactory
 from imgserver.web.images.handler import ImageHandler
+from imgserver.web.images.request_cache import is_plain
 from imgserver.web.images.responses import CHUNK_BYTES, compose_head
 from imgserver.web.middleware import AccessRules, Boundary, FastAdmission
 from imgserver.web.open_connections import OpenConnections
@@ -81,7 +83,7 @@ class FastPath:
         """The whole response to a message from the address `peer`; None if it has to take the framework's way."""
         started = time.perf_counter()
         headers = message.headers
-        if message.method != hdrs.METH_GET or message.version != HttpVersion11 or hdrs.RANGE in headers:
+        if message.method != hdrs.METH_GET or message.version != HttpVersion11 or not is_plain(headers):
             return None
         try:
             client = peer if self._admit is None else self._admit(peer, headers)

@@ -1,52 +1,8 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from imgserver.errors import Expired
 from imgserver.headers import caching
 from imgserver.headers.caching import Cacheability, FreshnessSettings, bounded, seconds_left
-
-MODIFIED = 1_700_000_000
-DATE = caching.http_date(MODIFIED)
-
-
-def not_modified(none_match=None, modified_since=None, modified=MODIFIED):
-    return caching.is_not_modified(none_match=none_match, modified_since=modified_since, etag="abc", modified=modified)
-
-
-@pytest.mark.parametrize(
-    ("none_match", "modified_since", "expected"),
-    [
-        ('"abc"', None, True),
-        ('W/"abc"', None, True),
-        ('"x", "abc"', None, True),
-        ('"x,y", W/"abc" , "z"', None, True),
-        ("*", None, True),
-        ('"abcd"', None, False),
-        ("abc", None, False),
-        ("", None, False),
-        ('"x"', DATE, False),  # If-None-Match takes precedence
-        (None, DATE, True),
-        (None, caching.http_date(MODIFIED + 10), True),
-        (None, caching.http_date(MODIFIED - 1), False),
-        (None, "yesterday", False),
-        (None, "", False),
-        (None, "Mon, 99 Foo 99999 99:99:99 GMT", False),
-        (None, None, False),
-    ],
-)
-def test_conditional_requests_follow_rfc_9110(none_match, modified_since, expected):
-    assert not_modified(none_match, modified_since) is expected
-
-
-def test_if_modified_since_is_ignored_without_a_modification_time():
-    assert not_modified(modified_since=DATE, modified=None) is False
-
-
-@given(st.text(), st.text())
-def test_malformed_conditions_never_raise(none_match, modified_since):
-    not_modified(none_match, None)
-    assert not_modified(None, modified_since) in (True, False)
 
 
 def test_cache_control_contains_the_configured_stale_directives():

@@ -31,7 +31,7 @@ IGNORED_HEADERS = {
     "Width": "3",
     "DPR": "9",
     "Accept": "image/webp",
-    "If-Match": '"another"',
+    "If-Match": "*",
     "If-Range": '"another"',
     "User-Agent": "x" * 4000,
 }

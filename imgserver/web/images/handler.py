@@ -5,7 +5,8 @@ A hit is answered on the fast path, if it can be (`web/fast_path.py`). The life 
 1. The request cache parses the target once. A link that expires and a remote URL are checked for each request.
 2. Accept and client hints select the variant: its render request has the concrete format and size.
 3. The service returns the rendition: from a cache tier, or from a render, which concurrent requests share.
-4. The headers are built. If-None-Match and If-Modified-Since may make a 304 of the response, Range a 206 or 416.
+4. The headers are built. If-Match and If-Unmodified-Since may make a 412 of the response, If-None-Match and
+   If-Modified-Since a 304, Range a 206 or 416.
 5. The boundary (`web/middleware.py`) adds the request id and records the request; then aiohttp sends the response. The
    cache tiers are written after that, in the background.
 """
@@ -20,6 +21,7 @@ from multidict import CIMultiDict, istr
 from imgserver.dialects import MountedDialects
 from imgserver.errors import NotFound, SourceDenied
 from imgserver.headers import caching, ranges
+from imgserver.headers.field_lines import combined
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
@@ -29,7 +31,14 @@ from imgserver.security.networks import client_of
 from imgserver.security.remote_url import CDN_LOOP_ID, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import HttpSettings
-from imgserver.web.images.request_cache import ParsedRequest, PreparedResponse, RequestCache, is_not_modified
+from imgserver.web.images.request_cache import (
+    ParsedRequest,
+    PreparedResponse,
+    RequestCache,
+    check_preconditions,
+    is_not_modified,
+    is_plain,
+)
 from imgserver.web.images.response_headers import (
     CACHE_STATUS,
     CDN_CACHE_CONTROL,
@@ -79,7 +88,7 @@ class ImageHandler:
         served = await self._get(parsed, prepared.render_request, request)
         if expires_in is None and not self.has_timing and served.outcome == "hit" and not served.level:
             self.headers.refresh(prepared, parsed, served.rendition, int(time.time()))
-            if hdrs.RANGE not in request.headers:
+            if is_plain(request.headers):
                 return ImageResponse(*prepared.select(request.headers, served.rendition))
         headers = self._headers_of(parsed, prepared, served)
         if self.has_timing:
@@ -93,7 +102,7 @@ class ImageHandler:
         Expired, SourceDenied and NotFound."""
         # Each fetch of ours holds a place until the next one is done: a few URLs that lead through this server thirty
         # times would hold all places.
-        if parsed.ref.source == REMOTE and CDN_LOOP_ID in request.headers.get(CDN_LOOP, ""):
+        if parsed.ref.source == REMOTE and CDN_LOOP_ID in (combined(request.headers, CDN_LOOP) or ""):
             detail = "an address leads through one server of this kind, not through two"
             raise SourceDenied(detail, reason="loop")
         self._admit(parsed)
@@ -139,6 +148,8 @@ class ImageHandler:
 
 
 def _respond(request: web.Request, rendition: Rendition, headers: CIMultiDict[str], outcome: str) -> ImageResponse:
+    """Evaluates the conditional headers in the order of RFC 9110, 13.2.2. Raises PreconditionFailed."""
+    check_preconditions(request.headers, rendition)
     if is_not_modified(request.headers, rendition):
         return ImageResponse(304, "not_modified", serialize(304, not_modified(headers)), b"")
     if hdrs.RANGE in request.headers and request.method == hdrs.METH_GET:
@@ -151,8 +162,8 @@ def _respond_range(
 ) -> ImageResponse:
     """CDNs that slice request single ranges. Several ranges, or an If-Range with another ETag, get the whole body."""
     length = len(rendition.body)
-    span = ranges.parse_range(request.headers[hdrs.RANGE], length)
-    if span is None or not ranges.if_range_matches(request.headers.get(hdrs.IF_RANGE), rendition.etag):
+    span = ranges.parse_range(combined(request.headers, hdrs.RANGE), length)
+    if span is None or not ranges.if_range_matches(combined(request.headers, hdrs.IF_RANGE), rendition.etag):
         return ImageResponse(200, outcome, serialize(200, headers), rendition.body)
     headers[hdrs.CONTENT_RANGE] = span.content_range(length)
     headers[hdrs.CONTENT_LENGTH] = str(max(0, span.stop - span.start))
@@ -187,7 +198,7 @@ def criticality_of(request: web.Request) -> Criticality:
     """From Priority (RFC 9218) and Sec-Purpose: it decides which requests are shed first, never what is answered."""
     if request.headers.get(SEC_PURPOSE, "").startswith("prefetch"):
         return Criticality.LOW
-    priority = request.headers.get(PRIORITY)
+    priority = combined(request.headers, PRIORITY)
     urgency = _URGENCY.search(priority) if priority is not None else None
     if urgency is None or urgency[1] == "3":
         return Criticality.NORMAL

@@ -1,14 +1,16 @@
 """The request cache: parsed targets with their prepared responses, so that a hit neither parses nor serializes."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import hdrs
-from multidict import CIMultiDict
+from multidict import CIMultiDict, MultiMapping
 
 from imgserver.dialects import MountedDialects
-from imgserver.headers import caching, negotiation
+from imgserver.errors import PreconditionFailed
+from imgserver.headers import caching, negotiation, preconditions
+from imgserver.headers.field_lines import combined
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Fingerprint, Rendition
@@ -46,7 +48,7 @@ class PreparedResponse:
     ok_start: bytes = b""
     not_modified_start: bytes = b""
 
-    def select(self, headers: Mapping[str, str], rendition: Rendition) -> tuple[int, str, bytes, bytes]:
+    def select(self, headers: MultiMapping[str], rendition: Rendition) -> tuple[int, str, bytes, bytes]:
         """Status, outcome, start of the head, and body of the response to a hit: 200, or 304 if the conditional headers
         of the request say that the client has the rendition."""
         is_conditional = hdrs.IF_NONE_MATCH in headers or hdrs.IF_MODIFIED_SINCE in headers
@@ -55,12 +57,28 @@ class PreparedResponse:
         return 200, "hit", self.ok_start, rendition.body
 
 
-def is_not_modified(headers: Mapping[str, str], rendition: Rendition) -> bool:
+def is_plain(headers: MultiMapping[str]) -> bool:
+    """Whether `PreparedResponse.select` can answer: it knows neither ranges nor the preconditions of 412."""
+    return not (hdrs.RANGE in headers or hdrs.IF_MATCH in headers or hdrs.IF_UNMODIFIED_SINCE in headers)
+
+
+def is_not_modified(headers: MultiMapping[str], rendition: Rendition) -> bool:
     """Whether the conditional headers of a request say that the client has this rendition."""
-    none_match, modified_since = headers.get(hdrs.IF_NONE_MATCH), headers.get(hdrs.IF_MODIFIED_SINCE)
-    return bool(none_match or modified_since) and caching.is_not_modified(
+    none_match, modified_since = combined(headers, hdrs.IF_NONE_MATCH), combined(headers, hdrs.IF_MODIFIED_SINCE)
+    return bool(none_match or modified_since) and preconditions.is_not_modified(
         none_match=none_match, modified_since=modified_since, etag=rendition.etag, modified=rendition.modified
     )
+
+
+def check_preconditions(headers: MultiMapping[str], rendition: Rendition) -> None:
+    """Raises PreconditionFailed if the request is for another state of the rendition."""
+    match, unmodified_since = combined(headers, hdrs.IF_MATCH), combined(headers, hdrs.IF_UNMODIFIED_SINCE)
+    if match is None and unmodified_since is None:
+        return
+    if preconditions.is_failed(
+        match=match, unmodified_since=unmodified_since, etag=rendition.etag, modified=rendition.modified
+    ):
+        raise PreconditionFailed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +99,11 @@ class ParsedRequest:
     version: str
     variants: dict[Hashable, PreparedResponse]
 
-    def negotiate(self, headers: Mapping[str, str]) -> tuple[tuple[str, ...], Hints]:
+    def negotiate(self, headers: MultiMapping[str]) -> tuple[tuple[str, ...], Hints]:
         """The offers and the client hints of a request, as far as the response depends on them."""
         if not self.vary:
             return (), NO_HINTS
-        offers = negotiation.offers(headers.get(hdrs.ACCEPT)) if self.negotiated else ()
+        offers = negotiation.offers(combined(headers, hdrs.ACCEPT)) if self.negotiated else ()
         hints = negotiation.read_hints(headers, self.request.hints) if self.request.hints else NO_HINTS
         return offers, hints
 
@@ -107,7 +125,7 @@ class RequestCache:
         self._version_parameter = version_parameter
         self._parsed: BoundedMap[str, ParsedRequest] = BoundedMap(MAX_TARGETS)
 
-    def find(self, target: str, headers: Mapping[str, str]) -> tuple[ParsedRequest, PreparedResponse] | None:
+    def find(self, target: str, headers: MultiMapping[str]) -> tuple[ParsedRequest, PreparedResponse] | None:
         """A variant that has been answered before; None if there is none, or if its requests need a check."""
         parsed = self._parsed.get(target)
         if parsed is None or parsed.guarded:

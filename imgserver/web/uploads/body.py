@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from imgserver.errors import BodyTimeout, BodyTooLarge, MalformedRequest, UnsupportedImage
+from imgserver.headers.field_lines import combined
 from imgserver.rendering.upload_admission import UploadSettings
 from imgserver.web.request_body import send_continue
 
@@ -27,11 +28,11 @@ class UploadBody:
     def check_headers(self) -> None:
         """Refuses what the headers alone show. Raises BodyTooLarge, UnsupportedImage and HTTPExpectationFailed."""
         headers = self._request.headers
-        if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        if (combined(headers, hdrs.CONTENT_ENCODING) or "identity").lower() != "identity":
             raise UnsupportedImage("Content-Encoding: the body of an upload must not be compressed")
         if (self._request.content_length or 0) > self._settings.max_body_bytes:
             raise self._too_large()
-        if headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
+        if (combined(headers, hdrs.EXPECT) or "100-continue").lower() != "100-continue":
             raise web.HTTPExpectationFailed()
 
     async def begin(self) -> None:

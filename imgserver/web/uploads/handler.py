@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 
 from imgserver.engine.job import RenderResult
 from imgserver.errors import BadRequest, BodyTooLarge, BrokenImage, ImgserverError
+from imgserver.headers.field_lines import combined
 from imgserver.plan.plan import Plan
 from imgserver.plan.rendition import Original
 from imgserver.rendering.renderer import Renderer
@@ -98,7 +99,7 @@ class UploadHandler:
 
     async def _respond(self, request: web.Request, key: str) -> tuple[web.Response, Sequence[UploadResult]]:
         # The limits in force when the upload begins: a reload of the policy may change them.
-        settings, accept = self._admission.effective_settings, request.headers.get(hdrs.ACCEPT, "")
+        settings, accept = self._admission.effective_settings, combined(request.headers, hdrs.ACCEPT) or ""
         # 1. Refuse what can be refused without the body.
         query = parse_query(request.rel_url.raw_query_string)
         options = self._parse(query, request, key)
