@@ -1,6 +1,6 @@
 """What fills the canvas around an image: a color, its edge pixels, a blurred copy, or the mean color of its border."""
 
-from imgserver.engine.color import background, colored, premultiplied, resize_image, with_alpha
+from imgserver.engine.color import background, colored, colored_for, premultiplied, resize_image, with_alpha
 from imgserver.engine.frames import Frames
 from imgserver.engine.vips import Image
 from imgserver.plan.geometry import Box
@@ -24,7 +24,7 @@ def place_on_canvas(frames: Frames, box: Box, size: tuple[int, int], fill: Fill)
 
 
 def _on_color(image: Image, box: Box, size: tuple[int, int], fill: Color) -> Image:
-    image = colored(image) if not fill.red == fill.green == fill.blue else image
+    image = colored_for(image, fill)
     image = image if fill.alpha == 255 else with_alpha(image)
     return image.embed(box.left, box.top, *size, extend="background", background=background(image, fill))
 

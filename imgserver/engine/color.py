@@ -81,6 +81,19 @@ def colored(image: Image) -> Image:
     return image.colourspace("srgb") if image.interpretation in GRAY else image
 
 
+def colored_for(image: Image, color: Color) -> Image:
+    """The image with three color bands unless the color is gray."""
+    return image if color.red == color.green == color.blue else colored(image)
+
+
+def flattened(image: Image, color: Color) -> Image:
+    """The image over an opaque color, without alpha."""
+    if not image.hasalpha():
+        return image
+    image = colored_for(image, color)
+    return image.flatten(background=background(image, color)[:-1])
+
+
 def with_alpha(image: Image) -> Image:
     return image if image.hasalpha() else image.addalpha()
 

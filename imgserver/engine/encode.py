@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from imgserver.engine.color import background
+from imgserver.engine.color import flattened
 from imgserver.engine.encoders import ENCODERS
 from imgserver.engine.frames import Frames
 from imgserver.engine.job import Limits, Quality, over
@@ -71,9 +71,8 @@ def _fits_memory(image: Image) -> bool:
 def _joined(frames: Frames, name: str, output: Output) -> tuple[Image, int]:
     """One image for the encoder: frames below each other, without alpha if the format has none, and with only the
     metadata that it may keep. Returns the keep flags as well."""
-    if frames.alpha and not FORMATS[name].alpha:
-        fill = background(frames.first, output.background)[:-1]
-        frames = frames.each(lambda image: image.flatten(background=fill))
+    if not FORMATS[name].alpha:
+        frames = frames.each(lambda image: flattened(image, output.background))
     image, keep = stripped(frames.joined(), output)
     if len(frames.images) == 1:
         for field in ANIMATION_FIELDS:

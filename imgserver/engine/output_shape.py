@@ -51,8 +51,8 @@ def alpha_after(steps: tuple[Step, ...], alpha: bool) -> bool:
     """Whether the image has an alpha channel after all steps. `alpha`: whether the original has one."""
     for step in steps:
         match step:
-            case Flatten():
-                alpha = False
+            case Flatten(color=color):
+                alpha = alpha and color.alpha < 255
             case Mask() | Tone(name="opacity"):
                 alpha = True
             case Fit(finish="pad", fill=Color(alpha=opacity)) | Canvas(fill=Color(alpha=opacity)):

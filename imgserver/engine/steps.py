@@ -8,7 +8,16 @@ import math
 from fractions import Fraction
 
 from imgserver.engine.background import place_on_canvas
-from imgserver.engine.color import background, colored, premultiplied, resize_image, unpremultiplied, with_alpha
+from imgserver.engine.color import (
+    background,
+    colored,
+    colored_for,
+    flattened,
+    premultiplied,
+    resize_image,
+    unpremultiplied,
+    with_alpha,
+)
 from imgserver.engine.effects import apply_kernel, apply_mask, apply_tone
 from imgserver.engine.frames import Frames
 from imgserver.engine.vips import Image, interpolator, working
@@ -101,6 +110,7 @@ def _content_box(step: Trim, image: Image) -> tuple[int, int, int, int] | None:
         box = alpha.find_trim(threshold=step.tolerance, background=[0]) if alpha is not None else (0, 0, 0, 0)
     else:
         opaque = image.flatten(background=[255]) if image.hasalpha() else image
+        opaque = colored_for(opaque, step.color) if step.color else opaque
         border = background(opaque, step.color) if step.color else opaque.getpoint(0, 0)
         box = opaque.find_trim(threshold=step.tolerance, background=border)
     return tuple(box) if box[2] and box[3] else None
@@ -194,6 +204,7 @@ def _tilt(image: Image, degrees: int, size: Size, fill: Color) -> Image:
 def _flatten(image: Image, fill: Color) -> Image:
     """The image over a color, which may be translucent."""
     if fill.alpha == 255:
-        return image.flatten(background=background(image, fill)[:-1])
+        return flattened(image, fill)
+    image = colored_for(image, fill)
     canvas = image.new_from_image(background(image, fill)).cast("uchar").copy(interpretation=image.interpretation)
     return canvas.composite2(image, "over").cast("uchar")

@@ -20,6 +20,7 @@ from imgserver.plan.plan import (
     Color,
     Compass,
     Crop,
+    Fill,
     Fit,
     Flatten,
     Mask,
@@ -81,8 +82,17 @@ def _fit(segment: Segment, mode: Mode) -> Fit:
         mode.shrink,
         mode.finish,
         _anchor(segment, mode) if mode.finish != "none" else CENTER,
-        TRANSPARENT if segment.background is None else segment.background,
+        _fill(segment),
     )
+
+
+def _fill(segment: Segment) -> Fill:
+    """What padding and corners are filled with. A translucent color leaves them transparent: it is laid under the
+    finished image, once."""
+    background = segment.background
+    if background is None or (isinstance(background, Color) and background.alpha < 255):
+        return TRANSPARENT
+    return background
 
 
 def _anchor(segment: Segment, mode: Mode) -> Anchor:
@@ -97,9 +107,9 @@ def _anchor(segment: Segment, mode: Mode) -> Anchor:
 
 
 def _turns(segment: Segment) -> Iterator[Step]:
-    # A color fills the corners of a turned image. The words `auto` and `blur` are for padding, and leave the corners
-    # transparent.
-    fill = segment.background if isinstance(segment.background, Color) else TRANSPARENT
+    # The words `auto` and `blur` are for padding, and leave the corners of a turned image transparent.
+    fill = _fill(segment)
+    fill = fill if isinstance(fill, Color) else TRANSPARENT
     for part in segment.angle:
         if part == "ignore":
             continue

@@ -233,7 +233,7 @@ OPTIONS: dict[str, Option] = {
             "b",
             "background",
             f"{COLOR_WORDS}, transparent; in pad modes also auto, blurred",
-            "fills padding and the corners of a turned image; a color also replaces transparency",
+            "fills padding and the corners of a turned image; a color also lies under what is transparent",
             _background,
             words=("auto", "blurred", *COLORS),
         ),
