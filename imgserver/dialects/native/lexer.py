@@ -1,4 +1,8 @@
-"""Splits a request target into signature, option segments and source. Everything is split before it is decoded."""
+"""Splits a request target into signature, option segments and source. Everything is split before it is decoded.
+
+A signature covers the bytes as they were received. Only what comes after its check is normalized, so that what is
+executed always follows from what was signed.
+"""
 
 import re
 from dataclasses import dataclass
@@ -13,6 +17,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 VISIBLE = re.compile(r"[\x21-\x7e]*")
 # All single letters are reserved, so that a future option of one letter changes the meaning of no URL.
 OPTION_SHAPED = re.compile("(?:[a-z]|" + "|".join(key for key in OPTIONS if len(key) > 1) + ")_")
+ENCODED_BYTE = re.compile(r"%[0-9A-Fa-f]{2}")
+UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 SIGNATURE = re.compile(r"s--.*--")
 END_OF_OPTIONS = "_"
 
@@ -73,12 +79,12 @@ def split_segments(envelope: Envelope, settings: NativeSettings) -> Target:
     at = envelope.at
     segments: list[RawSegment] = []
     # The last part is never a segment of options.
-    while len(parts) > 1 and is_options(parts[0]):
-        segments.append(RawSegment(parts[0], at))
+    while len(parts) > 1 and is_options(text := normalized(parts[0])):
+        segments.append(RawSegment(text, at))
         at += len(parts.pop(0)) + 1
         if len(segments) > settings.max_segments:
             raise BadOption(f"more than {settings.max_segments} option segments", at=segments[-1].at)
-    escaped = len(parts) > 1 and parts[0] == END_OF_OPTIONS
+    escaped = len(parts) > 1 and normalized(parts[0]) == END_OF_OPTIONS
     source = "/".join(parts[1:] if escaped else parts)
     return Target(tuple(segments), source, envelope.mac is not None, escaped, bool(envelope.query))
 
@@ -86,6 +92,19 @@ def split_segments(envelope: Envelope, settings: NativeSettings) -> Target:
 def is_options(part: str) -> bool:
     """Whether a part of the path is a segment of options: at least one piece of it looks like an option."""
     return any(map(OPTION_SHAPED.match, part.split(",")))
+
+
+def normalized(part: str) -> str:
+    """The part of a path with its percent-encoded letters, digits, `-`, `.`, `_` and `~` decoded once: both forms are
+    equal (RFC 3986, 6.2.2.2). A part with a stray percent sign is unchanged, and refused later."""
+    if "%" not in part or STRAY_PERCENT.search(part):
+        return part
+    return ENCODED_BYTE.sub(_unreserved, part)
+
+
+def _unreserved(encoded: re.Match[str]) -> str:
+    character = chr(int(encoded[0][1:], 16))
+    return character if UNRESERVED.fullmatch(character) else encoded[0]
 
 
 def decode(text: str) -> str:
