@@ -11,15 +11,18 @@ from imgserver.engine.job import Limits, over
 from imgserver.engine.readable import readable_format
 from imgserver.engine.sanitize import sanitized
 from imgserver.engine.svg import open_drawing
-from imgserver.engine.truncation import gif, tiff
-from imgserver.engine.vips import LOADERS, Image, codecs, loaded, reading
+from imgserver.engine.tiff import samples
+from imgserver.engine.tiff.completeness import is_complete
+from imgserver.engine.tiff.fields import read_fields
+from imgserver.engine.truncation import gif
+from imgserver.engine.vips import LOADERS, Image, codecs, forget_warnings, loaded, reading
 from imgserver.errors import BadRequest, BrokenImage, NotFound, UnsupportedImage
 from imgserver.plan.plan import Dims
 from imgserver.plan.sniffing import HEAD_BYTES
 
-# Bytes of one sample by libvips' band format. Signed samples and 32-bit samples are refused: nothing in the file says
-# which value is white.
-SAMPLE_BYTES = {"uchar": 1, "ushort": 2, "float": 4, "double": 8}
+# Bytes of one sample by libvips' band format. Signed, floating point and 32-bit samples are refused: nothing in the
+# file says which value is white.
+SAMPLE_BYTES = {"uchar": 1, "ushort": 2}
 # Formats whose pages are frames of an animation. The pages of a TIFF are separate images.
 ANIMATED = frozenset({"gif", "webp"})
 # The largest number of bands: CMYK with alpha.
@@ -100,9 +103,17 @@ def opened(path: str, name: str, *, pixels: bool = True, **options: Any) -> Imag
     """
     data = sanitized(path, name, pixels=pixels)
     if data is not None:
-        return loaded(name, data, fail_on="truncated", **options)
+        image = loaded(name, data, fail_on="truncated", **options)
+        forget_warnings()
+        return image
     # Without fail_on=truncated libvips fills the missing part of an image with gray and reports success.
-    return getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
+    image = getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
+    if name == "tiff":
+        with open(path, "rb") as file:  # noqa: PTH123
+            image = samples.shown(image, read_fields(file, options.get("page", 0)))
+    # What is reported without an error costs no pixel so far.
+    forget_warnings()
+    return image
 
 
 def reopened(header: Header) -> Image:
@@ -143,10 +154,9 @@ def _refuse_incomplete(file: BinaryIO, name: str, size: int, page: int) -> None:
     if name == "gif":
         complete = gif.is_complete(file)
     elif name == "tiff":
-        fields = tiff.read_fields(file, page)
-        if not tiff.is_readable(fields):
-            raise UnsupportedImage("a TIFF of this compression cannot be read here", format=name)
-        complete = tiff.is_complete(fields, size)
+        fields = read_fields(file, page)
+        samples.refuse_unsupported(fields)
+        complete = is_complete(fields, size)
     if not complete:
         raise BrokenImage("the source is truncated")
 

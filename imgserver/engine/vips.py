@@ -60,13 +60,29 @@ UNSUPPORTED = (
     "not a whole number of bytes",
     "bad labq format",
 )
-# Parts of warnings about pixels that a JPEG lacks, or that cannot be decoded. Bytes that are left over are no damage.
+# Parts of messages about pixels that are missing, or that cannot be decoded: warnings of the JPEG decoder, then errors
+# and warnings of libtiff, which libvips does not raise. Bytes that are left over are no damage.
 DAMAGE = (
     "premature end of",
     "bad huffman code",
     "bad arithmetic code",
     "instead of rst",
+    "read error at",
+    "seek error at",
+    "not enough data",
+    "strip byte count",
+    "code not yet in table",
+    "corrupted lzw table",
+    "not terminated with eoi",
+    "decoding error",
+    "zlib error",
+    "bad code word",
+    "premature eof",
+    "(got 0, expected",
+    "unable to decode webp",
 )
+# A file that causes more warnings is not examined further.
+MAX_WARNINGS = 1_000
 OUT_OF_MEMORY = ("out of memory", "unable to allocate", "cannot allocate", "memory limit", "memory allocation")
 NO_SPACE = ("no space left", "disk quota exceeded", "read-only file system", 'unable to write to "')
 NO_SPACE_RETRY_SECONDS = 10
@@ -92,8 +108,7 @@ def open_engine(*, svg: bool = False) -> Codecs:
         limit(0)
     # One worker uses one core. The bytes of an AVIF also depend on the number of threads.
     pyvips.vips_lib.vips_concurrency_set(1)
-    # A hostile file can make libvips log a thousand warnings. Errors report what fails.
-    logging.getLogger("pyvips").setLevel(logging.ERROR)
+    _warnings.listen()
     codecs.cache_clear()
     return codecs()
 
@@ -161,16 +176,53 @@ def reading() -> Iterator[None]:
         raise Unavailable("the source cannot be read now", reason="source", retry_after=1) from error
 
 
+class _Warnings(logging.Filter):
+    """Looks for damage in the warnings that libvips logs. No warning is written to the log of the server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logger = logging.getLogger("pyvips")
+        self._count = 0
+        self.damaged = False
+
+    def listen(self) -> None:
+        """Begins to count again."""
+        self._count, self.damaged = 0, False
+        if self not in self._logger.filters:
+            self._logger.addFilter(self)
+        if self._logger.level != logging.WARNING:
+            self._logger.setLevel(logging.WARNING)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self._count += 1
+        self.damaged = self.damaged or is_damage(record.getMessage())
+        if self.damaged or self._count >= MAX_WARNINGS:
+            # A hostile file can cause many thousands of warnings.
+            self._logger.setLevel(logging.ERROR)
+        return False
+
+
+_warnings = _Warnings()
+
+
+def is_damage(text: str) -> bool:
+    text = text.lower()
+    return any(sign in text for sign in DAMAGE)
+
+
 def forget_warnings() -> None:
-    """Clears the warnings of the decoders of earlier jobs."""
+    """Clears the warnings of the decoders so far."""
     pyvips.vips_lib.vips_error_clear()
+    _warnings.listen()
 
 
 def refuse_damage() -> None:
-    """Raises BrokenImage if the JPEG decoder warned about pixels that are missing: it shows them in gray, and libvips
-    reports success, whatever `fail_on` says about the last lines."""
-    warnings = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer())
-    if warnings and any(sign in warnings.decode(errors="replace").lower() for sign in DAMAGE):
+    """Raises BrokenImage if a decoder reported missing pixels since the last `forget_warnings`.
+
+    It shows them in gray, black or white, and libvips reports success, whatever `fail_on` says.
+    """
+    reported = pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer())
+    if _warnings.damaged or (reported and is_damage(reported.decode(errors="replace"))):
         forget_warnings()
         raise BrokenImage("the source is truncated or corrupt")
 

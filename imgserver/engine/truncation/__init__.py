@@ -1,1 +1,1 @@
-"""Whether a file holds all the data that it declares, for the two formats whose loaders do not check it."""
+"""Whether a file holds all the data that it declares."""
