@@ -28,8 +28,10 @@ def whole(file: BinaryIO) -> bytes | None:
 def _rebuilt(data: bytes) -> bytes:
     chunks, flags = [], data[20] & ~(PROFILE | EXIF | XMP)
     at, seen = 12, set[bytes]()
+    size = 8 + struct.unpack_from("<I", data, 4)[0]
     for _ in range(MAX_CHUNKS):
-        if at + 8 > len(data):
+        # What follows the container is no part of it.
+        if at + 8 > min(size, len(data)):
             break
         name, length = struct.unpack_from("<4sI", data, at)
         end = at + 8 + length + (length & 1)
@@ -48,7 +50,7 @@ def _rebuilt(data: bytes) -> bytes:
         raise BrokenImage("the source has too many chunks")
     body = b"".join(chunks)
     # The size counts what is there, plus what the file lacks, so that the decoder finds a truncated file.
-    missing = max(0, 8 + struct.unpack_from("<I", data, 4)[0] - len(data))
+    missing = max(0, size - len(data))
     body = body[:8] + bytes((flags,)) + body[9:] if body[:4] == b"VP8X" else body
     return b"RIFF" + struct.pack("<I", 4 + len(body) + missing) + b"WEBP" + body
 

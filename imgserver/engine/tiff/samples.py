@@ -49,7 +49,7 @@ def refuse_unsupported(fields: Fields) -> None:
 
 def shown(image: Image, fields: Fields) -> Image:
     """The image as libvips read it, with its colors in RGB and at most one sample besides the colors: alpha."""
-    extra = first(fields, SAMPLES, image.bands) - COLORS.get(first(fields, PHOTOMETRIC, 1), image.bands)
+    extra = first(fields, SAMPLES, 1) - COLORS.get(first(fields, PHOTOMETRIC, 1), image.bands)
     kinds = fields.get(EXTRA_SAMPLES, ALPHA[1:] if extra > 0 else ())
     image = _without_extra(image, max(0, extra), [int(kind) for kind in kinds])
     return _from_ycbcr(image, fields) if _is_raw_ycbcr(fields) and image.bands >= COLORS[YCBCR] else image
