@@ -148,6 +148,13 @@ class Series:
 STATE = (
     Series("ready", "1 while the server accepts requests for images"),
     Series("http_connections", "Open client connections"),
+    Series("http_connections_limit", "Maximum number of open client connections"),
+    Series(
+        "http_connections_shed_total",
+        "Connections closed because the limit was reached: idle ones, or new ones if none was idle",
+        ("what",),
+        "counter",
+    ),
     Series("http_requests_in_progress", "Requests being answered now"),
     Series("client_disconnects_total", "Clients that disconnected before their response", (), "counter"),
     Series("http_malformed_total", "Requests that the HTTP parser refused", (), "counter"),

@@ -1,7 +1,10 @@
-"""CPUs and memory that the machine or the container grants, and whether an optional decoder is installed."""
+"""CPUs, memory and open files that this process may use, and whether an optional decoder is installed."""
 
+import contextlib
 import math
 import os
+import resource
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +25,19 @@ def memory_bytes(cgroup: Path = CGROUP) -> int:
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _number(cgroup / "memory.max") or _number(cgroup / "memory" / "memory.limit_in_bytes")
     return min(installed, limit) if limit else installed
+
+
+def raise_descriptor_limit() -> None:
+    """Raises the limit of open files from the soft limit, often 1024, to the hard limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def free_descriptors() -> int:
+    """How many files and sockets this process may still open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (sys.maxsize if soft == resource.RLIM_INFINITY else soft) - sum(1 for _ in Path("/dev/fd").iterdir())
 
 
 def reads_heic() -> bool:

@@ -46,11 +46,14 @@ class ServerSettings:
         doc("port to listen on; 0 takes a free one; without a value here the variable PORT counts"),
     ] = 8080
     max_connections: Annotated[
-        int, Ge(1), Le(1_000_000), doc("open connections; further ones are closed immediately")
+        int, Ge(1), Le(1_000_000), doc("open connections; for a further one, the longest idle one is closed")
     ] = 2048
     backlog: Annotated[int, Ge(1), Le(65_535), doc("connections that the kernel holds until they are accepted")] = 1024
     header_timeout_seconds: Annotated[
-        float, Gt(0), Le(600), doc("time in which a client must send the header of a request")
+        float,
+        Gt(0),
+        Le(600),
+        doc("time to send the header of a request; for the first one from the connect on"),
     ] = 10
     keepalive_timeout_seconds: Annotated[
         float, Ge(0), Le(3600), doc("time after which an idle connection is closed")
@@ -59,7 +62,7 @@ class ServerSettings:
         float,
         Gt(0),
         Le(600),
-        doc("time in which a client must read each 64 KiB of a response; then it is disconnected"),
+        doc("time in which a client must receive each 64 KiB of a response; then it is disconnected"),
     ] = 30
     drain_seconds: Annotated[float, Ge(0), Le(600), doc("time to finish the accepted requests after SIGTERM")] = 20
     gallery: Annotated[

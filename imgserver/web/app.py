@@ -67,7 +67,7 @@ def make_app(
     app = web.Application()
     app[SERVICE], app[LOGGER] = service, observability.logger
     app[HEALTH] = Health(service, sources)
-    app[CONNECTIONS] = OpenConnections(settings.server)
+    app[CONNECTIONS] = OpenConnections(settings.server, warn=instrumentation.connection_observer(observability.logger))
     uploads = UploadAdmission(settings.uploads)
     settings_reload = make_settings_reload(settings, read_settings, observability)
 

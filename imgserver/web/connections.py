@@ -1,10 +1,10 @@
-"""Connections and their limits, which aiohttp does not set.
+"""Connections and their timers, which aiohttp does not set.
 
 aiohttp gives a client `keepalive_timeout` to finish a header, as long as a connection may stay idle between requests;
-here a header, and a body that no handler reads, have `header_timeout_seconds`. aiohttp waits without limit for a client
-that does not read its response; here a client that reads less than 64 KiB in `write_timeout_seconds` is disconnected.
-The number of connections is limited as well: a connection above the limit is closed immediately, and a load balancer
-then tries another server.
+here a header, and a body that no handler reads, have `header_timeout_seconds`. The first header has it from the moment
+in which the connection is accepted, later ones from their first byte. aiohttp waits without limit for a client that
+does not read its response; here a client that receives less than 64 KiB in `write_timeout_seconds` is disconnected.
+The number of connections is limited by `web/open_connections.py`.
 
 Everything here uses the public interface of aiohttp. What uses its private attributes is `web/fast_path.py`.
 """
@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -23,17 +23,12 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from imgserver.errors import MalformedRequest
+from imgserver.security.networks import client_of
 from imgserver.web import problem
-from imgserver.web.middleware import SECURITY, Handler
+from imgserver.web.middleware import SECURITY
 from imgserver.web.open_connections import OpenConnections
-from imgserver.web.request_target import in_origin_form, replace_fields
-
-# aiohttp's request handler, and what makes a request of a parsed message.
-AnyHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-RequestFactory = Callable[..., web.BaseRequest]
-
-# A client must read this much of its response in `write_timeout_seconds`, or all that is left of it.
-MIN_WRITTEN_BYTES = 64 << 10
+from imgserver.web.request_target import replace_fields
+from imgserver.web.write_progress import MIN_RECEIVED_BYTES, unreceived_bytes
 
 HEADER_END = b"\r\n\r\n"
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -54,10 +49,14 @@ class Connection(RequestHandler):
         "_header_timer",
         "_idle",
         "_is_draining",
+        "_is_silent",
         "_socket_transport",
+        "_tail",
         "_write_timer",
+        "client",
         "connections",
         "expects_header",
+        "idle_since",
         "loop",
     )
 
@@ -81,18 +80,27 @@ class Connection(RequestHandler):
         self._idle = True
         # The body of the last request, until it is complete.
         self._body: StreamReader | None = None
+        # Whether no byte of a header has been received since the connection was accepted.
+        self._is_silent = True
+        self._tail = Tail()
         # Whether more than one header has been received since the connection was idle.
         self._has_more = False
         self._is_draining = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self.client, self.idle_since = "", 0.0
         # aiohttp drops its `transport` when it closes a connection; the client may then still have to read.
         self._socket_transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket_transport = cast(asyncio.Transport, transport)
         super().connection_made(transport)
-        if not self.connections.add(self):
+        peer = transport.get_extra_info("peername")
+        self.client = client_of(str(peer[0])) if isinstance(peer, list | tuple) else ""
+        self.idle_since = self.loop.time()
+        if self.connections.add(self):
+            self._start_header_timer()
+        else:
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -104,23 +112,27 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         was_idle = self.expects_header = self._idle and (self._body is None or self._body.is_eof())
+        received = 0 if was_idle or self._body is None else self._body.total_bytes
         super().data_received(data)
-        if was_idle and not self.expects_header:
+        # aiohttp passes no bytes when it goes on with those that it has held back.
+        if (was_idle and not self.expects_header) or not data:
             return
         self._has_more = not _is_one_header(data) or (self._has_more and not was_idle)
+        self._is_silent = False
+        self._tail.note(data, is_header=was_idle, body_bytes=received)
         # `begin_request` stops the timer if the header is complete.
-        if was_idle and self._header_timer is None:
-            seconds = self.connections.settings.header_timeout_seconds
-            self._header_timer = self.loop.call_later(seconds, self._close_slow_header)
+        if was_idle:
+            self._start_header_timer()
 
-    def begin_request(self, message: RawRequestMessage) -> RawRequestMessage:
+    def begin_request(self, message: RawRequestMessage, body: StreamReader) -> RawRequestMessage:
         """Called for each parsed message. Returns the message that a request is made of.
 
         No handler upgrades a connection, and the parser drops what follows an upgrade request in its packet. A client
         that may have lost a request learns this from the end of the connection: it must not take the response to its
         next request for the missing one.
         """
-        self._idle = False
+        self._idle, self._body = False, body
+        self.connections.note_busy(self)
         self.stop_header_timer()
         if message.upgrade and self._has_more:
             return replace_fields(message, should_close=True)
@@ -129,10 +141,15 @@ class Connection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        if self._is_draining:
+        # A client that still sends a body which nobody reads must begin its next request on another connection.
+        if self._is_draining or not request.content.is_eof():
             resp.force_close()
         result = await super().finish_response(request, resp, start_time)
         self._idle, self._body = True, None if request.content.is_eof() else request.content
+        self.idle_since = self.loop.time()
+        self.connections.note_idle(self)
+        if self._body is None and not self._tail.ends_request(request.content_length):
+            self._start_header_timer()
         if self._is_draining:  # perhaps only since the head of the response has been sent
             self.close()
         return result
@@ -150,6 +167,17 @@ class Connection(RequestHandler):
         self._is_draining = True
         if self._idle and self._header_timer is None:
             self.force_close()
+
+    def evict(self) -> None:
+        """Closes the connection, which is idle."""
+        if self._socket_transport is not None and self._socket_transport.get_write_buffer_size():
+            _reset(self._socket_transport)
+        self.force_close()
+
+    def _start_header_timer(self) -> None:
+        if self._header_timer is None:
+            seconds = self.connections.settings.header_timeout_seconds
+            self._header_timer = self.loop.call_later(seconds, self._close_slow_header)
 
     def stop_header_timer(self) -> None:
         if self._header_timer is not None:
@@ -196,20 +224,21 @@ class Connection(RequestHandler):
         self._header_timer = None
         if self._idle and self.transport is not None:
             self.connections.overdue["header"] += 1
-            self.transport.write(_REQUEST_TIMEOUT)
+            if not self._is_silent:
+                self.transport.write(_REQUEST_TIMEOUT)
             self.force_close()
 
     def _start_write_timer(self) -> None:
         if self._socket_transport is not None:
-            unread = self._socket_transport.get_write_buffer_size()
+            unreceived = unreceived_bytes(self._socket_transport)
             seconds = self.connections.settings.write_timeout_seconds
-            self._write_timer = self.loop.call_later(seconds, self._check_progress, unread)
+            self._write_timer = self.loop.call_later(seconds, self._check_progress, unreceived)
 
-    def _check_progress(self, unread_before: int) -> None:
+    def _check_progress(self, unreceived_before: int) -> None:
         self._write_timer = None
         if self._socket_transport is None:
             return
-        if unread_before - self._socket_transport.get_write_buffer_size() >= MIN_WRITTEN_BYTES:
+        if unreceived_before - unreceived_bytes(self._socket_transport) >= MIN_RECEIVED_BYTES:
             self._start_write_timer()
             return
         self.connections.overdue["write"] += 1
@@ -219,6 +248,30 @@ class Connection(RequestHandler):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+
+class Tail:
+    """The last packet of a connection: whether it ends where a request ends, or with a part of a further one."""
+
+    __slots__ = ("_behind_header", "_body_bytes", "_ends_header")
+
+    def __init__(self) -> None:
+        self._ends_header = True
+        self._behind_header = self._body_bytes = 0
+
+    def note(self, data: bytes, *, is_header: bool, body_bytes: int) -> None:
+        """`is_header`: the packet begins within a header; otherwise it continues a body, of which `body_bytes` have
+        been received before."""
+        self._ends_header, self._body_bytes = data.endswith(HEADER_END), body_bytes
+        if not self._ends_header:
+            end = data.find(HEADER_END) + len(HEADER_END) if is_header else 0
+            self._behind_header = len(data) - end
+
+    def ends_request(self, content_length: int | None) -> bool:
+        """Whether nothing follows the request whose body is complete. A packet that ends with an empty line ends with a
+        header or with a chunked body. False also for the rare request whose end cannot be found, such as one with a
+        body behind another one."""
+        return self._ends_header or self._body_bytes + self._behind_header == content_length
 
 
 def _is_one_header(data: bytes) -> bool:
@@ -243,72 +296,3 @@ def _malformed(error: BaseException | None) -> MalformedRequest:
 
 # Makes the protocol of one connection.
 ConnectionFactory = Callable[[web.Server, OpenConnections, asyncio.AbstractEventLoop], Connection]
-
-
-class Site:
-    """Accepts the connections of a listening socket.
-
-    Requests for images do not pass the router of the application: the first bytes of their target tell them, and
-    finding a route costs as much as the rest of a hit on the framework's way.
-    """
-
-    def __init__(
-        self,
-        server: web.Server,
-        listener: socket.socket,
-        connections: OpenConnections,
-        *,
-        mounts: tuple[str, ...],
-        images: Handler,
-        connect: ConnectionFactory = Connection,
-    ) -> None:
-        """`server` is that of a runner after its setup; `images` handles the targets that begin with a mount."""
-        self._server = server
-        self._listener = listener
-        self._connections = connections
-        self._connect = connect
-        self._acceptor: asyncio.Server | None = None
-        server.request_handler = _bypass_router(server.request_handler, mounts, images)
-        server.request_factory = _begin_request(server.request_factory)
-
-    @property
-    def url(self) -> str:
-        host, port = self._listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-    async def start(self) -> None:
-        loop = asyncio.get_running_loop()
-
-        def connect() -> Connection:
-            return self._connect(self._server, self._connections, loop)
-
-        backlog = self._connections.settings.backlog
-        self._acceptor = await loop.create_server(connect, sock=self._listener, backlog=backlog)
-
-    def stop(self) -> None:
-        """Accepts no more connections; the runner closes the open ones in its cleanup."""
-        if self._acceptor is not None:
-            self._acceptor.close()
-
-
-def _bypass_router(route: AnyHandler, mounts: tuple[str, ...], images: Handler) -> AnyHandler:
-    handle_image = cast(AnyHandler, images)
-
-    def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-        return handle_image(request) if request.raw_path.startswith(mounts) else route(request)
-
-    return handle
-
-
-def _begin_request(make: RequestFactory) -> RequestFactory:
-    """Tells the connection that a request begins, and brings its target into origin form."""
-
-    def begin(
-        message: RawRequestMessage, payload: Any, protocol: Connection, writer: Any, task: Any
-    ) -> web.BaseRequest:
-        message = protocol.begin_request(message)
-        if message.path[0] != "/":
-            message = in_origin_form(message)
-        return make(message, payload, protocol, writer, task)
-
-    return begin

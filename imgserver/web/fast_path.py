@@ -181,7 +181,8 @@ class FastPathConnection(Connection):
         if response is None:
             return False
         transport.write(response)
-        self._next_keepalive_close_time = self.loop.time() + self.connections.settings.keepalive_timeout_seconds
+        self.idle_since = now = self.loop.time()
+        self._next_keepalive_close_time = now + self.connections.settings.keepalive_timeout_seconds
         self.expects_header = False
         if self._header_timer is not None:
             self.stop_header_timer()

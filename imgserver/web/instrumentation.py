@@ -84,6 +84,15 @@ def task_failure_observer(metrics: Metrics, logger: FilteringBoundLogger) -> OnT
     return observe
 
 
+def connection_observer(logger: FilteringBoundLogger) -> Callable[[int, int], None]:
+    """Logs the connections that were closed because the limit was reached."""
+
+    def observe(evicted: int, refused: int) -> None:
+        logger.warning("connections.limit_reached", evicted=evicted, refused=refused)
+
+    return observe
+
+
 def worker_observer(metrics: Metrics, logger: FilteringBoundLogger, audit: Audit) -> Callable[[WorkerEvent], None]:
     """Logs the start and the end of each worker; audits a killed render and a quarantined original."""
 

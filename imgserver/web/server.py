@@ -14,6 +14,7 @@ from aiohttp import web
 
 from imgserver.errors import ServerFault
 from imgserver.observability.logs import route_standard_logging
+from imgserver.runtime import resources
 from imgserver.settings.schema import ServerSettings, Settings
 from imgserver.web.app import (
     BOUNDARY,
@@ -27,8 +28,8 @@ from imgserver.web.app import (
     SERVICE,
     make_app,
 )
-from imgserver.web.connections import Site
 from imgserver.web.fast_path import connection_factory
+from imgserver.web.site import Site
 
 # New objects between two runs of the garbage collector; at most a few MB of garbage wait for a run.
 GC_THRESHOLD = 20_000
@@ -45,6 +46,7 @@ def serve(
     Raises ServerFault, before any worker starts, if the port is in use or the source folder does not exist.
     """
     require_c_parser()
+    resources.raise_descriptor_limit()
     with contextlib.closing(_listen(settings.server)) as listener:
         uvloop.run(_serve(settings, listener, on_ready, read_settings))
 
@@ -87,6 +89,7 @@ async def _serve(
     runner = web.AppRunner(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=CANCEL_SECONDS)
     try:
         await runner.setup()
+        _limit_connections(app)
         site = make_site(runner, listener)
         await site.start()
         _freeze_garbage_collector()
@@ -97,6 +100,13 @@ async def _serve(
         await _drain(app, settings.server.drain_seconds)
     finally:
         await runner.cleanup()
+
+
+def _limit_connections(app: web.Application) -> None:
+    connections = app[CONNECTIONS]
+    connections.limit_to_descriptors(resources.free_descriptors())
+    if connections.limit < (configured := connections.settings.max_connections):
+        app[LOGGER].warning("connections.limited_by_descriptors", limit=connections.limit, configured=configured)
 
 
 def make_site(runner: web.AppRunner, listener: socket.socket) -> Site:

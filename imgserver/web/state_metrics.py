@@ -32,6 +32,8 @@ def read_state(
     return {
         "ready": float(health.ready),
         "http_connections": len(connections),
+        "http_connections_limit": connections.limit,
+        "http_connections_shed_total": connections.shed,
         "http_requests_in_progress": access_log.in_progress,
         "client_disconnects_total": access_log.disconnects,
         "http_malformed_total": connections.malformed,

@@ -12,8 +12,9 @@ from aiohttp import web
 from imgserver.cache.disk import DiskSettings
 from imgserver.settings.schema import DefaultSource, ServerSettings, Settings
 from imgserver.web.app import CONNECTIONS, FAST_PATH, IMAGES, LOGGER, MOUNTS, make_app
-from imgserver.web.connections import Connection, Site
+from imgserver.web.connections import Connection
 from imgserver.web.fast_path import connection_factory
+from imgserver.web.site import Site
 from tests.running_server import SAMPLES
 
 PICTURE = "/img/w_40/cat.png"

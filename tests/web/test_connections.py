@@ -2,17 +2,21 @@
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.running_server import ServerProcess, serving, wait_until
 
+KEY = "a key for the tests 1234"
 GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n"
 
 
 @pytest.fixture(scope="module")
 def strict():
-    with serving(workers_count=1, server_header_timeout_seconds=0.5, server_max_connections=8) as running:
+    with serving(workers_count=1, server_header_timeout_seconds=0.5, admin_key=KEY) as running:
         yield running
 
 
@@ -52,18 +56,118 @@ def test_a_connection_may_be_idle_longer_than_a_header_may_take(strict):
         assert b"200 OK" in connection.recv(4096)
 
 
-def test_connections_above_the_limit_are_closed_until_others_close(strict):
-    held = [socket.create_connection(("127.0.0.1", strict.port), timeout=5) for _ in range(8)]
-    try:
-        wait_until(lambda: strict.send(GET + b"\r\n", patience=0.2) == b"", "a new connection is closed")
-    finally:
-        for connection in held:
-            connection.close()
-    wait_until(lambda: _answers(strict), "a new connection is accepted")
+def test_a_connection_without_a_byte_is_closed_after_the_header_timeout(strict):
+    before = strict.metric("imgserver_http_overdue_total", what="header")
+    begun = time.monotonic()
+
+    assert strict.send(b"") == b""
+    assert time.monotonic() - begun < 3
+    assert strict.metric("imgserver_http_overdue_total", what="header") == before + 1
 
 
-def _answers(server: ServerProcess) -> bool:
-    return b"200 OK" in server.send(GET + b"Connection: close\r\n\r\n", patience=0.5)
+POST = f"POST /api/admin/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\n".encode()
+# The server reads the body before it answers.
+WITH_LENGTH = POST + b"Content-Length: 2\r\n\r\n{}"
+IN_CHUNKS = POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+PACKETS = [(WITH_LENGTH,), (WITH_LENGTH[:-2], WITH_LENGTH[-2:]), (WITH_LENGTH[:-1], WITH_LENGTH[-1:]), (IN_CHUNKS,)]
+
+
+@pytest.mark.parametrize("packets", PACKETS)
+def test_a_part_of_a_header_behind_a_whole_request_is_answered_with_408(strict, packets):
+    *first, last = packets
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        for packet in first:
+            connection.sendall(packet)
+            wait_until(lambda: is_read(connection), "the server has read it")
+        connection.sendall(last + GET)
+
+        received = read_all(connection)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"}HTTP/1.1 408 " in received
+
+
+@pytest.mark.parametrize("packets", PACKETS)
+def test_a_connection_may_be_idle_after_a_body_too(strict, packets):
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=5) as connection:
+        for packet in packets:
+            connection.sendall(packet)
+            wait_until(lambda: is_read(connection), "the server has read it")
+        connection.settimeout(0.8)
+        with pytest.raises(TimeoutError):
+            read_all(connection)
+
+
+def is_read(connection: socket.socket) -> bool:
+    """Whether the peer, a process of this machine, has read everything that was sent."""
+    port = connection.getsockname()[1]
+    mine = f"0100007F:{port:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, _, remote, _, queues, *_ = line.split()
+        if remote == mine:
+            return int(queues.partition(":")[2], 16) == 0
+    return False
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+@pytest.fixture(scope="module")
+def crowded() -> Iterator[ServerProcess]:
+    with serving(workers_count=1, server_max_connections=LIMIT) as running:
+        assert running.ask("/img/w_40/cat.png").status == 200
+        yield running
+
+
+LIMIT = 8
+# What a client sends before it waits.
+IDLE = {
+    "nothing": b"",
+    "a part of a header": GET + b"X: ",
+    "a whole request": GET + b"\r\n",
+    "a request for a picture": b"GET /img/w_40/cat.png HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a part of a body that nobody reads": b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx",
+}
+
+
+@pytest.mark.parametrize("first", IDLE.values(), ids=IDLE)
+def test_idle_connections_above_the_limit_make_place_for_new_ones(crowded, first):
+    before = crowded.metric("imgserver_http_connections_shed_total", what="idle")
+    with ExitStack() as held:
+        for _ in range(3 * LIMIT):
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", crowded.port), timeout=5))
+            connection.sendall(first)
+            if first.endswith(b"\r\n\r\n"):
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        answers = [crowded.ask(target) for target in ("/livez", "/img/w_40/cat.png")]
+
+    assert [answer.status for answer in answers] == [200, 200]
+    assert max(answer.seconds for answer in answers) < 1
+    assert crowded.metric("imgserver_http_connections_shed_total", what="idle") >= before + 2 * LIMIT
+    assert crowded.metric("imgserver_http_connections_shed_total", what="new") == 0
+
+
+def test_the_client_with_most_idle_connections_loses_one(crowded):
+    with ExitStack() as held:
+        mine = held.enter_context(socket.create_connection(("127.0.0.1", crowded.port), timeout=5))
+        for _ in range(3 * LIMIT):
+            other = ("127.0.0.2", 0)
+            held.enter_context(socket.create_connection(("127.0.0.1", crowded.port), timeout=5, source_address=other))
+        mine.sendall(GET + b"\r\n")
+
+        assert mine.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_full_server_logs_one_line_a_minute(crowded):
+    with ExitStack() as held:
+        for _ in range(5 * LIMIT):
+            held.enter_context(socket.create_connection(("127.0.0.1", crowded.port), timeout=5))
+        assert crowded.ask("/livez").status == 200
+
+    assert [event["evicted"] for event in crowded.events() if event["event"] == "connections.limit_reached"] == [1]
 
 
 PICTURE = b"/img/w_40/cat.png"

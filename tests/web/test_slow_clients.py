@@ -157,3 +157,21 @@ def test_a_slow_client_that_reads_enough_gets_everything(strict):
 
     assert received > 5_000_000
     assert time.monotonic() - begun > 3
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(("bytes_per_second", "is_cut_off"), [(60_000, False), (8_000, True)])
+def test_an_even_reader_is_cut_off_only_below_the_documented_rate(strict, bytes_per_second, is_cut_off):
+    """The rate is 64 KiB in two seconds. The kernel holds megabytes of the response, so at neither rate does the
+    server's own buffer get shorter while the client reads."""
+    before = strict.metric("imgserver_http_overdue_total", what="write")
+    with connect(strict) as connection:
+        connection.settimeout(10)
+        connection.sendall(f"GET {LARGE} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        received, begun = 0, time.monotonic()
+        while time.monotonic() - begun < 5 and strict.metric("imgserver_http_overdue_total", what="write") == before:
+            received += len(connection.recv(int(bytes_per_second * (time.monotonic() - begun)) - received or 1))
+            time.sleep(0.02)
+
+    assert received < 400_000
+    assert (strict.metric("imgserver_http_overdue_total", what="write") > before) is is_cut_off
