@@ -45,8 +45,9 @@ _ABSENCE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLO
 class ImgserverError(Exception):
     """An error with a status and a code for machines, a sentence for people (`detail`), and further `facts`.
 
-    `cache_seconds` is the max-age of the error response; 0 means `no-store`. Errors are pickled between processes as
-    (class, detail, facts), so a subclass never changes the constructor.
+    `cache_seconds` is the longest max-age of the error response; 0 means `no-store`. An error with the fact `young` is
+    about an original that may soon be another one. Errors are pickled between processes as (class, detail, facts), so a
+    subclass never changes the constructor.
     """
 
     status: ClassVar[int] = 500
@@ -58,6 +59,15 @@ class ImgserverError(Exception):
         super().__init__(detail)
         self.detail = detail or self.title
         self.facts = facts
+
+    @property
+    def is_young(self) -> bool:
+        return bool(self.facts.get("young"))
+
+    @property
+    def max_age_seconds(self) -> int:
+        """The max-age of this error response; 0 means `no-store`."""
+        return 0 if self.is_young else self.cache_seconds
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.detail, self.facts)

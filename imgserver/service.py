@@ -38,7 +38,8 @@ class ImageService:
 
     A rendition past its soft lifetime is served stale while it is revalidated in the background. A rendition whose
     original cannot be checked for now is served stale. A rendition whose original has changed is rendered again, and
-    served only if that fails with 502, 503 or 504. A purged rendition is never served.
+    served only if that fails with 502, 503 or 504, or while a young original does not decode. A purged rendition is
+    never served.
     """
 
     cache: TieredCache
@@ -75,8 +76,12 @@ class ImageService:
         """
         is_due = request.key in self.due
         self.due.discard(request.key)
-        await self._raise_cached_error(request)
+        error = await self._cached_error(request)
+        if error is not None and not error.is_young:
+            raise error
         cached = await self._find(request)
+        if error is not None:
+            return self._stale(cached, error)
         if cached is None or not cached.current:
             return await self._render_or_serve_stale(request, requester, stale=cached)
         if is_due or _is_due(cached.rendition):
@@ -94,19 +99,20 @@ class ImageService:
     async def _render_or_serve_stale(
         self, request: RenderRequest, requester: Requester, *, stale: CachedRendition | None
     ) -> ServedRendition:
-        """A new rendition. Falls back to the stale one if the render fails for now, or the quota is used up."""
+        """A new rendition. Falls back to the stale one if the render fails for now, the new original does not decode
+        yet, or the quota is used up."""
         try:
             return await self._render_or_degrade(request, requester)
         except ImgserverError as error:
-            may_serve_stale = _is_temporary(error) or isinstance(error, QuotaExceeded)
-            # The stale rendition may have been purged while the render failed.
-            if (
-                not may_serve_stale
-                or stale is None
-                or not self.cache.generations.are_current(stale.rendition.generations)
-            ):
-                raise
-            return ServedRendition(stale.rendition, "stale", stale.tier)
+            return self._stale(stale, error)
+
+    def _stale(self, stale: CachedRendition | None, error: ImgserverError) -> ServedRendition:
+        """The stale rendition instead of an error that allows it. Raises the error otherwise."""
+        may_serve_stale = _is_temporary(error) or error.is_young or isinstance(error, QuotaExceeded)
+        # The stale rendition may have been purged while the render failed.
+        if not may_serve_stale or stale is None or not self.cache.generations.are_current(stale.rendition.generations):
+            raise error
+        return ServedRendition(stale.rendition, "stale", stale.tier)
 
     async def _render_or_degrade(self, request: RenderRequest, requester: Requester) -> ServedRendition:
         """The requested rendition; a degraded one while many requests wait, unless the requested one is in flight."""
@@ -229,23 +235,24 @@ class ImageService:
 
     # Cached errors
 
-    async def _raise_cached_error(self, request: RenderRequest) -> None:
-        """Raises the error of an earlier request again, as long as the original is unchanged.
+    async def _cached_error(self, request: RenderRequest) -> ImgserverError | None:
+        """The error of an earlier request, as long as the original is unchanged.
 
         A flood of requests for one bad URL costs one check of its original per second, and a render now and then.
         """
         if request.key not in self.negative_cache and request.ref not in self.negative_cache:
-            return
+            return None
         generations = self.cache.generations.known(request.groups)
         absent = self.negative_cache.get(request.ref, self._generations_of_original(request))
         if absent is not None:
-            raise self.negative_cache.hit(absent)
+            return self.negative_cache.hit(absent)
         entry = self.negative_cache.get(request.key, generations)
         if entry is None:
-            return
+            return None
         if await self._is_unchanged(request, entry.fingerprint) is not False:
-            raise self.negative_cache.hit(entry)
+            return self.negative_cache.hit(entry)
         self.negative_cache.drop(request.key)
+        return None
 
     def _cache_absence(self, request: RenderRequest, error: NotFound) -> None:
         """The original does not exist: drops the rendition, and caches the error."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from imgserver.errors import (
     WorkerLost,
 )
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
-from imgserver.plan.rendition import Fingerprint
+from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.rendering import renderer
 from imgserver.rendering.variants import PipelineVersion, RenderRequest
 from imgserver.sources.origin_cache.origin_cache import OriginCache
@@ -254,8 +255,8 @@ async def test_a_broken_image_is_rendered_again_with_exponential_back_off(scenar
         await scenario.failing_get()
         scenario.now += 1.0
 
-    # After 0, 1, 3, 7 ... 511 seconds.
-    assert scenario.workers.renders == 10
+    # After 0, 1, 3, 7, 15, 31, 63 seconds, and then each minute.
+    assert scenario.workers.renders == 15
 
 
 @pytest.mark.parametrize("error", [ServerFault(), Unavailable(), Overloaded(), DeadlineExceeded(), NotInThisBuild()])
@@ -335,6 +336,40 @@ async def test_lasting_errors_of_a_changed_original_are_raised(scenario, error):
     scenario.expire_fingerprints()
 
     assert type(await scenario.failing_get()) is type(error)
+
+
+async def test_the_former_rendition_is_served_while_a_young_original_does_not_decode(scenario):
+    await scenario.get()
+    scenario.source.state, scenario.workers.error = 2, BrokenImage(young=True)
+    scenario.expire_fingerprints()
+
+    # The second request is answered from the negative cache.
+    assert [await scenario.get(), await scenario.get()] == [("stale", b"1")] * 2
+    assert scenario.workers.renders == 2
+
+
+async def test_a_young_original_that_does_not_decode_has_an_error_without_max_age(scenario):
+    scenario.workers.error = BrokenImage(young=True)
+    errors = [await scenario.failing_get(), await scenario.failing_get()]
+
+    assert [(error.status, error.max_age_seconds) for error in errors] == [(422, 0)] * 2
+    assert scenario.workers.renders == 1
+
+
+async def test_the_error_that_a_source_raises_instead_is_the_one_that_is_cached(scenario, monkeypatch):
+    @asynccontextmanager
+    async def judged(path: str):
+        try:
+            yield Original("/nowhere", b"\x89PNG\r\n\x1a\n", Fingerprint("state 1"), size_bytes=4, modified=7)
+        except BrokenImage as error:
+            raise Unavailable() from error
+
+    monkeypatch.setattr(scenario.source, "open", judged)
+    scenario.workers.error = BrokenImage()
+    assert isinstance(await scenario.failing_get(), Unavailable)
+    scenario.workers.error = None
+
+    assert (await scenario.get())[0] == "rendered"
 
 
 async def test_a_purged_rendition_is_not_served_although_the_render_fails(scenario):

@@ -12,6 +12,8 @@ from imgserver.runtime.ttl_map import BoundedMap
 MAX_ENTRIES = 4096
 FIRST_TTL_SECONDS = 1.0
 TTL_GROWTH = 2.0
+# A remote original that is repaired may have the validators of the broken one.
+LONGEST_TTL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,13 @@ class NegativeCache:
         grows: bool = True,
     ) -> None:
         """Stores the error for one second. If the same original fails again, the time doubles, up to the `max-age` of
-        the error response; not if `grows` is False."""
+        the error response and LONGEST_TTL_SECONDS; not if `grows` is False."""
         if error.status >= 500 or not error.cache_seconds:
             return
         before = self._entries.get(key)
         ttl = FIRST_TTL_SECONDS
         if grows and before is not None and (before.fingerprint, before.generations) == (fingerprint, generations):
-            ttl = min(before.ttl_seconds * TTL_GROWTH, error.cache_seconds)
+            ttl = min(before.ttl_seconds * TTL_GROWTH, error.cache_seconds, LONGEST_TTL_SECONDS)
         # A copy without the traceback, which holds the frames of a whole request.
         stored = copy.copy(error)
         self._entries.put(key, NegativeEntry(stored, fingerprint, generations, ttl, self._clock() + ttl))

@@ -63,7 +63,7 @@ class Renderer:
         on_failure: Callable[[ImgserverError, Fingerprint], None],
     ) -> Rendition:
         """Fetches the original and renders it. Before it raises an error about an original that it could open, it
-        passes the error and the original's fingerprint to `on_failure`."""
+        passes the error and the original's fingerprint to `on_failure`, after the source has judged the error."""
         self.format_policy.check_output(request.plan)
         began = time.monotonic()
         # A remote original is fetched before the request takes a place in the render queue. Otherwise a slow origin
@@ -74,13 +74,9 @@ class Renderer:
         async with _source_timeout(self.admission.deadline_seconds):
             await self.sources[request.ref.source].fetch(request.ref.path)
         with self.admission.enter(criticality, client=client, began=began) as ticket:
-            async with self._open(request.ref, ticket) as original:
+            async with self._open(request.ref, ticket, on_failure) as original:
                 fetch_seconds = time.monotonic() - began
-                try:
-                    return await self._render_original(request, original, ticket, fetch_seconds)
-                except ImgserverError as error:
-                    on_failure(error, original.fingerprint)
-                    raise
+                return await self._render_original(request, original, ticket, fetch_seconds)
 
     async def optimize(self, original: Original, plan: Plan, *, client: str = "") -> RenderResult:
         """Optimizes a file that belongs to no source, such as an upload. The result is neither cached nor shared.
@@ -101,13 +97,21 @@ class Renderer:
         return fingerprint
 
     @asynccontextmanager
-    async def _open(self, ref: SourceRef, ticket: Ticket) -> AsyncIterator[Original]:
+    async def _open(
+        self, ref: SourceRef, ticket: Ticket, on_failure: Callable[[ImgserverError, Fingerprint], None]
+    ) -> AsyncIterator[Original]:
         """The original, opened before the ticket's deadline and held open inside the block."""
-        async with AsyncExitStack() as stack:
-            async with _source_timeout(ticket.deadline - time.monotonic()):
-                original = await stack.enter_async_context(self.sources[ref.source].open(ref.path))
-            self.fingerprints.put(ref, original.fingerprint)
-            yield original
+        original: Original | None = None
+        try:
+            async with AsyncExitStack() as stack:
+                async with _source_timeout(ticket.deadline - time.monotonic()):
+                    original = await stack.enter_async_context(self.sources[ref.source].open(ref.path))
+                self.fingerprints.put(ref, original.fingerprint)
+                yield original
+        except ImgserverError as error:
+            if original is not None:
+                on_failure(error, original.fingerprint)
+            raise
 
     async def _render_original(
         self, request: RenderRequest, original: Original, ticket: Ticket, fetch_seconds: float

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,7 +15,6 @@ from tempfile import TemporaryFile
 from typing import TypeVar
 
 from imgserver.errors import (
-    BrokenImage,
     ImgserverError,
     NotFound,
     ServerFault,
@@ -30,6 +30,7 @@ from imgserver.sources.config import SourceConfig
 from imgserver.sources.listing import MAX_LISTED, is_image
 from imgserver.sources.schemes import SourceContext
 from imgserver.sources.source import Source
+from imgserver.sources.undecodable import mark_young, may_be_incomplete, refuse_unfinished
 
 T = TypeVar("T")
 
@@ -82,6 +83,8 @@ class FolderSource(Source):
             _refuse_unwritable(root)
         self._device = self.root.stat().st_dev
         self._threads = ThreadPool(THREADS, "folder")
+        # Files that have not changed since are taken for finished.
+        self._started = time.time()
         self._warned = TtlMap[str, bool](WARNING_SECONDS)
 
     async def close(self) -> None:
@@ -95,8 +98,8 @@ class FolderSource(Source):
                 yield original
             except ImgserverError as error:
                 await self._refuse_changed(descriptor, original.fingerprint)
-                if isinstance(error, BrokenImage):
-                    await self._in_thread(lambda: check_readable(descriptor, original.size_bytes))
+                if may_be_incomplete(error, original.head):
+                    await self._judge(error, descriptor, original.size_bytes)
                 raise
             await self._refuse_changed(descriptor, original.fingerprint)
         finally:
@@ -164,6 +167,19 @@ class FolderSource(Source):
             raise Unavailable("The source does not answer", reason="source", retry_after=1) from error
         if after != before:
             raise Unavailable("The source was changed while it was read", reason="changed", retry_after=1)
+
+    async def _judge(self, error: ImgserverError, descriptor: int, size_bytes: int) -> None:
+        """For a file that does not decode. Raises Unavailable if it cannot be read, or may still be being written."""
+
+        def modified() -> float:
+            check_readable(descriptor, size_bytes)
+            return os.fstat(descriptor).st_mtime
+
+        changed = await self._in_thread(modified)
+        age = time.time() - changed
+        if changed >= self._started:
+            refuse_unfinished(age)
+        mark_young(error, age)
 
     def _opened(self, path: str) -> tuple[int, Original]:
         resolved = self._resolved(path)

@@ -58,12 +58,18 @@ def response_of(headers: Mapping[str, str]) -> OriginResponse:
             size_bytes=content_length(headers),
         ),
         max_age_seconds(headers),
+        complete=_states_length(headers),
     )
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
     text = headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _states_length(headers: Mapping[str, str]) -> bool:
+    """If not, the end of the connection ends the body (RFC 9112, 6.3), whole or not."""
+    return content_length(headers) is not None or "chunked" in headers.get("Transfer-Encoding", "").lower()
 
 
 def conditions(known: Validators | None) -> dict[str, str]:

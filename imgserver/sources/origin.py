@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imgserver.errors import ImageOverLimit, NotFound, SourceDenied
 from imgserver.sources.source import PROBE_PATH
@@ -23,10 +23,12 @@ class Validators:
 
 @dataclass(frozen=True, slots=True)
 class OriginResponse:
-    """The metadata of a response. `max_age_seconds` is its freshness lifetime; None if the origin states none."""
+    """The metadata of a response. `max_age_seconds` is its freshness lifetime; None if the origin states none.
+    `complete`: the response stated where its body ends, so that a cut body would have been an error."""
 
     validators: Validators
     max_age_seconds: int | None = None
+    complete: bool = field(default=True, compare=False)
 
 
 class Origin(ABC):

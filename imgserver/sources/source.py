@@ -44,7 +44,12 @@ class Source(ABC):
     @abstractmethod
     def open(self, path: str) -> AbstractAsyncContextManager[Original]:
         """The original, which a worker can read by `Original.path` inside the `async with`. Raises Unavailable at the
-        end of the block if the file was overwritten while it was open."""
+        end of the block if the file was overwritten while it was open.
+
+        An ImgserverError that says that the original does not decode passes through the source. It raises Unavailable
+        instead if the bytes could not be read or may be incomplete, and adds the fact `young` if they may soon be
+        others (see `undecodable.py`).
+        """
 
     @abstractmethod
     async def fingerprint(self, path: str) -> Fingerprint:

@@ -22,7 +22,7 @@ def answer(error: ImgserverError, request_id: str) -> web.Response:
     429 and 503 always have Retry-After in whole seconds (RFC 6585, 4; RFC 9110, 10.2.3), 401 has WWW-Authenticate (RFC
     9110, 11.6.1).
     """
-    headers = CIMultiDict({"Cache-Control": error_cache_control(error.cache_seconds), CODE: error.code})
+    headers = CIMultiDict({"Cache-Control": error_cache_control(error.max_age_seconds), CODE: error.code})
     if error.status in (429, 503):
         headers["Retry-After"] = str(error.facts.get("retry_after", 1))
     if error.status == 401:

@@ -6,7 +6,7 @@ import pytest
 
 from imgserver import errors
 from imgserver.cache.negative import MAX_ENTRIES, NegativeCache
-from imgserver.errors import BrokenImage, ImgserverError, UnsupportedImage
+from imgserver.errors import BrokenImage, ImgserverError, NotFound, UnsupportedImage
 from imgserver.plan.rendition import Fingerprint
 
 FINGERPRINT, OTHER = Fingerprint("one"), Fingerprint("other")
@@ -42,8 +42,11 @@ def ttls(negative_cache: NegativeCache, clock: Clock, error: ImgserverError, *, 
     return seconds
 
 
-def test_the_ttl_doubles_up_to_the_max_age_of_the_error(negative_cache, clock):
-    assert ttls(negative_cache, clock, UnsupportedImage(), times=11) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+def test_the_ttl_doubles_up_to_the_max_age_of_the_error_and_a_minute(negative_cache, clock):
+    assert ttls(negative_cache, clock, UnsupportedImage(), times=9) == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    clock.now += 1000
+    negative_cache.clear()
+    assert ttls(negative_cache, clock, NotFound(), times=7) == [1, 2, 4, 8, 16, 30, 30]
 
 
 def test_a_changed_original_starts_with_the_first_ttl(negative_cache, clock):

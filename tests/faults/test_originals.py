@@ -69,6 +69,11 @@ def empty(path: Path) -> None:
     os.truncate(path, 0)
 
 
+def truncate_long_ago(path: Path) -> None:
+    os.truncate(path, 100_000)
+    os.utime(path, (1_700_000_000,) * 2)
+
+
 @pytest.mark.parametrize(
     ("deed", "then"),
     [(replace, 200), (Path.unlink, 404), (swap_for_symlink, 404), (swap_for_fifo, 404), (swap_for_folder, 404)],
@@ -82,7 +87,7 @@ def test_a_file_renamed_while_it_is_read_gives_the_image_it_had(own, folder, dee
 
 
 @pytest.mark.parametrize(
-    ("deed", "then"), [(write_over, {200}), (write_half_over, {200, 422}), (truncate, {422}), (empty, {415})]
+    ("deed", "then"), [(write_over, {200}), (write_half_over, {200, 503}), (truncate, {503}), (empty, {503})]
 )
 def test_a_file_overwritten_while_it_is_read_is_neither_served_nor_cached_as_broken(own, folder, deed, then):
     """Neither the image of mixed bytes nor the error that they cause: the state lasts a moment, and no cache may store
@@ -91,6 +96,7 @@ def test_a_file_overwritten_while_it_is_read_is_neither_served_nor_cached_as_bro
 
     assert (during.status, during.headers["Cache-Control"]) == (503, "no-store")
     assert int(during.headers["Retry-After"]) >= 1
+    # A file that was just written may be incomplete.
     assert after.status in then
     assert deed is not write_over or after.body == own.ask("/img/w_81/new.jpg").body
 
@@ -113,7 +119,7 @@ def changed_while_read(server: ServerProcess, folder: Path, deed) -> tuple[Answe
 
 @pytest.mark.parametrize(
     ("deed", "status"),
-    [(truncate, 422), (empty, 415), (swap_for_symlink, 404), (swap_for_fifo, 404), (Path.unlink, 404)],
+    [(truncate_long_ago, 422), (swap_for_symlink, 404), (swap_for_fifo, 404), (Path.unlink, 404)],
 )
 def test_a_cached_rendition_follows_its_original(own, folder, deed, status):
     path = folder / f"kept-{deed.__name__}.jpg"
@@ -123,6 +129,39 @@ def test_a_cached_rendition_follows_its_original(own, folder, deed, status):
 
     wait_until(lambda: own.ask(f"/img/w_82/{path.name}").status != 200, "it is noticed", seconds=3)
     assert own.ask(f"/img/w_82/{path.name}").status == status
+
+
+@pytest.mark.parametrize("deed", [truncate, empty])
+def test_a_cached_rendition_is_served_while_its_original_is_being_written(own, folder, deed):
+    path = folder / f"rewritten-{deed.__name__}.jpg"
+    shutil.copy(OLD, path)
+    before = own.ask(f"/img/w_82/{path.name}")
+    deed(path)
+
+    wait_until(lambda: "stale" in own.ask(f"/img/w_82/{path.name}").headers["Cache-Status"], "it is noticed")
+    assert own.ask(f"/img/w_82/{path.name}").body == before.body
+
+
+@pytest.mark.parametrize("part", [0, 2, 1000, 60_000])
+def test_a_file_that_is_still_being_written_is_unavailable_until_it_is_whole(own, folder, part):
+    whole = OLD.read_bytes()
+    path = folder / f"growing-{part}.jpg"
+    path.write_bytes(whole[:part])
+    half = own.ask(f"/img/w_83/{path.name}")
+    with path.open("ab") as file:
+        file.write(whole[part:])
+
+    assert (half.status, half.headers["Cache-Control"]) == (503, "no-store")
+    assert int(half.headers["Retry-After"]) >= 1
+    assert own.ask(f"/img/w_83/{path.name}").status == 200
+
+
+def test_the_error_of_a_file_that_was_broken_long_ago_may_be_cached(own, folder):
+    shutil.copy(OLD, folder / "torn.jpg")
+    truncate_long_ago(folder / "torn.jpg")
+    answer = own.ask("/img/w_83/torn.jpg")
+
+    assert (answer.status, answer.headers["Cache-Control"]) == (422, "max-age=600")
 
 
 def test_an_unreadable_file_is_not_found(own, folder):

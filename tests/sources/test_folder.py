@@ -3,11 +3,22 @@ import errno
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from imgserver.errors import BrokenImage, Conflict, NotFound, ServerFault, SourceDenied, Unavailable
+from imgserver.errors import (
+    BrokenImage,
+    Conflict,
+    ImageOverLimit,
+    ImgserverError,
+    NotFound,
+    ServerFault,
+    SourceDenied,
+    Unavailable,
+    UnsupportedImage,
+)
 from imgserver.runtime import files
 from imgserver.sources.folder import THREADS, FolderSource
 from imgserver.testing import SourceContract
@@ -158,10 +169,48 @@ async def test_a_file_overwritten_while_open_is_unavailable_whatever_the_outcome
                 raise fault
 
 
-async def test_an_error_of_an_unchanged_file_is_not_replaced(source):
-    with pytest.raises(BrokenImage):
+async def undecodable(source: FolderSource, root: Path, *, age: float, error: ImgserverError | None = None):
+    """The error that is left when a file of this age in seconds did not decode."""
+    path = root / "folder" / "present.jpg"
+    os.utime(path, (time.time() - age,) * 2)
+    with pytest.raises(ImgserverError) as caught:
         async with source.open("folder/present.jpg"):
-            raise BrokenImage()
+            raise error or BrokenImage()
+    return caught.value
+
+
+@pytest.mark.parametrize("age", [0, -30])
+async def test_a_file_that_was_just_written_and_does_not_decode_is_unavailable(source, root, age):
+    assert isinstance(await undecodable(source, root, age=age), Unavailable)
+
+
+@pytest.mark.parametrize("head", [b"", b"\xff", bytes(5000)], ids=["empty", "one byte", "reserved space"])
+async def test_a_file_without_the_beginning_of_an_image_may_still_be_being_written(source, root, head):
+    (root / "folder" / "present.jpg").write_bytes(head)
+
+    assert isinstance(await undecodable(source, root, age=0, error=UnsupportedImage()), Unavailable)
+
+
+@pytest.mark.parametrize("age", [1, 10])
+async def test_no_cache_stores_the_error_of_a_young_file(source, root, age):
+    """A file that was there when the server started is not being written."""
+    left = await undecodable(source, root, age=age)
+
+    assert (type(left), left.max_age_seconds) == (BrokenImage, 0)
+
+
+@pytest.mark.parametrize("age", [61, 86_400, -86_400])
+async def test_a_file_that_is_not_young_and_does_not_decode_is_broken(source, root, age):
+    left = await undecodable(source, root, age=age)
+
+    assert (type(left), left.max_age_seconds) == (BrokenImage, 600)
+
+
+@pytest.mark.parametrize("error", [UnsupportedImage(), UnsupportedImage(format="svg"), ImageOverLimit()])
+async def test_other_errors_do_not_depend_on_the_age_of_the_file(source, root, error):
+    left = await undecodable(source, root, age=0, error=error)
+
+    assert (type(left), left.max_age_seconds) == (type(error), error.cache_seconds)
 
 
 # Errors of the file system

@@ -14,6 +14,7 @@ from imgserver.sources.origin_cache.fetch_queue import FetchKind, FetchQueue
 from imgserver.sources.origin_cache.freshness import Freshness, freshness_of
 from imgserver.sources.origin_cache.local_copies import LocalCopies
 from imgserver.sources.origin_cache.metadata import OriginMetadata, state_of
+from imgserver.sources.origin_cache.rejections import Rejections
 from imgserver.sources.origin_cache.settings import OriginCacheSettings
 
 # Failures of the origin, or on the way to it. A stale copy may be used meanwhile.
@@ -52,6 +53,8 @@ class OriginFetcher:
         self._failed = TtlMap[str, bool](settings.retry_delay_seconds)
         # Freshness, not the map, decides how long metadata is used.
         self._metadata = TtlMap[str, OriginMetadata](math.inf)
+        # Copies that did not decode.
+        self.rejections = Rejections()
         self._purges = 0
         self.fetches = self.revalidations = self.stat_requests = 0
 
@@ -76,8 +79,20 @@ class OriginFetcher:
         """The result of the last `stat` of an original."""
         return self._metadata.get(path)
 
+    def freshness(self, path: str, metadata: OriginMetadata | None) -> Freshness:
+        """How the metadata, or the copy that it belongs to, may be used now. A copy that does not decode is fresh for a
+        pause, and then never used again."""
+        if metadata is None:
+            return Freshness.EXPIRED
+        now = self._clock()
+        rejection = self.rejections.find(path, metadata)
+        if rejection is not None:
+            return Freshness.EXPIRED if rejection.is_due(now) else Freshness.FRESH
+        return freshness_of(metadata, self._settings, now=now)
+
     def forget(self, path: str) -> None:
         self._purges += 1
+        self.rejections.drop(path)
         self._metadata.pop(path)
         self._absent.pop(path)
 
@@ -101,8 +116,10 @@ class OriginFetcher:
     async def _fetch(self, path: str) -> OriginMetadata:
         copy = await self._copies.find(path)
         # Another request may have ended since the caller looked for the copy.
-        if copy is not None and freshness_of(copy, self._settings, now=self._clock()) is Freshness.FRESH:
+        if copy is not None and self.freshness(path, copy) is Freshness.FRESH:
             return copy
+        if copy is not None and self.rejections.find(path, copy) is not None:
+            copy = None  # without conditions: other bytes may have the same validators
         download = self._copies.new_download()
         try:
             return await self._download(path, copy, download)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from imgserver.plan.rendition import Fingerprint
 from imgserver.sources.origin import OriginResponse, Validators
 
-SCHEMA = 1
+SCHEMA = 2
 LIMIT_BYTES = 65_536
 # The record of a rendition has no space for a longer ETag; a digest takes its place.
 MAX_ETAG_LENGTH = 128
@@ -28,17 +28,18 @@ class StoredBody:
 class OriginMetadata:
     """`key` names the original. `max_age_seconds` is the lifetime that the origin stated, None if it stated none.
     `validated` is the time of the last request to the origin in seconds of the epoch. `body` is None if only the
-    metadata was requested."""
+    metadata was requested. `complete`: as in `OriginResponse`."""
 
     key: str
     validators: Validators
     max_age_seconds: int | None
     validated: float
     body: StoredBody | None = None
+    complete: bool = True
 
     @classmethod
     def of(cls, key: str, response: OriginResponse, *, validated: float) -> "OriginMetadata":
-        return cls(key, response.validators, response.max_age_seconds, validated)
+        return cls(key, response.validators, response.max_age_seconds, validated, complete=response.complete)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -79,6 +80,7 @@ def encode(metadata: OriginMetadata) -> bytes:
         metadata.validated,
         body.digest,
         body.length,
+        metadata.complete,
     )
     # Not orjson: a path may hold surrogates, which are not valid Unicode.
     text = json.dumps(fields).encode()
@@ -95,8 +97,9 @@ def decode(data: bytes) -> OriginMetadata | None:
     schema, *fields = json.loads(text)
     if schema != SCHEMA:
         return None
-    key, etag, modified, size, max_age, validated, digest, length = fields
-    return OriginMetadata(key, Validators(etag, modified, size), max_age, validated, StoredBody(digest, length))
+    key, etag, modified, size, max_age, validated, digest, length, complete = fields
+    body = StoredBody(digest, length)
+    return OriginMetadata(key, Validators(etag, modified, size), max_age, validated, body, complete)
 
 
 def _digest(text: str) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from imgserver.errors import BrokenImage, NotFound, Unavailable
+from imgserver.errors import BrokenImage, ImgserverError, NotFound, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.runtime.background import BackgroundRefresh, OnTaskFailure, log_task_failure
 from imgserver.runtime.files import worker_path
@@ -21,11 +21,12 @@ from imgserver.sources.config import FetchSettings
 from imgserver.sources.origin import Origin
 from imgserver.sources.origin_cache.fetch_queue import FetchEvent, FetchKind, FetchQueue
 from imgserver.sources.origin_cache.fetcher import ORIGIN_FAILURES, OriginFetcher
-from imgserver.sources.origin_cache.freshness import Freshness, freshness_of
+from imgserver.sources.origin_cache.freshness import Freshness
 from imgserver.sources.origin_cache.local_copies import LocalCopies
 from imgserver.sources.origin_cache.metadata import OriginMetadata
 from imgserver.sources.origin_cache.settings import OriginCacheSettings, OriginCacheStatistics
 from imgserver.sources.source import Source
+from imgserver.sources.undecodable import does_not_decode, mark_young
 
 # A copy may be evicted or replaced between the read of its metadata and the opening of its bytes.
 OPEN_ATTEMPTS = 3
@@ -98,9 +99,12 @@ class OriginCache(Source):
             metadata, descriptor, head = await self._open(path)
             try:
                 yield self._original(metadata, descriptor, head)
-            except BrokenImage:
-                await self._copies.check_readable(path, metadata, descriptor)
+            except ImgserverError as error:
+                if does_not_decode(error):
+                    await self._reject(error, path, metadata, descriptor)
                 raise
+            else:
+                self._fetcher.rejections.drop(path)
             finally:
                 os.close(descriptor)
 
@@ -161,13 +165,23 @@ class OriginCache(Source):
                 return metadata, *opened
         raise Unavailable("The copy of the original was evicted", reason="origin_cache", retry_after=1)
 
+    async def _reject(self, error: ImgserverError, path: str, copy: OriginMetadata, descriptor: int) -> None:
+        """For a copy that does not decode: it is downloaded again after a pause. Raises Unavailable if it cannot be
+        read or may be incomplete."""
+        if isinstance(error, BrokenImage):
+            await self._copies.check_readable(path, copy, descriptor)
+        rejections, now = self._fetcher.rejections, self._clock()
+        rejection = rejections.add(path, copy, now=now)
+        rejections.refuse_unfinished(path, copy, now=now)
+        mark_young(error, rejection.age_seconds(now))
+
     async def _current(self, path: str, known: OriginMetadata | None, kind: FetchKind) -> OriginMetadata:
         """`known` if its freshness allows that, otherwise the result of a request to the origin."""
         if known is None and self._fetcher.is_absent(path):
             raise NotFound()
-        freshness = Freshness.EXPIRED
-        if known is not None:
-            freshness = freshness_of(known, self._settings, now=self._clock())
+        freshness = self._fetcher.freshness(path, known)
+        if known is not None and freshness is Freshness.FRESH:
+            self._fetcher.rejections.refuse_unfinished(path, known, now=self._clock())
         failed = self._fetcher.has_failed(path)
         if freshness is not Freshness.FRESH and not failed and (known is not None or kind == "stat"):
             # In a task of its own: a client gives up after a short time, and would cancel a slow response each time.

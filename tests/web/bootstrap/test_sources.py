@@ -190,11 +190,12 @@ FAULTS = {
     "absent": (status(404), (404, "not-found", "max-age=30")),
     "gone": (status(410), (404, "not-found", "max-age=30")),
     "forbidden": (status(403), (404, "not-found", "max-age=30")),
-    "html": (body(b"<html>" * 300, Content_Type="image/jpeg"), (415, "unsupported-image", "max-age=300")),
-    "empty": (body(b""), (422, "broken-image", "max-age=600")),
+    "html": (body(b"<html>" * 300, Content_Type="image/jpeg"), (415, "unsupported-image", "no-store")),
+    "empty": (body(b""), (422, "broken-image", "no-store")),
     "endless": (endless(), (422, "image-over-limit", "max-age=600")),
     "too-large": (body(b"", Content_Length=1 << 40), (422, "image-over-limit", "max-age=600")),
-    "half": (body(PHOTO[: len(PHOTO) // 2]), (422, "broken-image", "max-age=600")),
+    "half": (body(PHOTO[: len(PHOTO) // 2]), (422, "broken-image", "no-store")),
+    "half-without-length": (cut(PHOTO[: len(PHOTO) // 2]), (503, "unavailable", "no-store")),
     "short": (cut(PHOTO[:500], Content_Length=len(PHOTO)), (502, "source-failed", "no-store")),
     "reset": (
         reset(head(200, Content_Length=len(PHOTO)) + PHOTO[:500]),
@@ -228,6 +229,27 @@ def test_a_failure_is_not_cached(shop, origin):
     origin.answers["/back.jpg"] = body(PHOTO)
 
     assert (failed, shop.ask("/img/w_10/shop/back.jpg").status) == (502, 200)
+
+
+def test_an_origin_that_is_whole_a_second_later_is_served_then(shop, origin):
+    """Also with the validators of the broken response, and with a long lifetime."""
+    lasting = {"ETag": '"one"', "Cache-Control": "max-age=86400"}
+    broken = {
+        "page": body(b"<html>" * 300, **lasting),
+        "empty": body(b"", **lasting),
+        "half": body(PHOTO[: len(PHOTO) // 2], **lasting),
+        "half-without-length": cut(PHOTO[: len(PHOTO) // 2], **lasting),
+        "cut": cut(PHOTO[:500], Content_Length=len(PHOTO), **lasting),
+        "unchunked": cut(b"5\r\nabcde\r\n", Transfer_Encoding="chunked", **lasting),
+    }
+    targets = [f"/img/w_10/shop/first-{name}.jpg" for name in broken]
+    origin.answers |= {f"/first-{name}.jpg": answer for name, answer in broken.items()}
+    first = at_once(shop, targets)
+    origin.answers |= {f"/first-{name}.jpg": body(PHOTO, **lasting) for name in broken}
+
+    assert [answer.headers["Cache-Control"] for answer in first] == ["no-store"] * len(broken)
+    assert [answer.status for answer in first] == [415, 422, 422, 503, 502, 502]
+    wait_until(lambda: {answer.status for answer in at_once(shop, targets)} == {200}, "all are served", seconds=4)
 
 
 def test_a_denied_redirect_is_audited(shop, origin):

@@ -1,6 +1,7 @@
 """The headers of responses, on a real server with default settings and on one with every optional header enabled."""
 
 import io
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -72,6 +73,8 @@ def _photos(folder: Path) -> Path:
     shutil.copy(SAMPLES / "autumn.jpg", folder)
     (folder / "text.jpg").write_text("no picture at all")
     (folder / "torn.png").write_bytes((SAMPLES / "cat.png").read_bytes()[:5000])
+    # A broken file that is younger than a minute may still be being written.
+    os.utime(folder / "torn.png", (1_700_000_000,) * 2)
     return folder
 
 
