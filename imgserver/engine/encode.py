@@ -37,7 +37,7 @@ def prepare(frames: Frames, name: str, output: Output, quality: Quality) -> Prep
 
     Raises OutputOverLimit before any pixel is computed, and BrokenImage if the original is truncated.
     """
-    _refuse_size(frames, FORMATS[name])
+    _refuse_size(frames, FORMATS[name], output)
     with working():
         image, keep = _joined(frames, name, output)
     return Prepared(in_memory(image), name, output, quality, keep)
@@ -84,7 +84,8 @@ def _joined(frames: Frames, name: str, output: Output) -> tuple[Image, int]:
     return image, keep
 
 
-def _refuse_size(frames: Frames, row: Format) -> None:
+def _refuse_size(frames: Frames, row: Format, output: Output) -> None:
+    """The error names `f` only if the URL did."""
     if max(frames.width, frames.height) > row.max_side:
         allowed = f"sides up to {row.max_side} px"
     elif row.max_pixels is not None and frames.width * frames.height > row.max_pixels:
@@ -92,6 +93,7 @@ def _refuse_size(frames: Frames, row: Format) -> None:
     else:
         return
     size = f"{frames.width}×{frames.height}"
+    argument = {"argument": "f"} if output.format == row.name else {}
     raise OutputOverLimit(
-        f"{row.name}: {size} is over the format's limit; {allowed}", argument="f", value=size, allowed=allowed
+        f"{row.name}: {size} is over the format's limit; {allowed}", value=size, allowed=allowed, **argument
     )

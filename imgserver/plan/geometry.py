@@ -192,8 +192,17 @@ def check(bounds: BoundPlan, *, side: int, pixels: int) -> None:
         if max(bound.scaled) > MAX_COORDINATE:
             _refuse_over(_name(bound.step), Dims(*bound.scaled), side=MAX_COORDINATE, pixels=pixels)
     if not bounds.is_partial:
-        name = _name(bounds.bounds[-1].step) if bounds.bounds else "image"
-        _refuse_over(name, bounds.after, side=side, pixels=pixels)
+        _refuse_over(_last_resize(bounds), bounds.after, side=side, pixels=pixels)
+
+
+def _last_resize(bounds: BoundPlan) -> str:
+    """The name of the last step that changed the sides; "" if the result has those of the original."""
+    resizing = (bound for bound in reversed(bounds.bounds) if sorted(bound.size) != _sorted_sides(bound.before))
+    return next((_name(bound.step) for bound in resizing), "")
+
+
+def _sorted_sides(dims: Dims) -> list[int]:
+    return sorted((dims.width, dims.height))
 
 
 def _grown(bound: Bound) -> Iterator[Size]:
@@ -206,16 +215,16 @@ def _grown(bound: Bound) -> Iterator[Size]:
 
 
 def _refuse_over(name: str, dims: Dims, *, side: int, pixels: int) -> None:
+    """`name` is the step that makes the size; "" for the size of the original."""
     if max(dims.width, dims.height) <= side and dims.width * dims.height * dims.frames <= pixels:
         return
     frames = f" with {dims.frames} frames" if dims.frames > 1 else ""
-    allowed = f"sides up to {side} px, {pixels} pixels over all frames"
-    raise OutputOverLimit(
-        f"{name}: {dims.width}×{dims.height}{frames} is over the limit; {allowed}",
-        argument=name,
-        value=f"{dims.width}×{dims.height}",
-        allowed=allowed,
-    )
+    size, allowed = f"{dims.width}×{dims.height}", f"sides up to {side} px, {pixels} pixels over all frames"
+    if name:
+        detail = f"{name}: {size}{frames} is over the limit; {allowed}"
+        raise OutputOverLimit(detail, argument=name, value=size, allowed=allowed)
+    detail = f"the original is {size}{frames}, and a result of that size is over the limit; {allowed}"
+    raise OutputOverLimit(detail, value=size, allowed=allowed)
 
 
 def _name(step: Step) -> str:

@@ -200,6 +200,22 @@ def test_a_step_that_keeps_a_large_original_is_allowed() -> None:
         check(bind_plan(Plan((Orient(),)), dims), side=8192, pixels=40_000_000)
 
 
+@pytest.mark.parametrize("steps", [(), (Orient(),), (Orient(), Flatten(), Tone("negate")), (Orient(), Turn(6))])
+def test_an_original_over_the_limit_is_named_and_no_option(steps: tuple[Step, ...]) -> None:
+    with pytest.raises(OutputOverLimit, match=r"the original is .* sides up to 8192 px") as caught:
+        check(bind_plan(steps, Dims(12_000, 10, 6)), side=8192, pixels=40_000_000)
+
+    assert "12000" in caught.value.facts["value"]
+    assert "argument" not in caught.value.facts
+
+
+def test_the_step_that_made_the_size_is_named() -> None:
+    steps = (Orient(), Canvas((Px(5_000),) * 4), Tone("negate"))
+
+    with pytest.raises(OutputOverLimit, match="canvas: 10100×10100"):
+        check(bind_plan(steps, Dims(100, 100)), side=8192, pixels=400_000_000)
+
+
 def test_the_limit_counts_the_pixels_of_all_frames() -> None:
     plan = Plan((Fit(Px(1000), Px(1000), mode="exact", enlarge="allow"),))
 
