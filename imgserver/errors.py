@@ -22,6 +22,7 @@ ImgserverError                      500
 ├── Unprocessable                   422
 │   ├── BrokenImage                       truncated or corrupt
 │   ├── ImageOverLimit                    pixels, sides, frames, bytes
+│   ├── FramesLost                        the result would hold fewer frames than were to be kept
 │   └── Quarantined                       killed workers before
 ├── QuotaExceeded                   429   a rate limit or a quota; overload is 503
 │   └── TooManyFailures                   one client keeps sending wrong keys
@@ -166,6 +167,10 @@ class BrokenImage(Unprocessable):
 
 class ImageOverLimit(Unprocessable):
     code, title = "image-over-limit", "The source is over a limit"
+
+
+class FramesLost(Unprocessable):
+    code, title = "frames-lost", "The result would not hold all frames of the source"
 
 
 class Quarantined(Unprocessable):

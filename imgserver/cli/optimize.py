@@ -1,6 +1,5 @@
 """`imgserver optimize`: makes many image files smaller, without a server."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,8 @@ def optimize(
 
     Metadata is removed and pixels are encoded again; no file becomes larger unless --options requests it. FILES are
     images and folders with images. Without --output and --in-place nothing is written; the table shows what would be
-    saved. An image that cannot be read does not stop the others.
+    saved. An image that cannot be read does not stop the others. No frame or page is lost: a file that would lose one
+    is left as it is, and with --output it is an error, unless --options names a frame (fl_still, pg_2).
 
     \b
     Examples:
@@ -50,11 +50,14 @@ def optimize(
     """
     if output and in_place:
         raise click.UsageError("--output and --in-place exclude each other")
+    from imgserver.cli.batch_tasks import make_tasks
+
     settings = read_settings(config, **{"workers.count": workers}).settings
-    tasks = _tasks(files, output, in_place=in_place)
+    plan = _plan(options, settings)
+    tasks = make_tasks(files, output, plan, in_place=in_place)
     if not tasks:
         click.echo("There are no images.", err=True)
-    done = _run(tasks, _plan(options, settings), settings)
+    done = _run(tasks, plan, settings)
     if as_json:
         _print_json(done)
     else:
@@ -63,27 +66,6 @@ def optimize(
             click.echo("Nothing was written: give -o DIR or --in-place.", err=True)
     if any(one.error for one in done):
         raise click.exceptions.Exit(1)
-
-
-def _tasks(files: Sequence[Path], output: Path | None, *, in_place: bool) -> "list[Task]":
-    """Raises UsageError if two results would have the same name, or if a file would be replaced without --in-place."""
-    from imgserver.cli.batch import Task
-    from imgserver.sources.folder import image_paths
-
-    named = [(file / inside, inside) for file in files if file.is_dir() for inside in map(Path, image_paths(file))] + [
-        (file, Path(file.name)) for file in files if not file.is_dir()
-    ]
-    if in_place or output is None:
-        return [Task(file, file if in_place else None) for file, _ in named]
-    targets: dict[Path, Path] = {}
-    for file, inside in named:
-        target = output / inside
-        if target.resolve() == file.resolve():
-            raise click.UsageError(f"{file} would be replaced by its own result; --in-place does that")
-        if target in targets:
-            raise click.UsageError(f"{targets[target]} and {file} would both be {target}")
-        targets[target] = file
-    return [Task(file, target) for target, file in targets.items()]
 
 
 def _plan(options: str, settings: "Settings") -> "Plan":
@@ -121,6 +103,7 @@ def _print_json(done: "list[Outcome]") -> None:
                 if one.error
                 else {"before": one.before, "after": one.after, "saved": round(_saved(one.before, one.after), 4)}
                 | {"outcome": one.outcome, "written": str(one.written) if one.written else None}
+                | {name: text for name in ("reason", "left_out") if (text := getattr(one, name))}
             ),
         }
         for one in done
@@ -146,7 +129,7 @@ def _print_table(done: "list[Outcome]") -> None:
         if one.error:
             table.add_row(Text(str(one.file)), "", "", "", Text(one.error, style="red"))
         else:
-            note = NOTES.get(one.outcome, "")
+            note = _note(one)
             sizes = (_size(one.before), _size(one.after), _percent(one.before, one.after))
             table.add_row(Text(str(one.file)), *sizes, Text(note, style="dim"))
     Console().print(table)
@@ -157,6 +140,14 @@ NOTES = {
     "larger": "larger, as requested",
     "kept": "unchanged",
 }
+
+
+def _note(one: "Outcome") -> str:
+    notes = (
+        NOTES.get(one.outcome, "") + f": {one.reason}" * bool(one.reason),
+        f"without {one.left_out}" * bool(one.left_out),
+    )
+    return ", ".join(filter(None, notes))
 
 
 def _sums(done: "list[Outcome]") -> tuple[int, int]:

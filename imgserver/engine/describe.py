@@ -70,7 +70,7 @@ def _described(header: Header, image: Image) -> Description:
         width=header.dims.width,
         height=header.dims.height,
         orientation=header.dims.orientation,
-        frames=header.dims.frames,
+        frames=header.file_frames,
         delays=tuple(image.get("delay")) if "delay" in fields else (),
         bands=header.bands,
         bits=8 * header.sample_bytes,

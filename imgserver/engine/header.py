@@ -2,11 +2,12 @@
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, BinaryIO, Protocol
 
 from imgserver.engine.bitmap import open_bitmap
+from imgserver.engine.frame_count import count_frames
 from imgserver.engine.job import Limits, over
 from imgserver.engine.readable import readable_format
 from imgserver.engine.sanitize import sanitized
@@ -25,6 +26,8 @@ from imgserver.plan.sniffing import HEAD_BYTES
 SAMPLE_BYTES = {"uchar": 1, "ushort": 2}
 # Formats whose pages are frames of an animation. The pages of a TIFF are separate images.
 ANIMATED = frozenset({"gif", "webp"})
+# Formats whose loaders read only the first frame of an animation.
+UNREAD_FRAMES = frozenset({"png", "avif", "heic"})
 # The largest number of bands: CMYK with alpha.
 MAX_BANDS = 5
 
@@ -48,10 +51,11 @@ class Content(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`dims` is the size of one page as stored, in pixels, and the number of frames in the file.
+    """`dims` is the size of one page as stored, in pixels, and the number of frames that can be read.
 
-    `bytes` is the size of the file. `page` is the first page to load, from 0. `content` is the parsed file of a
-    format that libvips does not read, None for the others.
+    `file_frames` is the number of frames, pages or images in the file: of an animated PNG and of an AVIF or HEIC
+    sequence only the first frame can be read. `bytes` is the size of the file. `page` is the first page to load, from
+    0. `content` is the parsed file of a format that libvips does not read, None for the others.
     """
 
     path: str
@@ -64,12 +68,19 @@ class Header:
     interlaced: bool
     profile: bool
     interpretation: str
+    file_frames: int = 1
     page: int = 0
     content: Content | None = None
 
     @property
     def animated(self) -> bool:
+        """Whether all frames of an animation can be read."""
         return self.format in ANIMATED and self.dims.frames > 1
+
+    @property
+    def is_animation(self) -> bool:
+        """Whether the file is an animation, even if only its first frame can be read."""
+        return self.animated or self.file_frames > self.dims.frames
 
 
 def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
@@ -91,6 +102,8 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
             )
         image = opened(path, name, pixels=False, page=page) if page else image
         header = _described(image, path, name=name, size=size, page=page, content=content)
+        if name in UNREAD_FRAMES:
+            header = replace(header, file_frames=max(header.file_frames, count_frames(path)))
     _refuse_side(header, limits)
     return header
 
@@ -176,6 +189,7 @@ def _described(image: Image, path: str, *, name: str, size: int, page: int, cont
         interlaced=bool(_field(image, "interlaced", 0)),
         profile=bool(image.get_typeof("icc-profile-data")),
         interpretation=image.interpretation,
+        file_frames=image.get_n_pages(),
         page=page,
         content=content,
     )

@@ -63,8 +63,8 @@ class Quality:
 class Job:
     """One image to render. `path` is a local regular file.
 
-    `goal` is "optimize" if the result must not be larger than the original (engine/optimize.py). `version` is that of
-    the original, for `f_info`; "" if it has none.
+    `goal` is "optimize" if the result takes the place of the original: it must neither be larger nor hold fewer frames
+    (engine/optimize.py). `version` is that of the original, for `f_info`; "" if it has none.
     """
 
     path: str
@@ -105,7 +105,8 @@ class RenderResult:
     """The rendered file. `etag` is a 128-bit digest of `body` in hex. `size` is that of the result, in pixels and
     frames.
 
-    `outcome` is the result of the goal "optimize"; for "larger", `reason` is a word of engine/optimize.py.
+    `outcome` is the result of the goal "optimize"; for "larger", `reason` is a word of engine/optimize.py. `left_out`
+    names what the original holds besides its image and the result does not: "a second picture", "a video", or "".
     """
 
     body: bytes
@@ -118,3 +119,4 @@ class RenderResult:
     timings: Timings
     outcome: Outcome = "encoded"
     reason: str = ""
+    left_out: str = ""

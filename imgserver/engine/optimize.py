@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from imgserver.engine.appended import left_out
 from imgserver.engine.color import KNOWN_SPACES, is_srgb_already
 from imgserver.engine.header import Header, examine, reopened
 from imgserver.engine.job import Job, RenderResult
@@ -28,6 +29,11 @@ from imgserver.plan.plan import Crop, Dims, Fit, Flatten, Orient, Plan, Step
 
 def optimize(job: Job) -> RenderResult:
     """Renders the job; the result is no larger than the original, or says why it is. Raises what `render` raises."""
+    result = _smaller(job)
+    return replace(result, left_out=left_out(job.path)) if result.source_format == "jpg" else result
+
+
+def _smaller(job: Job) -> RenderResult:
     cpu = time.process_time()
     result = render(job)
     if job.plan.terminal.kind != "image" or len(result.body) < result.source_bytes:

@@ -1,12 +1,14 @@
 """What a job will produce: format, frames, sizes. Decided from the header and the plan, before a pixel is read."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from imgserver.engine.header import Header, refuse_over
 from imgserver.engine.job import Limits
-from imgserver.plan.formats import FORMATS, choose
+from imgserver.errors import FramesLost
+from imgserver.plan.formats import FORMATS, alpha_after, choose
 from imgserver.plan.geometry import BoundPlan, bind_plan, check
-from imgserver.plan.plan import Canvas, Color, Fit, Flatten, Mask, Output, Plan, Step, Tone, Turn
+from imgserver.plan.plan import Output, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,16 @@ def page_of(output: Output) -> int | None:
     return output.frames - 1 if isinstance(output.frames, int) else None
 
 
-def outline(header: Header, plan: Plan, limits: Limits) -> tuple[OutputShape, BoundPlan]:
-    """Format and frames, and the size after each step.
+def outline(header: Header, plan: Plan, limits: Limits, *, keep_frames: bool = False) -> tuple[OutputShape, BoundPlan]:
+    """Format and frames, and the size after each step. `keep_frames`: only a plan that names a frame or a page may
+    leave out the others.
 
     All limits are checked here. Raises ImageOverLimit for the original, OutputOverLimit for the result, what
-    `bind_plan` raises, and NotInThisBuild for a format that cannot be written.
+    `bind_plan` raises, NotInThisBuild for a format that cannot be written, and FramesLost.
     """
     shape = shape_of(header, plan)
+    if plan.terminal.kind == "image":
+        _refuse_loss(header, plan.output.frames, shape, keep_frames=keep_frames)
     refuse_over(header, shape.frames, limits)
     bounds = bind_plan(plan, replace(header.dims, frames=shape.frames))
     check(bounds, side=limits.output_side, pixels=limits.output_pixels)
@@ -47,21 +52,21 @@ def shape_of(header: Header, plan: Plan) -> OutputShape:
     return OutputShape(name, header.dims.frames if animated and FORMATS[name].animation else 1)
 
 
-def alpha_after(steps: tuple[Step, ...], alpha: bool) -> bool:
-    """Whether the image has an alpha channel after all steps. `alpha`: whether the original has one."""
-    for step in steps:
-        match step:
-            case Flatten(color=color):
-                alpha = alpha and color.alpha < 255
-            case Mask() | Tone(name="opacity"):
-                alpha = True
-            case Fit(finish="pad", fill=Color(alpha=opacity)) | Canvas(fill=Color(alpha=opacity)):
-                alpha = alpha or opacity < 255
-            case Turn(degrees=degrees, fill=fill) if degrees % 90:
-                alpha = not (isinstance(fill, Color) and fill.alpha == 255)
-            case _:
-                pass
-    return alpha
+def _refuse_loss(
+    header: Header, wanted: Literal["auto", "all", "first"] | int, shape: OutputShape, *, keep_frames: bool
+) -> None:
+    """Raises FramesLost. `all` refers to an animation: the pages of a document are separate images."""
+    is_kept = header.is_animation if wanted == "all" else keep_frames and wanted == "auto"
+    if header.file_frames <= shape.frames or not is_kept:
+        return
+    if header.animated:
+        reason = f"{shape.format} holds one; f_webp and f_gif keep all, fl_still takes the first"
+    elif header.is_animation:
+        reason = "only the first can be read here; fl_still takes it"
+    else:
+        reason = "the result holds one; fl_still takes the first, pg_2 the second"
+    pages = "frames" if header.is_animation else "pages"
+    raise FramesLost(f"{header.format} with {header.file_frames} {pages}: {reason}")
 
 
 def _is_too_large(shape: OutputShape, bounds: BoundPlan) -> bool:

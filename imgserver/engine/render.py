@@ -25,14 +25,14 @@ ETAG_BYTES = 16
 def render(job: Job) -> RenderResult:
     """Renders a local file as its plan says. Call `open_engine` once before.
 
-    Raises NotFound, UnsupportedImage (415), BrokenImage and ImageOverLimit (422), BadRequest and OutputOverLimit (400),
-    NotInThisBuild (501), ServerFault; never an error of libvips.
+    Raises NotFound, UnsupportedImage (415), BrokenImage, ImageOverLimit and FramesLost (422), BadRequest and
+    OutputOverLimit (400), NotInThisBuild (501), ServerFault; never an error of libvips.
     """
     watch = Stopwatch()
     forget_warnings()
     plan = _with_placeholder_size(job.plan)
     header = examine(job.path, job.limits, page=page_of(plan.output))
-    shape, bounds = outline(header, plan, job.limits)
+    shape, bounds = outline(header, plan, job.limits, keep_frames=job.goal == "optimize")
     decode = watch.lap()
     if plan.terminal.kind == "info":
         info = _info(header, shape, bounds, job.version)
@@ -97,8 +97,8 @@ def _info(header: Header, shape: OutputShape, bounds: BoundPlan, version: str) -
         "width": dims.width,
         "height": dims.height,
         "orientation": dims.orientation,
-        "frames": dims.frames,
-        "animated": header.animated,
+        "frames": header.file_frames,
+        "animated": header.is_animation,
         "alpha": header.alpha,
         "profile": header.profile,
         "bytes": header.bytes,

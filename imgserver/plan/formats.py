@@ -6,7 +6,7 @@ A format from outside adds its row to `FORMATS` before the server starts, and it
 from dataclasses import dataclass
 
 from imgserver.errors import NotInThisBuild
-from imgserver.plan.plan import Output
+from imgserver.plan.plan import Canvas, Color, Fit, Flatten, Mask, Output, Plan, Step, Tone, Turn
 
 # Numbers for the quality levels. A level means the same visual quality in each format, not the same number.
 QUALITY_LEVELS: dict[str, dict[str, int]] = {
@@ -161,6 +161,33 @@ def choose(output: Output, *, source: str, alpha: bool, animated: bool) -> str:
             if is_writable(name) and (not animated or FORMATS[name].animation):
                 return name
     return _plain(source, alpha=alpha, animated=animated, modern=output.format == "source")
+
+
+def possible_formats(plan: Plan, source: str) -> frozenset[str]:
+    """The names of the formats that an image of the plan can have, for any original in the format `source`. Raises
+    NotInThisBuild."""
+    alphas = {alpha_after(plan.steps, alpha) for alpha in (False, FORMATS[source].alpha)}
+    movements = {False, FORMATS[source].animation}
+    return frozenset(
+        choose(plan.output, source=source, alpha=alpha, animated=animated) for alpha in alphas for animated in movements
+    )
+
+
+def alpha_after(steps: tuple[Step, ...], alpha: bool) -> bool:
+    """Whether the image has an alpha channel after all steps. `alpha`: whether the original has one."""
+    for step in steps:
+        match step:
+            case Flatten(color=color):
+                alpha = alpha and color.alpha < 255
+            case Mask() | Tone(name="opacity"):
+                alpha = True
+            case Fit(finish="pad", fill=Color(alpha=opacity)) | Canvas(fill=Color(alpha=opacity)):
+                alpha = alpha or opacity < 255
+            case Turn(degrees=degrees, fill=fill) if degrees % 90:
+                alpha = not (isinstance(fill, Color) and fill.alpha == 255)
+            case _:
+                pass
+    return alpha
 
 
 def _plain(source: str, *, alpha: bool, animated: bool, modern: bool) -> str:

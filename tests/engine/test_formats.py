@@ -13,7 +13,7 @@ from imgserver.engine.job import Job, Limits, Quality
 from imgserver.engine.load import reduction
 from imgserver.engine.render import render
 from imgserver.engine.vips import Image as VipsImage
-from imgserver.errors import BadRequest, NotInThisBuild, OutputOverLimit
+from imgserver.errors import BadRequest, FramesLost, NotInThisBuild, OutputOverLimit
 from imgserver.plan.plan import Canvas, Color, Crop, Dims, Fit, Mask, Orient, Output, Plan, Px, Terminal, Tone, Turn
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
 
@@ -178,6 +178,20 @@ def test_the_steps_are_applied_to_each_frame(draw: Renderer) -> None:
         shown = image.convert("RGBA")
         assert shown.getpixel((0, 0)) == (0, 0, 0, 255)
         assert abs(shown.getpixel((19, 19))[0] - (255 - 40 * number)) < 4
+
+
+@pytest.mark.parametrize("name", ["PNG", "AVIF"])
+def test_of_an_animation_whose_frames_cannot_be_read_all_the_first_is_shown(draw: Renderer, name: str) -> None:
+    body = saved(movie()[0], name, save_all=True, append_images=movie()[1:], duration=80)
+
+    for output in ({}, {"format": "webp"}, {"frames": "first", "format": "gif"}):
+        image = opened(draw(body, **output).body)
+        assert (getattr(image, "n_frames", 1), image.size) == (1, (90, 60))
+        assert image.convert("L").getextrema()[1] < 8
+    with pytest.raises(FramesLost, match="5 frames: only the first"):
+        draw(body, frames="all", format="webp")
+    facts = json.loads(draw(body, terminal=Terminal("info")).body)
+    assert (facts["original"]["frames"], facts["original"]["animated"], facts["output"]["frames"]) == (5, True, 1)
 
 
 @pytest.mark.parametrize("output", [{"format": "jpg"}, {"format": "avif"}, {"format": "gif", "frames": "first"}])

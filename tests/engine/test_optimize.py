@@ -7,7 +7,7 @@ from PIL import Image, ImageCms
 
 from imgserver.engine.job import Job, Limits, RenderResult
 from imgserver.engine.optimize import optimize
-from imgserver.errors import BrokenImage, ImageOverLimit, UnsupportedImage
+from imgserver.errors import BrokenImage, FramesLost, ImageOverLimit, UnsupportedImage
 from imgserver.plan.plan import BLACK, Crop, Fit, Flatten, Orient, Output, Plan, Px, Step, Terminal, Tone, Trim
 from tests.engine.conftest import difference, opened, saved
 from tests.engine.test_lossless_strip import PLAIN, WORDS, exif
@@ -45,7 +45,7 @@ def test_no_sample_becomes_larger(make, path):
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_metadata_is_in_no_result(make, name):
-    for output in ({}, {"format": "png"}, {"format": "webp"}):
+    for output in ({}, {"format": "png", "frames": "first"}, {"format": "webp"}):
         assert WORDS not in make(PLAIN[name], **output).body
 
 
@@ -164,6 +164,30 @@ def test_an_animation_stays_animated(make):
     assert outcome(result) == ("original", "")
     assert opened(result.body).n_frames == result.size.frames == 2
     assert outcome(make(data, frames="first")) == ("larger", "options")
+
+
+SEVERAL = {"save_all": True, "append_images": [DOGS.resize((64, 96)).rotate(angle) for angle in (90, 180)]}
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("PNG", {}),
+        ("PNG", {"format": "webp"}),
+        ("AVIF", {}),
+        ("AVIF", {"format": "auto", "offers": ("avif",)}),
+        ("TIFF", {}),
+        ("GIF", {"format": "jpg"}),
+        ("WEBP", {"format": "avif"}),
+    ],
+)
+def test_a_result_without_all_frames_is_refused_unless_one_is_named(make, name, output):
+    data = saved(DOGS.resize((64, 96)), name, **SEVERAL)
+
+    with pytest.raises(FramesLost, match=r"3 (frames|pages)"):
+        make(data, **output)
+    assert make(data, frames="first", **output).size.frames == 1
+    assert make(data, frames=1, **output).size.frames == 1
 
 
 @pytest.mark.parametrize(

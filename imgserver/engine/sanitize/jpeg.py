@@ -72,6 +72,15 @@ def whole(file: BinaryIO, size: int) -> bytearray:
     return data
 
 
+def besides_image(file: BinaryIO) -> tuple[bytes, bytes]:
+    """The bytes before the data of the first scan, and those after the end of the image. Raises BrokenImage."""
+    scan_at = _read_head(file).scan_at
+    file.seek(0)
+    data = file.read()
+    end = data.find(EOI, scan_at)
+    return data[:scan_at], data[end + len(EOI) :] if end >= 0 else b""
+
+
 def _has_all_scans(data: bytearray, head: Head, *, scan_at: int) -> bool:
     """Whether the scans hold all coefficients of all components in full precision.
 
