@@ -159,7 +159,7 @@ STATE = (
     Series("client_disconnects_total", "Clients that disconnected before their response", (), "counter"),
     Series("http_malformed_total", "Requests that the HTTP parser refused", (), "counter"),
     Series("http_overdue_total", "Connections closed because the client was too slow", ("what",), "counter"),
-    Series("queue_jobs", "Renders waiting for a worker, or running", ("queue", "state")),
+    Series("queue_jobs", "Renders and uploads that wait, are received, or run", ("queue", "state")),
     Series("queue_limit", "Maximum number of waiting renders", ("queue",)),
     Series("queue_oldest_job_age_seconds", "Age of the longest waiting render", ("queue",)),
     Series("upload_space_bytes", "Bytes of the temporary files of uploads"),

@@ -57,6 +57,7 @@ def _queue(service: ImageService, uploads: UploadStatistics) -> dict[str, Any]:
             ("render", "ready"): queue.waiting,
             ("render", "running"): queue.running,
             ("upload", "ready"): uploads.waiting,
+            ("upload", "receiving"): uploads.receiving,
             ("upload", "running"): uploads.running,
         },
         "queue_limit": {"render": queue.limit, "upload": uploads.limit},

@@ -117,6 +117,7 @@ def is_clean(server: ServerProcess, scratch: Path) -> bool:
         list(scratch.iterdir()) == []
         and not any(str(scratch) in name for name in open_files)
         and server.metric("imgserver_upload_space_bytes") == 0
+        and server.metric("imgserver_queue_jobs", queue="upload", state="receiving") == 0
         and server.metric("imgserver_queue_jobs", queue="upload", state="running") == 0
     )
 
@@ -296,13 +297,17 @@ def test_an_upload_that_pauses_times_out(server, scratch):
     assert 0.9 < upload.seconds < 2.5
 
 
-def test_a_slow_upload_times_out(server, scratch):
-    upload = Upload(server, "Content-Type: image/jpeg", "Content-Length: 100000")
+@pytest.mark.parametrize(
+    ("piece", "seconds"),
+    [pytest.param(b"\xff", 1, id="below the least rate"), pytest.param(bytes(20_000), 3, id="over the whole time")],
+)
+def test_a_slow_upload_times_out(server, scratch, piece, seconds):
+    upload = Upload(server, "Content-Type: image/jpeg", "Content-Length: 1000000")
     trickle = threading.Event()
 
     def pieces() -> Iterator[bytes]:
         while not trickle.wait(0.3):
-            yield b"\xff"
+            yield piece
 
     upload.send(pieces())
     status = upload.status()
@@ -310,8 +315,41 @@ def test_a_slow_upload_times_out(server, scratch):
     upload.close()
 
     assert status == 408
-    assert 2.5 < upload.seconds < 5
+    assert seconds - 0.1 < upload.seconds < seconds + 2
     wait_until(lambda: is_clean(server, scratch), "nothing of the upload remains")
+
+
+def test_an_upload_takes_the_place_of_a_body_below_the_least_rate():
+    photo = (SAMPLES / "cat.png").read_bytes()
+    with serving(workers_count=1, uploads_max_receiving=4, disk_limit_bytes=0) as server:
+        slow = [Upload(server, "Content-Type: image/jpeg", "Content-Length: 1000000") for _ in range(10)]
+        for upload in slow:
+            upload.send((b"\xff\xd8\xff",))
+        wait_until(lambda: server.metric("imgserver_queue_jobs", queue="upload", state="ready") == 6, "they hold all")
+        begun = time.monotonic()
+        answer = server.ask(PATH, "POST", {"Content-Type": "image/png", "Content-Length": str(len(photo))}, photo)
+        seconds = time.monotonic() - begun
+        statuses = [upload.status() for upload in slow if upload.answer().startswith(b"HTTP/1.1 4")]
+        for upload in slow:
+            upload.close()
+
+    assert answer.status == 200
+    assert seconds < 5
+    assert len(statuses) >= 4
+    assert set(statuses) == {408}
+
+
+def test_two_slow_bodies_take_no_turn_of_another_upload(server, scratch):
+    """Two uploads are rendered at the same time, more are received."""
+    photo = (SAMPLES / "cat.png").read_bytes()
+    slow = [Upload(server, "Content-Type: image/jpeg", "Content-Length: 1000000") for _ in range(2)]
+    wait_until(lambda: server.metric("imgserver_queue_jobs", queue="upload", state="receiving") == 2, "both are read")
+    answer = server.ask(PATH, "POST", {"Content-Type": "image/png", "Content-Length": str(len(photo))}, photo)
+    for upload in slow:
+        upload.close()
+
+    assert answer.status == 200
+    wait_until(lambda: is_clean(server, scratch), "nothing of the uploads remains")
 
 
 def test_nothing_remains_after_the_server_is_killed(tmp_path):

@@ -13,21 +13,57 @@ def uploads(**settings) -> UploadAdmission:
 
 
 async def hold(admission: UploadAdmission, free: asyncio.Event) -> None:
-    async with admission.slot():
+    async with admission.place():
         await free.wait()
 
 
-async def test_the_next_upload_waits_while_all_slots_are_taken():
-    admission, free = uploads(max_concurrent=2), asyncio.Event()
-    tasks = [asyncio.create_task(hold(admission, free)) for _ in range(3)]
-    await eventually(lambda: admission.statistics().running == 2 and admission.statistics().waiting == 1)
+async def render(admission: UploadAdmission, free: asyncio.Event) -> None:
+    async with admission.place() as place, admission.turn(place):
+        await free.wait()
 
-    assert repr(admission) == "<UploadAdmission running 2/2, waiting 1/8, 0 bytes>"
+
+async def test_the_next_upload_waits_while_all_places_are_taken():
+    admission, free = uploads(max_receiving=2), asyncio.Event()
+    tasks = [asyncio.create_task(hold(admission, free)) for _ in range(3)]
+    await eventually(lambda: admission.statistics().receiving == 2 and admission.statistics().waiting == 1)
+
+    assert repr(admission) == "<UploadAdmission running 0/2, receiving 2/2, waiting 1/8, 0 bytes>"
 
     free.set()
     await asyncio.gather(*tasks)
 
-    assert repr(admission) == "<UploadAdmission running 0/2, waiting 0/8, 0 bytes>"
+    assert repr(admission) == "<UploadAdmission running 0/2, receiving 0/2, waiting 0/8, 0 bytes>"
+
+
+async def test_an_upload_frees_its_place_when_its_turn_has_come():
+    admission, free = uploads(max_receiving=2, max_concurrent=1), asyncio.Event()
+    tasks = [asyncio.create_task(render(admission, free)) for _ in range(3)]
+    await eventually(lambda: admission.statistics().running == 1 and admission.statistics().receiving == 2)
+
+    assert repr(admission) == "<UploadAdmission running 1/1, receiving 2/2, waiting 0/8, 0 bytes>"
+
+    free.set()
+    await asyncio.gather(*tasks)
+
+    assert admission.statistics() == uploads().statistics()
+
+
+async def test_the_slowest_body_below_the_least_rate_loses_its_place():
+    now, displaced = [0.0], []
+    admission = UploadAdmission(UploadSettings(max_receiving=3, min_rate_bytes=1000), clock=lambda: now[0])
+    async with admission.place() as fast, admission.place() as slow, admission.place() as slowest:
+        for place, received in ((fast, 5000), (slow, 900), (slowest, 3)):
+            place.bytes = received
+            place.on_displaced = lambda place=place: displaced.append(place)
+        waiting = asyncio.create_task(hold(admission, asyncio.Event()))
+        await eventually(lambda: admission.statistics().waiting == 1)
+        assert displaced == []  # all bodies have just begun
+        now[0] = 2.0
+        await eventually(lambda: len(displaced) == 2)
+
+        assert displaced == [slowest, slow]
+        waiting.cancel()
+        await asyncio.wait([waiting])
 
 
 def test_limits_of_the_policy_replace_those_of_the_settings():
@@ -43,12 +79,12 @@ def test_limits_of_the_policy_replace_those_of_the_settings():
 
 
 async def test_an_upload_is_refused_at_once_when_the_queue_is_full():
-    admission, free = uploads(max_concurrent=1, max_waiting=1), asyncio.Event()
+    admission, free = uploads(max_receiving=1, max_waiting=1), asyncio.Event()
     tasks = [asyncio.create_task(hold(admission, free)) for _ in range(2)]
     await eventually(lambda: admission.statistics().waiting == 1)
 
     with pytest.raises(Overloaded) as caught:
-        async with admission.slot():
+        async with admission.place():
             pass
 
     assert caught.value.facts["reason"] == "full"
@@ -58,12 +94,12 @@ async def test_an_upload_is_refused_at_once_when_the_queue_is_full():
 
 
 async def test_an_upload_is_refused_after_the_longest_wait():
-    admission, free = uploads(max_concurrent=1, max_wait_seconds=0.05), asyncio.Event()
+    admission, free = uploads(max_receiving=1, max_wait_seconds=0.05), asyncio.Event()
     task = asyncio.create_task(hold(admission, free))
-    await eventually(lambda: admission.statistics().running == 1)
+    await eventually(lambda: admission.statistics().receiving == 1)
 
     with pytest.raises(Overloaded) as caught:
-        async with admission.slot():
+        async with admission.place():
             pass
 
     assert caught.value.facts["reason"] == "deadline"
@@ -72,10 +108,10 @@ async def test_an_upload_is_refused_after_the_longest_wait():
     await task
 
 
-async def test_a_client_that_disconnects_while_waiting_takes_no_slot():
-    admission, free = uploads(max_concurrent=1), asyncio.Event()
+async def test_a_client_that_disconnects_while_waiting_takes_no_place():
+    admission, free = uploads(max_receiving=1), asyncio.Event()
     first = asyncio.create_task(hold(admission, free))
-    await eventually(lambda: admission.statistics().running == 1)
+    await eventually(lambda: admission.statistics().receiving == 1)
     second = asyncio.create_task(hold(admission, free))
     await eventually(lambda: admission.statistics().waiting == 1)
 

@@ -1,6 +1,6 @@
 """POST /api/image/optimize: images in, smaller images out. Nothing is kept unless the client asks to store the result.
 
-The order matters. The key, the parameters and the headers are checked first; then the upload waits for a slot; only
+The order matters. The key, the parameters and the headers are checked first; then the upload waits for a place; only
 then is the client told to send its body (100 Continue). The body is written to unnamed temporary files. A worker reads
 them like originals, with the same limits, deadlines and quarantine.
 """
@@ -105,26 +105,27 @@ class UploadHandler:
         options = self._parse(query, request, key)
         body_format, body = BodyFormat.of(request), UploadBody(request, settings)
         body.check_headers()
-        # 2. Wait for a slot, then receive the body. Its fields may contain further parameters.
-        async with self._admission.slot() as waited_seconds, ReceivedUpload(self._temp_files, settings) as upload:
-            self._accounting.observe_wait(waited_seconds)
-            await body.begin()
+        # 2. Wait for a place, then receive the body. Its fields may contain further parameters.
+        async with self._admission.place() as place, ReceivedUpload(self._temp_files, settings) as upload:
+            self._accounting.observe_wait(place.waited_seconds)
+            await body.begin(place)
             await upload.receive(body_format, body)
             if upload.fields:
                 options = self._parse([*query, *upload.fields], request, key)
             if options.store is not None and len(upload.images) > 1:
                 raise BadRequest("store: one path cannot hold several images", argument="store")
-            # 3. Optimize and store the images.
+            # 3. Wait for the turn, then optimize and store the images.
             response_format = ResponseFormat.choose(images=len(upload.images), with_data=options.data, accept=accept)
-            results = await self._optimize_all(
-                upload.images,
-                options,
-                accept,
-                response_format,
-                client=f"key {key}" if key else client_of(request.remote),
-                max_data_bytes=settings.max_body_bytes,
-            )
-        # 4. Respond, without the slot and the files.
+            async with self._admission.turn(place):
+                results = await self._optimize_all(
+                    upload.images,
+                    options,
+                    accept,
+                    response_format,
+                    client=f"key {key}" if key else client_of(request.remote),
+                    max_data_bytes=settings.max_body_bytes,
+                )
+        # 4. Respond, without the turn and the files.
         return await make_response(results, response_format), results
 
     def _parse(self, parameters: Pairs, request: web.Request, key: str) -> UploadOptions:

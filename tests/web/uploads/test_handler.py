@@ -258,7 +258,7 @@ def locked() -> Iterator[ServerProcess]:
         workers_count=1,
         disk_limit_bytes=0,
         uploads_allow_origin="https://app.example",
-        uploads_max_concurrent=1,
+        uploads_max_receiving=1,
         uploads_max_waiting=0,
         uploads_max_temp_bytes=1 << 20,
         **settings,
@@ -348,11 +348,11 @@ class WaitingClient:
         return self.socket.recv(65536)
 
 
-def test_100_continue_is_sent_after_the_key_and_the_slot_are_granted(locked):
+def test_100_continue_is_sent_after_the_key_and_the_place_are_granted(locked):
     length = len(PHOTO)
     with WaitingClient(locked, length, **bearer("ci")) as first:
         assert first.receive() == b"HTTP/1.1 100 Continue\r\n\r\n"
-        # The only slot is taken, and no upload may wait.
+        # The only place is taken, and no upload may wait.
         with WaitingClient(locked, length, **bearer("ci")) as second, WaitingClient(locked, length) as stranger:
             refused = second.receive()
             assert refused.startswith(b"HTTP/1.1 503 ")
@@ -369,7 +369,7 @@ def test_an_unknown_expectation_is_refused(locked):
 
 
 def test_a_waiting_upload_delays_no_image_request(locked):
-    """The slot of an upload is not the slot of a render: a slow client does not delay others."""
+    """The place of an upload is not the slot of a render: a slow client does not delay others."""
     with WaitingClient(locked, len(PHOTO), **bearer("ci")) as held:
         held.receive()
 
