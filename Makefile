@@ -15,8 +15,10 @@ help: ## this list
 
 install: $(VENV)/installed ## .venv with imgserver in it
 
+# The recipe reads the folder from the environment: its name may contain spaces and quotes.
+serve: export DIR := $(DIR)
 serve: $(VENV)/installed ## serve DIR=samples on PORT=8080 and print URLs to click
-	@$(BIN)/imgserver serve $(DIR) --port $(PORT)
+	@case "$$DIR" in "~") DIR=$$HOME ;; "~/"*) DIR=$$HOME/$${DIR#??} ;; esac; $(BIN)/imgserver serve --port "$(PORT)" -- "$$DIR"
 
 test: $(VENV)/tested ## all tests, one process per core (ARGS="-x -k purge" for some, ARGS="-n 0 --pdb" to debug)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
@@ -46,7 +48,7 @@ settings: $(VENV)/installed ## write config/imgserver.toml and docs/settings.md 
 	$(BIN)/imgserver config init --markdown > $(VENV)/page && mv $(VENV)/page docs/settings.md
 
 fuzz: $(VENV)/fuzzed ## what takes text from strangers, guided by coverage, SECONDS=60 in all (ONLY=forms for one)
-	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ONLY)
+	$(BIN)/python -m tests.fuzz --seconds "$(or $(SECONDS),60)" $(ONLY)
 
 clean: ## remove .venv, caches and build leftovers
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -54,9 +56,9 @@ clean: ## remove .venv, caches and build leftovers
 
 # The stamps make a second run instant; a changed requirement or pin makes them stale.
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "imgserver needs Python 3.11 or newer, and $(PYTHON) is %d.%d; try: make $(MAKECMDGOALS) PYTHON=python3.12" % sys.version_info[:2])'
+	@"$(PYTHON)" -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "imgserver needs Python 3.11 or newer, and $(PYTHON) is %d.%d; try: make $(MAKECMDGOALS) PYTHON=python3.12" % sys.version_info[:2])'
 	@echo "Installing imgserver into $(VENV) (once; about 125 MB on disk)"
-	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(PIP) --editable .
 	@touch $@
 

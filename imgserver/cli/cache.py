@@ -9,6 +9,7 @@ from imgserver.cli.admin import incomplete, key_option, post, removed
 from imgserver.cli.client import request_json
 from imgserver.cli.errors import fail
 from imgserver.cli.options import server_options
+from imgserver.cli.tables import print_table
 
 PATH = "/api/image/health"
 SWEEP_PATH = "/api/admin/sweep"
@@ -88,7 +89,6 @@ def sweep(*, server: str, timeout: float, key: str | None, as_json: bool) -> Non
 
 
 def _print(figures: Mapping[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     tiers = figures["tiers"]
@@ -99,9 +99,8 @@ def _print(figures: Mapping[str, Any]) -> None:
         table.add_column(name, justify="right", overflow="fold")
     for label in columns[0]:
         table.add_row(label, *(column[label] for column in columns))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print("", *_sentences(figures), sep="\n", markup=False, soft_wrap=True)
+    print_table(table)
+    click.echo("\n".join(["", *_sentences(figures)]))
 
 
 def _rows(of: Mapping[str, Any]) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import click
 
-from imgserver.cli.options import config_option, read_settings
+from imgserver.cli.options import check_start, config_option, read_settings
+from imgserver.cli.tables import print_table
 
 HIDDEN = "(hidden)"
 
@@ -82,8 +83,9 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
 def check(file: Path) -> None:
     """Validate a settings file or a policy file.
 
-    Names every error. FILE is TOML with settings, whose policy is validated as well, or YAML with a policy. Variables
-    of this shell are ignored except for secrets such as IMGSERVER_SIGNING_KEYS, which do not belong in a file.
+    Names every error for which `imgserver serve` would not start, except for the port. FILE is TOML with settings,
+    whose policy, folders and sources are validated as well, or YAML with a policy. Variables of this shell are ignored
+    except for secrets such as IMGSERVER_SIGNING_KEYS, which do not belong in a file.
 
     \b
     Examples:
@@ -96,11 +98,10 @@ def check(file: Path) -> None:
     if file.suffix in (".yaml", ".yml"):
         _check_policy(file)
         return
-    from imgserver.settings.loader import load
     from imgserver.settings.names import SECRETS, variable
 
     secrets = {name: os.environ[name] for name in map(variable, SECRETS) if name in os.environ}
-    loaded = load(file, secrets, {})
+    loaded = check_start(file, secrets)
     count = sum(origin.kind == "file" for origin in loaded.origins.values())
     click.echo(f"{file}: valid, {count} settings")
     if loaded.settings.security.policy != Path():
@@ -147,7 +148,6 @@ def _policy_rows(path: Path) -> dict[str, _Row]:
 
 def _print_table(title: str, rows: Mapping[str, _Row]) -> None:
     """Defaults are dim, so that the changed values stand out."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -157,4 +157,4 @@ def _print_table(title: str, rows: Mapping[str, _Row]) -> None:
     for name, row in rows.items():
         style = "dim" if row.origin == "default" else ""
         table.add_row(Text(name), Text(row.text), Text(row.origin), style=style)
-    Console(soft_wrap=True).print(table)
+    print_table(table)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgserver.cli.options import config_option, read_settings
+from imgserver.cli.tables import print_table
 
 if TYPE_CHECKING:
     from imgserver.cli.checks import Check
@@ -45,7 +46,6 @@ def doctor(ctx: click.Context, *, as_json: bool, config: Path | None) -> None:
 
 
 def _print_table(found: "list[Check]") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -54,9 +54,8 @@ def _print_table(found: "list[Check]") -> None:
         mark, style = ("✓", "green") if check.ok else ("✗", "red") if check.needed else ("!", "yellow")
         result = Text(check.found) if not check.fix else Text.assemble(check.found, "\n", (f"→ {check.fix}", "bold"))
         table.add_row(Text(mark, style), Text(check.name), result)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"\n{_summary(found)}")
+    print_table(table)
+    click.echo(f"\n{_summary(found)}")
 
 
 def _summary(found: "list[Check]") -> str:

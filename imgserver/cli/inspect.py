@@ -10,6 +10,7 @@ import click
 
 from imgserver.cli.errors import fail
 from imgserver.cli.options import config_option, read_settings
+from imgserver.cli.tables import print_table
 from imgserver.errors import ImgserverError
 from imgserver.security.remote_url import is_remote_url
 
@@ -123,7 +124,6 @@ def _palette(file: Path, limits: "Limits") -> list[dict[str, Any]]:
 
 
 def _print_table(file: str, description: "Description", palette: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -135,7 +135,7 @@ def _print_table(file: str, description: "Description", palette: list[dict[str, 
         table.add_row(name, Text(value))
     swatches = [Text.assemble(("██ ", row["color"]), f"{row['color']} {row['share']:.0%}") for row in palette]
     table.add_row("palette", Text("\n").join(swatches))
-    Console().print(table)
+    print_table(table)
 
 
 def _rows(of: "Description") -> list[tuple[str, str]]:

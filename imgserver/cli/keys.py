@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from imgserver.security.signing import SigningKey
 
 NEW_BYTES = 32
-HOW_TO_SET = 'Use the line as keys = "..." below [signing] in the file, or as the variable IMGSERVER_SIGNING_KEYS.'
+HOW_TO_SET = (
+    'Put every key of the line into the list keys = ["KEY", "KEY"] below [signing] in the file, '
+    "or the whole line into the variable IMGSERVER_SIGNING_KEYS."
+)
 HOW_TO_END = (
     "A running server reads its file again on SIGHUP. "
     "Remove the last key when no page and no cache has a URL that it signed."

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgserver.cli.options import config_option, read_settings
+from imgserver.cli.tables import print_table
 
 if TYPE_CHECKING:
     from imgserver.cli.batch import Outcome, Task
@@ -114,7 +115,6 @@ def _print_json(done: "list[Outcome]") -> None:
 
 
 def _print_table(done: "list[Outcome]") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -132,7 +132,7 @@ def _print_table(done: "list[Outcome]") -> None:
             note = _note(one)
             sizes = (_size(one.before), _size(one.after), _percent(one.before, one.after))
             table.add_row(Text(str(one.file)), *sizes, Text(note, style="dim"))
-    Console().print(table)
+    print_table(table)
 
 
 NOTES = {

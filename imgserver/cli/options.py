@@ -1,11 +1,13 @@
 """Options that several commands share, and the settings that they read."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from imgserver.cli.errors import fail
 
 if TYPE_CHECKING:
     from imgserver.settings.loader import Loaded
@@ -29,6 +31,21 @@ def read_settings(config: Path | None, **options: object) -> "Loaded":
     from imgserver.settings.loader import load
 
     return load(config, os.environ, {name: value for name, value in options.items() if value is not None})
+
+
+def check_start(config: Path | None, environ: Mapping[str, str], **options: object) -> "Loaded":
+    """The settings of a server that can start with them; otherwise as `read_settings`.
+
+    Ends the command with exit code 1 and every fault, of the settings and of what they lead to.
+    """
+    from imgserver.settings.loader import load_valid
+    from imgserver.web.startup_check import find_faults
+
+    loaded, faults = load_valid(config, environ, {name: value for name, value in options.items() if value is not None})
+    faults += tuple(find_faults(loaded.settings, root_from=str(loaded.origins["source.root"])))
+    if faults:
+        fail("\n".join(dict.fromkeys(faults)))
+    return loaded
 
 
 def source_options(text: str | None) -> dict[str, object]:

@@ -1,15 +1,11 @@
 """`imgserver serve`: runs the server for a folder, a URL or the configured sources."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from imgserver.cli.errors import fail
-from imgserver.cli.options import config_option, read_settings, source_options
-
-if TYPE_CHECKING:
-    from imgserver.settings.loader import Loaded
+from imgserver.cli.options import check_start, config_option, read_settings, source_options
 
 
 @click.command()
@@ -44,23 +40,15 @@ def serve(
     Exit codes: 0 stopped, 1 could not start, 2 wrong command line.
     """
     given = {**source_options(source), "server.host": host, "server.port": port, "workers.count": workers}
-
-    def read() -> "Loaded":
-        return read_settings(config, **given)
-
-    loaded = read()
-    _refuse_missing_folder(loaded)
+    loaded = check_start(config, os.environ, **given)
     from imgserver.cli.banner import Banner
     from imgserver.web import gallery
     from imgserver.web.server import serve as run
 
     banner = Banner.of(loaded.settings, gallery=gallery.is_enabled(loaded.settings.server), open_browser=open_browser)
-    run(loaded.settings, banner, read_settings=lambda: read().settings)
-
-
-def _refuse_missing_folder(loaded: "Loaded") -> None:
-    """A mistyped folder would only show as 404s, so the server does not start with it."""
-    root = loaded.settings.source.folder
-    if root is not None and not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        fail(f"{root} {what} (source.root, from {loaded.origins['source.root']}); name the folder with the originals")
+    run(
+        loaded.settings,
+        banner,
+        read_settings=lambda: read_settings(config, **given).settings,
+        ignored_variables=loaded.ignored_variables,
+    )

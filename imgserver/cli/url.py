@@ -43,7 +43,11 @@ def _keys(command: Callable[..., Any]) -> Callable[..., Any]:
 @_keys
 @click.option("--option", "-O", "others", multiple=True, metavar="KEY_VALUE", help="Any other option, as in a URL.")
 @click.option("--v", "version", metavar="VERSION", help="Version of the original as ?v=: auto, or a text of your own.")
-@click.option("--srcset", metavar="WIDTHS", help="Widths separated by commas: print the value of a srcset attribute.")
+@click.option(
+    "--srcset",
+    metavar="WIDTHS",
+    help="Widths separated by commas: print the value of a srcset attribute.",
+)
 @click.option("--sign", is_flag=True, help="Sign the URL with the first of signing.keys.")
 @click.option("--expires", metavar="TIME", help="How long the URL is valid: 90s, 30m, 12h, 7d. Signs it.")
 @click.option("--base", default="", metavar="URL", help="Scheme and host before the path: https://images.example.com.")
@@ -62,7 +66,8 @@ def url(
 ) -> None:
     """Print the URL of an original with options.
 
-    SRC is the path of the original in its source, or the whole URL of a remote one.
+    SRC is the path of the original in its source, or the whole URL of a remote one. With --srcset and --w, the first
+    line is the URL with that width, for the attribute src, and the second one the value of srcset.
 
     Browsers and CDNs cache a URL with --v for a year. `auto` reads the original in its source. Another VERSION has this
     effect only in a signed URL, whose signature then covers the query.
@@ -73,13 +78,12 @@ def url(
       imgserver url team/anna.jpg --c fill --w 300 --h 300 --g auto --option e_grayscale
       imgserver url sunset.jpg --w 800 --v auto
       imgserver url sunset.jpg --f auto --srcset 400,800,1600 --base https://images.example.com
+      imgserver url sunset.jpg --w 800 --srcset 400,800,1600          # the values of src and of srcset
       imgserver url sunset.jpg --w 800 --expires 1h --config imgserver.toml
 
     \b
     Exit codes: 0 printed, 1 an option is invalid or --v auto finds no original, 2 wrong command line.
     """
-    if srcset and keys["w"]:
-        raise click.UsageError("--srcset gives the widths; leave out --w")
     end = [f"exp_{int(time.time()) + _seconds(expires)}"] if expires is not None else []
     from imgserver.web.bootstrap.dialects import make_dialects
 
@@ -92,9 +96,9 @@ def url(
         segments = [*end, *filter(None, [segment({**keys, "w": width}, others)])]
         return base.rstrip("/") + build(ref, "/".join(segments), query=query) + free_query
 
-    if srcset is None:
+    if srcset is None or keys["w"] is not None:
         click.echo(target(keys["w"]))
-    else:
+    if srcset is not None:
         click.echo(", ".join(f"{target(width)} {width}w" for width in _widths(srcset)))
 
 

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from imgserver.errors import ImgserverError
 from imgserver.security.networks import parse_network
 from imgserver.security.policy import Policy
+from imgserver.settings.convert import convert
 from imgserver.settings.describe import takes
-from imgserver.settings.loader import convert, nearest
+from imgserver.settings.loader import nearest
 
 BYTES_LIMIT = 4 << 20
 # libyaml builds its tree by unbounded recursion: a long line of brackets would crash the process.

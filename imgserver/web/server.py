@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import aiohttp.http_parser
 import uvloop
@@ -38,17 +38,21 @@ CANCEL_SECONDS = 0.2
 
 
 def serve(
-    settings: Settings, on_ready: Callable[[str], None], *, read_settings: Callable[[], Settings] | None = None
+    settings: Settings,
+    on_ready: Callable[[str], None],
+    *,
+    read_settings: Callable[[], Settings] | None = None,
+    ignored_variables: Sequence[str] = (),
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. Calls `on_ready` with the base URL when the server accepts requests;
-    `read_settings` reads the settings again, for SIGHUP.
+    `read_settings` reads the settings again, for SIGHUP. `ignored_variables` are named in the log.
 
     Raises ServerFault, before any worker starts, if the port is in use or the source folder does not exist.
     """
     require_c_parser()
     resources.raise_descriptor_limit()
     with contextlib.closing(_listen(settings.server)) as listener:
-        uvloop.run(_serve(settings, listener, on_ready, read_settings))
+        uvloop.run(_serve(settings, listener, on_ready, read_settings, ignored_variables))
 
 
 def require_c_parser() -> None:
@@ -81,9 +85,12 @@ async def _serve(
     listener: socket.socket,
     on_ready: Callable[[str], None],
     read_settings: Callable[[], Settings] | None,
+    ignored_variables: Sequence[str],
 ) -> None:
     app = make_app(settings, read_settings=read_settings)
     route_standard_logging(app[LOGGER], settings.log)
+    if ignored_variables:
+        app[LOGGER].info("settings.variables_ignored", reason="kubernetes_service", names=list(ignored_variables))
     stop = _stop_signal()
     _reload_on_hangup(app[RELOADER].request, stop)
     runner = web.AppRunner(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=CANCEL_SECONDS)

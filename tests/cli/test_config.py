@@ -138,3 +138,15 @@ def test_an_empty_path_of_a_policy_is_shown_as_empty() -> None:
     shown = {line.split()[0]: line.split()[1:] for line in run("show").splitlines() if line.startswith(("sou", "sec"))}
 
     assert (shown["source.root"][0], shown["security.policy"]) == (".", ["default"])
+
+
+def test_a_piped_table_has_whole_values(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 120) / ("b" * 120)
+    folder.mkdir(parents=True)
+    file = tmp_path / "imgserver.toml"
+    file.write_text(f'[source]\nroot = "{folder}"\n')
+
+    result = CliRunner().invoke(main, ["config", "show", "--config", str(file)], env={"COLUMNS": "80"})
+
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("source.root ")]
+    assert line.split() == ["source.root", str(folder), "file", str(file)]

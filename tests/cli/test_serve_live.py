@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from tests.running_server import SAMPLES
+from tests.running_server import SAMPLES, serving
 
 
 def started(*arguments: str, **environ: str) -> subprocess.Popen[str]:
@@ -105,3 +105,11 @@ def test_a_port_in_use_is_an_error_of_one_sentence(server: subprocess.Popen[str]
     assert (second.returncode, output) == (1, "")
     assert errors.startswith(f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use")
     assert errors.count("\n") == 1
+
+
+def test_the_variables_of_a_kubernetes_service_are_ignored_with_one_line_in_the_log() -> None:
+    variables = {"IMGSERVER_PORT": "tcp://10.0.0.1:8080", "IMGSERVER_SERVICE_HOST": "10.0.0.1"}
+    with serving(workers_count=1, variables={**variables, "IMGSERVER_LOG_LEVEL": "INFO"}) as server:
+        found = [event for event in server.events() if event["event"] == "settings.variables_ignored"]
+
+    assert [event["names"] for event in found] == [sorted(variables)]

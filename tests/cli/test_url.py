@@ -27,6 +27,7 @@ def run(*arguments: str, **environ: str) -> Result:
         (["cat.png", "--w", "9", "--option", "e_blur:4", "-O", "e_sepia"], "/img/w_9,e_blur:4,e_sepia/cat.png"),
         (["w_1/a,b#ü.png", "--q", "80"], "/img/q_80/_/w_1/a%2Cb%23%C3%BC.png"),
         (["a.jpg", "--base", "https://i.example.com/"], "https://i.example.com/img/a.jpg"),
+        (["a.jpg", "--w", "5", "--srcset", "1,2"], "/img/w_5/a.jpg\n/img/w_1/a.jpg 1w, /img/w_2/a.jpg 2w"),
         (["a.jpg", "--h", "9", "--srcset", "1, 2"], "/img/w_1,h_9/a.jpg 1w, /img/w_2,h_9/a.jpg 2w"),
     ],
 )
@@ -54,7 +55,7 @@ def test_the_configured_limits_apply() -> None:
     assert run("a.jpg", "--w", "900", IMGSERVER_NATIVE_MAX_SIDE="800").exit_code == 1
 
 
-@pytest.mark.parametrize("arguments", [["a.jpg", "--srcset", "1,x"], ["a.jpg", "--w", "1", "--srcset", "2"], []])
+@pytest.mark.parametrize("arguments", [["a.jpg", "--srcset", "1,x"], ["a.jpg", "--expires", "soon"], []])
 def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 

@@ -78,11 +78,11 @@ def test_one_message_has_all_errors(toml: Path) -> None:
     environ = {"IMGSERVER_SERVER_PORT": "80O", "IMGSERVER_LIMIT_FRAMES": "1"}
 
     assert faults_of(toml, environ, **{"workers.count": "-1"}) == (
-        f"{toml}: no setting server.prot; nearest: server.port",
-        f"{toml}: no section [limts]; nearest: limits",
+        f"{toml}:2:1: no setting server.prot; nearest: server.port",
+        f"{toml}:4:2: no section [limts]; nearest: limits",
         "IMGSERVER_LIMIT_FRAMES: no such setting; nearest: IMGSERVER_LIMITS_FRAMES",
-        f'{toml}: server.port: "True" is not allowed; a whole number 0-65535',
-        f'{toml}: log.level: "loud" is not allowed; debug, info, warning, error',
+        f'{toml}:3:1: server.port: "True" is not allowed; a whole number 0-65535',
+        f'{toml}:7:1: log.level: "loud" is not allowed; debug, info, warning, error',
         'IMGSERVER_SERVER_PORT: "80O" is not allowed; a whole number 0-65535',
         f'--workers: "-1" is not allowed; {allowed("workers.count")}',
     )
@@ -126,7 +126,10 @@ def test_a_named_table_may_hold_plain_text(toml: Path) -> None:
     assert loaded.settings.tags == {"summer": "a/ *.png", "old-shop": "shop/"}
     assert values(loaded.settings)["tags.summer"] == "a/ *.png"
     toml.write_text("[tags]\nsummer = 1\nSummer = 'a'")
-    assert faults_of(toml) == (f"{toml}: tags.Summer: {NAME_RULE}", f'{toml}: tags.summer: "1" is not allowed; text')
+    assert faults_of(toml) == (
+        f"{toml}:3:1: tags.Summer: {NAME_RULE}",
+        f'{toml}:2:1: tags.summer: "1" is not allowed; text',
+    )
 
 
 def test_a_path_is_not_resolved() -> None:
@@ -149,9 +152,9 @@ def test_errors_in_named_tables_are_reported(toml: Path) -> None:
     toml.write_text('[sources]\nplain = "x"\n[sources.Shop]\nroot = "a"\n[sources.shop]\nrot = "a"')
 
     assert faults_of(toml, {"IMGSERVER_SOURCES_SHOP_ROT": "a"}) == (
-        f"{toml}: sources.plain: 'x' is not allowed; a table [sources.plain] with names and values",
-        f"{toml}: sources.Shop: {NAME_RULE}",
-        f"{toml}: no setting sources.shop.rot; nearest: sources.shop.root",
+        f"{toml}:2:1: sources.plain: one value is not allowed; a table [sources.plain] with names and values",
+        f"{toml}:3:2: sources.Shop: {NAME_RULE}",
+        f"{toml}:6:1: no setting sources.shop.rot; nearest: sources.shop.root",
         "IMGSERVER_SOURCES_SHOP_ROT: no such setting; nearest: IMGSERVER_SOURCE_ROOT",
     )
 
@@ -212,7 +215,7 @@ def test_every_invalid_preset_is_reported_and_valid_ones_are_loaded(toml: Path) 
     toml.write_text('[presets]\ncard = "w_9/q_8"\nBig = "w_9"\nbad = "w_0"\nworse = "t_card"\nwrong = 5')
     assert len(faults_of(toml)) == 4
     toml.write_text('[presets]\ncard = "w_9/q_8"\nbad = "w_0"\nworse = "t_card"')
-    assert [fault.partition(":")[0] for fault in faults_of(toml)] == ["presets.bad", "presets.worse"]
+    assert [fault.partition(": ")[0] for fault in faults_of(toml)] == [f"{toml}:3:1", f"{toml}:4:1"]
 
     toml.write_text('[presets]\ncard = "w_9/q_8"')
     loaded = load(toml, {"IMGSERVER_PRESETS_FRONT_PAGE": "w_7"}, {})

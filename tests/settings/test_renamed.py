@@ -51,8 +51,8 @@ def test_an_old_name_in_a_file_is_a_fault_with_the_new_name(toml: Path) -> None:
     toml.write_text('[queue]\nseats = 7\n[sources.shop]\nfolder = "wares"')
 
     assert faults_of(toml, {}, {}) == (
-        f"{toml}: queue.seats is now queue.max_waiting",
-        f"{toml}: sources.shop.folder is now sources.shop.root",
+        f"{toml}:2:1: queue.seats is now queue.max_waiting",
+        f"{toml}:4:1: sources.shop.folder is now sources.shop.root",
     )
 
 
@@ -61,10 +61,10 @@ def test_an_old_section_in_a_file_is_a_fault_with_every_new_name(toml: Path) -> 
     toml.write_text('[notes]\nlevel = "info"\nstyle = "json"\nstile = "json"')
 
     assert faults_of(toml, {}, {}) == (
-        f"{toml}: [notes] is now [log]",
-        f"{toml}: notes.level is now log.level",
-        f"{toml}: notes.style is now log.format",
-        f"{toml}: no setting notes.stile; known: format, level",
+        f"{toml}:1:2: [notes] is now [log]",
+        f"{toml}:2:1: notes.level is now log.level",
+        f"{toml}:3:1: notes.style is now log.format",
+        f"{toml}:4:1: no setting notes.stile; known: format, level",
     )
 
 

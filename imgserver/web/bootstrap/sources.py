@@ -139,6 +139,12 @@ def make_source(name: str, settings: Settings, audit: Audit) -> Source:
     return _SourceFactory(settings, audit, ignore_event, log_task_failure).make(name, source_configs(settings)[name])
 
 
+def make_remote(settings: Settings, audit: Audit) -> Source | None:
+    """The source of whole URLs, without metrics; None if none are served. Raises ServerFault and ValueError."""
+    factory = _SourceFactory(settings, audit, ignore_event, log_task_failure)
+    return factory.make_remote()[1] if settings.remote.are_served else None
+
+
 def source_configs(settings: Settings) -> Mapping[str, SourceConfig]:
     """All configured sources by name, the default one first."""
     return {settings.source.name: settings.source, **settings.sources}

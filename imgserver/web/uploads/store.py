@@ -1,12 +1,13 @@
 """The source that `store=` writes results to, and the URLs of the stored results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.errors import BadRequest, NotFound, ServerFault
 from imgserver.plan.plan import SourceRef
 from imgserver.sources import Source
+from imgserver.sources.config import SourceConfig
 from imgserver.web.bootstrap.sources import Sources
 
 
@@ -27,11 +28,8 @@ class UploadStore:
         not exist or cannot be written to."""
         if not name:
             return None
-        source = sources.by_name.get(name)
-        if source is None or name not in sources.writable:
-            problem = "is not writable" if source else f"is not a source; the sources are {', '.join(sources.by_name)}"
-            raise ServerFault(f"uploads.store: {name} {problem}")
-        return cls(source, name, dialect, on_write)
+        _refuse(name, is_known=name in sources.by_name, is_writable=name in sources.writable, known=sources.by_name)
+        return cls(sources.by_name[name], name, dialect, on_write)
 
     def url(self, path: str) -> str:
         """The URL of a result at this path, unsigned. Raises BadRequest, BadSourcePath and BadOption for a path that
@@ -51,3 +49,17 @@ class UploadStore:
             raise BadRequest(detail, argument="store", value=path[:200]) from error
         self.on_write(SourceRef(self.name, path))
         return url
+
+
+def check_store(name: str, configs: Mapping[str, SourceConfig]) -> None:
+    """Raises ServerFault for the name of a source that does not exist or is not writable; "" names none."""
+    if name:
+        config = configs.get(name)
+        _refuse(name, is_known=config is not None, is_writable=config is not None and config.writable, known=configs)
+
+
+def _refuse(name: str, *, is_known: bool, is_writable: bool, known: Iterable[str]) -> None:
+    if not is_known:
+        raise ServerFault(f"uploads.store: {name} is not a source; the sources are {', '.join(known)}")
+    if not is_writable:
+        raise ServerFault(f"uploads.store: {name} is not writable")
