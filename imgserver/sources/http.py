@@ -25,9 +25,11 @@ from imgserver.errors import (
 from imgserver.observability.audit import Audit, request_context
 from imgserver.security.remote_url import REMOTE, RemoteUrl, parse
 from imgserver.sources.config import SourceConfig
+from imgserver.sources.content_coding import DecodingSink, codings_of
 from imgserver.sources.http_response import (
     REDIRECTS,
     TransientError,
+    combined,
     conditions,
     content_length,
     refuse_unusable,
@@ -106,7 +108,7 @@ class HttpOrigin(Origin):
             async with self._response("GET", path, fields) as response:
                 if response.status == 304 and fields:
                     return None
-                refuse_unusable(response.status, response.headers)
+                refuse_unusable(response.status)
                 refuse_larger(content_length(response.headers), self.settings.max_bytes)
                 await self._copy(response, counted_sink)
                 return response_of(response.headers)
@@ -119,10 +121,10 @@ class HttpOrigin(Origin):
         async def attempt() -> OriginResponse:
             async with self._response("HEAD", path) as response:
                 if not refuses_head(response.status):
-                    refuse_unusable(response.status, response.headers)
+                    refuse_unusable(response.status)
                     return response_of(response.headers)
             async with self._response("GET", path) as response:
-                refuse_unusable(response.status, response.headers)
+                refuse_unusable(response.status)
                 return response_of(response.headers)
 
         return await self._with_retries(attempt, may_repeat=lambda: True)
@@ -192,12 +194,14 @@ class HttpOrigin(Origin):
             )
 
     async def _copy(self, response: aiohttp.ClientResponse, sink: BodySink) -> None:
+        decoding = DecodingSink(codings_of(combined(response.headers, "Content-Encoding")), sink)
         while True:
             with self._translate_errors(None):
                 chunk = await response.content.readany()
             if not chunk:
+                decoding.close()
                 return
-            await sink(chunk)
+            await decoding(chunk)
 
     def _redirect_target(self, start: RemoteUrl, current: RemoteUrl, location: str | None) -> RemoteUrl:
         if location is None:

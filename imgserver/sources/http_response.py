@@ -4,10 +4,14 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+from multidict import MultiMapping
+
 from imgserver.errors import ImgserverError, NotFound, SourceFailed
 from imgserver.headers.caching import http_date
 from imgserver.sources.origin import OriginResponse, Validators
 
+# 203 is a 200 that a proxy has changed, such as its header.
+USABLE = frozenset({200, 203})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # 403 is a bucket's response for a name that does not exist, to clients that may not list it. 401 is a failure: the
 # credentials are wrong, and stale originals are better than none.
@@ -31,16 +35,13 @@ class TransientError(Exception):
         self.error = error
 
 
-def refuse_unusable(status: int, headers: Mapping[str, str]) -> None:
-    """Returns for a 200 response whose body is the original itself. Raises NotFound, SourceFailed, TransientError."""
+def refuse_unusable(status: int) -> None:
+    """Returns for a response whose body is the original. Raises NotFound, SourceFailed, TransientError."""
     if status in ABSENT:
         raise NotFound()
-    if status != 200:
+    if status not in USABLE:
         failure = SourceFailed(f"the original's server answered {status}")
         raise TransientError(failure) if status in TRANSIENT else failure
-    if headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
-        # A compressed body is of unknown size when it is decompressed, and the request did not accept it.
-        raise SourceFailed("the original's server compressed its response although the request forbids it")
 
 
 def refuses_head(status: int) -> bool:
@@ -60,6 +61,12 @@ def response_of(headers: Mapping[str, str]) -> OriginResponse:
         max_age_seconds(headers),
         complete=_states_length(headers),
     )
+
+
+def combined(headers: Mapping[str, str], name: str) -> str:
+    """The value of a header that is a list, from all its lines (RFC 9110, 5.3); "" if there is none."""
+    lines = headers.getall(name, []) if isinstance(headers, MultiMapping) else [headers.get(name, "")]
+    return ", ".join(lines)
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:

@@ -8,14 +8,17 @@ not used, because a proxy would resolve and connect unchecked. There are no cook
 import errno
 import socket
 import ssl
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 
 from imgserver import __version__
 from imgserver.errors import DeadlineExceeded, ImgserverError, NotFound, SourceFailed, Unavailable
 from imgserver.security.remote_url import CDN_LOOP_ID
 from imgserver.security.ssrf import SsrfFilter
+from imgserver.sources.http_head import HeadFilter
 from imgserver.sources.http_response import TransientError
 from imgserver.sources.url_mapping import HttpOriginSettings
 
@@ -24,6 +27,8 @@ AddrInfo = tuple[int, int, int, str, tuple[object, ...]]
 
 # Other errors of a resolver do not mean that the name does not exist.
 NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+# The longest header line of a response: policies and cookies exceed the 8190 bytes that are usual for requests.
+MAX_HEADER_BYTES = 1 << 15
 NO_SUCH_HOST = "its host name does not exist"
 NO_SOCKETS_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -42,7 +47,7 @@ def make_session(
         return socket.socket(family, kind, protocol)
 
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=LenientConnector(
             limit=settings.connections,
             ssl=tls or True,
             resolver=PublicResolver(resolver or aiohttp.ThreadedResolver(), networks),
@@ -54,8 +59,38 @@ def make_session(
             total=None, connect=fetch.connect_timeout_seconds, sock_read=fetch.idle_timeout_seconds
         ),
         auto_decompress=False,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
         trust_env=False,
     )
+
+
+class LenientResponseHandler(ResponseHandler):
+    """aiohttp's protocol of a connection, behind a HeadFilter for each response."""
+
+    _filter: HeadFilter | None = None
+
+    def set_response_params(self, **parameters: Any) -> None:
+        """Called before each request."""
+        self._filter = HeadFilter()
+        super().set_response_params(**parameters)
+
+    def data_received(self, data: bytes) -> None:
+        if data and self._filter is not None:
+            data = self._filter.feed(data)
+            if not data:
+                return
+        super().data_received(data)
+
+
+class LenientConnector(aiohttp.TCPConnector):
+    """A connector whose connections are `LenientResponseHandler`s. The attribute `_factory` is aiohttp's own; without
+    it, repeated Content-Lengths are refused."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if hasattr(self, "_factory"):
+            self._factory = lambda: LenientResponseHandler(loop=self._loop)  # type: ignore[assignment]
 
 
 class BlockedError(OSError):

@@ -19,6 +19,7 @@ from imgserver.plan.formats import FORMATS
 from imgserver.plan.sniffing import format_of
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources.config import SourceConfig
+from imgserver.sources.content_coding import DecodingSink, codings_of
 from imgserver.sources.http_response import max_age_seconds
 from imgserver.sources.listing import MAX_LISTED, is_image
 from imgserver.sources.object_store_client import ObjectStoreSettings, make_client
@@ -91,10 +92,13 @@ class ObjectStoreOrigin(Origin):
                 result = await self._get(path, _conditions(known))
             except NotModifiedError:
                 return None
+            codings = codings_of(str(result.attributes.get("Content-Encoding", "")))
+            decoding = DecodingSink(codings, sink)
             chunks = aiter(result.stream(CHUNK_BYTES))
             # The sink is called outside `_translate_errors`: its exceptions are not the store's.
             while (chunk := await self._next(chunks)) is not None:
-                await sink(chunk)
+                await decoding(chunk)
+            decoding.close()
             return _response_of(result)
 
     async def stat(self, path: str) -> OriginResponse:

@@ -3,6 +3,7 @@ behind a faulty connection."""
 
 import asyncio
 import builtins
+import gzip
 import logging
 import time
 from dataclasses import fields
@@ -103,6 +104,15 @@ async def test_the_lifetime_is_that_of_the_objects_cache_control():
         async with scripted(answer("200 OK", PNG, *OK, said)) as script:
             assert (await origin_at(script.endpoint).stat("a")).max_age_seconds == lifetime
             assert (await fetched(origin_at(script.endpoint), "a"))[0].max_age_seconds == lifetime
+
+
+async def test_the_content_encoding_of_an_object_is_undone_if_it_is_one():
+    for coding, data in (("gzip", gzip.compress(PNG)), ("aws-chunked", PNG), ("utf-8", PNG)):
+        async with scripted(answer("200 OK", data, *OK, f"Content-Encoding: {coding}")) as script:
+            assert (await fetched(origin_at(script.endpoint), "a"))[1] == PNG
+    async with scripted(answer("200 OK", PNG, *OK, "Content-Encoding: br")) as script:
+        with pytest.raises(SourceFailed, match="with br"):
+            await fetched(origin_at(script.endpoint), "a")
 
 
 async def test_a_response_without_metadata_has_no_validators():

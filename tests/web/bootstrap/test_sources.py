@@ -201,7 +201,7 @@ FAULTS = {
         reset(head(200, Content_Length=len(PHOTO)) + PHOTO[:500]),
         (502, "source-failed", "no-store"),
     ),
-    "gzipped": (body(PHOTO, Content_Encoding="gzip"), (502, "source-failed", "no-store")),
+    "gzipped": (body(PHOTO, Content_Encoding="br"), (502, "source-failed", "no-store")),
     "garbage": (cut(b"", Transfer_Encoding="chunked"), (502, "source-failed", "no-store")),
     "partial": (body(PHOTO, 206), (502, "source-failed", "no-store")),
     "stalled": (stalled(head(200, Content_Length=len(PHOTO)) + PHOTO[:500]), (504, "deadline-exceeded", "no-store")),
