@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from benchmarks.cache import measure_cache
+from benchmarks.goodput import measure_goodput
 from benchmarks.harness import ROOT, Row, machine, store
 from benchmarks.hits import measure_contention, measure_hits
 from benchmarks.hops import measure_hops
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "redis_clients": short(measure_redis_clients),
     "contention": short(measure_contention),
     "overload": short(measure_overload),
+    "goodput": short(measure_goodput),
     "scheduler": short(measure_scheduler),
     "signatures": short(measure_signatures),
     "uploads": short(measure_uploads),

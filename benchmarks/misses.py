@@ -29,7 +29,7 @@ def measure_misses(workers: int = 2) -> list[Row]:
     ours: list[tuple[float, float]] = []
     bare: list[tuple[float, float]] = []
     with imgserver(workers_count=workers, cache_memory_bytes=0) as server:
-        asyncio.run(request_all(server, jobs_of(-1), workers))
+        asyncio.run(request_all(server, jobs_of(-1), workers + 1))
         for turn in range(TURNS):
             ours.append(_ours(server, jobs_of(turn), workers))
             bare.append(_bare(jobs_of(turn), workers))
@@ -63,12 +63,12 @@ def _median(turns: list[tuple[float, float]], column: int) -> float:
 def _ours(server: Server, jobs: list[Job], workers: int) -> tuple[float, float]:
     """Wall seconds, and CPU seconds of the process tree of the server, for all jobs."""
     wall, cpu = time.perf_counter(), server.cpu_seconds()
-    asyncio.run(request_all(server, jobs, workers))
+    asyncio.run(request_all(server, jobs, workers + 1))
     return time.perf_counter() - wall, server.cpu_seconds() - cpu
 
 
-async def request_all(server: Server, jobs: list[Job], workers: int) -> None:
-    """Keeps one more request in flight than there are workers."""
+async def request_all(server: Server, jobs: list[Job], connections: int) -> None:
+    """Requests all jobs, with as many requests in flight as there are connections."""
     remaining = iter(jobs)
 
     async def client(session: aiohttp.ClientSession) -> None:
@@ -77,8 +77,13 @@ async def request_all(server: Server, jobs: list[Job], workers: int) -> None:
                 await answer.read()
                 assert answer.status == 200, await answer.text()
 
-    async with aiohttp.ClientSession() as session:
-        await asyncio.gather(*(client(session) for _ in range(workers + 1)))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        await asyncio.gather(*(client(session) for _ in range(connections)))
+
+
+def bare_seconds(jobs: list[Job], processes: int) -> float:
+    """Wall seconds in which so many processes of bare libvips render all jobs."""
+    return _bare(jobs, processes)[0]
 
 
 def _bare(jobs: list[Job], workers: int) -> tuple[float, float]:

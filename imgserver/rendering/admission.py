@@ -53,8 +53,11 @@ OWN_SHARE = 0.5
 # The share of the deadline that waits may reach during an overload, and the share below which the overload has ended.
 OVERLOAD_SHARE = 0.5
 RELIEF_SHARE = 0.25
+# How much longer than predicted a wait and a single render may become.
+WAIT_MARGIN = 1.1
+OWN_MARGIN = 1.25
 # By how much the time of the oldest request must exceed the predicted wait before a newer request overtakes it.
-OVERTAKE_MARGIN = 1.25
+OVERTAKE_MARGIN = 1.5
 # The share of the deadline that a visitor may wait before renditions are degraded.
 BEARABLE_SHARE = 0.25
 # The share of the deadline that a ticket waits for memory before no other ticket overtakes it.
@@ -262,7 +265,7 @@ class Admission:
             return
         self._queue.enqueue(ticket)
         wait = self._wait(*self._queue.ahead_of_newest(ticket, self._rate, now))
-        if wait > 0 and now + wait > self._latest_start(ticket):
+        if wait > 0 and now + WAIT_MARGIN * wait > self._latest_start(ticket):
             self.leave(ticket)
             raise self._refusal("predicted_wait", ticket.criticality)
         self._evict_excess(ticket, now)
@@ -301,7 +304,7 @@ class Admission:
         allowed = self._settings.deadline_seconds * share
         wait = self.predicted_wait(criticality, client=client)
         # While a worker is free, no request is refused for its cost.
-        if wait > 0 and wait + min(self._rate.typical_seconds(), OWN_SHARE * allowed) > allowed:
+        if wait > 0 and WAIT_MARGIN * wait + min(self._rate.typical_seconds(), OWN_SHARE * allowed) > allowed:
             return "predicted_wait"
         return None
 
@@ -378,7 +381,7 @@ class Admission:
         whose worker has died is tried until its deadline."""
         if ticket.cost is None or ticket.queued is None or ticket.number < 0:
             return ticket.deadline
-        own = min(self._own_seconds(ticket), OWN_SHARE * (ticket.deadline - ticket.queued))
+        own = min(OWN_MARGIN * self._own_seconds(ticket), OWN_SHARE * (ticket.deadline - ticket.queued))
         return ticket.deadline - own
 
     def _first(self, now: float) -> Ticket | None:

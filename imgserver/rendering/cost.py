@@ -1,7 +1,7 @@
 """The cost model: what a render will cost in CPU seconds and decoded bytes, estimated before it starts."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median, median_low
 
 from imgserver.engine.job import Limits, Quality
@@ -172,19 +172,21 @@ def _encode_factor(name: str, effort: int | None) -> float:
 
 # Pixels of a file whose header gives no size; a high estimate, because photographs take 0.1 to 1 byte per pixel.
 PIXELS_PER_BYTE = 4
-# The first bytes do not say how many frames an animation has.
-ASSUMED_FRAMES = 20
+# Formats whose frames are all decoded if the output is an animation as well.
+ANIMATED = ("gif", "webp")
 
 
-def estimate_workload(head: bytes, source_bytes: int, plan: Plan, *, quality: Quality, limits: Limits) -> Workload:
-    """The workload of a plan, from the first bytes and the length of its original.
+def estimate_workload(
+    head: bytes, source_bytes: int, plan: Plan, *, quality: Quality, limits: Limits, frames: int = 1
+) -> Workload:
+    """The workload of a plan, from the first bytes, the length and the frames of its original.
 
     Never raises. Unknown sizes are guessed. What the worker will refuse is estimated to cost almost nothing.
     """
-    seen = sniff(head)
-    width, height = _size(seen, source_bytes, limits)
+    seen = replace(sniff(head), animated=frames > 1)
+    width, height = _size(seen, source_bytes, limits, frames)
     output = _output_format(seen, plan)
-    after = _output_size(plan, Dims(width, height), limits)
+    after = _output_size(plan, Dims(width, height, 1, frames), limits)
     return Workload(
         source_format=seen.format,
         source_width=width,
@@ -192,24 +194,35 @@ def estimate_workload(head: bytes, source_bytes: int, plan: Plan, *, quality: Qu
         output_format=output,
         output_width=after.width,
         output_height=after.height,
-        frames=ASSUMED_FRAMES if seen.animated and formats.FORMATS[output].animation else 1,
+        frames=frames if width > 1 else 1,
         effort=_effort(output, after, plan, quality),
         whole=seen.whole,
     )
 
 
-def _size(seen: Sniffed, source_bytes: int, limits: Limits) -> tuple[int, int]:
+def may_animate(head: bytes, plan: Plan) -> bool:
+    """Whether the frames of the original count: it can be an animation, and so can the result."""
+    seen = sniff(head)
+    if seen.format not in ANIMATED or plan.output.frames not in ("auto", "all"):
+        return False
+    # A GIF of several frames that is played once has no mark in its head.
+    is_animated = seen.animated or seen.format == "gif"
+    return is_animated and formats.FORMATS[_output_format(replace(seen, animated=True), plan)].animation
+
+
+def _size(seen: Sniffed, source_bytes: int, limits: Limits, frames: int) -> tuple[int, int]:
     if not seen.format or source_bytes > limits.source_bytes:
         return 1, 1
     if seen.width and seen.height:
-        return (1, 1) if _is_over(seen.width, seen.height, limits) else (seen.width, seen.height)
+        return (1, 1) if _is_over(seen.width, seen.height, frames, limits) else (seen.width, seen.height)
     side = max(1, int(min(source_bytes * PIXELS_PER_BYTE, limits.source_pixels) ** 0.5))
     return side, side
 
 
-def _is_over(width: int, height: int, limits: Limits) -> bool:
-    """Whether the worker will refuse the header, as that of a decompression bomb."""
-    return max(width, height) > limits.source_side or width * height > limits.source_pixels
+def _is_over(width: int, height: int, frames: int, limits: Limits) -> bool:
+    """Whether the worker will refuse the original, as a decompression bomb."""
+    pixels = width * height * frames
+    return max(width, height) > limits.source_side or pixels > limits.source_pixels or frames > limits.frames
 
 
 def _output_size(plan: Plan, dims: Dims, limits: Limits) -> Dims:

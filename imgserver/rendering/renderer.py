@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from imgserver.engine.frame_count import count_frames
 from imgserver.engine.job import Job, Limits, Quality, RenderResult
 from imgserver.engine.readable import readable_format
 from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
@@ -14,7 +15,7 @@ from imgserver.plan.plan import Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original, Rendition, Stages
 from imgserver.rendering.admission import Admission, Ticket
 from imgserver.rendering.client_queue import Criticality, Requester
-from imgserver.rendering.cost import CostModel, Workload, estimate_workload
+from imgserver.rendering.cost import CostModel, Workload, estimate_workload, may_animate
 from imgserver.rendering.format_policy import FormatPolicy
 from imgserver.rendering.variants import RenderRequest
 from imgserver.rendering.worker_pool import WorkerPool
@@ -126,7 +127,10 @@ class Renderer:
 
     async def _run(self, job: Job, original: Original, ticket: Ticket, *, key: str) -> FinishedRender:
         """Runs one job in a worker when it is the ticket's turn. `key` is quarantined if the job kills workers."""
-        work = estimate_workload(original.head, original.size_bytes, job.plan, quality=self.quality, limits=job.limits)
+        frames = await _count_frames(original, job.plan, ticket)
+        work = estimate_workload(
+            original.head, original.size_bytes, job.plan, quality=self.quality, limits=job.limits, frames=frames
+        )
         queued = time.monotonic()
         try:
             # What no worker can read does not wait for one.
@@ -142,6 +146,14 @@ class Renderer:
         finished = FinishedRender(result, waited_seconds, time.monotonic() - queued - waited_seconds)
         self.observe(finished)
         return finished
+
+
+async def _count_frames(original: Original, plan: Plan, ticket: Ticket) -> int:
+    """The frames that a worker would decode, from the structure of the file."""
+    if not may_animate(original.head, plan):
+        return 1
+    async with _source_timeout(ticket.deadline - time.monotonic()):
+        return await asyncio.to_thread(count_frames, original.path)
 
 
 @asynccontextmanager

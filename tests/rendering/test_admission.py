@@ -149,15 +149,15 @@ async def test_draining_refuses_new_requests_and_serves_admitted_ones(clock):
 
 async def test_a_predicted_wait_beyond_the_deadline_is_refused_at_once(clock):
     admission = open_admission(clock, slots=2, deadline_seconds=10)
-    renders = [FakeRender(admission, cost=Cost(4.0)) for _ in range(4)]
+    renders = [FakeRender(admission, cost=Cost(3.0)) for _ in range(4)]
     await wait_queued(*renders)
 
-    assert admission.predicted_wait() == pytest.approx(8.0)
-    fifth = FakeRender(admission, cost=Cost(2.5))
+    assert admission.predicted_wait() == pytest.approx(6.0)
+    fifth = FakeRender(admission, cost=Cost(3.0))
     with pytest.raises(Overloaded) as refused:
         await fifth.task
     assert refused.value.facts["reason"] == "predicted_wait"
-    sixth = FakeRender(admission, cost=Cost(1.5))
+    sixth = FakeRender(admission, cost=Cost(1.0))
     await wait_queued(sixth)
     assert not sixth.task.done()
     await cancel(*renders, sixth)
@@ -330,10 +330,10 @@ async def test_a_small_client_takes_the_place_of_the_newest_request_of_the_large
 
 
 async def test_what_a_small_client_adds_beyond_the_deadline_the_largest_one_loses(clock):
-    admission = open_admission(clock, deadline_seconds=10)
-    large = [FakeRender(admission, client="large", cost=Cost(1.0)) for _ in range(9)]
+    admission = open_admission(clock, deadline_seconds=12)
+    large = [FakeRender(admission, client="large", cost=Cost(1.0)) for _ in range(10)]
     await wait_queued(*large)
-    visitor = FakeRender(admission, client="visitor", cost=Cost(1.5))
+    visitor = FakeRender(admission, client="visitor", cost=Cost(2.5))
 
     with pytest.raises(Overloaded) as refused:
         await large[-1].task
@@ -377,7 +377,7 @@ async def test_waited_seconds_count_from_joining_the_queue_to_the_start(clock):
 
 
 async def test_a_standing_queue_serves_the_newest_first_while_the_oldest_has_time(clock, started):
-    admission = open_admission(clock, standing_seconds=1, deadline_seconds=10)
+    admission = open_admission(clock, standing_seconds=1, deadline_seconds=20)
     await render_some(admission, clock)
     renders = [FakeRender(admission, name, cost=Cost(0.5)) for name in ("running", "oldest", "middle", "newest")]
     for render in renders:

@@ -33,6 +33,33 @@ def test_one_absurd_observation_does_not_ruin_the_model():
     assert model.estimate(work()).seconds < before * 4
 
 
+def test_one_odd_picture_in_three_does_not_spoil_the_estimate():
+    model = CostModel()
+    before = model.estimate(work()).seconds
+    for ratio in (1.0, 20.0, 1.1) * 5:
+        model.observe(work(), cpu_seconds=before * ratio)
+
+    assert model.estimate(work()).seconds < before * 1.2
+
+
+def test_animations_and_still_pictures_do_not_share_a_correction():
+    model = CostModel()
+    before = model.estimate(work("gif", "gif")).seconds
+    for _ in range(20):
+        model.observe(work("gif", "gif", frames=90), cpu_seconds=1e6)
+
+    assert model.estimate(work("gif", "gif")).seconds == before
+
+
+def test_a_correction_is_forgotten_after_fifteen_other_renders():
+    model = CostModel()
+    before = model.estimate(work()).seconds
+    for ratio in (5.0,) * 15 + (2.0,) * 15:
+        model.observe(work(), cpu_seconds=before * ratio)
+
+    assert model.estimate(work()).seconds == pytest.approx(before * 2.0)
+
+
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
@@ -45,6 +72,15 @@ def test_one_absurd_observation_does_not_ruin_the_model():
 )
 def test_decoded_bytes_are_a_band_of_rows_or_the_whole_frame(seen, expected):
     assert CostModel().estimate(seen).decoded_bytes == expected
+
+
+def test_the_service_rate_weighs_renders_by_their_length():
+    rate = ServiceRate()
+    for _ in range(30):
+        rate.learn(held_seconds=0.01, cost=Cost(0.001))
+        rate.learn(held_seconds=1.0, cost=Cost(1.0))
+
+    assert rate.seconds(1.0) == pytest.approx(1.0, rel=0.02)
 
 
 def test_the_service_rate_follows_measured_renders():
