@@ -5,6 +5,7 @@ from functools import cache, lru_cache
 from itertools import product
 
 from imgserver.engine.vips import Blob, Error, Image
+from imgserver.engine.window import Window, resize_window
 from imgserver.errors import UnsupportedImage
 from imgserver.plan.plan import Color
 
@@ -119,21 +120,23 @@ def unpremultiplied(image: Image, like: Image) -> Image:
     return image.unpremultiply().cast(like.format) if like.hasalpha() else image
 
 
-def resize_image(image: Image, width: int, height: int, *, linear: bool = False) -> Image:
-    """The image scaled to exactly this size, with premultiplied alpha. `linear`: in linear light instead of sRGB
-    values."""
-    if (width, height) == (image.width, image.height):
+def resize_image(image: Image, width: int, height: int, *, linear: bool = False, window: Window | None = None) -> Image:
+    """The image, or its `window`, scaled to exactly this size, with premultiplied alpha. `linear`: in linear light
+    instead of sRGB values."""
+    if window is None and (width, height) == (image.width, image.height):
         return image
     if linear and image.format == "uchar" and image.interpretation in ("srgb", "b-w"):
-        return _resize_in_linear_light(image, width, height)
-    return unpremultiplied(_scaled(premultiplied(image), width, height, KERNEL), image)
+        return _resize_in_linear_light(image, width, height, window)
+    return unpremultiplied(_scaled(premultiplied(image), width, height, KERNEL, window), image)
 
 
-def _scaled(image: Image, width: int, height: int, kernel: str) -> Image:
+def _scaled(image: Image, width: int, height: int, kernel: str, window: Window | None) -> Image:
+    if window is not None:
+        return resize_window(image, window, width, height, kernel)
     return image.resize(width / image.width, vscale=height / image.height, kernel=kernel)
 
 
-def _resize_in_linear_light(image: Image, width: int, height: int) -> Image:
+def _resize_in_linear_light(image: Image, width: int, height: int, window: Window | None) -> Image:
     """By lookup tables: 8-bit sRGB to 16-bit linear light, and back by a table of 65,536 entries, at half the cost of
     floats.
 
@@ -141,7 +144,7 @@ def _resize_in_linear_light(image: Image, width: int, height: int) -> Image:
     """
     to_light, to_code = light_tables(image.bands, image.hasalpha())
     light = image.maplut(to_light).copy(interpretation="grey16" if image.interpretation == "b-w" else "rgb16")
-    small = unpremultiplied(_scaled(premultiplied(light), width, height, LINEAR_KERNEL), light)
+    small = unpremultiplied(_scaled(premultiplied(light), width, height, LINEAR_KERNEL, window), light)
     return small.maplut(to_code).copy(interpretation=image.interpretation)
 
 

@@ -17,17 +17,21 @@ WEBP_MAX_SCALE = Fraction(3, 4)
 BLOCKS = ("icc-profile-data", "exif-data", "xmp-data", "iptc-data")
 
 
-def reduction(header: Header, share: Fraction, headroom: int) -> Fraction:
+def reduction(header: Header, share: Fraction, headroom: int, *, in_full: bool = False) -> Fraction:
     """The scale at which the decoder delivers the image: at least `share` × `headroom`, and at most 1. An SVG is drawn
     at `share`, also above 1, as far as the limits allow.
 
+    `in_full`: whether the decoder must deliver whole pixels of the reduced image up to its edges. libvips cuts off the
+    last pixel of a JPEG whose side is no multiple of the reduction.
     The headroom keeps the quality: the reduction of the decoder is a plain box filter (see benchmarks/quality.py).
     """
     if header.content is not None:
         return min(share, header.content.max_scale)
     wanted = share * max(headroom, 1)
     if header.format == "jpg":
-        return next((Fraction(1, by) for by in JPEG_SHRINKS if Fraction(1, by) >= wanted), Fraction(1))
+        sides = (header.dims.width, header.dims.height)
+        fits = (by for by in JPEG_SHRINKS if not (in_full and any(side % by for side in sides)))
+        return next((Fraction(1, by) for by in fits if Fraction(1, by) >= wanted), Fraction(1))
     if header.format == "webp" and not header.animated and wanted <= WEBP_MAX_SCALE:
         return wanted
     return Fraction(1)

@@ -7,6 +7,7 @@ converted where there are fewest pixels: after a Fit that shrinks, before one th
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 from imgserver.engine import steps
 from imgserver.engine.color import to_srgb
@@ -15,6 +16,7 @@ from imgserver.engine.header import Header
 from imgserver.engine.job import Job
 from imgserver.engine.load import load, reduction
 from imgserver.engine.vips import working
+from imgserver.engine.window import Window
 from imgserver.plan.geometry import Bound, BoundPlan, Box, bind_plan, check, oriented, share_needed
 from imgserver.plan.plan import Crop, Dims, Fit, Orient
 
@@ -25,10 +27,16 @@ def run_steps(header: Header, bounds: BoundPlan, job: Job, *, frame_count: int) 
     Raises what `load`, `bind_plan`, `check` and `steps.apply` raise.
     """
     first = prefix(bounds.bounds)
-    scale = reduction(header, share_needed(bounds.bounds), job.quality.shrink_headroom)
+    in_full = not first and not _crops_smartly(bounds.bounds)
+    scale = reduction(header, share_needed(bounds.bounds), job.quality.shrink_headroom, in_full=in_full)
     frames = load(header, frame_count=frame_count, scale=scale)
     convert = _converter(keep_profile=job.plan.output.profile == "keep")
-    frames = _run_prefix(frames, first, convert, linear=job.quality.linear_light) if first else convert(frames)
+    if first:
+        # The size that libvips delivers is rounded down; a WebP is scaled to it, a JPEG is cut off there.
+        exact = scale if header.format == "jpg" else None
+        frames = _run_prefix(frames, first, convert, linear=job.quality.linear_light, exact=exact)
+    else:
+        frames = convert(frames)
     for bound in bounds.bounds[len(first) :]:
         frames = steps.apply(frames, bound, linear=job.quality.linear_light)
     return _run_rest(frames, bounds, job) if bounds.is_partial else frames
@@ -66,33 +74,54 @@ def prefix(bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
     return ()
 
 
+def _crops_smartly(bounds: tuple[Bound, ...]) -> bool:
+    """Whether the place of a window depends on the pixels: a fraction of a pixel at the edge is then irrelevant."""
+    return any(isinstance(bound.step, Crop) and bound.step.anchor.is_smart for bound in bounds)
+
+
 def _run_prefix(
-    frames: Frames, first: tuple[Bound, ...], convert: Callable[[Frames], Frames], *, linear: bool
+    frames: Frames,
+    first: tuple[Bound, ...],
+    convert: Callable[[Frames], Frames],
+    *,
+    linear: bool,
+    exact: Fraction | None,
 ) -> Frames:
+    """`exact` is the scale of the loaded pixels; None if the loaded image is the whole image at any scale."""
     motion = _motion(first[0])
     fit = first[-1]
-    for bound in first[:-1]:
-        if isinstance(bound.step, Crop):
-            frames = _crop_as_stored(frames, bound, motion)
+    window = _window(frames, first, motion, exact)
+    size = oriented(fit.scaled, motion)
     enlarges = max(fit.scales) > 1
+    between_pixels = not window.is_on_pixels and window.width >= size[0] and window.height >= size[1]
     with working():
+        if not between_pixels:
+            frames = steps.crop_to(frames, window.rounded(frames.width, frames.height))
         frames = convert(frames) if enlarges else frames
-        frames = steps.resize(frames, oriented(fit.scaled, motion), linear=linear)
+        frames = steps.resize(frames, size, linear=linear, window=window if between_pixels else None)
         frames = frames if enlarges else convert(frames)
         return steps.apply_finish(steps.apply_motion(frames, motion), fit)
+
+
+def _window(frames: Frames, first: tuple[Bound, ...], motion: int, exact: Fraction | None) -> Window:
+    """The part of the loaded image that the Fit scales, after all Crops before it."""
+    before = first[0].before
+    width, height = before.width, before.height
+    left, top = 0, 0
+    for bound in first[:-1]:
+        if isinstance(bound.step, Crop):
+            assert bound.box is not None
+            box = unturned(bound.box, motion, (bound.before.width, bound.before.height))
+            left, top, width, height = left + box.left, top + box.top, box.width, box.height
+    across = exact or Fraction(frames.width, before.width)
+    down = exact or Fraction(frames.height, before.height)
+    return Window(left * across, top * down, width * across, height * down)
 
 
 def _motion(first: Bound) -> int:
     if not isinstance(first.step, Orient):
         return 1
     return first.before.orientation if first.step.mode == "exif" else first.step.mode
-
-
-def _crop_as_stored(frames: Frames, bound: Bound, motion: int) -> Frames:
-    assert bound.box is not None
-    size = bound.before.width, bound.before.height
-    box = unturned(bound.box, motion, size)
-    return steps.crop_to(frames, steps.loaded_box(box, oriented(size, motion), frames))
 
 
 def unturned(box: Box, motion: int, size: tuple[int, int]) -> Box:

@@ -21,6 +21,7 @@ from imgserver.engine.color import (
 from imgserver.engine.effects import apply_kernel, apply_mask, apply_tone
 from imgserver.engine.frames import Frames
 from imgserver.engine.vips import Image, interpolator, working
+from imgserver.engine.window import Window
 from imgserver.plan.geometry import Bound, Box, Size, whole
 from imgserver.plan.plan import Canvas, Color, Crop, Fit, Flatten, Kernel, Mask, Orient, Step, Tone, Trim, Turn
 
@@ -149,9 +150,9 @@ def _smart_crop(frames: Frames, size: Size, kind: str) -> Frames:
     return crop_to(still, Box(-window.xoffset, -window.yoffset, *size))
 
 
-def resize(frames: Frames, size: Size, *, linear: bool) -> Frames:
-    """The frames at exactly this size. `linear`: mixes in linear light."""
-    return frames.each(lambda image: resize_image(image, *size, linear=linear))
+def resize(frames: Frames, size: Size, *, linear: bool, window: Window | None = None) -> Frames:
+    """The frames, or their `window`, at exactly this size. `linear`: mixes in linear light."""
+    return frames.each(lambda image: resize_image(image, *size, linear=linear, window=window))
 
 
 def apply_finish(frames: Frames, bound: Bound) -> Frames:

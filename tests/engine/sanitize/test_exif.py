@@ -3,7 +3,6 @@
 import struct
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,8 +10,8 @@ from PIL import Image
 from imgserver.engine.sanitize import exif
 from imgserver.plan.plan import Fit, Orient, Px
 from tests.engine.conftest import Renderer, saved
+from tests.running_server import CASES
 
-CASES = Path(__file__).parents[2] / "cases"
 SHORT, LONG, ASCII = 3, 4, 2
 ORIENTATION, ARTIST, COPYRIGHT, EXIF_POINTER, GPS_POINTER = 0x0112, 0x013B, 0x8298, 0x8769, 0x8825
 

@@ -10,8 +10,8 @@ from imgserver.engine.sanitize import jpeg
 from imgserver.errors import BrokenImage, UnsupportedImage
 from imgserver.plan.plan import Fit, Px
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
+from tests.running_server import CASES
 
-CASES = Path(__file__).parents[2] / "cases"
 FIT = Fit(Px(30))
 EOI = b"\xff\xd9"
 

@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +13,7 @@ from tests.engine.conftest import Renderer, difference, opened, saved
 from tests.engine.tiff.tiff_files import DEFLATE, Tiff, pages
 from tests.engine.tiff.tiff_files import GRAY as GRAY_SPACE
 from tests.engine.tiff.tiff_files import LONG as LONG_FIELD
+from tests.running_server import CASES
 
 FIT = Fit(Px(40))
 GRAY = Image.radial_gradient("L").resize((64, 48))
@@ -105,9 +105,6 @@ def test_twelve_bits_are_unsupported_and_not_broken(draw: Renderer) -> None:
 def test_a_directory_beyond_the_file_is_broken(draw: Renderer) -> None:
     with pytest.raises(BrokenImage):
         draw(tiff(gray(), GRAY.tobytes(), big=True, offset=0xFFFF_FFFF_FFFF_FFFF), FIT)
-
-
-CASES = Path(__file__).parents[2] / "cases"
 
 
 def ramp(x: int, y: int) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """The colors of a TIFF are right, or a whole file of another kind is unsupported, never corrupt."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -23,8 +22,8 @@ from tests.engine.tiff.tiff_files import (
     Tiff,
     pages,
 )
+from tests.running_server import CASES
 
-CASES = Path(__file__).parents[2] / "cases"
 UPPER, LOWER = (80, 40, 128), (200, 150, 30)
 AT_UPPER, AT_LOWER = (20, 10), (50, 40)
 Color = tuple[int, ...]
