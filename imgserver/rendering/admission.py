@@ -25,15 +25,13 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated
-
-from annotated_types import Interval, doc
 
 from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
+from imgserver.rendering.admission_settings import AdmissionSettings as AdmissionSettings
+from imgserver.rendering.admission_statistics import AdmissionStatistics
 from imgserver.rendering.cost import Cost, ServiceRate
 from imgserver.rendering.queue import Criticality as Criticality
 from imgserver.rendering.queue import RenderQueue
@@ -42,7 +40,6 @@ from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.rendering.worker_process import WorkerProcess
 from imgserver.runtime import resources
 
-SHED_REASONS = ("full", "predicted_wait", "fair_share", "deadline", "memory", "drain")
 RETRY_CAP_SECONDS = 30
 RETRY_JITTER = 0.2
 # One worker in ten is reserved for URGENT requests.
@@ -62,64 +59,6 @@ OVERTAKE_MARGIN = 1.5
 BEARABLE_SHARE = 0.25
 # The share of the deadline that a ticket waits for memory before no other ticket overtakes it.
 OVERTAKE_SHARE = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionSettings:
-    """The bounds of the admission queue."""
-
-    max_waiting: Annotated[int, Interval(ge=1, le=100_000), doc("requests that may wait for a worker")] = 256
-    deadline_seconds: Annotated[
-        float,
-        Interval(ge=0.1, le=600),
-        doc("longest time from admission to the rendition; keep it below the CDN's origin time-out"),
-    ] = 10.0
-    max_decoded_bytes: Annotated[
-        int,
-        Interval(ge=0),
-        doc("estimated memory of all images being decoded; 0: a quarter of the memory granted"),
-    ] = 0
-    degrade: Annotated[
-        bool, doc("whether misses are rendered cheaper, in quicker formats, while the queue is long")
-    ] = True
-    standing_seconds: Annotated[
-        float,
-        Interval(ge=0.1, le=60),
-        doc("how long waits may last before the newest are served first, and refusals before the queue is shortened"),
-    ] = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionStatistics:
-    waiting: int
-    """Tickets without a worker: fetching their original, or waiting."""
-    waiting_by_class: Mapping[str, int]
-    """The same, by lower-case name of the class."""
-    running: int
-    """Tickets that hold a worker."""
-    slots: int
-    """Tickets that may hold a worker at the same time."""
-    limit: int
-    """Tickets that may wait."""
-    predicted_wait_seconds: float
-    """How long a NORMAL ticket would wait for a worker whose client sent all the tickets that wait now."""
-    oldest_wait_seconds: float
-    """Age of the oldest waiting ticket; 0 if no ticket waits."""
-    decoded_bytes_in_flight: int
-    """Estimated bytes of pixels held by running renders."""
-    decoded_bytes_limit: int
-    """The budget for decoded bytes."""
-    shed: Mapping[str, int]
-    """Refusals since the start, by those of SHED_REASONS that occurred."""
-    admitted: int
-    """Tickets granted since the start."""
-    standing: bool
-    """Whether the queue is a standing queue; the newest requests are served first then."""
-    overloaded: bool
-    """Whether predicted waits exceeded the deadline and the queue is not yet worked off; only waits up to half of the
-    deadline are admitted then."""
-    draining: bool
-    """Whether every new request is refused."""
 
 
 class Admission:

@@ -21,7 +21,7 @@ from imgserver.dialects.native import NativeSettings, preset_faults
 from imgserver.engine.job import Limits, Quality
 from imgserver.headers.caching import FreshnessSettings
 from imgserver.observability.logs import LogSettings
-from imgserver.rendering.admission import AdmissionSettings
+from imgserver.rendering.admission_settings import AdmissionSettings
 from imgserver.rendering.upload_admission import UploadSettings
 from imgserver.rendering.worker_pool import WorkerSettings
 from imgserver.security.api_keys import ApiKeySettings

@@ -7,7 +7,7 @@ from imgserver.cache.redis.client import RedisClientStatistics
 from imgserver.cache.tier import TierStatistics
 from imgserver.observability.logs import LogWriter
 from imgserver.observability.metrics import State
-from imgserver.rendering.admission import SHED_REASONS
+from imgserver.rendering.admission_statistics import SHED_REASONS
 from imgserver.rendering.upload_admission import UploadAdmission, UploadStatistics
 from imgserver.service import ImageService
 from imgserver.sources.origin_cache.settings import OriginCacheStatistics
