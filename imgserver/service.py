@@ -141,6 +141,8 @@ class ImageService:
             if pays:
                 self.quota.put_back(request.ref)
             raise
+        if pays and not (joined or result.elsewhere):
+            self.quota.charge(request.ref, seconds=result.rendition.render_seconds)
         return ServedRendition(result.rendition, "joined" if joined or result.elsewhere else "rendered")
 
     def _flight_key(self, request: RenderRequest) -> tuple[str, GroupGenerations]:

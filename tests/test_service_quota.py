@@ -51,6 +51,16 @@ async def test_new_renditions_of_one_original_are_limited_and_hits_are_not():
     assert scenario.workers.renders == 5
 
 
+async def test_a_long_render_counts_once_per_second():
+    scenario = Scenario(per_minute=120, burst=3)
+    charged = []
+    scenario.service.quota.charge = lambda ref, *, seconds: charged.append((ref.path, seconds))
+    await outcomes(scenario, [*widths(1), *widths(1)])
+
+    assert [path for path, _ in charged] == ["cat.png"]
+    assert charged[0][1] == pytest.approx(scenario.finished[0].render_seconds)
+
+
 async def test_signed_urls_are_not_counted():
     scenario = Scenario(per_minute=120, burst=1)
     dialect = dialect_of()

@@ -52,6 +52,11 @@ class TokenBuckets(Generic[K]):
         self._full_at.put(key, full_at, ttl_seconds=full_at - now)
         return 0.0
 
+    def charge(self, key: K, tokens: int, *, per_second: float) -> None:
+        """Takes tokens for what has been done already. The bucket may lack them: then it fills later."""
+        full_at = max(self._full_at.get(key) or 0.0, self._clock()) + tokens / per_second
+        self._full_at.put(key, full_at, ttl_seconds=full_at - self._clock())
+
     def put_back(self, key: K, *, per_second: float) -> None:
         """Puts a token back that was not used."""
         full_at = self._full_at.get(key)
@@ -92,14 +97,18 @@ class QuotaSettings:
     """The rate limit of new renditions, per original, for URLs without a signature."""
 
     renditions_per_minute: Annotated[
-        int, Ge(0), Le(1_000_000), doc("new renditions of one original; 0: no limit; 120 suits a public site")
+        int,
+        Ge(0),
+        Le(1_000_000),
+        doc("new renditions of one original, one of n seconds counted n times; 0: no limit; 120 suits a public site"),
     ] = 0
     burst: Annotated[int, Ge(1), Le(1_000_000), doc("how many of them may be made in a burst")] = 40
 
 
 class Quota:
     """The number of new renditions of one original that clients may have rendered without a signature. Cached
-    renditions and renders that are under way already cost nothing. Each server counts for itself."""
+    renditions and renders that are under way already cost nothing; a long render costs more than a short one. Each
+    server counts for itself."""
 
     def __init__(self, settings: QuotaSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = settings.renditions_per_minute / 60
@@ -123,6 +132,11 @@ class Quota:
                 retry_after=seconds,
                 source=ref.source,
             )
+
+    def charge(self, ref: SourceRef, *, seconds: float) -> None:
+        """Charges a render by its cost: once per second. `take` has charged the first."""
+        if self._per_second and round(seconds) > 1:
+            self._buckets.charge(ref, round(seconds) - 1, per_second=self._per_second)
 
     def put_back(self, ref: SourceRef) -> None:
         """Puts back what was taken for a rendition that was never rendered."""

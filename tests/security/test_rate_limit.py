@@ -185,8 +185,20 @@ def test_a_token_that_was_put_back_can_be_taken_again() -> None:
     assert one.granted(CAT, 2) == 1
 
 
+def test_a_long_render_counts_once_per_second() -> None:
+    one = QuotaAt(burst=10)
+    one.quota.take(CAT)
+    one.quota.charge(CAT, seconds=4.2)
+    one.quota.take(DOG)
+    one.quota.charge(DOG, seconds=0.3)
+
+    assert one.granted(CAT, 10) == 6
+    assert one.granted(DOG, 10) == 9
+
+
 def test_without_a_rate_a_quota_counts_nothing() -> None:
     one = QuotaAt(per_minute=0)
+    one.quota.charge(CAT, seconds=100.0)
     one.quota.put_back(CAT)
 
     assert one.granted(CAT, 10_000) == 10_000
