@@ -12,6 +12,7 @@ from imgserver.plan.plan import SourceRef
 from imgserver.plan.rendition import Fingerprint, GroupGenerations, Rendition
 from imgserver.rendering.client_queue import Criticality, Requester
 from imgserver.rendering.degradation import Degradation
+from imgserver.rendering.equal_requests import EqualRequests
 from imgserver.rendering.renderer import Renderer
 from imgserver.rendering.variants import (
     CachedRendition,
@@ -51,6 +52,7 @@ class ImageService:
     negative_cache: NegativeCache
     degradation: Degradation
     fresh_seconds: float
+    equal_requests: EqualRequests = field(default_factory=EqualRequests)
     due: set[str] = field(default_factory=set)
     """Keys for which `get_fresh` has decided that the next `get` refreshes them."""
 
@@ -82,6 +84,8 @@ class ImageService:
         cached = await self._find(request)
         if error is not None:
             return self._stale(cached, error)
+        if cached is None and (served := await self._get_equal(request, requester)) is not None:
+            return served
         if cached is None or not cached.current:
             return await self._render_or_serve_stale(request, requester, stale=cached)
         if is_due or _is_due(cached.rendition):
@@ -95,6 +99,27 @@ class ImageService:
         self.negative_cache.drop(ref)
 
     # Misses
+
+    async def _get_equal(self, request: RenderRequest, requester: Requester) -> ServedRendition | None:
+        """The rendition of another request that has the same result; None if no such request is known.
+
+        A request that was purged by its own URL is rendered itself: the purge has not reached the other one.
+        """
+        own = [group for group in request.groups if group.startswith("k")]
+        was_purged = any(token for _, token in self.cache.generations.known(own))
+        if was_purged or not self.equal_requests.is_comparable(request):
+            return None
+        try:
+            ref = request.ref
+            fingerprint = self.renderer.fingerprints.get(ref) or await self.renderer.read_fingerprint(ref)
+        except ImgserverError:
+            return None
+        first = self.equal_requests.first(request, fingerprint)
+        if first is request:
+            return None
+        served = await self.get(first, requester)
+        # For an original that has changed since, the two results may differ.
+        return served if served.rendition.fingerprint == fingerprint else None
 
     async def _render_or_serve_stale(
         self, request: RenderRequest, requester: Requester, *, stale: CachedRendition | None
@@ -182,6 +207,7 @@ class ImageService:
             raise
         rendition = self._with_lifetime(rendition, generations)
         self.negative_cache.drop(request.key)
+        self.equal_requests.learn(request, rendition)
         self.cache.put(request.key, rendition)
         return rendition
 

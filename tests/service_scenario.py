@@ -95,7 +95,9 @@ class FakeWorkers(FreeWorkers):
         if self.error is not None:
             raise self.error
         body = str(number).encode()
-        return RenderResult(body, "image/png", "0" * 32, Dims(1, 1), "png", Dims(1, 1), 4, Timings(cpu_seconds=0.01))
+        return RenderResult(
+            body, "image/png", "0" * 32, Dims(1, 1), "png", Dims(5000, 5000), 4, Timings(cpu_seconds=0.01)
+        )
 
 
 class Scenario:

@@ -47,7 +47,8 @@ class Rendition:
 
     `created` is in seconds of the epoch, `render_seconds` is the duration of the render. The rendition is fresh until
     `fresh_until`, and must not be used from `expires` on (seconds of the epoch; None: no limit). `max_age_seconds` is
-    how long the source allows it to be cached. `stages` are for the requests that waited for it, and are not stored.
+    how long the source allows it to be cached. `stages` are for the requests that waited for it, `source_size` (of one
+    page, as stored) is for equal requests; neither is stored.
     """
 
     body: bytes
@@ -64,3 +65,4 @@ class Rendition:
     max_age_seconds: int | None = None
     generations: GroupGenerations = ()
     stages: Stages | None = field(default=None, compare=False)
+    source_size: Dims | None = field(default=None, compare=False)

@@ -180,6 +180,7 @@ def _rendition(finished: FinishedRender, original: Original, fetch_seconds: floa
         etag=result.etag,
         size=result.size,
         source_format=result.source_format,
+        source_size=result.source_size,
         fingerprint=original.fingerprint,
         modified=original.modified,
         max_age_seconds=original.max_age_seconds,
