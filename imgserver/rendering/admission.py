@@ -44,6 +44,7 @@ RETRY_CAP_SECONDS = 30
 RETRY_JITTER = 0.2
 # One worker in ten is reserved for URGENT requests.
 RESERVE = 10
+ALL_CLASSES = tuple(Criticality)
 LOW_SHARE = 0.5
 # The share of its time that the estimated cost of a request may claim.
 OWN_SHARE = 0.5
@@ -324,12 +325,13 @@ class Admission:
         return ticket.deadline - own
 
     def _first(self, now: float) -> Ticket | None:
+        kinds = self._open_classes()
+        if not kinds:
+            return None
         overdue = self._overdue(now) if self._queue.short_of_memory else None
         if overdue is not None:
-            is_open = self._is_open_to(overdue.criticality)
             fits = overdue.cost is None or overdue.cost.decoded_bytes <= self._free_bytes()
-            return overdue if is_open and fits else None
-        kinds = [kind for kind in Criticality if self._is_open_to(kind)]
+            return overdue if overdue.criticality in kinds and fits else None
         return self._queue.next(kinds, self._free_bytes(), is_newest_first=partial(self._is_newest_first, now=now))
 
     def _overdue(self, now: float) -> Ticket | None:
@@ -339,9 +341,12 @@ class Admission:
         overdue = (it for it in self._queue.short_of_memory if it.queued is not None and it.queued < limit)
         return min(overdue, key=lambda it: (it.criticality, it.number), default=None)
 
-    def _is_open_to(self, criticality: Criticality) -> bool:
-        reserved = 0 if criticality is Criticality.URGENT else self._pool.count // RESERVE
-        return len(self._queue.running) < self._pool.count - reserved
+    def _open_classes(self) -> tuple[Criticality, ...]:
+        """The classes that a free worker is open to."""
+        free = self._pool.count - len(self._queue.running)
+        if free <= 0:
+            return ()
+        return ALL_CLASSES if free > self._pool.count // RESERVE else (Criticality.URGENT,)
 
     def _free_bytes(self) -> int:
         """What is left of the budget of decoded bytes. A render that exceeds the whole budget runs alone."""

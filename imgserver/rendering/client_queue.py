@@ -101,6 +101,9 @@ class ClientQueue(Generic[T]):
     def is_waiting(self) -> bool:
         return any(tickets.count for tickets in self.waiting)
 
+    def is_waiting_in(self, rank: Iterable[Criticality]) -> bool:
+        return any(self.waiting[kind].count for kind in rank)
+
     @property
     def is_idle(self) -> bool:
         return not (self.running.count or any(self.fetching) or self.is_waiting)
@@ -160,7 +163,9 @@ class ClassQueue(Sum, Generic[T]):
 
     def next_that_fits(self, free_bytes: int, *, newest: bool) -> tuple[T | None, list[T]]:
         """The oldest or the newest ticket that fits, and the tickets before it that do not."""
-        in_turn = sorted(self.tails() if newest else self.heads(), key=number_of, reverse=newest)
+        in_turn = list(self.tails() if newest else self.heads())
+        if len(in_turn) > 1:
+            in_turn.sort(key=number_of, reverse=newest)
         too_large = list(itertools.takewhile(lambda ticket: decoded_bytes_of(ticket) > free_bytes, in_turn))
         return (in_turn[len(too_large)] if len(too_large) < len(in_turn) else None), too_large
 

@@ -144,6 +144,8 @@ class RenderQueue(Generic[T]):
         Notes the tickets that it skips as short of memory.
         """
         for rank in RANKS:
+            if not any(self._totals[kind].count for kind in rank):
+                continue
             for name, client in self._in_turn(rank):
                 for kind in rank:
                     if kind in kinds and client.waiting[kind].count:
@@ -185,11 +187,13 @@ class RenderQueue(Generic[T]):
     def backlog(self, criticality: Criticality, rate: ServiceRate, now: float) -> tuple[int, float]:
         """How many tickets of this class and of those before it have not ended, and for how many seconds they will hold
         workers, summed over the workers."""
-        kinds = _ranks_up_to(criticality)
-        fetching = sum(self._fetching[kind] for kind in kinds)
-        count = len(self.running) + fetching + sum(self._totals[kind].count for kind in kinds)
-        seconds = rate.seconds(sum(self._totals[kind].cost_seconds for kind in kinds))
-        return count, seconds + fetching * rate.typical_seconds() + self._running_seconds(rate, now)
+        count, cost_seconds, fetching = len(self.running), 0.0, 0
+        for kind in range(RANK_OF[criticality][-1] + 1):
+            count += self._totals[kind].count
+            cost_seconds += self._totals[kind].cost_seconds
+            fetching += self._fetching[kind]
+        seconds = rate.seconds(cost_seconds) + fetching * rate.typical_seconds()
+        return count + fetching, seconds + self._running_seconds(rate, now)
 
     def ahead(self, criticality: Criticality, client: str, rate: ServiceRate, now: float) -> tuple[int, float]:
         """The same for the tickets that are ahead of a new ticket of this class and client.
@@ -236,9 +240,11 @@ class RenderQueue(Generic[T]):
         return client
 
     def _in_turn(self, rank: Collection[Criticality]) -> "list[tuple[str, ClientQueue[T]]]":
-        waiting = [item for item in self._clients.items() if any(item[1].waiting[kind].count for kind in rank)]
-        # A client that waited for nothing has no claim to the time that it did not use.
-        return sorted(waiting, key=lambda item: max(item[1].virtual_seconds, self._virtual_seconds))
+        waiting = [item for item in self._clients.items() if item[1].is_waiting_in(rank)]
+        if len(waiting) > 1:
+            # A client that waited for nothing has no claim to the time that it did not use.
+            waiting.sort(key=lambda item: max(item[1].virtual_seconds, self._virtual_seconds))
+        return waiting
 
     def _next_of_class(self, tickets: "ClassQueue[T]", free_bytes: int, *, newest: bool) -> T | None:
         ticket, skipped = tickets.next_that_fits(free_bytes, newest=newest)
@@ -276,10 +282,6 @@ def remaining_seconds(ticket: QueueEntry, rate: ServiceRate, now: float) -> floa
     """Seconds for which the ticket will hold its worker from now on."""
     seconds = rate.typical_seconds() if ticket.cost is None else rate.seconds(ticket.cost.seconds)
     return seconds if ticket.started is None else max(0.0, seconds - (now - ticket.started))
-
-
-def _ranks_up_to(criticality: Criticality) -> range:
-    return range(RANK_OF[criticality][-1] + 1)
 
 
 def _tails(queues: "Iterable[ClassQueue[T]]") -> Iterator[T]:
