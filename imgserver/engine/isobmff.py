@@ -30,6 +30,11 @@ class BoxReader:
         self.root = FileBox(b"", 0, file.seek(0, 2))
         self._budget = MAX_BOXES
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether there may be boxes that were not found because of the limit."""
+        return self._budget <= 0
+
     def inside(self, parent: FileBox, *, skip: int = 0) -> Iterator[FileBox]:
         """The boxes in `parent`, after `skip` bytes of fields; nothing after one that cannot be parsed."""
         at = parent.start + skip

@@ -6,7 +6,7 @@ Hostile metadata can cost libvips seconds (see `exif`), and harmless faults of a
 
 import os
 
-from imgserver.engine.sanitize import jpeg, png, webp
+from imgserver.engine.sanitize import heif, jpeg, png, webp
 
 
 def sanitized(path: str, name: str, *, pixels: bool) -> bytes | bytearray | None:
@@ -15,11 +15,11 @@ def sanitized(path: str, name: str, *, pixels: bool) -> bytes | bytearray | None
     `pixels`: whether the image data is needed; if not, it is left out where that saves work. Raises BrokenImage and
     UnsupportedImage.
     """
-    if name not in ("jpg", "png", "webp"):
+    if name not in ("jpg", "png", "webp", "avif", "heic"):
         return None
     with open(path, "rb") as file:  # noqa: PTH123
         if name == "jpg":
             return jpeg.whole(file, os.fstat(file.fileno()).st_size) if pixels else jpeg.header(file)
         if name == "png":
             return png.whole(file) if pixels else png.header(file)
-        return webp.whole(file)
+        return webp.whole(file) if name == "webp" else heif.whole(file)

@@ -13,6 +13,8 @@ PREFIX = b"Exif\0\0"
 EXIF_POINTER, GPS_POINTER = 0x8769, 0x8825
 # The maker note contains offsets that change with its place. The interoperability directory says nothing about pixels.
 MAKER_NOTE, INTEROP_POINTER, SUB_POINTERS = 0x927C, 0xA005, 0x014A
+POINTERS = frozenset((EXIF_POINTER, GPS_POINTER, INTEROP_POINTER))
+ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 DROPPED = frozenset((EXIF_POINTER, GPS_POINTER, MAKER_NOTE, INTEROP_POINTER, SUB_POINTERS))
 # Bytes of one value by TIFF field type, from BYTE (1) to DOUBLE (12).
 SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8)
@@ -44,13 +46,46 @@ def bounded(block: bytes) -> bytes:
     Returns b"" if the block cannot be read.
     """
     prefix = PREFIX if block[:4] == PREFIX[:4] else b""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[len(prefix) : len(prefix) + 4])
+    order = ORDERS.get(block[len(prefix) : len(prefix) + 4])
     if order is None:
         return b""
     try:
         return prefix + _rebuilt(memoryview(block)[len(prefix) :], order)
     except struct.error:
         return b""
+
+
+def is_plain(block: bytes) -> bool:
+    """Whether libexif reads the block in linear time: no directory has more than MAX_ENTRIES entries, and each pointer
+    to a directory occurs once, where it belongs. False for a block that cannot be read."""
+    start = len(PREFIX) if block[:4] == PREFIX[:4] else 0
+    order = ORDERS.get(block[start : start + 4])
+    data = memoryview(block)[start:]
+    if order is None or len(data) < 8:
+        return False
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    root = _directory(data, at, order)
+    allowed = [(at, {EXIF_POINTER, GPS_POINTER})]
+    allowed += [(place, {INTEROP_POINTER}) for place in _targets(root, EXIF_POINTER, order)]
+    allowed += [(place, set()) for place in _targets(root, GPS_POINTER, order)]
+    return all(_has_only(data, place, tags, order) for place, tags in allowed)
+
+
+def _targets(entries: dict[int, _Entry], tag: int, order: str) -> list[int]:
+    entry = entries.get(tag)
+    return [struct.unpack(order + "I", entry.value)[0]] if entry and len(entry.value) == 4 else []
+
+
+def _has_only(block: memoryview, at: int, pointers: set[int], order: str) -> bool:
+    """Whether the directory is within bounds, and has no other pointers than these, each once."""
+    if at + 2 > len(block):
+        return True
+    (count,) = struct.unpack_from(order + "H", block, at)
+    places = range(at + 2, min(at + 2 + 12 * count, len(block) - 11), 12)
+    if count > MAX_ENTRIES:
+        return False
+    found = [tag for place in places if (tag := struct.unpack_from(order + "H", block, place)[0]) in POINTERS]
+    return len(found) == len(set(found)) and set(found) <= pointers
 
 
 def _rebuilt(block: memoryview, order: str) -> bytes:
@@ -82,10 +117,7 @@ def _directory(block: memoryview, at: int, order: str) -> dict[int, _Entry]:
 
 def _pointed(block: memoryview, root: dict[int, _Entry], tag: int, order: str) -> dict[int, _Entry]:
     """The entries of the directory that the entry `tag` of `root` points to."""
-    entry = root.get(tag)
-    if entry is None or len(entry.value) != 4:
-        return {}
-    return _directory(block, struct.unpack(order + "I", entry.value)[0], order)
+    return next((_directory(block, at, order) for at in _targets(root, tag, order)), {})
 
 
 def _kept(entries: dict[int, _Entry], budget: int) -> list[_Entry]:

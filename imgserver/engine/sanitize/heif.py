@@ -1,0 +1,117 @@
+"""An AVIF or HEIC as the decoder gets it (ISO/IEC 23008-12): without EXIF that would cost libexif too much time.
+
+The turns of these formats are properties of the image, so EXIF says nothing about the pixels.
+"""
+
+import struct
+from typing import BinaryIO
+
+from imgserver.engine.isobmff import BoxReader, FileBox
+from imgserver.engine.sanitize import exif
+from imgserver.errors import BrokenImage
+from imgserver.runtime.resources import MIB
+
+# libvips ignores the case of the type.
+EXIF, HIDDEN = b"Exif", b"none"
+MAX_EXIF_BYTES = MIB
+# Items with metadata in one file; the EXIF of further ones is hidden.
+MAX_EXIF_ITEMS = 8
+
+# Offset in the file and length of each part of an item.
+Extents = list[tuple[int, int]]
+
+
+def whole(file: BinaryIO) -> bytes | None:
+    """The file with hostile EXIF items renamed, so that no reader finds them; None if there are none.
+
+    Raises BrokenImage.
+    """
+    names = _names_to_hide(file)
+    if not names:
+        return None
+    file.seek(0)
+    data = bytearray(file.read())
+    for at in names:
+        data[at : at + 4] = HIDDEN
+    return bytes(data)
+
+
+def _names_to_hide(file: BinaryIO) -> list[int]:
+    """The offsets of the item types of EXIF that is not plain."""
+    reader = BoxReader(file)
+    hidden: list[int] = []
+    for meta in reader.find(reader.root, b"meta"):
+        boxes = list(reader.inside(meta, skip=4))
+        items = [item for box in boxes if box.kind == b"iinf" for item in _exif_items(reader, box)]
+        if items:
+            places = _places(reader, boxes)
+            hidden += [
+                at
+                for index, (number, at) in enumerate(items)
+                if index >= MAX_EXIF_ITEMS or not _is_plain(file, places.get(number, []))
+            ]
+    if reader.exhausted:
+        raise BrokenImage("the source has too many boxes")
+    return hidden
+
+
+def _exif_items(reader: BoxReader, box: FileBox) -> list[tuple[int, int]]:
+    """Number of each EXIF item, and the offset of its type in the file."""
+    version = reader.content(box, 1)
+    found = []
+    for entry in reader.inside(box, skip=8 if version != b"\0" else 6):
+        head = reader.content(entry, 14)
+        # Flags, the number in two or four bytes, the index of the protection, the type.
+        wide = 2 if head[:1] == b"\2" else 4
+        at = 4 + wide + 2
+        if entry.kind == b"infe" and head[at : at + 4] == EXIF:
+            found.append((int.from_bytes(head[4 : 4 + wide], "big"), entry.start + at))
+    return found
+
+
+def _is_plain(file: BinaryIO, extents: Extents) -> bool:
+    """Whether the EXIF is in one known place and within bounds."""
+    if len(extents) != 1 or extents[0][1] > MAX_EXIF_BYTES:
+        return False
+    file.seek(extents[0][0])
+    content = file.read(extents[0][1])
+    # The first four bytes are the offset of the block after them.
+    start = 4 + int.from_bytes(content[:4], "big")
+    return exif.is_plain(content[start:])
+
+
+def _places(reader: BoxReader, boxes: list[FileBox]) -> dict[int, Extents]:
+    """The extents of the items that are stored in the file or in `idat` (`iloc`, ISO/IEC 14496-12, 8.11.3)."""
+    location = next((box for box in boxes if box.kind == b"iloc"), None)
+    if location is None:
+        return {}
+    inside = next((box.start for box in boxes if box.kind == b"idat"), None)
+    try:
+        return _parsed(reader.content(location, MIB), inside)
+    except (struct.error, IndexError):
+        return {}
+
+
+def _parsed(data: bytes, inside: int | None) -> dict[int, Extents]:
+    version, sizes = data[0], [data[4] >> 4, data[4] & 15, data[5] >> 4, data[5] & 15 if data[0] else 0]
+    at, places = 6, dict[int, Extents]()
+
+    def number(size: int) -> int:
+        nonlocal at
+        if at + size > len(data):
+            raise IndexError
+        at += size
+        return int.from_bytes(data[at - size : at], "big")
+
+    for _ in range(number(4 if version == 2 else 2)):
+        item = number(4 if version == 2 else 2)
+        method = number(2) & 15 if version else 0
+        at += 2
+        base = number(sizes[2])
+        origin = {0: 0, 1: inside}.get(method)
+        for _ in range(number(2)):
+            number(sizes[3])
+            offset, length = number(sizes[0]), number(sizes[1])
+            if origin is not None:
+                places.setdefault(item, []).append((origin + base + offset, length))
+    return places
