@@ -13,6 +13,7 @@ from benchmarks.goodput import measure_goodput
 from benchmarks.harness import ROOT, Row, machine, store
 from benchmarks.hits import measure_contention, measure_hits
 from benchmarks.hops import measure_hops
+from benchmarks.memory import measure_memory
 from benchmarks.misses import measure_misses
 from benchmarks.overload import measure_overload, measure_start
 from benchmarks.peers import measure_peers
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "scheduler": short(measure_scheduler),
     "signatures": short(measure_signatures),
     "uploads": short(measure_uploads),
+    "memory": short(measure_memory),
     "sources": short(measure_sources),
     "soak": measure_soak,
     "peers": short(measure_peers),

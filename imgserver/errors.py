@@ -43,6 +43,16 @@ from typing import Any, ClassVar
 _ABSENCE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EISDIR})
 
 
+def drop_tracebacks(error: BaseException) -> None:
+    """To be called when an error has been answered and logged. Its traceback holds the frames of the request, and a
+    frame of a coroutine holds the future that holds the error: a cycle of some 10 kB, which would wait for the
+    collector of cycles. A flood of 404s would take 10 MB."""
+    chain: BaseException | None = error
+    while chain is not None:
+        chain.__traceback__ = None
+        chain = chain.__cause__ or chain.__context__
+
+
 class ImgserverError(Exception):
     """An error with a status and a code for machines, a sentence for people (`detail`), and further `facts`.
 

@@ -8,6 +8,7 @@ from imgserver.cache.negative import NegativeCache
 from imgserver.cache.tiered import Found, TieredCache
 from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers import caching
+from imgserver.plan.canonical import source_digest
 from imgserver.plan.plan import SourceRef
 from imgserver.plan.rendition import Fingerprint, GroupGenerations, Rendition
 from imgserver.rendering.client_queue import Criticality, Requester
@@ -96,7 +97,7 @@ class ImageService:
     def forget_original(self, ref: SourceRef) -> None:
         """The original has been replaced: the next request reads its fingerprint again."""
         self.renderer.fingerprints.pop(ref)
-        self.negative_cache.drop(ref)
+        self.negative_cache.drop(source_digest(ref))
 
     # Misses
 
@@ -268,10 +269,11 @@ class ImageService:
 
         A flood of requests for one bad URL costs one check of its original per second, and a render now and then.
         """
-        if request.key not in self.negative_cache and request.ref not in self.negative_cache:
+        original = source_digest(request.ref)
+        if request.key not in self.negative_cache and original not in self.negative_cache:
             return None
         generations = self.cache.generations.known(request.groups)
-        absent = self.negative_cache.get(request.ref, self._generations_of_original(request))
+        absent = self.negative_cache.get(original, self._generations_of_original(request))
         if absent is not None:
             return self.negative_cache.hit(absent)
         entry = self.negative_cache.get(request.key, generations)
@@ -287,7 +289,11 @@ class ImageService:
         self.cache.drop(request.key)
         # For about a second, and never longer, so that a new original is soon found.
         self.negative_cache.put(
-            request.ref, error, fingerprint=None, generations=self._generations_of_original(request), grows=False
+            source_digest(request.ref),
+            error,
+            fingerprint=None,
+            generations=self._generations_of_original(request),
+            grows=False,
         )
 
     def _generations_of_original(self, request: RenderRequest) -> GroupGenerations:

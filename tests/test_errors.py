@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from imgserver import errors
-from imgserver.errors import ImgserverError
+from imgserver.errors import ImgserverError, NotFound, drop_tracebacks
 
 
 def tree(kind: type[ImgserverError]) -> list[type[ImgserverError]]:
@@ -39,3 +39,19 @@ def test_codes_are_unique():
 def test_temporary_errors_are_never_cached(kind):
     if kind.status in (401, 403, 408, 429, 500, 502, 503, 504):
         assert kind.cache_seconds == 0
+
+
+def test_an_answered_error_holds_no_frame_of_its_request():
+    def fail() -> None:
+        try:
+            raise OSError
+        except OSError as error:
+            raise NotFound from error
+
+    with pytest.raises(NotFound) as caught:
+        fail()
+    drop_tracebacks(caught.value)
+
+    assert caught.value.__traceback__ is None
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__traceback__ is None

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import lru_cache
 
 from imgserver.plan.canonical import digest, source_digest
 from imgserver.plan.plan import SourceRef
@@ -82,7 +81,6 @@ def tag_group(tag: str) -> str:
     return "t" + digest(tag)[:_DIGITS]
 
 
-@lru_cache(maxsize=4096)
 def _original_groups(ref: SourceRef) -> tuple[str, ...]:
     parts = [part for part in ref.path.split("/")[:-1] if part][:MAX_DEPTH]
     directories = ("d" + digest(ref.source, *parts[:depth])[:_DIGITS] for depth in range(len(parts) + 1))
@@ -114,17 +112,11 @@ class Tags:
 
     def of_path(self, path: str) -> tuple[str, ...]:
         """The tags of an original, in the order of the rules, MAX_TAGS at most."""
-        return _tags(self.rules, path) if self.rules else ()
+        found = dict.fromkeys(name for name, pattern in self.rules if _matches(path, pattern))
+        return tuple(found)[:MAX_TAGS]
 
 
 NO_TAGS = Tags()
-
-
-# Cached: an original has renditions in many sizes.
-@lru_cache(maxsize=4096)
-def _tags(rules: tuple[tuple[str, str], ...], path: str) -> tuple[str, ...]:
-    found = dict.fromkeys(name for name, pattern in rules if _matches(path, pattern))
-    return tuple(found)[:MAX_TAGS]
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -27,7 +27,8 @@ from imgserver.runtime.files import write_atomically
 # A copy of a shared token is trusted for so long. Purges of other servers arrive earlier, by subscription.
 COPY_SECONDS = 10.0
 MAX_TOKENS = 50_000
-MAX_COPIES = 50_000
+# Every request below memory needs the tokens of about eight groups. An entry takes 150 bytes.
+MAX_COPIES = 10_000
 
 
 class SharedGenerations(Protocol):

@@ -2,14 +2,18 @@
 
 import copy
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from imgserver.errors import ImgserverError
 from imgserver.plan.rendition import Fingerprint, GroupGenerations
+from imgserver.runtime.resources import MIB
 from imgserver.runtime.ttl_map import BoundedMap
 
-MAX_ENTRIES = 4096
+MAX_BYTES = MIB
+# Measured with tracemalloc: an entry with its error, and one of its generations.
+ERROR_BYTES = 700
+GENERATION_BYTES = 130
 FIRST_TTL_SECONDS = 1.0
 TTL_GROWTH = 2.0
 # A remote original that is repaired may have the validators of the broken one.
@@ -39,7 +43,9 @@ class NegativeEntry:
 
 
 class NegativeCache:
-    """A bounded table; the oldest entry is evicted first. Use it from one event loop.
+    """A table of MAX_BYTES; the oldest entry is evicted first. Use it from one event loop.
+
+    Keys are digests: those of renditions and of originals (`plan.canonical.key`, `source_digest`).
 
     Never holds the server's own faults (5xx), nor errors that must not be cached (`cache_seconds` 0).
     """
@@ -47,14 +53,14 @@ class NegativeCache:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         # Not a TtlMap: the time of an expired entry is needed when the same request fails again.
-        self._entries: BoundedMap[Hashable, NegativeEntry] = BoundedMap(MAX_ENTRIES)
+        self._entries = BoundedMap[str, NegativeEntry](max_bytes=MAX_BYTES, bytes_of=_bytes_of)
         self._hits = 0
 
-    def __contains__(self, key: Hashable) -> bool:
+    def __contains__(self, key: str) -> bool:
         """Whether there is an entry, expired or not."""
         return key in self._entries
 
-    def get(self, key: Hashable, generations: GroupGenerations) -> NegativeEntry | None:
+    def get(self, key: str, generations: GroupGenerations) -> NegativeEntry | None:
         """The entry, unless it has expired or its groups were purged since."""
         entry = self._entries.get(key)
         if entry is None or entry.expires <= self._clock() or entry.generations != generations:
@@ -69,7 +75,7 @@ class NegativeCache:
 
     def put(
         self,
-        key: Hashable,
+        key: str,
         error: ImgserverError,
         *,
         fingerprint: Fingerprint | None,
@@ -88,8 +94,8 @@ class NegativeCache:
         stored = copy.copy(error)
         self._entries.put(key, NegativeEntry(stored, fingerprint, generations, ttl, self._clock() + ttl))
 
-    def drop(self, key: Hashable) -> None:
-        self._entries.pop(key, None)
+    def drop(self, key: str) -> None:
+        self._entries.pop(key)
 
     def clear(self) -> None:
         """Call it when the rules of what is refused have changed."""
@@ -97,3 +103,7 @@ class NegativeCache:
 
     def statistics(self) -> NegativeCacheStatistics:
         return NegativeCacheStatistics(entries=len(self._entries), hits=self._hits)
+
+
+def _bytes_of(_: str, entry: NegativeEntry) -> int:
+    return ERROR_BYTES + len(entry.error.detail) + GENERATION_BYTES * len(entry.generations)

@@ -6,7 +6,6 @@ Two URLs for the same image have one key, whatever their dialect and the order o
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from fractions import Fraction
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any, get_args
 
@@ -58,7 +57,6 @@ def identified(ref: SourceRef, identities: Mapping[str, str]) -> SourceRef:
     return SourceRef(identities.get(ref.source, ref.source), ref.path)
 
 
-@lru_cache(maxsize=4096)
 def source_digest(ref: SourceRef) -> str:
     """A digest of an original in 32 hex digits: the part that the keys of all its renditions share. `ref` is
     `identified`."""

@@ -266,6 +266,7 @@ class ImageRequest:
     `not_found_hint`: for the message of a 404, if the first folder looks like a misspelled option.
     `signed`: the URL has a valid signature. `query_signed`: the signature covers the query as well. `expires`: the
     second of the epoch at which a signed URL expires. These five are no part of the identity of the image.
+    `query_ignored`: the URL means the same with any other query, and is cached without it.
     `hints`: the client hints that the plan depends on. `plan` is the one for the hints that the dialect got.
     """
 
@@ -275,5 +276,6 @@ class ImageRequest:
     not_found_hint: str | None = None
     signed: bool = False
     query_signed: bool = False
+    query_ignored: bool = False
     expires: int | None = None
     hints: tuple[Hint, ...] = ()

@@ -125,6 +125,8 @@ class SingleFlight(Generic[T]):
             _fail(flight, error)
         finally:
             self._forget(key, flight)
+            # The result holds the traceback of its error, and the traceback holds this frame: a cycle without this.
+            del flight
 
     def _abandon(self, key: Hashable, flight: _Flight) -> None:
         # Forgotten before its task has ended: a new caller must not join a flight that is being cancelled.

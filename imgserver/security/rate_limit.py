@@ -15,12 +15,14 @@ from annotated_types import Ge, Le, doc
 
 from imgserver.errors import QuotaExceeded
 from imgserver.plan.plan import SourceRef
+from imgserver.runtime.resources import MIB
 from imgserver.runtime.ttl_map import TtlMap
 
 K = TypeVar("K", bound=Hashable)
 
-MAX_ORIGINALS = 16_384
+MAX_ORIGINALS = 8192
 MAX_CLIENTS = 65_536
+MAX_BYTES = 8 * MIB
 
 # Tolerances in tokens and in seconds: the sum of many intervals is off by rounding, which must not cost the last token
 # of a burst.
@@ -29,13 +31,13 @@ ROUNDING_SECONDS = 1e-9
 
 
 class TokenBuckets(Generic[K]):
-    """A token bucket per key, for the `max_buckets` keys used last; a forgotten key starts with a full bucket. No
-    I/O."""
+    """A token bucket per key, for the `max_buckets` keys used last, in MAX_BYTES; a forgotten key starts with a full
+    bucket. No I/O."""
 
     def __init__(self, max_buckets: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         # The time at which each bucket is full again. An entry expires at that time.
-        self._full_at = TtlMap[K, float](0.0, max_entries=max_buckets, clock=clock)
+        self._full_at = TtlMap[K, float](0.0, max_entries=max_buckets, max_bytes=MAX_BYTES, clock=clock)
 
     def __len__(self) -> int:
         """Buckets stored."""

@@ -92,7 +92,7 @@ class FastPath:
             found = self._request_cache.find(message.path, headers)
             if found is None:
                 return None
-            parsed, prepared = found
+            parsed, prepared, version, loggable_target = found
             rendition = self._service.get_fresh(prepared.render_request)
             if rendition is None:
                 return None
@@ -100,7 +100,7 @@ class FastPath:
                 self._service.cache.undo_hit()
                 return None
             self._headers.refresh(prepared, parsed, rendition, int(time.time()))
-            status, outcome, start, body = prepared.select(headers, rendition)
+            status, outcome, start, body = prepared.select(headers, rendition, version)
         except Exception:
             # The handler meets the same error, and the boundary answers it.
             return None
@@ -108,7 +108,7 @@ class FastPath:
         seconds = time.perf_counter() - started
         self._access_log.record(
             hdrs.METH_GET,
-            parsed.loggable_target,
+            loggable_target,
             client,
             IMAGE_ROUTE,
             status,

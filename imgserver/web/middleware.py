@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from multidict import MultiMapping, istr
 from structlog.typing import FilteringBoundLogger
 
-from imgserver.errors import ImgserverError, Overloaded, ServerFault
+from imgserver.errors import ImgserverError, Overloaded, ServerFault, drop_tracebacks
 from imgserver.observability.audit import REQUEST_CONTEXT
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.web import problem
@@ -145,6 +145,7 @@ class Boundary:
                 raise
             except Exception as error:
                 response = self._respond(request, error, request_id)
+                drop_tracebacks(error)
             finally:
                 access_log.in_progress -= 1
             if isinstance(response, ImageResponse):

@@ -1,12 +1,14 @@
 """The negative cache, with a clock that tests advance."""
 
 import traceback
+import tracemalloc
 
 import pytest
 
 from imgserver import errors
-from imgserver.cache.negative import MAX_ENTRIES, NegativeCache
+from imgserver.cache.negative import MAX_BYTES, NegativeCache
 from imgserver.errors import BrokenImage, ImgserverError, NotFound, UnsupportedImage
+from imgserver.plan.canonical import digest
 from imgserver.plan.rendition import Fingerprint
 
 FINGERPRINT, OTHER = Fingerprint("one"), Fingerprint("other")
@@ -74,13 +76,22 @@ def test_only_client_errors_that_caches_may_store_are_stored(negative_cache, kin
     assert (negative_cache.get("key", ()) is not None) is (400 <= kind.status < 500 and kind.cache_seconds > 0)
 
 
-def test_the_oldest_entry_is_evicted_first(negative_cache):
-    for number in range(MAX_ENTRIES + 10):
-        negative_cache.put(number, BrokenImage(), fingerprint=FINGERPRINT, generations=())
+@pytest.mark.parametrize(("groups", "detail"), [(0, 0), (8, 20), (40, 20), (8, 4000)])
+def test_the_oldest_entries_are_evicted_when_all_take_more_than_the_limit(negative_cache, groups, detail):
+    tracemalloc.start()
+    try:
+        for number in range(4000):
+            key = digest(str(number))
+            generations = tuple((f"d{digest(key, str(group))[:16]}", "") for group in range(groups))
+            error = BrokenImage(f"{number}".zfill(detail))
+            negative_cache.put(key, error, fingerprint=FINGERPRINT, generations=generations)
 
-    assert negative_cache.statistics().entries == MAX_ENTRIES
-    assert negative_cache.get(9, ()) is None
-    assert negative_cache.get(10, ()) is not None
+        assert 0.5 * MAX_BYTES < tracemalloc.get_traced_memory()[0] < 1.1 * MAX_BYTES
+    finally:
+        tracemalloc.stop()
+    assert negative_cache.statistics().entries < 4000
+    assert negative_cache.get(digest("0"), ()) is None
+    assert key in negative_cache
 
 
 def test_each_hit_raises_a_copy_of_the_error(negative_cache):

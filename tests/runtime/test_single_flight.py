@@ -1,9 +1,10 @@
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from imgserver.errors import BrokenImage, Unavailable
+from imgserver.errors import BrokenImage, Unavailable, drop_tracebacks
 from imgserver.runtime.single_flight import SingleFlight
 from tests.faults.conftest import until
 
@@ -229,3 +230,28 @@ async def test_a_waiting_inline_caller_may_be_cancelled():
     look_up.finish.set()
 
     assert [await first, await third] == [1, 1]
+
+
+async def test_a_flight_that_fails_leaves_no_cycle_of_objects():
+    """A cycle would hold the frames of the request, with its texts, until the collector of cycles runs."""
+    flights = SingleFlight[int]()
+
+    async def fail() -> int:
+        raise BrokenImage
+
+    async def attempt() -> None:
+        try:
+            await flights.run("key", fail)
+        except BrokenImage as error:
+            drop_tracebacks(error)
+
+    await attempt()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            await attempt()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+        await flights.close()

@@ -1,4 +1,8 @@
-from imgserver.runtime.ttl_map import BoundedMap, TtlMap
+import tracemalloc
+
+import pytest
+
+from imgserver.runtime.ttl_map import ENTRY_BYTES, MAX_BYTES, BoundedMap, TtlMap
 
 
 def test_an_entry_expires_after_its_ttl():
@@ -78,4 +82,51 @@ def test_a_bounded_map_evicts_the_entry_that_was_put_least_recently():
     entries.put("a", 3)
     entries.put("c", 4)
 
-    assert entries == {"a": 3, "c": 4}
+    assert list(entries.items()) == [("a", 3), ("c", 4)]
+
+
+def test_a_bounded_map_evicts_the_oldest_entries_beyond_max_bytes():
+    entries = BoundedMap[str, bytes](max_bytes=10_000, bytes_of=lambda _, value: len(value))
+    for key in "abc":
+        entries.put(key, bytes(4000))
+
+    assert [key for key, _ in entries.items()] == ["b", "c"]
+    assert entries.bytes == 2 * (4000 + ENTRY_BYTES)
+    entries.put("b", bytes(1))
+    assert entries.bytes == 4001 + 2 * ENTRY_BYTES
+    entries.pop("b")
+    entries.pop("never put")
+    assert entries.bytes == 4000 + ENTRY_BYTES
+    entries.clear()
+    assert (entries.bytes, len(entries)) == (0, 0)
+
+
+def test_an_entry_larger_than_a_whole_map_replaces_none_of_its_entries():
+    entries = BoundedMap[str, bytes](max_bytes=5000, bytes_of=lambda _, value: len(value))
+    entries.put("small", b"")
+    entries.put("large", bytes(5000))
+
+    assert [key for key, _ in entries.items()] == ["small"]
+
+
+@pytest.mark.parametrize("entries", [BoundedMap[str, bool](), TtlMap[str, bool](60.0)])
+def test_long_keys_take_no_more_than_the_default_bytes(entries):
+    tracemalloc.start()
+    try:
+        for number in range(2_000):
+            entries.put(f"{number}".zfill(8_000), True)
+        assert tracemalloc.get_traced_memory()[0] < 1.1 * MAX_BYTES
+        assert len(entries) > 400
+    finally:
+        tracemalloc.stop()
+
+
+def test_short_keys_take_no_more_than_their_estimated_bytes():
+    entries = TtlMap[str, float](60.0, max_bytes=1_000_000)
+    tracemalloc.start()
+    try:
+        for number in range(4_000):
+            entries.put(f"client {number}", float(number))
+        assert 0.5 * 1_000_000 < tracemalloc.get_traced_memory()[0] < 1.1 * 1_000_000
+    finally:
+        tracemalloc.stop()

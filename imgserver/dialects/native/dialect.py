@@ -113,6 +113,8 @@ class NativeDialect:
             not_found_hint=_not_found_hint(target),
             signed=target.signed,
             query_signed=query_signed,
+            # A whole URL of another host may not have a query, so the query matters there.
+            query_ignored=not query_signed and ref.source != REMOTE,
             expires=expires,
             hints=_hints(segments, whole_url, plan) if self.client_hints else (),
         )

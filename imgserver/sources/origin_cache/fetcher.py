@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from imgserver.errors import DeadlineExceeded, NotFound, SourceFailed, Unavailable
 from imgserver.runtime.single_flight import SingleFlight
-from imgserver.runtime.ttl_map import TtlMap
+from imgserver.runtime.ttl_map import TtlMap, bytes_of_key
 from imgserver.sources.origin import BodySink, Origin, refuse_larger
 from imgserver.sources.origin_cache.download import PartialDownload
 from imgserver.sources.origin_cache.fetch_queue import FetchKind, FetchQueue
@@ -52,7 +52,7 @@ class OriginFetcher:
         self._absent = TtlMap[str, bool](settings.negative_ttl_seconds)
         self._failed = TtlMap[str, bool](settings.retry_delay_seconds)
         # Freshness, not the map, decides how long metadata is used.
-        self._metadata = TtlMap[str, OriginMetadata](math.inf)
+        self._metadata = TtlMap[str, OriginMetadata](math.inf, bytes_of=_bytes_of)
         # Copies that did not decode.
         self.rejections = Rejections()
         self._purges = 0
@@ -177,3 +177,7 @@ class OriginFetcher:
             raise
         self._failed.pop(path)
         return response
+
+
+def _bytes_of(path: str, metadata: OriginMetadata) -> int:
+    return bytes_of_key(path) + bytes_of_key(metadata.key) + bytes_of_key(metadata.validators.etag or "")

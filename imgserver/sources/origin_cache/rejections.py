@@ -69,4 +69,4 @@ class Rejections:
 
     def drop(self, path: str) -> None:
         """Called when a copy did decode, and for a purge."""
-        self._entries.pop(path, None)
+        self._entries.pop(path)

@@ -21,6 +21,7 @@ from multidict import CIMultiDict, istr
 from imgserver.dialects import MountedDialects
 from imgserver.errors import NotFound, SourceDenied
 from imgserver.headers import caching, ranges
+from imgserver.headers.caching import Cacheability
 from imgserver.headers.field_lines import combined
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
@@ -44,6 +45,7 @@ from imgserver.web.images.response_headers import (
     CDN_CACHE_CONTROL,
     MISS_STATUS,
     ResponseHeaders,
+    hit_status,
     limit_to_expiry,
     not_modified,
     stale_status,
@@ -86,11 +88,14 @@ class ImageHandler:
         expires_in = self._check(parsed.request, request) if parsed.guarded else None
         prepared = self._negotiate(parsed, request)
         served = await self._get(parsed, prepared.render_request, request)
-        if expires_in is None and not self.has_timing and served.outcome == "hit" and not served.level:
+        if not served.level:
             self.headers.refresh(prepared, parsed, served.rendition, int(time.time()))
-            if is_plain(request.headers):
-                return ImageResponse(*prepared.select(request.headers, served.rendition))
-        headers = self._headers_of(parsed, prepared, served)
+            self.request_cache.put(parsed)
+        is_hit = served.outcome == "hit" and not served.level
+        if is_hit and expires_in is None and not self.has_timing and is_plain(request.headers):
+            version = self.request_cache.version_in(request.raw_path)
+            return ImageResponse(*prepared.select(request.headers, served.rendition, version))
+        headers = self._headers_of(request.raw_path, parsed, prepared.render_request, served)
         if self.has_timing:
             self.headers.add_timing(headers, served, seconds=time.perf_counter() - started)
         if expires_in is not None:
@@ -131,18 +136,21 @@ class ImageHandler:
             raise NotFound(f"{error.detail}; {parsed.request.not_found_hint}") from error
 
     def _headers_of(
-        self, parsed: ParsedRequest, prepared: PreparedResponse, served: ServedRendition
+        self, target: str, parsed: ParsedRequest, render_request: RenderRequest, served: ServedRendition
     ) -> CIMultiDict[str]:
         """The headers of a 200 with this rendition."""
-        now = int(time.time())
+        now, rendition = int(time.time()), served.rendition
         if served.level:
-            return self.headers.build_degraded(parsed.request, prepared.render_request, served, now)
-        self.headers.refresh(prepared, parsed, served.rendition, now)
-        headers = prepared.headers.copy()
-        if served.outcome == "stale":
-            headers[CACHE_STATUS] = stale_status(served.rendition, now)
-            self.headers.limit_stale(headers, served.rendition, now=now)
-        elif served.outcome != "hit":
+            return self.headers.build_degraded(parsed.request, render_request, served, now)
+        cacheability = Cacheability(versioned=self.headers.is_versioned(target, parsed, rendition))
+        headers = self.headers.build(parsed.request, render_request, rendition, cacheability)
+        headers[hdrs.DATE] = caching.http_date(now)
+        if served.outcome == "hit":
+            headers[CACHE_STATUS] = hit_status(rendition, now)
+        elif served.outcome == "stale":
+            headers[CACHE_STATUS] = stale_status(rendition, now)
+            self.headers.limit_stale(headers, rendition, now=now)
+        else:
             headers[CACHE_STATUS] = MISS_STATUS[served.outcome]
         return headers
 

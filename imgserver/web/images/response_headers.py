@@ -19,7 +19,7 @@ from imgserver.plan.rendition import Rendition
 from imgserver.rendering.variants import RenderRequest, ServedRendition
 from imgserver.settings.schema import HttpSettings
 from imgserver.web.images.request_cache import ParsedRequest, PreparedResponse
-from imgserver.web.images.responses import serialize
+from imgserver.web.images.responses import serialize_lines
 from imgserver.web.middleware import EMBEDDING, SECURITY
 
 CACHE_STATUS = istr("Cache-Status")
@@ -33,6 +33,8 @@ MISS_STATUS = {
 }
 # The headers that tell caches how long they may keep a response.
 LIFETIME_HEADERS = (hdrs.CACHE_CONTROL, CDN_CACHE_CONTROL)
+# The headers that a 304 does not have.
+CONTENT_HEADERS = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
 
 
 class ResponseHeaders:
@@ -40,6 +42,8 @@ class ResponseHeaders:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
+        # All renditions of a source have the same few lifetimes, and share their lines.
+        self._lifetime_lines = lru_cache(maxsize=64)(self._serialize_lifetimes)
 
     def build(
         self, request: ImageRequest, render_request: RenderRequest, rendition: Rendition, cacheability: Cacheability
@@ -71,16 +75,38 @@ class ResponseHeaders:
         if prepared.second == now and prepared.basis == basis:
             return
         if prepared.basis != basis:
-            cacheability = Cacheability(versioned=is_versioned(parsed, rendition))
-            headers = prepared.headers = self.build(parsed.request, prepared.render_request, rendition, cacheability)
-            prepared.ok_static = serialize(200, headers)
-            prepared.not_modified_static = serialize(304, not_modified(headers))
+            self._prepare(prepared, parsed, rendition)
         status, date = hit_status(rendition, now), _http_date(now)
-        prepared.headers[CACHE_STATUS], prepared.headers[hdrs.DATE] = status, date
-        changing = f"{CACHE_STATUS}: {status}\r\n{hdrs.DATE}: {date}\r\n".encode()
-        prepared.ok_start = prepared.ok_static + changing
-        prepared.not_modified_start = prepared.not_modified_static + changing
+        prepared.changing_lines = f"{CACHE_STATUS}: {status}\r\n{hdrs.DATE}: {date}\r\n".encode()
         prepared.basis, prepared.second = basis, now
+
+    def _prepare(self, prepared: PreparedResponse, parsed: ParsedRequest, rendition: Rendition) -> None:
+        """Serializes the header lines of a hit of this rendition, whatever the query of the request is."""
+        prepared.version = version_of(rendition.fingerprint)
+        headers = self.build(parsed.request, prepared.render_request, rendition, Cacheability())
+        prepared.content_lines = serialize_lines((name, headers.pop(name)) for name in CONTENT_HEADERS)
+        for name in (*SECURITY, *EMBEDDING, *LIFETIME_HEADERS):
+            headers.popall(name, None)
+        prepared.shared_lines = serialize_lines(headers.items())
+        prepared.versioned_lines = self._lifetime_lines(rendition.max_age_seconds, True)
+        # A query that is a part of the parsed target is the same in all its requests.
+        is_versioned = self.is_versioned(parsed.target, parsed, rendition)
+        prepared.lifetime_lines = self._lifetime_lines(rendition.max_age_seconds, is_versioned)
+
+    def _serialize_lifetimes(self, source_seconds: int | None, versioned: bool) -> bytes:
+        headers = CIMultiDict[str]()
+        self._set_lifetimes(headers, Cacheability(versioned=versioned, source_seconds=source_seconds))
+        return serialize_lines(headers.items())
+
+    def is_versioned(self, target: str, parsed: ParsedRequest, rendition: Rendition) -> bool:
+        """Whether the query of the target names a version that only the owner knows: the original's own, or one that a
+        signature covers.
+
+        Anybody can write any other version, also one that the owner will publish tomorrow with another picture. If such
+        a response were cached for a year, a stranger could fix the old picture under that URL.
+        """
+        version = caching.version_in(target.partition("?")[2], self._settings.version_parameter)
+        return bool(version) and (parsed.request.query_signed or version == version_of(rendition.fingerprint))
 
     def build_degraded(
         self, request: ImageRequest, render_request: RenderRequest, served: ServedRendition, now: int
@@ -123,21 +149,11 @@ class ResponseHeaders:
             headers["Cache-Tag"] = ",".join(groups)
 
 
-def is_versioned(parsed: ParsedRequest, rendition: Rendition) -> bool:
-    """Whether the URL names a version that only its owner knows: the original's own, or one that a signature covers.
-
-    Anybody can write any other version, also one that the owner will publish tomorrow with another picture. If such a
-    response were cached for a year, a stranger could fix the old picture under that URL.
-    """
-    if not parsed.version:
-        return False
-    return parsed.request.query_signed or parsed.version == version_of(rendition.fingerprint)
-
-
 def not_modified(headers: CIMultiDict[str]) -> CIMultiDict[str]:
     """The headers of a 304, from those of the 200."""
     headers = headers.copy()
-    del headers[hdrs.CONTENT_TYPE], headers[hdrs.CONTENT_LENGTH]
+    for name in CONTENT_HEADERS:
+        del headers[name]
     return headers
 
 

@@ -5,13 +5,13 @@ parts: the start (`serialize`), which is the same for all requests of one second
 (`compose_head`). aiohttp would copy and check a dictionary for each response instead.
 """
 
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDict
 
 # A body larger than this is written chunk by chunk, each when the client has read enough of the previous ones. A body
 # that is written at once stays in the buffer of the connection: a hundred clients that do not read would hold a hundred
@@ -72,21 +72,23 @@ class ImageResponse(web.StreamResponse):
         await out.write_eof()
 
 
-def serialize(status: int, headers: CIMultiDict[str]) -> bytes:
-    """The status line, of HTTP/1.1, and the header lines.
+def serialize(status: int, headers: Mapping[str, str]) -> bytes:
+    """The status line, of HTTP/1.1, and the header lines. Raises ValueError as `serialize_lines`."""
+    return _status_line(status) + serialize_lines(headers.items())
 
-    Raises ValueError for a line break in a header, which would begin another header.
-    """
-    lines = [_status_line(status), *map(": ".join, headers.items()), ""]
-    start = "\r\n".join(lines)
-    if not start.count("\r") == start.count("\n") == len(lines) - 1:
+
+def serialize_lines(fields: Iterable[tuple[str, str]]) -> bytes:
+    """The header lines. Raises ValueError for a line break in a header, which would begin another header."""
+    lines = [*map(": ".join, fields), ""]
+    text = "\r\n".join(lines)
+    if not text.count("\r") == text.count("\n") == len(lines) - 1:
         raise ValueError("a header contains a line break")
-    return start.encode()
+    return text.encode()
 
 
 @lru_cache
-def _status_line(status: int) -> str:
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
+def _status_line(status: int) -> bytes:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
 
 
 def compose_head(start: bytes, request_id: str, lines: bytes) -> bytes:
