@@ -156,7 +156,19 @@ class ImageService:
         return replace(await self._render_shared(degraded, requester), level=level)
 
     async def _render_shared(self, request: RenderRequest, requester: Requester) -> ServedRendition:
-        """One render for all concurrent requests of this server. The request that starts it pays with its quota."""
+        """One render for all concurrent requests of this server. A refusal concerns the client that started the render:
+        another client that joined it may have a share of the workers left."""
+        joins = self.flights.is_in_flight(self._flight_key(request))
+        try:
+            return await self._join_or_render(request, requester)
+        except Overloaded:
+            if not joins:
+                raise
+        self.renderer.admission.check_capacity(requester.criticality, client=requester.client)
+        return await self._join_or_render(request, requester)
+
+    async def _join_or_render(self, request: RenderRequest, requester: Requester) -> ServedRendition:
+        """The request that starts the render pays with its quota."""
         flight = self._flight_key(request)
         pays = request.metered and requester is not REFRESH and not self.flights.is_in_flight(flight)
         if pays:

@@ -24,6 +24,7 @@ from imgserver.errors import (
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.rendering import renderer
+from imgserver.rendering.client_queue import Requester
 from imgserver.rendering.variants import PipelineVersion, RenderRequest
 from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.sources.origin_cache.settings import OriginCacheSettings
@@ -495,3 +496,27 @@ async def test_twelve_sizes_of_a_remote_original_cost_one_download_and_hold_no_w
     assert origin.fetches == ["cat.png"]
     await scenario.service.flights.close()
     await origin_cache.close()
+
+
+async def test_a_client_that_joined_a_refused_render_of_another_client_starts_its_own():
+    scenario = Scenario(max_waiting=2)
+    scenario.workers.held = asyncio.Event()
+    admission = scenario.service.renderer.admission
+    requests = [RenderRequest(f"size {number}", SourceRef("photos", "cat.png"), Plan()) for number in range(5)]
+
+    async def start(number: int, client: str) -> asyncio.Task:
+        before = len(admission._queue), scenario.service.flights.statistics().coalesced
+        task = asyncio.create_task(scenario.service.get(requests[number], Requester(client)))
+        await eventually(lambda: (len(admission._queue), scenario.service.flights.statistics().coalesced) != before)
+        return task
+
+    flood = [await start(number, "flood") for number in range(4)]
+    visitor = await start(3, "visitor")
+    # Takes the place of the newest request of the flood.
+    other = asyncio.create_task(scenario.service.get(requests[4], Requester("other")))
+    with pytest.raises(Overloaded):
+        await flood[3]
+    scenario.workers.held.set()
+
+    assert (await visitor).outcome == (await other).outcome == "rendered"
+    await asyncio.gather(*flood, return_exceptions=True)
