@@ -33,6 +33,7 @@ from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
 from imgserver.rendering.admission_settings import AdmissionSettings as AdmissionSettings
 from imgserver.rendering.admission_statistics import AdmissionStatistics
 from imgserver.rendering.cost import Cost, ServiceRate
+from imgserver.rendering.load_state import LoadState
 from imgserver.rendering.queue import Criticality as Criticality
 from imgserver.rendering.queue import RenderQueue
 from imgserver.rendering.ticket import Ticket as Ticket
@@ -48,9 +49,8 @@ ALL_CLASSES = tuple(Criticality)
 LOW_SHARE = 0.5
 # The share of its time that the estimated cost of a request may claim.
 OWN_SHARE = 0.5
-# The share of the deadline that waits may reach during an overload, and the share below which the overload has ended.
+# The share of the deadline that waits may reach during an overload.
 OVERLOAD_SHARE = 0.5
-RELIEF_SHARE = 0.25
 # How much longer than predicted a wait and a single render may become.
 WAIT_MARGIN = 1.1
 OWN_MARGIN = 1.25
@@ -77,9 +77,7 @@ class Admission:
         self._admitted = 0
         self._draining = False
         self._rate = ServiceRate()
-        self._relaxed_at = clock()
-        # The first refusal for a predicted wait since the queue was last worked off.
-        self._refused_since: float | None = None
+        self._load = LoadState(settings, now=clock())
         self._jitter = random.SystemRandom()
         pool.subscribe(self._pool_changed)
 
@@ -297,7 +295,9 @@ class Admission:
     def _dispatch(self) -> None:
         """Gives free workers to the tickets whose turn it is. Called at every change."""
         now = self._clock()
-        self._note_relief(now)
+        oldest = self._queue.oldest()
+        oldest_wait = 0.0 if oldest is None or oldest.queued is None else now - oldest.queued
+        self._load.note_wait(now, oldest_wait, self._rate.median_seconds())
         while (ticket := self._next(now)) is not None:
             worker = self._pool.take()
             if worker is None:
@@ -362,26 +362,15 @@ class Admission:
             ticket.turn.exception()  # marks it as retrieved: the owner may be cancelled before it reads the error
 
     def _is_standing(self, now: float) -> bool:
-        return now - self._relaxed_at > self._settings.standing_seconds and self._queue.waiting > 0
-
-    def _note_relief(self, now: float) -> None:
-        """The queue is not a standing queue while its oldest ticket has waited for no longer than a median render."""
-        oldest = self._queue.oldest()
-        if oldest is None or now - (oldest.queued or now) <= self._rate.median_seconds():
-            self._relaxed_at = now
+        return self._queue.waiting > 0 and self._load.is_standing(now)
 
     def _is_overloaded(self, now: float) -> bool:
-        if self._refused_since is None:
-            return False
-        if self._backlog_wait(now) < RELIEF_SHARE * self._settings.deadline_seconds:
-            self._refused_since = None
-            return False
-        return now - self._refused_since > self._settings.standing_seconds
+        return self._load.is_overloaded(now, self._backlog_wait(now))
 
     def _refusal(self, reason: str, criticality: Criticality) -> Overloaded:
         now = self._clock()
         self._shed[reason] += 1
-        if reason == "predicted_wait" and criticality <= Criticality.NORMAL and self._refused_since is None:
-            self._refused_since = now
+        if reason == "predicted_wait" and criticality <= Criticality.NORMAL:
+            self._load.note_refusal(now)
         wait = max(1.0, self._backlog_wait(now)) * self._jitter.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
         return Overloaded(reason=reason, retry_after=max(1, min(RETRY_CAP_SECONDS, round(wait))))
