@@ -88,7 +88,7 @@ def open_bitmap(path: str, name: str) -> Bitmap:
     with _decoding():
         bitmap = Bitmap(data, read_bmp(data), is_icon=False) if name == "bmp" else _largest_icon(data)
         if bitmap.header is not None and min(bitmap.size) < 1:
-            raise BrokenImage("a side of the bitmap is 0")
+            raise BrokenImage("a side of the bitmap is not above 0")
     return bitmap
 
 

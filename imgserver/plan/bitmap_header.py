@@ -118,9 +118,10 @@ def largest(entries: list[IcoEntry]) -> IcoEntry:
 
 
 def is_bmp(head: bytes) -> bool:
-    """Whether a file begins as a BMP does. Two letters are not enough: a text may begin with them."""
+    """Whether a file begins as a BMP does. Its two letters are not enough, because a text may begin with them: the size
+    of the header that follows must be a known one."""
     try:
-        return head[6:10] == bytes(4) and bool(read_bmp(head))
+        return bool(read_bmp(head))
     except (ValueError, struct.error):
         return False
 

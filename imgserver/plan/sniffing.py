@@ -159,12 +159,12 @@ def _tiff(head: bytes) -> Sniffed:
 
 def _bmp(head: bytes) -> Sniffed:
     dib = read_bmp(head)
-    return Sniffed("bmp", dib.width, dib.height, whole=True)
+    return Sniffed("bmp", max(dib.width, 0), dib.height, whole=True)
 
 
 def _ico(head: bytes) -> Sniffed:
     entry = largest(read_ico(head))
-    return Sniffed("ico", entry.width, entry.height, whole=True)
+    return Sniffed("ico", max(entry.width, 0), entry.height, whole=True)
 
 
 def _svg(head: bytes) -> Sniffed:

@@ -34,6 +34,8 @@ _LIMIT_REASONS: Mapping[str, str] = {
     "decoded bytes": "decoded",
     "result bytes": "result",
     "memory": "decoded",
+    "svg text bytes": "bytes",
+    "pixels of images inside the svg": "pixels",
 }
 _LOADER_REASONS = {"svg": "svg", "heic": "heic"}
 

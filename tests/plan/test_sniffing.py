@@ -86,6 +86,9 @@ def test_other_files_are_unknown(name: str) -> None:
 MAGICS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\0\0\0\0WEBP", b"II*\0", b"MM\0*", b"<svg "]
 
 
+MAGICS += [b"BM" + bytes(12) + b"\x28\0\0\0", b"\0\0\1\0\1\0" + bytes(12) + b"\x16\0\0\0\x28\0\0\0"]
+
+
 @given(st.sampled_from([*MAGICS, b"\0\0\0\x1cftypavif", b"RIFF\0\0\0\0WEBPVP8X"]), st.binary(max_size=300))
 def test_no_bytes_raise_an_error(magic: bytes, rest: bytes) -> None:
     found = sniff(magic + rest)
