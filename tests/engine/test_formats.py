@@ -307,6 +307,7 @@ def test_info_describes_original_and_result(draw: Renderer) -> None:
         "alpha": False,
         "profile": False,
         "bytes": 0,
+        "version": None,
     }
     expected = {"format": "webp", "media_type": "image/webp", "width": 100, "height": 150, "frames": 1, "exact": True}
     assert answer["output"] == expected
