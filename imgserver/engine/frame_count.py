@@ -49,7 +49,7 @@ def _gif(file: BinaryIO) -> int:
     body = file.read(MAX_GIF_BYTES)
     frames, end = 0, 0
     for frame in gif_blocks.frames(body):
-        frames, end = frames + 1, frame.end
+        frames, end = frames + frame.ends, frame.end
         if frames == MAX_FRAMES:
             return frames
     size = file.seek(0, 2)

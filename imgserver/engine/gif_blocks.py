@@ -7,9 +7,12 @@ from imgserver.plan.geometry import Box
 
 HEADER_BYTES = 13
 IMAGE, EXTENSION, TRAILER = 0x2C, 0x21, 0x3B
-CONTROL = 0xF9
+CONTROL, APPLICATION = 0xF9, 0xFF
+LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 # Bits of the packed fields.
 COLOR_TABLE, TRANSPARENT = 0x80, 0x01
+# What happens to the box of a frame before the next frame.
+CLEAR, RESTORE = 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,8 @@ class GifFrame:
     """One frame. `control` is its graphic control extension (8 bytes), b"" without one. The offsets are those of its
     descriptor, of the size of its first code, and of the byte after its last block.
 
-    `ends` is False for a frame inside which the file ends.
+    `ends` is False for a frame inside which the file ends. `loop` is the extension for the number of repetitions, if it
+    stands before this frame.
     """
 
     control: bytes
@@ -26,39 +30,56 @@ class GifFrame:
     data: int
     end: int
     ends: bool = True
+    loop: bytes = b""
 
     @property
-    def transparent(self) -> bool:
+    def is_transparent(self) -> bool:
         """Whether one color of the frame is transparent."""
         return bool(self.control) and bool(self.control[3] & TRANSPARENT)
 
     @property
     def disposal(self) -> int:
-        """What happens to the frame's box before the next frame: 2 clears it, 3 restores it, other values keep it."""
+        """CLEAR, RESTORE, or another value: the frame stays."""
         return self.control[3] >> 2 & 7 if self.control else 0
+
+    def covers(self, box: Box) -> bool:
+        """Whether the frame draws every pixel of `box`."""
+        own = self.box
+        return (
+            not self.is_transparent
+            and own.left <= box.left
+            and own.top <= box.top
+            and own.left + own.width >= box.left + box.width
+            and own.top + own.height >= box.top + box.height
+        )
 
 
 def frames(body: bytes) -> Iterator[GifFrame]:
     """The frames in the order of the file, up to the trailer, the end of the file, or a block of an unknown kind.
 
-    Only the last frame can lack its end. A frame without a whole descriptor is none.
+    Only the last frame can lack its end. A descriptor or a graphic control extension that the file ends in, or after,
+    is a frame without data.
     """
-    at, control = header_end(body), b""
-    while at + 1 < len(body):
+    at, control, loop = header_end(body), b"", b""
+    while at < len(body):
         if body[at] == EXTENSION:
             end = _blocks_end(body, at + 2)
-            if body[at + 1] == CONTROL and end is not None and end - at == 8:
-                control = body[at:end]
-        elif body[at] == IMAGE and at + 10 <= len(body):
-            data = at + 10 + color_table_bytes(body[at + 9])
+            label = body[at + 1] if at + 1 < len(body) else 0
+            if label == CONTROL:
+                control = body[at : at + 8]
+            elif label == APPLICATION and body[at + 3 : at + 14] in LOOPS and body[at + 14 : at + 16] == b"\3\1":
+                loop = body[at : at + 18] + b"\0"
+        elif body[at] == IMAGE:
+            data = at + 10 + color_table_bytes(body[at + 9]) if at + 10 <= len(body) else len(body)
             end = _blocks_end(body, data + 1)
-            yield GifFrame(control, _box(body, at), at, data, end or len(body), ends=end is not None)
-            control = b""
+            whole = control if len(control) == 8 else b""
+            yield GifFrame(whole, _box(body, at), at, data, end or len(body), end is not None, loop)
+            control, loop = b"", b""
         else:
             return
-        if end is None:
-            return
-        at = end
+        at = end or len(body)
+    if control:
+        yield GifFrame(b"", Box(0, 0, 0, 0), at, at, at, ends=False)
 
 
 def header_end(body: bytes) -> int:
@@ -73,6 +94,15 @@ def color_table_bytes(flags: int) -> int:
 def screen(body: bytes) -> tuple[int, int]:
     """Width and height that the screen descriptor declares."""
     return int.from_bytes(body[6:8], "little"), int.from_bytes(body[8:10], "little")
+
+
+def codes_of(body: bytes, frame: GifFrame) -> bytes:
+    """The compressed pixels of a frame without the lengths of their blocks, as far as the file holds them."""
+    parts, at = [], frame.data + 1
+    while at < frame.end and (size := body[at]):
+        parts.append(body[at + 1 : at + 1 + size])
+        at += 1 + size
+    return b"".join(parts)
 
 
 def _box(body: bytes, at: int) -> Box:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, BinaryIO, Protocol
 
+from imgserver.engine import gif
 from imgserver.engine.bitmap import open_bitmap
 from imgserver.engine.frame_count import count_frames
 from imgserver.engine.job import Limits, over
@@ -15,7 +16,6 @@ from imgserver.engine.svg import open_drawing
 from imgserver.engine.tiff import samples
 from imgserver.engine.tiff.completeness import is_complete
 from imgserver.engine.tiff.fields import read_fields
-from imgserver.engine.truncation import gif
 from imgserver.engine.vips import LOADERS, Image, codecs, forget_warnings, loaded, reading
 from imgserver.errors import BadRequest, BrokenImage, NotFound, UnsupportedImage
 from imgserver.plan.plan import Dims
@@ -114,6 +114,8 @@ def opened(path: str, name: str, *, pixels: bool = True, **options: Any) -> Imag
     `options` are the loader's. `pixels`: whether they may be read; if not, less of the file is read. Raises vips.Error,
     BrokenImage and UnsupportedImage.
     """
+    if name == "gif":
+        return gif.opened(path, **options)
     data = sanitized(path, name, pixels=pixels)
     if data is not None:
         image = loaded(name, data, fail_on="truncated", **options)
@@ -162,16 +164,12 @@ def _file(path: str, limits: Limits, page: int) -> tuple[int, str]:
 
 
 def _refuse_incomplete(file: BinaryIO, name: str, size: int, page: int) -> None:
-    """For the two formats whose loaders accept an incomplete file. Raises BrokenImage and UnsupportedImage."""
-    complete = True
-    if name == "gif":
-        complete = gif.is_complete(file)
-    elif name == "tiff":
+    """For TIFF, whose loader accepts an incomplete file. Raises BrokenImage and UnsupportedImage."""
+    if name == "tiff":
         fields = read_fields(file, page)
         samples.refuse_unsupported(fields)
-        complete = is_complete(fields, size)
-    if not complete:
-        raise BrokenImage("the source is truncated")
+        if not is_complete(fields, size):
+            raise BrokenImage("the source is truncated")
 
 
 def _described(image: Image, path: str, *, name: str, size: int, page: int, content: Content | None) -> Header:

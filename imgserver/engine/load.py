@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Any
 
-from imgserver.engine import heif
+from imgserver.engine import gif, heif
 from imgserver.engine.frames import Frames
 from imgserver.engine.header import Header, opened
 from imgserver.engine.vips import Image, names_of, reading, text_of
@@ -57,6 +57,8 @@ def load(header: Header, *, frame_count: int, scale: Fraction) -> Frames:
     with reading():
         if header.content is not None:
             return Frames((header.content.at_scale(scale, **options),))
+        if header.format == "gif" and frame_count == 1 and not header.page:
+            return Frames((gif.opened_still(header.path),))
         image = opened(header.path, header.format, **options)
         return Frames((image,)) if frame_count == 1 else _animation(image, frame_count)
 

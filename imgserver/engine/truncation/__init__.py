@@ -1,1 +1,0 @@
-"""Whether a file holds all the data that it declares."""
