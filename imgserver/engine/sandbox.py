@@ -11,6 +11,7 @@ import math
 import os
 import resource
 import signal
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -113,12 +114,23 @@ def run_job(render_job: RunJob, job: Job, seconds: float) -> RenderResult:
         _begun.send_bytes(b"b")
     try:
         return render_job(job)
-    except ImgserverError:
+    except ImgserverError as error:
+        _clear_frames(error)
         raise
     except MemoryError as error:
+        _clear_frames(error)
         raise ImageOverLimit("There is not enough memory for this image") from error
     except Exception as error:
+        _clear_frames(error)
         raise ServerFault("The image could not be rendered") from error
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Releases what the frames of an error and of its causes hold. The executor keeps the error until the next one, and
+    with it the decoded image and its temporary file."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _die_with(parent_pid: int) -> None:
