@@ -10,7 +10,7 @@ from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
 from imgserver.headers import caching
 from imgserver.plan.canonical import source_digest
 from imgserver.plan.plan import SourceRef
-from imgserver.plan.rendition import Fingerprint, GroupGenerations, Rendition
+from imgserver.plan.rendition import CachePolicy, Fingerprint, GroupGenerations, Rendition
 from imgserver.rendering.client_queue import Criticality, Requester
 from imgserver.rendering.degradation import Degradation
 from imgserver.rendering.equal_requests import EqualRequests
@@ -41,7 +41,7 @@ class ImageService:
     A rendition past its soft lifetime is served stale while it is revalidated in the background. A rendition whose
     original cannot be checked for now is served stale. A rendition whose original has changed is rendered again, and
     served only if that fails with 502, 503 or 504, or while a young original does not decode. A purged rendition is
-    never served.
+    never served. An origin may demand that its originals are not cached, or never served stale (`CachePolicy`).
     """
 
     cache: TieredCache
@@ -135,8 +135,10 @@ class ImageService:
     def _stale(self, stale: CachedRendition | None, error: ImgserverError) -> ServedRendition:
         """The stale rendition instead of an error that allows it. Raises the error otherwise."""
         may_serve_stale = _is_temporary(error) or error.is_young or isinstance(error, QuotaExceeded)
+        if not may_serve_stale or stale is None or stale.rendition.cache_policy is CachePolicy.MUST_REVALIDATE:
+            raise error
         # The stale rendition may have been purged while the render failed.
-        if not may_serve_stale or stale is None or not self.cache.generations.are_current(stale.rendition.generations):
+        if not self.cache.generations.are_current(stale.rendition.generations):
             raise error
         return ServedRendition(stale.rendition, "stale", stale.tier)
 
@@ -220,8 +222,11 @@ class ImageService:
             raise
         rendition = self._with_lifetime(rendition, generations)
         self.negative_cache.drop(request.key)
-        self.equal_requests.learn(request, rendition)
-        self.cache.put(request.key, rendition)
+        if rendition.cache_policy.allows_shared_caches:
+            self.equal_requests.learn(request, rendition)
+            self.cache.put(request.key, rendition)
+        else:
+            self.cache.drop(request.key)
         return rendition
 
     def _with_lifetime(self, rendition: Rendition, generations: GroupGenerations) -> Rendition:
@@ -245,11 +250,14 @@ class ImageService:
         if not _covers(rendition.generations, request.groups):
             self.cache.drop(request.key)
             return None
-        unchanged = await self._is_unchanged(request, rendition.fingerprint)
+        is_strict = rendition.cache_policy is CachePolicy.MUST_REVALIDATE
+        unchanged = await self._is_unchanged(request, rendition.fingerprint, is_strict=is_strict)
         return CachedRendition(rendition, tier, current=unchanged is not False, checked=unchanged is not None)
 
-    async def _is_unchanged(self, request: RenderRequest, fingerprint: Fingerprint | None) -> bool | None:
-        """Whether the original still has this fingerprint; None while its source fails."""
+    async def _is_unchanged(
+        self, request: RenderRequest, fingerprint: Fingerprint | None, *, is_strict: bool = False
+    ) -> bool | None:
+        """Whether the original still has this fingerprint. None while its source fails, or its error if `is_strict`."""
         if fingerprint is not None and self.renderer.fingerprints.get(request.ref) == fingerprint:
             return True
         try:
@@ -258,7 +266,7 @@ class ImageService:
             self._cache_absence(request, error)
             raise
         except ImgserverError as error:
-            if not _is_temporary(error):
+            if is_strict or not _is_temporary(error):
                 raise
             return None
 

@@ -12,7 +12,7 @@ from imgserver.cache.negative import NegativeCache
 from imgserver.engine.job import Limits, Quality, RenderResult, Timings
 from imgserver.errors import ImgserverError, NotFound
 from imgserver.plan.plan import Dims, Plan, SourceRef
-from imgserver.plan.rendition import Fingerprint, Original
+from imgserver.plan.rendition import CachePolicy, Fingerprint, Original
 from imgserver.rendering.admission import Admission, AdmissionSettings
 from imgserver.rendering.cost import CostModel
 from imgserver.rendering.degradation import Degradation
@@ -34,6 +34,7 @@ class FakeSource:
 
     def __init__(self) -> None:
         self.state: int | None = 1
+        self.cache_policy = CachePolicy.SHARED
         self.hangs = False
         self.error: Exception | None = None
         self.held: asyncio.Event | None = None
@@ -47,7 +48,10 @@ class FakeSource:
     @asynccontextmanager
     async def open(self, path: str):
         self.opened += 1
-        yield Original("/nowhere", b"\xff\xd8\xff", await self._fingerprint(), size_bytes=4, modified=7)
+        fingerprint = await self._fingerprint()
+        yield Original(
+            "/nowhere", b"\xff\xd8\xff", fingerprint, size_bytes=4, modified=7, cache_policy=self.cache_policy
+        )
 
     async def fingerprint(self, path: str) -> Fingerprint:
         self.fingerprints_read += 1

@@ -22,7 +22,7 @@ from imgserver.errors import (
     WorkerLost,
 )
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
-from imgserver.plan.rendition import Fingerprint, Original
+from imgserver.plan.rendition import CachePolicy, Fingerprint, Original
 from imgserver.rendering import renderer
 from imgserver.rendering.client_queue import Requester
 from imgserver.rendering.variants import PipelineVersion, RenderRequest
@@ -371,6 +371,49 @@ async def test_the_error_that_a_source_raises_instead_is_the_one_that_is_cached(
     scenario.workers.error = None
 
     assert (await scenario.get())[0] == "rendered"
+
+
+@pytest.mark.parametrize("policy", [CachePolicy.PRIVATE, CachePolicy.NO_STORE])
+async def test_a_rendition_that_shared_caches_may_not_store_is_not_stored(scenario, policy):
+    scenario.source.cache_policy = policy
+
+    assert [await scenario.get(), await scenario.get()] == [("rendered", b"1"), ("rendered", b"2")]
+    assert scenario.service.cache.statistics().tiers["memory"].entries == 0
+
+
+async def test_concurrent_requests_share_a_render_that_is_not_stored(scenario):
+    scenario.source.cache_policy = CachePolicy.PRIVATE
+    results = await asyncio.gather(*(scenario.get() for _ in range(5)))
+
+    assert sorted(outcome for outcome, _ in results) == ["joined"] * 4 + ["rendered"]
+
+
+async def test_a_rendition_is_removed_when_shared_caches_may_no_longer_store_it(scenario):
+    await scenario.get()
+    scenario.source.state, scenario.source.cache_policy = 2, CachePolicy.PRIVATE
+    scenario.expire_fingerprints()
+    await scenario.get()
+
+    assert scenario.service.cache.statistics().tiers["memory"].entries == 0
+
+
+@pytest.mark.parametrize("error", [SourceFailed, DeadlineExceeded, Unavailable])
+async def test_a_rendition_that_must_be_validated_is_not_served_while_its_source_fails(scenario, error):
+    scenario.source.cache_policy = CachePolicy.MUST_REVALIDATE
+    assert [await scenario.get(), await scenario.get()] == [("rendered", b"1"), ("hit", b"1")]
+    scenario.expire_fingerprints()
+    scenario.source.error = error()
+
+    assert isinstance(await scenario.failing_get(), error)
+
+
+async def test_a_changed_rendition_that_must_be_validated_is_not_served_stale(scenario):
+    scenario.source.cache_policy = CachePolicy.MUST_REVALIDATE
+    await scenario.get()
+    scenario.source.state, scenario.workers.error = 2, WorkerLost()
+    scenario.expire_fingerprints()
+
+    assert isinstance(await scenario.failing_get(), WorkerLost)
 
 
 async def test_a_purged_rendition_is_not_served_although_the_render_fails(scenario):

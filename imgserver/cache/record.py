@@ -14,10 +14,10 @@ import orjson
 import xxhash
 
 from imgserver.plan.plan import Dims
-from imgserver.plan.rendition import Fingerprint, GroupGenerations, Rendition
+from imgserver.plan.rendition import CachePolicy, Fingerprint, GroupGenerations, Rendition
 
 MAGIC = b"imr"
-SCHEMA = 3
+SCHEMA = 4
 
 # `peek` needs so much of a record's beginning. `encode` and `decode` refuse a longer header.
 HEAD_BYTES = 8192
@@ -114,6 +114,7 @@ def _header(key: str, rendition: Rendition) -> bytes:
                 rendition.fingerprint,
                 rendition.modified,
                 rendition.max_age_seconds,
+                rendition.cache_policy,
                 rendition.created,
                 rendition.render_seconds,
                 rendition.fresh_until,
@@ -140,10 +141,16 @@ _TYPES: tuple[tuple[type, ...], ...] = (
     *(_WHOLE,) * 4,
     *(_TEXT,) * 2,
     *(_WHOLE_OR_NONE,) * 2,
+    _TEXT,
     *(_NUMBER,) * 2,
     *(_TIME,) * 2,
     (list,),
 )
+
+
+_POLICY = 11
+# No record has any other.
+_STORED_POLICIES = frozenset(policy for policy in CachePolicy if policy.allows_shared_caches)
 
 
 @lru_cache(maxsize=256)
@@ -161,6 +168,8 @@ def _fields(header: bytes) -> list[Any]:
         raise Corrupt("header")
     if not _are_fields(tuple(map(type, fields))) or len(fields[-1]) > _MAX_GROUPS:
         raise Corrupt("header")
+    if fields[_POLICY] not in _STORED_POLICIES:
+        raise Corrupt("header")
     return fields
 
 
@@ -175,7 +184,8 @@ def _generations(pairs: list[Any]) -> GroupGenerations:
 
 def _rendition(fields: list[Any], body: bytes) -> Rendition:
     _, media_type, etag, width, height, orientation, frames, source_format, *rest = fields
-    fingerprint, modified, max_age_seconds, created, render_seconds, fresh_until, expires, generations = rest
+    fingerprint, modified, max_age_seconds, cache_policy, created, render_seconds, fresh_until, *last = rest
+    expires, generations = last
     return Rendition(
         body=body,
         media_type=media_type,
@@ -189,5 +199,6 @@ def _rendition(fields: list[Any], body: bytes) -> Rendition:
         fresh_until=fresh_until,
         expires=expires,
         max_age_seconds=max_age_seconds,
+        cache_policy=CachePolicy(cache_policy),
         generations=_generations(generations),
     )

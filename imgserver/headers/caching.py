@@ -12,6 +12,7 @@ from typing import Annotated
 from annotated_types import Ge, doc
 
 from imgserver.errors import Expired
+from imgserver.plan.rendition import CachePolicy
 
 # A record expires after this multiple of its freshness lifetime, so that a stale rendition can be served while the
 # source fails.
@@ -58,12 +59,13 @@ class Cacheability:
 
     `versioned`: the URL changes with its image, and nobody but the owner could have written it before.
     `useful_seconds`: how long a stale or degraded rendition may still be served; None for a fresh, full one.
-    `source_seconds`: the max-age that the source gave.
+    `source_seconds`: the max-age that the source gave. `policy`: what else it demands.
     """
 
     versioned: bool = False
     useful_seconds: int | None = None
     source_seconds: int | None = None
+    policy: CachePolicy = CachePolicy.SHARED
 
 
 DEFAULT_CACHEABILITY = Cacheability()
@@ -79,16 +81,20 @@ def version_in(query: str, parameter: str) -> str:
 
 def cache_control(settings: FreshnessSettings, cacheability: Cacheability = DEFAULT_CACHEABILITY) -> str:
     """The Cache-Control of a rendition. Without `public`, which adds nothing, and without `must-revalidate`, which
-    forbids to serve stale responses."""
+    forbids to serve stale responses, unless the source demands it."""
     return _directives(settings, cacheability, settings.max_age_seconds)
 
 
 def cdn_cache_control(settings: FreshnessSettings, cacheability: Cacheability = DEFAULT_CACHEABILITY) -> str | None:
-    """CDN-Cache-Control (RFC 9213); None where it is not configured."""
-    return _directives(settings, cacheability, settings.cdn_max_age_seconds) if settings.cdn_max_age_seconds else None
+    """CDN-Cache-Control (RFC 9213); None where it is not configured, or a CDN may not store the rendition."""
+    if not settings.cdn_max_age_seconds or not cacheability.policy.allows_shared_caches:
+        return None
+    return _directives(settings, cacheability, settings.cdn_max_age_seconds)
 
 
 def _directives(settings: FreshnessSettings, cacheability: Cacheability, seconds: int) -> str:
+    if cacheability.policy is CachePolicy.NO_STORE:
+        return "no-store"
     graces = settings.stale_while_revalidate_seconds, settings.stale_if_error_seconds
     if cacheability.useful_seconds is not None:
         # No cache may serve it for longer than this server would.
@@ -98,11 +104,23 @@ def _directives(settings: FreshnessSettings, cacheability: Cacheability, seconds
         seconds = max(seconds, YEAR_SECONDS)
     if cacheability.source_seconds is not None:
         seconds = min(seconds, cacheability.source_seconds)
+    if cacheability.policy is not CachePolicy.SHARED:
+        return _restricted(cacheability.policy, seconds)
     if seconds >= YEAR_SECONDS and cacheability.versioned:
         return f"max-age={seconds}, immutable"
+    if cacheability.source_seconds == 0:
+        # A source whose originals are never fresh has not allowed anybody to use them stale.
+        return "max-age=0"
     revalidate = f", stale-while-revalidate={graces[0]}" if graces[0] else ""
     if_error = f", stale-if-error={graces[1]}" if graces[1] else ""
     return f"max-age={seconds}{revalidate}{if_error}"
+
+
+def _restricted(policy: CachePolicy, seconds: int) -> str:
+    """Without stale-while-revalidate and stale-if-error, which would allow what the source forbids."""
+    if policy is CachePolicy.PRIVATE:
+        return f"private, max-age={seconds}"
+    return f"max-age={seconds}, must-revalidate" if seconds else "no-cache"
 
 
 def error_cache_control(cache_seconds: int) -> str:

@@ -1,6 +1,7 @@
 """Originals and renditions, as values."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NewType
 
 from imgserver.plan.plan import Dims
@@ -8,6 +9,23 @@ from imgserver.plan.plan import Dims
 # Identifies one state of an original: for a file its size, time and inode, for a download its validators. Equal
 # fingerprints mean equal bytes. Only the source reads the text.
 Fingerprint = NewType("Fingerprint", str)
+
+
+class CachePolicy(StrEnum):
+    """What the origin of an original allows caches to do with it, and so with its renditions (RFC 9111, 5.2.2)."""
+
+    SHARED = "shared"
+    """Every cache may store it, and use it stale while the origin fails."""
+    MUST_REVALIDATE = "must-revalidate"
+    """Every cache may store it; no cache may use it stale."""
+    PRIVATE = "private"
+    """Only the cache of one client may store it."""
+    NO_STORE = "no-store"
+    """No cache may store it."""
+
+    @property
+    def allows_shared_caches(self) -> bool:
+        return self in (CachePolicy.SHARED, CachePolicy.MUST_REVALIDATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +42,7 @@ class Original:
     size_bytes: int
     modified: int | None
     max_age_seconds: int | None = None
+    cache_policy: CachePolicy = CachePolicy.SHARED
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +82,7 @@ class Rendition:
     fresh_until: float | None = None
     expires: float | None = None
     max_age_seconds: int | None = None
+    cache_policy: CachePolicy = CachePolicy.SHARED
     generations: GroupGenerations = ()
     stages: Stages | None = field(default=None, compare=False)
     source_size: Dims | None = field(default=None, compare=False)

@@ -184,6 +184,7 @@ def _rendition(finished: FinishedRender, original: Original, fetch_seconds: floa
         fingerprint=original.fingerprint,
         modified=original.modified,
         max_age_seconds=original.max_age_seconds,
+        cache_policy=original.cache_policy,
         created=time.time(),
         render_seconds=finished.render_seconds,
         stages=Stages(

@@ -1,6 +1,7 @@
 """What an HTTP response says about an original: its status, validators and freshness lifetime (RFC 9110, RFC 9111)."""
 
 import re
+import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
@@ -8,6 +9,7 @@ from multidict import MultiMapping
 
 from imgserver.errors import ImgserverError, NotFound, SourceFailed
 from imgserver.headers.caching import http_date
+from imgserver.plan.rendition import CachePolicy
 from imgserver.sources.origin import OriginResponse, Validators
 
 # 203 is a 200 that a proxy has changed, such as its header.
@@ -21,6 +23,7 @@ TRANSIENT = frozenset({500, 502, 503, 504})
 # A longer ETag is ignored: every record would store it.
 MAX_ETAG_LENGTH = 256
 MAX_AGE_SECONDS = 1 << 31
+LONGEST_SHARED_SECONDS = 300
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
 _DIRECTIVE = re.compile(r'([A-Za-z-]+)(?:\s*=\s*(?:"([^"]*)"|([^\s,;"]+)))?')
@@ -59,6 +62,7 @@ def response_of(headers: Mapping[str, str]) -> OriginResponse:
             size_bytes=content_length(headers),
         ),
         max_age_seconds(headers),
+        cache_policy(headers),
         complete=_states_length(headers),
     )
 
@@ -91,25 +95,56 @@ def conditions(known: Validators | None) -> dict[str, str]:
     return fields
 
 
+def cache_policy(headers: Mapping[str, str]) -> CachePolicy:
+    """What the origin allows caches to do. A server for many clients is a shared cache."""
+    directives = _directives(headers)
+    if "no-store" in directives:
+        return CachePolicy.NO_STORE
+    if "private" in directives:
+        return CachePolicy.PRIVATE
+    if directives.keys() & {"must-revalidate", "proxy-revalidate"} or _needs_validation(headers, directives):
+        return CachePolicy.MUST_REVALIDATE
+    return CachePolicy.SHARED
+
+
 def max_age_seconds(headers: Mapping[str, str]) -> int | None:
     """The freshness lifetime that is left after the time in caches on the way (Age); None if the response states none.
 
-    `s-maxage` is ignored: it addresses caches that the origin can purge, and this value also bounds the lifetime in
-    browsers. `private` gives 0, because a server for many clients is a shared cache.
+    0 for a response that no cache may use without validation, and for one of one client only if it states no lifetime.
+    A malformed lifetime counts as 0 (RFC 9111, 4.2.1). `s-maxage` lowers the lifetime below LONGEST_SHARED_SECONDS; a
+    longer one addresses caches that the origin can purge, and this value also bounds the lifetime in browsers.
     """
-    directives = _directives(headers.get("Cache-Control", ""))
-    if {"no-store", "no-cache", "private"} & set(directives):
+    directives = _directives(headers)
+    if "no-store" in directives or _needs_validation(headers, directives):
         return 0
-    lifetime = _seconds(directives.get("max-age", ""))
+    lifetime = _stated_seconds(directives, "max-age")
     if lifetime is None:
-        lifetime = _until_expires(headers)
+        lifetime = 0 if "private" in directives else _until_expires(headers)
+    shared = _stated_seconds(directives, "s-maxage")
+    if shared is not None and shared < LONGEST_SHARED_SECONDS:
+        lifetime = shared if lifetime is None else min(lifetime, shared)
     if lifetime is None:
         return None
     return max(0, lifetime - (_seconds(headers.get("Age", "").strip()) or 0))
 
 
-def _directives(field: str) -> dict[str, str]:
-    return {name.lower(): quoted or plain for name, quoted, plain in _DIRECTIVE.findall(field)}
+def _needs_validation(headers: Mapping[str, str], directives: Mapping[str, str]) -> bool:
+    """Whether no cache may use the response without validation. Pragma counts without Cache-Control only (RFC 9111,
+    5.4), and `Vary: *` means that no other request gets the same response (4.1)."""
+    pragma = not directives and "no-cache" in combined(headers, "Pragma").lower()
+    return "no-cache" in directives or pragma or "*" in combined(headers, "Vary")
+
+
+def _stated_seconds(directives: Mapping[str, str], name: str) -> int | None:
+    if name not in directives:
+        return None
+    return _seconds(directives[name]) or 0
+
+
+def _directives(headers: Mapping[str, str]) -> dict[str, str]:
+    """The directives of Cache-Control in lower case, with their arguments."""
+    found = _DIRECTIVE.findall(combined(headers, "Cache-Control"))
+    return {name.lower(): quoted or plain for name, quoted, plain in found}
 
 
 def _seconds(text: str) -> int | None:
@@ -117,13 +152,14 @@ def _seconds(text: str) -> int | None:
 
 
 def _until_expires(headers: Mapping[str, str]) -> int | None:
-    """Measured by the origin's own clock. An Expires that is not a date, such as 0, is in the past (RFC 9111, 5.3)."""
+    """Measured by the origin's own clock if it sends a Date. An Expires that is not a date, such as 0, is in the past
+    (RFC 9111, 5.3)."""
     if "Expires" not in headers:
         return None
     expires, date = _epoch(headers["Expires"]), _epoch(headers.get("Date"))
     if expires is None:
         return 0
-    return None if date is None else min(max(0, expires - date), MAX_AGE_SECONDS)
+    return min(max(0, expires - (int(time.time()) if date is None else date)), MAX_AGE_SECONDS)
 
 
 def _etag(text: str) -> str | None:

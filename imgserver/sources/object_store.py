@@ -20,7 +20,7 @@ from imgserver.plan.sniffing import format_of
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources.config import SourceConfig
 from imgserver.sources.content_coding import DecodingSink, codings_of
-from imgserver.sources.http_response import max_age_seconds
+from imgserver.sources.http_response import cache_policy, max_age_seconds
 from imgserver.sources.listing import MAX_LISTED, is_image
 from imgserver.sources.object_store_client import ObjectStoreSettings, make_client
 from imgserver.sources.origin import BodySink, Origin, OriginResponse, Validators
@@ -219,7 +219,7 @@ def _response_of(result: "GetResult") -> OriginResponse:
     # The client reports the epoch's beginning for a store that states no modification time.
     modified = int(meta["last_modified"].timestamp()) or None
     validators = Validators(etag=meta["e_tag"], modified=modified, size_bytes=meta["size"])
-    return OriginResponse(validators, max_age_seconds(result.attributes))
+    return OriginResponse(validators, max_age_seconds(result.attributes), cache_policy(result.attributes))
 
 
 def _first(pattern: "re.Pattern[str]", text: str) -> str:

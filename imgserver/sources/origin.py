@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from imgserver.errors import ImageOverLimit, NotFound, SourceDenied
+from imgserver.plan.rendition import CachePolicy
 from imgserver.sources.source import PROBE_PATH
 
 # Takes the body chunk by chunk, in order. An exception that it raises ends the download and reaches the caller.
@@ -24,10 +25,12 @@ class Validators:
 @dataclass(frozen=True, slots=True)
 class OriginResponse:
     """The metadata of a response. `max_age_seconds` is its freshness lifetime; None if the origin states none.
+    `cache_policy`: what else it demands of caches.
     `complete`: the response stated where its body ends, so that a cut body would have been an error."""
 
     validators: Validators
     max_age_seconds: int | None = None
+    cache_policy: CachePolicy = CachePolicy.SHARED
     complete: bool = field(default=True, compare=False)
 
 

@@ -5,6 +5,7 @@ import hashlib
 from typing import Any
 
 from imgserver.errors import NotFound
+from imgserver.plan.rendition import CachePolicy
 from imgserver.sources.origin import Origin, OriginResponse, Validators
 
 
@@ -16,6 +17,7 @@ class FakeOrigin(Origin):
         self.files = files or {}
         self.has_validators = True
         self.max_age_seconds: int | None = None
+        self.cache_policy = CachePolicy.SHARED
         self.fault: Exception | None = None
         self.held: asyncio.Event | None = None
         self.fetches: list[str] = []
@@ -56,7 +58,7 @@ class FakeOrigin(Origin):
         body = self.files[path]
         etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         validators = Validators(etag, 1_700_000_000, len(body)) if self.has_validators else Validators()
-        return OriginResponse(validators, self.max_age_seconds)
+        return OriginResponse(validators, self.max_age_seconds, self.cache_policy)
 
     async def _wait(self) -> None:
         if self.held is not None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imgserver.cache import record
 from imgserver.cache.record import REASONS, Corrupt, decode, encode, peek
 from imgserver.plan.plan import Dims
-from imgserver.plan.rendition import Fingerprint, Rendition
+from imgserver.plan.rendition import CachePolicy, Fingerprint, Rendition
 from imgserver.testing import make_rendition
 
 KEY = "1/" + "a" * 32 + "/" + "b" * 32
@@ -36,6 +36,7 @@ RENDITIONS = st.builds(
     fresh_until=st.none() | NUMBER,
     expires=st.none() | NUMBER,
     max_age_seconds=st.none() | WHOLE,
+    cache_policy=st.sampled_from([CachePolicy.SHARED, CachePolicy.MUST_REVALIDATE]),
     generations=st.lists(st.tuples(TEXT, TEXT), max_size=5).map(tuple),
 )
 
@@ -57,7 +58,7 @@ def test_every_field_of_a_rendition_survives():
     # Fields that are not compared belong to the request, not to the rendition.
     assert {field.name for field in dataclasses.fields(Rendition) if field.compare} == {
         *("body", "media_type", "etag", "size", "source_format", "fingerprint", "modified", "created"),
-        *("render_seconds", "fresh_until", "expires", "max_age_seconds", "generations"),
+        *("render_seconds", "fresh_until", "expires", "max_age_seconds", "cache_policy", "generations"),
     }
     assert decode(KEY, RECORD) == RENDITION
 
@@ -107,6 +108,13 @@ def test_a_well_formed_envelope_around_an_odd_header_is_corrupt_or_whole(fields,
     for header in (fields, _with_field(index, odd)):
         with contextlib.suppress(Corrupt):
             assert isinstance(decode(KEY, _forge(orjson.dumps(header))), Rendition)
+
+
+@pytest.mark.parametrize("policy", ["private", "no-store", "", "other"])
+def test_a_record_of_what_may_not_be_stored_is_corrupt(policy):
+    header = [policy if field == "shared" else field for field in _with_field(0, KEY)]
+
+    assert reason_of(KEY, _forge(orjson.dumps(header))) == "header"
 
 
 @given(st.integers(0, 10))

@@ -2,7 +2,8 @@ import pytest
 
 from imgserver.errors import Expired
 from imgserver.headers import caching
-from imgserver.headers.caching import Cacheability, FreshnessSettings, bounded, seconds_left
+from imgserver.headers.caching import YEAR_SECONDS, Cacheability, FreshnessSettings, bounded, seconds_left
+from imgserver.plan.rendition import CachePolicy
 
 
 def test_cache_control_contains_the_configured_stale_directives():
@@ -22,8 +23,17 @@ FOR_GOOD = "max-age=31536000, immutable"
         (Cacheability(versioned=True), FOR_GOOD),
         (Cacheability(source_seconds=60), f"max-age=60, {GRACES}"),
         (Cacheability(source_seconds=9999), f"max-age=300, {GRACES}"),
-        (Cacheability(source_seconds=0), f"max-age=0, {GRACES}"),
+        (Cacheability(source_seconds=0), "max-age=0"),
         (Cacheability(versioned=True, source_seconds=60), f"max-age=60, {GRACES}"),
+        (Cacheability(policy=CachePolicy.PRIVATE), "private, max-age=300"),
+        (Cacheability(policy=CachePolicy.PRIVATE, source_seconds=20), "private, max-age=20"),
+        (Cacheability(policy=CachePolicy.PRIVATE, source_seconds=0), "private, max-age=0"),
+        (Cacheability(policy=CachePolicy.PRIVATE, versioned=True), f"private, max-age={YEAR_SECONDS}"),
+        (Cacheability(policy=CachePolicy.NO_STORE, versioned=True), "no-store"),
+        (Cacheability(policy=CachePolicy.NO_STORE, useful_seconds=90), "no-store"),
+        (Cacheability(policy=CachePolicy.MUST_REVALIDATE, source_seconds=0), "no-cache"),
+        (Cacheability(policy=CachePolicy.MUST_REVALIDATE, source_seconds=60), "max-age=60, must-revalidate"),
+        (Cacheability(policy=CachePolicy.MUST_REVALIDATE), "max-age=300, must-revalidate"),
         (Cacheability(useful_seconds=10**6), f"max-age=10, {GRACES}"),
         (Cacheability(useful_seconds=90), "max-age=10, stale-while-revalidate=90, stale-if-error=90"),
         (Cacheability(useful_seconds=7), "max-age=7, stale-while-revalidate=7, stale-if-error=7"),
@@ -43,6 +53,9 @@ def test_max_age_is_limited_by_the_cacheability(terms, expected):
         (Cacheability(versioned=True), FOR_GOOD),
         (Cacheability(source_seconds=60), f"max-age=60, {GRACES}"),
         (Cacheability(useful_seconds=7), "max-age=7, stale-while-revalidate=7, stale-if-error=7"),
+        (Cacheability(policy=CachePolicy.PRIVATE, source_seconds=60), None),
+        (Cacheability(policy=CachePolicy.NO_STORE), None),
+        (Cacheability(policy=CachePolicy.MUST_REVALIDATE, source_seconds=60), "max-age=60, must-revalidate"),
     ],
 )
 def test_cdn_cache_control_is_sent_only_if_configured(terms, expected):

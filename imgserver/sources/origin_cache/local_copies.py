@@ -5,7 +5,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -120,6 +120,11 @@ class LocalCopies:
 
     async def remove(self, path: str) -> None:
         await self._in_thread(lambda: self.store.remove(self.key(path)))
+
+    def remove_soon(self, path: str) -> None:
+        """`remove` without waiting for it."""
+        with suppress(Unavailable):  # after `close`
+            self._threads.submit_to_completion(lambda: self.store.remove(self.key(path)))
 
     def invalidate(self, matches: Callable[[str], bool], *, now: float) -> None:
         """From now on `find` returns no copy of a matching path that was validated before `now`."""

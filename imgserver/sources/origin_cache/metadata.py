@@ -4,10 +4,10 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 
-from imgserver.plan.rendition import Fingerprint
+from imgserver.plan.rendition import CachePolicy, Fingerprint
 from imgserver.sources.origin import OriginResponse, Validators
 
-SCHEMA = 2
+SCHEMA = 3
 LIMIT_BYTES = 65_536
 # The record of a rendition has no space for a longer ETag; a digest takes its place.
 MAX_ETAG_LENGTH = 128
@@ -28,18 +28,26 @@ class StoredBody:
 class OriginMetadata:
     """`key` names the original. `max_age_seconds` is the lifetime that the origin stated, None if it stated none.
     `validated` is the time of the last request to the origin in seconds of the epoch. `body` is None if only the
-    metadata was requested. `complete`: as in `OriginResponse`."""
+    metadata was requested. `cache_policy` and `complete`: as in `OriginResponse`."""
 
     key: str
     validators: Validators
     max_age_seconds: int | None
     validated: float
     body: StoredBody | None = None
+    cache_policy: CachePolicy = CachePolicy.SHARED
     complete: bool = True
 
     @classmethod
     def of(cls, key: str, response: OriginResponse, *, validated: float) -> "OriginMetadata":
-        return cls(key, response.validators, response.max_age_seconds, validated, complete=response.complete)
+        return cls(
+            key,
+            response.validators,
+            response.max_age_seconds,
+            validated,
+            cache_policy=response.cache_policy,
+            complete=response.complete,
+        )
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -80,6 +88,7 @@ def encode(metadata: OriginMetadata) -> bytes:
         metadata.validated,
         body.digest,
         body.length,
+        metadata.cache_policy,
         metadata.complete,
     )
     # Not orjson: a path may hold surrogates, which are not valid Unicode.
@@ -97,9 +106,10 @@ def decode(data: bytes) -> OriginMetadata | None:
     schema, *fields = json.loads(text)
     if schema != SCHEMA:
         return None
-    key, etag, modified, size, max_age, validated, digest, length, complete = fields
+    key, etag, modified, size, max_age, validated, digest, length, cache_policy, complete = fields
     body = StoredBody(digest, length)
-    return OriginMetadata(key, Validators(etag, modified, size), max_age, validated, body, complete)
+    validators, policy = Validators(etag, modified, size), CachePolicy(cache_policy)
+    return OriginMetadata(key, validators, max_age, validated, body, policy, complete)
 
 
 def _digest(text: str) -> str:

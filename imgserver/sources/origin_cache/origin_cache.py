@@ -10,8 +10,9 @@ If an origin has no validators, it is the digest of the bytes, and the original 
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from imgserver.errors import BrokenImage, ImgserverError, NotFound, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
@@ -69,6 +70,9 @@ class OriginCache(Source):
         )
         self._fetcher = OriginFetcher(origin, self._copies, self._queue, settings, clock=clock)
         self._background = BackgroundRefresh(on_failure=on_task_failure)
+        # Opened originals, and those of them that shared caches may not store.
+        self._users: Counter[str] = Counter()
+        self._unshared: set[str] = set()
         self._hits = 0
 
     def __repr__(self) -> str:
@@ -95,8 +99,10 @@ class OriginCache(Source):
 
     @asynccontextmanager
     async def open(self, path: str) -> AsyncIterator[Original]:
-        with self._copies.pin(path):
+        with self._copies.pin(path), self._in_use(path):
             metadata, descriptor, head = await self._open(path)
+            if not metadata.cache_policy.allows_shared_caches:
+                self._unshared.add(path)
             try:
                 yield self._original(metadata, descriptor, head)
             except ImgserverError as error:
@@ -107,6 +113,20 @@ class OriginCache(Source):
                 self._fetcher.rejections.drop(path)
             finally:
                 os.close(descriptor)
+
+    @contextmanager
+    def _in_use(self, path: str) -> Iterator[None]:
+        """The last user deletes an original that shared caches may not store."""
+        self._users[path] += 1
+        try:
+            yield
+        finally:
+            self._users[path] -= 1
+            if not self._users[path]:
+                del self._users[path]
+                if path in self._unshared:
+                    self._unshared.remove(path)
+                    self._copies.remove_soon(path)
 
     async def fingerprint(self, path: str) -> Fingerprint:
         """As in `Source`. Does not wait for the origin while a fresh or stale copy, or fresh metadata, is there."""
@@ -208,4 +228,5 @@ class OriginCache(Source):
             size_bytes=metadata.body.length,
             modified=metadata.validators.modified,
             max_age_seconds=metadata.max_age_seconds,
+            cache_policy=metadata.cache_policy,
         )

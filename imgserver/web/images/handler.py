@@ -43,10 +43,10 @@ from imgserver.web.images.request_cache import (
 from imgserver.web.images.response_headers import (
     CACHE_STATUS,
     CDN_CACHE_CONTROL,
-    MISS_STATUS,
     ResponseHeaders,
     hit_status,
     limit_to_expiry,
+    miss_status,
     not_modified,
     stale_status,
 )
@@ -151,7 +151,7 @@ class ImageHandler:
             headers[CACHE_STATUS] = stale_status(rendition, now)
             self.headers.limit_stale(headers, rendition, now=now)
         else:
-            headers[CACHE_STATUS] = MISS_STATUS[served.outcome]
+            headers[CACHE_STATUS] = miss_status(served)
         return headers
 
 

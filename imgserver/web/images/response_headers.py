@@ -27,7 +27,7 @@ CDN_CACHE_CONTROL = istr("CDN-Cache-Control")
 SERVER_TIMING = istr("Server-Timing")
 # How long other caches may keep a degraded rendition: the load of a moment must not outlast it in a CDN.
 DEGRADED_SECONDS = 30
-MISS_STATUS = {
+_MISS_STATUS = {
     "joined": "imgserver; fwd=uri-miss; collapsed",
     "rendered": "imgserver; fwd=uri-miss; stored",
 }
@@ -53,7 +53,7 @@ class ResponseHeaders:
         headers[hdrs.CONTENT_TYPE] = rendition.media_type
         headers[hdrs.ACCEPT_RANGES] = "bytes"
         headers["ETag"] = f'"{rendition.etag}"'
-        self._set_lifetimes(headers, replace(cacheability, source_seconds=rendition.max_age_seconds))
+        self._set_lifetimes(headers, _of_source(cacheability, rendition))
         self._set_cache_groups(headers, header_groups(render_request.groups))
         if rendition.modified is not None:
             headers["Last-Modified"] = caching.http_date(rendition.modified)
@@ -88,14 +88,14 @@ class ResponseHeaders:
         for name in (*SECURITY, *EMBEDDING, *LIFETIME_HEADERS):
             headers.popall(name, None)
         prepared.shared_lines = serialize_lines(headers.items())
-        prepared.versioned_lines = self._lifetime_lines(rendition.max_age_seconds, True)
+        prepared.versioned_lines = self._lifetime_lines(_of_source(Cacheability(versioned=True), rendition))
         # A query that is a part of the parsed target is the same in all its requests.
-        is_versioned = self.is_versioned(parsed.target, parsed, rendition)
-        prepared.lifetime_lines = self._lifetime_lines(rendition.max_age_seconds, is_versioned)
+        cacheability = Cacheability(versioned=self.is_versioned(parsed.target, parsed, rendition))
+        prepared.lifetime_lines = self._lifetime_lines(_of_source(cacheability, rendition))
 
-    def _serialize_lifetimes(self, source_seconds: int | None, versioned: bool) -> bytes:
+    def _serialize_lifetimes(self, cacheability: Cacheability) -> bytes:
         headers = CIMultiDict[str]()
-        self._set_lifetimes(headers, Cacheability(versioned=versioned, source_seconds=source_seconds))
+        self._set_lifetimes(headers, cacheability)
         return serialize_lines(headers.items())
 
     def is_versioned(self, target: str, parsed: ParsedRequest, rendition: Rendition) -> bool:
@@ -115,7 +115,7 @@ class ResponseHeaders:
         rendition = served.rendition
         headers = self.build(request, render_request, rendition, Cacheability(useful_seconds=DEGRADED_SECONDS))
         hit = served.outcome == "hit"
-        status = hit_status(rendition, now) if hit else MISS_STATUS[served.outcome].removesuffix("; stored")
+        status = hit_status(rendition, now) if hit else _MISS_STATUS[served.outcome].removesuffix("; stored")
         headers[CACHE_STATUS] = f"{status}; detail=degraded/{served.level.name.lower()}"
         headers[hdrs.DATE] = _http_date(now)
         return headers
@@ -123,7 +123,7 @@ class ResponseHeaders:
     def limit_stale(self, headers: CIMultiDict[str], rendition: Rendition, *, now: int) -> None:
         """Bounds the lifetime of a stale rendition: other caches keep it briefly, and not beyond its expiry here."""
         useful = caching.STALE_MAX_AGE_SECONDS if rendition.expires is None else int(rendition.expires) - now
-        self._set_lifetimes(headers, Cacheability(useful_seconds=useful, source_seconds=rendition.max_age_seconds))
+        self._set_lifetimes(headers, _of_source(Cacheability(useful_seconds=useful), rendition))
 
     def add_timing(self, headers: CIMultiDict[str], served: ServedRendition, *, seconds: float) -> None:
         """Adds the tier to Cache-Status, and the duration of each stage as Server-Timing; `seconds` is the total."""
@@ -147,6 +147,10 @@ class ResponseHeaders:
             headers["Surrogate-Key"] = " ".join(groups)
         if self._settings.cache_tag:
             headers["Cache-Tag"] = ",".join(groups)
+
+
+def _of_source(cacheability: Cacheability, rendition: Rendition) -> Cacheability:
+    return replace(cacheability, source_seconds=rendition.max_age_seconds, policy=rendition.cache_policy)
 
 
 def not_modified(headers: CIMultiDict[str]) -> CIMultiDict[str]:
@@ -174,6 +178,12 @@ def hit_status(rendition: Rendition, now: int) -> str:
     if rendition.fresh_until is None:
         return "imgserver; hit"
     return f"imgserver; hit; ttl={int(rendition.fresh_until) - now}"
+
+
+def miss_status(served: ServedRendition) -> str:
+    """Cache-Status of a rendition that this request, or one that it joined, has rendered."""
+    status = _MISS_STATUS[served.outcome]
+    return status if served.rendition.cache_policy.allows_shared_caches else status.removesuffix("; stored")
 
 
 def stale_status(rendition: Rendition, now: int) -> str:

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgserver.plan.rendition import CachePolicy
 from imgserver.sources.origin import Validators
 from imgserver.sources.origin_cache.metadata import OriginMetadata, StoredBody, decode, encode
 
@@ -13,6 +14,8 @@ FACTS = st.builds(
     key=TEXT,
     validators=st.builds(Validators, etag=st.none() | TEXT, modified=LENGTHS, size_bytes=LENGTHS),
     max_age_seconds=st.none() | st.integers(0, 2**31),
+    cache_policy=st.sampled_from(CachePolicy),
+    complete=st.booleans(),
     validated=st.floats(0, 2**40),
     body=st.builds(
         StoredBody, digest=st.text("0123456789abcdef", min_size=64, max_size=64), length=st.integers(0, 2**50)

@@ -20,6 +20,7 @@ from imgserver.errors import (
     SourceFailed,
     Unavailable,
 )
+from imgserver.plan.rendition import CachePolicy
 from imgserver.runtime.file_store import BLOCK_BYTES
 from imgserver.sources.origin import OriginResponse, Validators
 from imgserver.sources.origin_cache import store
@@ -364,6 +365,64 @@ async def test_a_stale_copy_is_used_while_the_origin_fails_until_stale_if_error_
     assert await scene.cache.fingerprint(PATH) == before
     scene.now += scene.settings.stale_if_error_seconds
     with pytest.raises(fault):
+        await scene.read()
+
+
+async def test_an_original_that_is_never_fresh_is_validated_first_and_used_while_the_origin_fails(scene):
+    scene.origin.max_age_seconds = 0
+    await scene.read()
+    scene.now += 1
+    scene.origin.files[PATH] = DOG
+    assert await scene.read() == DOG
+    scene.now += 1
+    scene.origin.fault = SourceFailed()
+
+    assert await scene.read() == DOG
+
+
+async def test_an_original_that_must_be_validated_is_not_used_while_the_origin_fails(scene):
+    scene.origin.max_age_seconds, scene.origin.cache_policy = 60, CachePolicy.MUST_REVALIDATE
+    await scene.read()
+    scene.now += 59
+    assert await scene.read() == CAT
+    scene.now += 1
+    scene.origin.fault = SourceFailed()
+
+    with pytest.raises(SourceFailed):
+        await scene.read()
+    with pytest.raises(SourceFailed):
+        await scene.cache.fingerprint(PATH)
+
+
+UNSHARED = [CachePolicy.PRIVATE, CachePolicy.NO_STORE]
+
+
+@pytest.mark.parametrize("policy", UNSHARED)
+async def test_an_original_that_shared_caches_may_not_store_is_deleted_after_its_use(scene, policy):
+    scene.origin.cache_policy = policy
+    await scene.cache.fetch(PATH)
+    async with scene.cache.open(PATH) as first:
+        async with scene.cache.open(PATH) as second:
+            assert first.cache_policy is second.cache_policy is policy
+        assert Path(first.path).read_bytes() == CAT
+        async with scene.cache.open(PATH):
+            pass
+    await eventually(lambda: not scene.files())
+
+    assert len(scene.origin.fetches) == 1
+    assert await scene.read() == CAT
+    assert len(scene.origin.fetches) == 2
+
+
+@pytest.mark.parametrize("policy", UNSHARED)
+async def test_an_original_that_shared_caches_may_not_store_is_not_used_later(scene, policy):
+    """A client that was cancelled between `fetch` and `open` leaves it."""
+    scene.origin.cache_policy = policy
+    await scene.cache.fetch(PATH)
+    scene.now += 10
+    scene.origin.fault = SourceFailed()
+
+    with pytest.raises(SourceFailed):
         await scene.read()
 
 

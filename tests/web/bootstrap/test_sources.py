@@ -191,7 +191,7 @@ FAULTS = {
     "gone": (status(410), (404, "not-found", "max-age=30")),
     "forbidden": (status(403), (404, "not-found", "max-age=30")),
     "html": (body(b"<html>" * 300, Content_Type="image/jpeg"), (415, "unsupported-image", "no-store")),
-    "empty": (body(b""), (422, "broken-image", "no-store")),
+    "empty": (body(b""), (415, "unsupported-image", "no-store")),
     "endless": (endless(), (422, "image-over-limit", "max-age=600")),
     "too-large": (body(b"", Content_Length=1 << 40), (422, "image-over-limit", "max-age=600")),
     "half": (body(PHOTO[: len(PHOTO) // 2]), (422, "broken-image", "no-store")),
@@ -248,7 +248,7 @@ def test_an_origin_that_is_whole_a_second_later_is_served_then(shop, origin):
     origin.answers |= {f"/first-{name}.jpg": body(PHOTO, **lasting) for name in broken}
 
     assert [answer.headers["Cache-Control"] for answer in first] == ["no-store"] * len(broken)
-    assert [answer.status for answer in first] == [415, 422, 422, 503, 502, 502]
+    assert [answer.status for answer in first] == [415, 415, 422, 503, 502, 502]
     wait_until(lambda: {answer.status for answer in at_once(shop, targets)} == {200}, "all are served", seconds=4)
 
 
@@ -277,6 +277,28 @@ def test_max_age_of_the_origin_bounds_that_of_renditions(shop, origin):
     told = shop.ask("/img/w_10/shop/brief.jpg").headers["Cache-Control"]
 
     assert told.split(",")[0] == "max-age=20"
+
+
+def test_the_cache_policy_of_an_origin_reaches_the_client(shop, origin):
+    fields = {
+        "private": ("private, max-age=60", "private, max-age=60"),
+        "nostore": ("no-store", "no-store"),
+        "nocache": ("no-cache", "no-cache"),
+        "strict": ("max-age=60, must-revalidate", "max-age=60, must-revalidate"),
+        "zero": ("max-age=0", "max-age=0"),
+    }
+    for name, (sent, _) in fields.items():
+        origin.answers[f"/policy-{name}.jpg"] = body(PHOTO, Cache_Control=sent, ETag='"one"')
+    origin.answers["/policy-expired.jpg"] = body(PHOTO, Expires="Mon, 02 Jan 2023 00:00:00 GMT", ETag='"one"')
+    names = [*fields, "expired"]
+    first, second = ([shop.ask(f"/img/w_10/shop/policy-{name}.jpg") for name in names] for _ in range(2))
+
+    expected = [received for _, received in fields.values()] + ["max-age=0"]
+    assert [answer.headers["Cache-Control"] for answer in first] == expected
+    assert [answer.headers["Cache-Control"] for answer in second] == expected
+    assert [answer.cache_status.partition("fwd=")[2] for answer in first] == ["uri-miss"] * 2 + ["uri-miss; stored"] * 4
+    assert [("hit" in answer.cache_status) for answer in second] == [False, False, True, True, True, True]
+    assert {answer.status for answer in first + second} == {200}
 
 
 SELECTORS = {
