@@ -20,8 +20,8 @@ Layers
     web, settings                           HTTP; the settings of all components
     cli                                     the commands
 
-    engine/vips.py is the only importer of pyvips, engine/heif.py the only importer of pi-heif. A worker process loads
-    errors, plan, runtime.resources and engine only.
+    engine/vips.py is the only importer of pyvips, engine/heif.py of pi-heif, engine/bitmap.py of Pillow. A worker
+    process loads errors, plan, runtime.resources and engine only.
 
 The life of a request
     1. web/connections.py bounds connections and sets a timer for each header. web/fast_path.py answers a plain GET from

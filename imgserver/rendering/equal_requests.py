@@ -13,7 +13,7 @@ from imgserver.plan.resolution import result_digest
 from imgserver.rendering.variants import RenderRequest
 from imgserver.runtime.ttl_map import BoundedMap
 
-MAX_ENTRIES = 2_048
+MAX_ENTRIES = 1_024
 # Longer paths and plans, which any client can make up, are not compared: they would fill the memory.
 MAX_PATH = 512
 MAX_STEPS = 8

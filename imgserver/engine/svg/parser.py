@@ -13,9 +13,11 @@ from imgserver.engine.job import over
 from imgserver.engine.svg.embedded import Budget, content_of
 from imgserver.engine.svg.encoding import text_of_xml
 from imgserver.engine.svg.natural_size import NaturalSize, natural_size
-from imgserver.errors import BrokenImage, UnsupportedImage
+from imgserver.errors import BrokenImage, ImageOverLimit, UnsupportedImage
 from imgserver.plan.sniffing import HEAD_BYTES, format_of
 
+# XML_ERROR_AMPLIFICATION_LIMIT_BREACH: expat ends a "billion laughs".
+AMPLIFICATION = 43
 # libxml2 refuses an element at level 256.
 DEPTH = 250
 # An SVG inside an SVG inside an SVG.
@@ -53,6 +55,8 @@ def parse(data: bytes, budget: Budget, *, nested: int = NESTED) -> Document:
     try:
         parser.Parse(text_of_xml(data, limit=budget.text_bytes_left), True)
     except expat.ExpatError as error:
+        if error.code == AMPLIFICATION:
+            raise ImageOverLimit("the entities of the SVG expand to too much text", limit="svg text bytes") from error
         raise BrokenImage(f"the SVG is not well-formed: {error}") from error
     return reader.document()
 
