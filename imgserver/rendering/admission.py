@@ -4,11 +4,11 @@ Rules, in the order in which they apply:
   1. A ticket is a place in the queue, granted or refused at once. Its deadline starts there.
   2. A request is refused while the server drains; when all workers are taken and the queue is full; and when it would
      end after the deadline because of the requests ahead of it. Its own estimated cost counts for half of its time at
-     most: an estimate that refuses is never corrected. LOW and BATCH requests may use half of the queue and half of the
+     most: an estimate that refuses is never corrected. BATCH requests may use half of the queue and half of the
      deadline. A REFRESH is admitted only while fewer tickets than workers exist.
   3. Clients share the workers fairly, by cost (`queue.py`). What is ahead of a request is its client's own work, and as
-     much of each other client. When something must be refused, a lower class is refused first, and then the newest
-     request of the client that holds most.
+     much of each other client. When something must be refused, background work is refused first, then a lower class of
+     the same client, and then the newest request of the client that holds most.
   4. Turns are by class, and first come, first served within a class of a client. A client that disconnects frees its
      place. Once the queue is a standing queue, the newest request of a client is served first, as long as its oldest
      one can still be served in time after all others: most visitors then wait for a short time, and none in vain.
@@ -46,7 +46,7 @@ RETRY_JITTER = 0.2
 # One worker in ten is reserved for URGENT requests.
 RESERVE = 10
 ALL_CLASSES = tuple(Criticality)
-LOW_SHARE = 0.5
+BATCH_SHARE = 0.5
 # The share of its time that the estimated cost of a request may claim.
 OWN_SHARE = 0.5
 # The share of the deadline that waits may reach during an overload.
@@ -235,7 +235,7 @@ class Admission:
             return "drain"
         if criticality is Criticality.REFRESH:
             return "full" if len(self._queue) >= self._pool.count else None
-        share = LOW_SHARE if criticality in (Criticality.LOW, Criticality.BATCH) else 1.0
+        share = BATCH_SHARE if criticality is Criticality.BATCH else 1.0
         if len(self._queue) >= self._pool.count + self._settings.max_waiting * share:
             return "full"
         share *= OVERLOAD_SHARE if self._is_overloaded(self._clock()) else 1.0
@@ -247,9 +247,9 @@ class Admission:
         return None
 
     def _find_lesser(self, criticality: Criticality, client: str) -> Ticket | None:
-        """The ticket that gives its place in a full queue to a new one: the newest of the lowest class, if that class
-        is lower, else the newest of the client with the most tickets, if it keeps as many as this client has then."""
-        lower = self._queue.newest_below(criticality)
+        """The ticket that gives its place in a full queue to a new one: the newest of a lower rank or of a lower class
+        of this client, else the newest of the client with the most tickets, if it keeps as many as this client has."""
+        lower = self._queue.newest_below(criticality, client)
         if lower is not None:
             return lower
         largest = self._queue.largest_client(lambda holding: holding.count)
@@ -370,7 +370,7 @@ class Admission:
     def _refusal(self, reason: str, criticality: Criticality) -> Overloaded:
         now = self._clock()
         self._shed[reason] += 1
-        if reason == "predicted_wait" and criticality <= Criticality.NORMAL:
+        if reason == "predicted_wait" and criticality <= Criticality.LOW:
             self._load.note_refusal(now)
         wait = max(1.0, self._backlog_wait(now)) * self._jitter.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
         return Overloaded(reason=reason, retry_after=max(1, min(RETRY_CAP_SECONDS, round(wait))))

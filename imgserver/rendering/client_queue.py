@@ -13,8 +13,8 @@ from imgserver.rendering.cost import Cost, ServiceRate
 class Criticality(IntEnum):
     """The class of a request. The lowest number is served first and shed last.
 
-    URGENT is near the viewport. REFRESH revalidates a rendition that was served stale. BATCH is work that no visitor
-    waits for, such as uploads.
+    URGENT is near the viewport, LOW is far from it or a prefetch. REFRESH revalidates a rendition that was served
+    stale. BATCH is work that no visitor waits for, such as uploads.
     """
 
     URGENT = 0
@@ -26,8 +26,7 @@ class Criticality(IntEnum):
 
 # The classes in the order of service. Clients share the workers fairly within a rank; a rank precedes the next one.
 RANKS = (
-    (Criticality.URGENT, Criticality.NORMAL),
-    (Criticality.LOW,),
+    (Criticality.URGENT, Criticality.NORMAL, Criticality.LOW),
     (Criticality.REFRESH,),
     (Criticality.BATCH,),
 )

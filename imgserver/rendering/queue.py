@@ -2,8 +2,9 @@
 
 Clients share the workers fairly, by estimated cost (start-time fair queuing): each client has a virtual time, which
 advances by the cost of each of its renders, and the next render is one of the client whose virtual time is the lowest.
-A class orders the requests of one client. NORMAL and URGENT requests of one client never precede those of another
-client, as in RFC 9218, where priorities order the responses of one connection.
+The classes of visitors order the requests of one client. URGENT requests of one client never precede the requests of
+another one, as in RFC 9218, where priorities order the responses of one connection: some browsers call every image
+urgent, others none.
 
 The event loop uses the queue for each admission, dispatch and refusal, most of all while thousands of tickets wait. So
 no decision walks over the waiting tickets, only over the clients that have some. Each class of a client has one bucket
@@ -155,11 +156,18 @@ class RenderQueue(Generic[T]):
                             return ticket
         return None
 
-    def newest_below(self, criticality: Criticality) -> T | None:
-        """The newest waiting ticket of the lowest class, if that class is lower than this one."""
+    def newest_below(self, criticality: Criticality, client: str) -> T | None:
+        """The newest waiting ticket of the lowest class below this one: of any client if its rank is lower, else of
+        this client."""
+        own = self._clients.get(client)
         for kind in range(len(Criticality) - 1, criticality, -1):
-            if self._totals[kind].count:
-                return max(_tails(client.waiting[kind] for client in self._clients.values()), key=number_of)
+            if kind > RANK_OF[criticality][-1]:
+                queues = [other.waiting[kind] for other in self._clients.values()] if self._totals[kind].count else []
+            else:
+                queues = [own.waiting[kind]] if own else []
+            newest = max(_tails(queues), key=number_of, default=None)
+            if newest is not None:
+                return newest
         return None
 
     def largest_client(self, weight: Callable[[Holding], float]) -> str | None:

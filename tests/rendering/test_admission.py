@@ -213,12 +213,12 @@ async def test_predictions_follow_the_measured_rate(clock):
 # Classes
 
 
-async def test_low_requests_use_half_of_the_queue_at_most(clock):
+async def test_batch_requests_use_half_of_the_queue_at_most(clock):
     admission = open_admission(clock, slots=1, max_waiting=4)
-    tickets = [admission.enter(Criticality.LOW) for _ in range(3)]
+    tickets = [admission.enter(Criticality.BATCH) for _ in range(3)]
 
     with pytest.raises(Overloaded):
-        admission.enter(Criticality.LOW)
+        admission.enter(Criticality.BATCH)
     tickets += [admission.enter(), admission.enter()]
     with pytest.raises(Overloaded):
         admission.enter()
@@ -245,6 +245,31 @@ async def test_a_full_queue_evicts_the_newest_of_the_lowest_class(clock):
     assert refused.value.facts["reason"] == "full"
     assert not first.task.done()
     await cancel(running, first)
+
+
+async def test_a_full_queue_evicts_no_low_request_of_another_client(clock):
+    """Some browsers send the priority of LOW with every image."""
+    admission = open_admission(clock, max_waiting=4)
+    flood = [FakeRender(admission, client="flood") for _ in range(4)]
+    visitor = FakeRender(admission, client="visitor", criticality=Criticality.LOW)
+    await wait_queued(*flood, visitor)
+
+    with pytest.raises(Overloaded):
+        admission.enter(client="flood")
+    assert not visitor.task.done()
+    await cancel(*flood, visitor)
+
+
+async def test_low_requests_of_a_small_client_precede_the_flood_of_another(clock, started):
+    admission = open_admission(clock)
+    flood = [FakeRender(admission, "flood", client="flood", criticality=Criticality.URGENT) for _ in range(4)]
+    await wait_queued(*flood)
+    visitor = FakeRender(admission, "visitor", client="visitor", criticality=Criticality.LOW)
+    await wait_queued(visitor)
+    await flood[0].finish()
+
+    assert started == ["flood", "visitor"]
+    await cancel(*flood, visitor)
 
 
 async def test_an_urgent_request_gets_the_next_free_worker(clock, started):

@@ -55,10 +55,12 @@ class NaiveQueue:
             seconds += min(others, until_end)
         return len(certain) + len(shared), seconds
 
-    def newest_below(self, criticality: Criticality) -> Entry | None:
+    def newest_below(self, criticality: Criticality, client: str) -> Entry | None:
+        rank = RANK_OF[criticality]
         for kind in reversed(Criticality):
-            if kind > criticality and self.of_class(kind):
-                return self.of_class(kind)[-1]
+            entries = self.of_class(kind, client if kind in rank else None)
+            if kind > criticality and entries:
+                return entries[-1]
         return None
 
     def virtual_of(self, client: str) -> float:
@@ -185,7 +187,7 @@ def test_each_answer_is_that_of_a_naive_queue(actions):
             for client in CLIENTS:
                 count, seconds = naive.ahead(criticality, client, rate, now)
                 assert queue.ahead(criticality, client, rate, now) == (count, pytest.approx(seconds))
-            assert queue.newest_below(criticality) is naive.newest_below(criticality)
+                assert queue.newest_below(criticality, client) is naive.newest_below(criticality, client)
             assert queue.counts()[criticality] == len(naive.of_class(criticality)) + sum(
                 entry.criticality is criticality for entry in naive.fetching
             )
