@@ -3,16 +3,22 @@
     magic 3 | schema 1 | header bytes 4 | body bytes 8 | checksum 16 | header (JSON list) | body
 
 The checksum covers everything else, and the header has the whole key. A shifted reply, a collision of file names, a
-torn file, a flipped bit or an older schema raises `Corrupt`; it never yields a wrong rendition.
+torn file, a flipped bit or an older schema raises `Corrupt`; it never yields a wrong rendition. Whoever can write a
+record can write its checksum, so every field must also have a plausible value: a line break in a media type would begin
+another header, and a time in the year 300,000 has no date.
 """
 
+import re
 import struct
+import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import orjson
 import xxhash
 
+from imgserver.headers.caching import HTTP_DATES
 from imgserver.plan.plan import Dims
 from imgserver.plan.rendition import CachePolicy, Fingerprint, GroupGenerations, Rendition
 
@@ -28,7 +34,20 @@ _CHECKED = _PREFIX.size - 16
 _MAX_GROUPS = 100
 
 # Why bytes are not a record of a key.
-REASONS = ("empty", "length", "magic", "schema", "checksum", "header", "key")
+REASONS = ("empty", "length", "magic", "schema", "checksum", "header", "field", "key")
+
+# What the fields of a record may hold. Times are in seconds of the epoch.
+MAX_DIMENSION = 10_000_000
+MAX_FINGERPRINT_LENGTH = 1024
+MAX_AGE_SECONDS = 2**53
+MAX_RENDER_SECONDS = 86_400
+# No record lives for a century, and no clock is so far ahead.
+MAX_LIFETIME_SECONDS = 100 * 366 * 86_400
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,63}/[A-Za-z0-9!#$&^_.+-]{1,63}(?:;[\x20-\x7e]{1,63})?")
+_ETAG = re.compile(r"[\x21\x23-\x7e]{1,128}")
+_FORMAT = re.compile(r"[A-Za-z0-9+._-]{0,32}")
+_GROUP = re.compile(r"[a-z][0-9a-f]{0,16}")
+_TOKEN = re.compile(r"[\x20-\x7e]{0,64}")
 
 
 class Corrupt(Exception):
@@ -41,7 +60,7 @@ class Corrupt(Exception):
 
 def encode(key: str, rendition: Rendition) -> bytes:
     """Raises ValueError if a record cannot hold a field: text that is not Unicode, a number beyond 64 bits, too many
-    groups."""
+    groups, a value that `decode` would refuse."""
     header = _header(key, rendition)
     body = rendition.body
     checked = _PREFIX.pack(MAGIC, SCHEMA, len(header), len(body), b"")[:_CHECKED]
@@ -100,28 +119,29 @@ def _header(key: str, rendition: Rendition) -> bytes:
     size = rendition.size
     if len(rendition.generations) > _MAX_GROUPS:
         raise ValueError(f"A record has at most {_MAX_GROUPS} groups")
+    fields = (
+        key,
+        rendition.media_type,
+        rendition.etag,
+        size.width,
+        size.height,
+        size.orientation,
+        size.frames,
+        rendition.source_format,
+        rendition.fingerprint,
+        rendition.modified,
+        rendition.max_age_seconds,
+        rendition.cache_policy,
+        rendition.created,
+        rendition.render_seconds,
+        rendition.fresh_until,
+        rendition.expires,
+        rendition.generations,
+    )
+    if not _are_plausible(fields):
+        raise ValueError("A record cannot hold this rendition: a field has an implausible value")
     try:
-        header = orjson.dumps(
-            (
-                key,
-                rendition.media_type,
-                rendition.etag,
-                size.width,
-                size.height,
-                size.orientation,
-                size.frames,
-                rendition.source_format,
-                rendition.fingerprint,
-                rendition.modified,
-                rendition.max_age_seconds,
-                rendition.cache_policy,
-                rendition.created,
-                rendition.render_seconds,
-                rendition.fresh_until,
-                rendition.expires,
-                rendition.generations,
-            )
-        )
+        header = orjson.dumps(fields)
     except orjson.JSONEncodeError as error:
         raise ValueError(f"A record cannot hold this rendition: {error}") from error
     if len(header) > HEAD_BYTES - _PREFIX.size:
@@ -148,7 +168,6 @@ _TYPES: tuple[tuple[type, ...], ...] = (
 )
 
 
-_POLICY = 11
 # No record has any other.
 _STORED_POLICIES = frozenset(policy for policy in CachePolicy if policy.allows_shared_caches)
 
@@ -168,18 +187,40 @@ def _fields(header: bytes) -> list[Any]:
         raise Corrupt("header")
     if not _are_fields(tuple(map(type, fields))) or len(fields[-1]) > _MAX_GROUPS:
         raise Corrupt("header")
-    if fields[_POLICY] not in _STORED_POLICIES:
-        raise Corrupt("header")
+    for pair in fields[-1]:
+        if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str or type(pair[1]) is not str:
+            raise Corrupt("header")
+    if not _are_plausible(fields):
+        raise Corrupt("field")
     return fields
 
 
-def _generations(pairs: list[Any]) -> GroupGenerations:
-    generations = []
-    for pair in pairs:
-        if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str or type(pair[1]) is not str:
-            raise Corrupt("header")
-        generations.append((pair[0], pair[1]))
-    return tuple(generations)
+def _are_plausible(fields: Sequence[Any]) -> bool:
+    """Whether each field, of the right type, has a value that a server may have written. False for NaN."""
+    _, media_type, etag, width, height, orientation, frames, source_format, *rest = fields
+    fingerprint, modified, max_age_seconds, cache_policy, created, render_seconds, *ends, generations = rest
+    latest = time.time() + MAX_LIFETIME_SECONDS
+    return (
+        _MEDIA_TYPE.fullmatch(media_type) is not None
+        and _ETAG.fullmatch(etag) is not None
+        and 1 <= width <= MAX_DIMENSION
+        and 1 <= height <= MAX_DIMENSION
+        and 1 <= orientation <= 8
+        and 1 <= frames <= MAX_DIMENSION
+        and _FORMAT.fullmatch(source_format) is not None
+        and len(fingerprint) <= MAX_FINGERPRINT_LENGTH
+        and (modified is None or modified in HTTP_DATES)
+        and (max_age_seconds is None or 0 <= max_age_seconds <= MAX_AGE_SECONDS)
+        and cache_policy in _STORED_POLICIES
+        and 0 <= created <= latest
+        and 0 <= render_seconds <= MAX_RENDER_SECONDS
+        and all(end is None or 0 <= end <= latest for end in ends)
+        and all(_GROUP.fullmatch(group) and _TOKEN.fullmatch(token) for group, token in generations)
+    )
+
+
+def _generations(pairs: list[list[str]]) -> GroupGenerations:
+    return tuple((group, token) for group, token in pairs)
 
 
 def _rendition(fields: list[Any], body: bytes) -> Rendition:

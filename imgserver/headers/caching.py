@@ -21,6 +21,8 @@ EXPIRY_FACTOR = 2.5
 JITTER = 0.1
 
 YEAR_SECONDS = 31_536_000
+# The seconds of the epoch for which HTTP has a date: the years 1 to 9999. A file system may hold other times.
+HTTP_DATES = range(-62_135_596_800, 253_402_300_800)
 # A stale response is being revalidated, so other caches should request it again soon.
 STALE_MAX_AGE_SECONDS = 10
 

@@ -22,6 +22,7 @@ from imgserver.errors import (
     Unavailable,
     is_absence,
 )
+from imgserver.headers.caching import HTTP_DATES
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.runtime.files import LINUX_FDS, check_readable, open_regular, read_head, store_file, worker_path
 from imgserver.runtime.threads import ThreadPool
@@ -216,7 +217,7 @@ class FolderSource(Source):
             head=read_head(descriptor),
             fingerprint=_fingerprint(status),
             size_bytes=status.st_size,
-            modified=status.st_mtime_ns // 1_000_000_000,
+            modified=modified if (modified := status.st_mtime_ns // 1_000_000_000) in HTTP_DATES else None,
         )
 
 

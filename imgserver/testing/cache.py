@@ -17,7 +17,7 @@ class TierContract:
 
     async def test_get_returns_what_was_put_with_every_field(self, tier: Tier) -> None:
         rendition = make_rendition(
-            modified=5, fresh_until=1e12, expires=2e12, generations=(("a", ""), ("s0123456789abcdef", "token"))
+            modified=5, fresh_until=3e9, expires=4e9, generations=(("a", ""), ("s0123456789abcdef", "token"))
         )
 
         assert await tier.put("1/a/b", rendition)

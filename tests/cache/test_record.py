@@ -22,22 +22,27 @@ RECORD = encode(KEY, RENDITION)
 WHOLE = st.integers(-(2**63), 2**64 - 1)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+DIMENSION = st.integers(1, 60_000)
+TIME = st.floats(0, 4e9)
 RENDITIONS = st.builds(
     Rendition,
     body=st.binary(max_size=300),
-    media_type=TEXT,
-    etag=TEXT,
-    size=st.builds(Dims, *(st.integers(1, 60_000),) * 4),
-    source_format=TEXT,
+    media_type=st.from_regex(r"(image|text)/[a-z0-9.+-]{1,20}(; charset=utf-8)?", fullmatch=True),
+    etag=st.from_regex("[0-9a-f]{32}", fullmatch=True),
+    size=st.builds(Dims, DIMENSION, DIMENSION, st.integers(1, 8), DIMENSION),
+    source_format=st.sampled_from(["jpg", "png", "avif", "x-plugin.1", ""]),
     fingerprint=TEXT.map(Fingerprint),
-    modified=st.none() | WHOLE,
-    created=NUMBER,
-    render_seconds=NUMBER,
-    fresh_until=st.none() | NUMBER,
-    expires=st.none() | NUMBER,
-    max_age_seconds=st.none() | WHOLE,
+    modified=st.none() | st.integers(-(10**10), 10**11),
+    created=TIME,
+    render_seconds=st.floats(0, 3600),
+    fresh_until=st.none() | TIME,
+    expires=st.none() | TIME,
+    max_age_seconds=st.none() | st.integers(0, 2**40),
     cache_policy=st.sampled_from([CachePolicy.SHARED, CachePolicy.MUST_REVALIDATE]),
-    generations=st.lists(st.tuples(TEXT, TEXT), max_size=5).map(tuple),
+    generations=st.lists(
+        st.tuples(st.from_regex("[a-z][0-9a-f]{16}", fullmatch=True), st.from_regex("[0-9a-f]{0,16}", fullmatch=True)),
+        max_size=5,
+    ).map(tuple),
 )
 
 
@@ -114,12 +119,61 @@ def test_a_well_formed_envelope_around_an_odd_header_is_corrupt_or_whole(fields,
 def test_a_record_of_what_may_not_be_stored_is_corrupt(policy):
     header = [policy if field == "shared" else field for field in _with_field(0, KEY)]
 
-    assert reason_of(KEY, _forge(orjson.dumps(header))) == "header"
+    assert reason_of(KEY, _forge(orjson.dumps(header))) == "field"
 
 
 @given(st.integers(0, 10))
 def test_any_field_of_a_wrong_type_is_corrupt(index):
     assert reason_of(KEY, _forge(orjson.dumps(_with_field(index, {})))) == "header"
+
+
+BREAK = "image/png\r\nSet-Cookie: a=b"
+# Values of the right type that no server writes, by the name of their field.
+IMPLAUSIBLE = {
+    "media_type": [BREAK, "image/png\n", "", "image", "image/png; a=\r\n", "image/" + "p" * 100, "imäge/png"],
+    "etag": ["", 'a"b', "a\r\nb", "a b", "a" * 129],
+    "width": [0, -1, 2**40],
+    "height": [0, -1, 2**40],
+    "orientation": [0, 9, -1],
+    "frames": [0, -1, 2**40],
+    "source_format": ["jp\ng", "p" * 33],
+    "fingerprint": ["f" * 1025],
+    "modified": [-(10**15), 10**15, 2**63, 253_402_300_800],
+    "max_age_seconds": [-1, 2**60],
+    "cache_policy": ["", "private", "no-store", "public", "a\r\nb"],
+    "created": [-1, 1e15, 1e300, -1e300],
+    "render_seconds": [-0.1, 1e6, 1e300],
+    "fresh_until": [-1.0, 1e11, 1e300],
+    "expires": [-1.0, 1e11, 1e300],
+    "generations": [[["A", ""]], [["a b", ""]], [["a", "x" * 65]], [["a", "\n"]], [["s" + "0" * 17, ""]]],
+}
+NAMES = (
+    *("key", "media_type", "etag", "width", "height", "orientation", "frames", "source_format", "fingerprint"),
+    *("modified", "max_age_seconds", "cache_policy", "created", "render_seconds", "fresh_until", "expires"),
+    "generations",
+)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in IMPLAUSIBLE.items() for value in values])
+def test_a_whole_record_with_an_implausible_field_is_corrupt(name, value):
+    forged = _forge(orjson.dumps(_with_field(NAMES.index(name), value)))
+
+    assert reason_of(KEY, forged) == "field"
+    with pytest.raises(Corrupt):
+        peek(forged)
+
+
+def test_the_implausible_values_cover_every_field():
+    assert set(NAMES) == {"key", *IMPLAUSIBLE}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["created", "render_seconds", "fresh_until", "expires"])
+def test_a_number_that_is_not_finite_is_neither_written_nor_read(name, value):
+    with pytest.raises(ValueError, match="record"):
+        encode(KEY, make_rendition(**{name: value}))
+    text = orjson.dumps(_with_field(NAMES.index(name), "?")).replace(b'"?"', str(value).encode())
+    assert reason_of(KEY, _forge(text)) == "header"
 
 
 def test_peek_reads_key_expiry_and_generations_from_the_head():
@@ -138,6 +192,9 @@ def test_peek_reads_key_expiry_and_generations_from_the_head():
         {"modified": 2**70},
         {"generations": (("g" * 9000, ""),)},
         {"generations": (("g", ""),) * 101},
+        {"media_type": BREAK},
+        {"modified": 10**15},
+        {"max_age_seconds": -1},
     ],
     ids=str,
 )

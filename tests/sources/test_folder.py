@@ -418,3 +418,14 @@ async def test_a_full_disk_is_unavailable_and_leaves_no_file(writable, root, mon
         await writable.store("new.jpg", b"new")
 
     assert everything_in(root) == before
+
+
+async def test_a_time_that_http_cannot_express_is_no_time_of_modification(
+    source: FolderSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with source.open("folder/present.jpg") as original:
+        assert original.modified is not None
+    # Not every file system can hold such a time.
+    monkeypatch.setattr("imgserver.sources.folder.HTTP_DATES", range(1000))
+    async with source.open("folder/present.jpg") as original:
+        assert original.modified is None

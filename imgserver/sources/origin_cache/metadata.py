@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
+from typing import cast
 
+from imgserver.headers.caching import HTTP_DATES
 from imgserver.plan.rendition import CachePolicy, Fingerprint
 from imgserver.sources.origin import OriginResponse, Validators
 
@@ -13,6 +16,12 @@ LIMIT_BYTES = 65_536
 MAX_ETAG_LENGTH = 128
 
 CHECKSUM_LENGTH = 32
+# Bounds of numbers that no origin and no clock exceeds: bytes or seconds, and seconds of the epoch.
+MAX_COUNT = 2**53
+LATEST_EPOCH = 2**40
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +108,54 @@ def encode(metadata: OriginMetadata) -> bytes:
 
 
 def decode(data: bytes) -> OriginMetadata | None:
-    """None for anything but one whole result of `encode` with the present schema."""
+    """None for anything but one whole result of `encode` with the present schema. Whoever can write the file can write
+    its checksum, so every field must also have a plausible value: the digest is a part of a path, and the ETag is sent
+    in a header."""
     text = data[CHECKSUM_LENGTH:]
     if _checksum(text) != data[:CHECKSUM_LENGTH]:
         return None
-    schema, *fields = json.loads(text)
-    if schema != SCHEMA:
+    try:
+        schema, *fields = json.loads(text)
+        if schema != SCHEMA or not _are_plausible(*fields):
+            return None
+    except (ValueError, TypeError, RecursionError):  # no JSON, no list, or another number of fields
         return None
     key, etag, modified, size, max_age, validated, digest, length, cache_policy, complete = fields
     body = StoredBody(digest, length)
     validators, policy = Validators(etag, modified, size), CachePolicy(cache_policy)
     return OriginMetadata(key, validators, max_age, validated, body, policy, complete)
+
+
+def _are_plausible(  # in the order of `encode`
+    key: object,
+    etag: object,
+    modified: object,
+    size: object,
+    max_age: object,
+    validated: object,
+    digest: object,
+    length: object,
+    cache_policy: object,
+    complete: object,
+) -> bool:
+    return (
+        isinstance(key, str)
+        and (etag is None or (isinstance(etag, str) and _CONTROL.search(etag) is None))
+        and (modified is None or (type(modified) is int and modified in HTTP_DATES))
+        and (size is None or _is_count(size))
+        and (max_age is None or _is_count(max_age))
+        and type(validated) in (int, float)
+        and 0 <= cast(float, validated) <= LATEST_EPOCH
+        and isinstance(digest, str)
+        and _DIGEST.fullmatch(digest) is not None
+        and _is_count(length)
+        and cache_policy in tuple(CachePolicy)
+        and type(complete) is bool
+    )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
 
 
 def _digest(text: str) -> str:
