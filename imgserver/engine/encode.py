@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from imgserver.engine.color import flattened
 from imgserver.engine.encoders import ENCODERS
+from imgserver.engine.encoders.palette import is_in_memory
 from imgserver.engine.frames import Frames
 from imgserver.engine.job import Limits, Quality, over
 from imgserver.engine.metadata import stripped
@@ -12,9 +13,6 @@ from imgserver.errors import OutputOverLimit
 from imgserver.plan.formats import FORMATS, Format
 from imgserver.plan.plan import Output
 
-# Up to this size the pixels are computed into memory before encoding, so that a broken original fails before the
-# encoder starts.
-IN_MEMORY_PIXELS = 8_000_000
 ANIMATION_FIELDS = ("page-height", "n-pages", "delay", "loop")
 
 
@@ -46,7 +44,7 @@ def prepare(frames: Frames, name: str, output: Output, quality: Quality) -> Prep
 def write(prepared: Prepared, limits: Limits) -> bytes:
     """The file. Raises ImageOverLimit, and BrokenImage for a large original that is only now found truncated."""
     encoder = ENCODERS[prepared.format]
-    with working() if _fits_memory(prepared.image) else reading():
+    with working() if is_in_memory(prepared.image) else reading():
         body = encoder.encode(prepared.image, output=prepared.output, quality=prepared.quality, keep=prepared.keep)
     if len(body) > limits.result_bytes:
         raise over("result bytes", len(body), limits.result_bytes)
@@ -58,14 +56,10 @@ def in_memory(image: Image) -> Image:
 
     Raises BrokenImage.
     """
-    if not _fits_memory(image):
+    if not is_in_memory(image):
         return image
     with reading():
         return image.copy_memory()
-
-
-def _fits_memory(image: Image) -> bool:
-    return bool(image.width * image.height <= IN_MEMORY_PIXELS)
 
 
 def _joined(frames: Frames, name: str, output: Output) -> tuple[Image, int]:

@@ -10,6 +10,9 @@ from imgserver.plan.plan import Dims, Plan
 from imgserver.runtime.resources import MIB
 
 MEGA = 1_000_000
+# Up to this size the pixels are computed into memory before encoding, so that a broken original fails before the
+# encoder starts, and an encoder may read them more than once. A larger image may still stream from its decoder.
+IN_MEMORY_PIXELS = 8 * MEGA
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ class Timings:
     rss_bytes: int = 0
 
 
-# encoded: encoded again; original: the original without its metadata; larger: encoded again, and larger than the
-# original.
+# encoded: encoded again; original: the original without its metadata; larger (with the goal "optimize"): encoded
+# again, and larger than the original.
 Outcome = Literal["encoded", "original", "larger"]
 
 
@@ -105,8 +108,8 @@ class RenderResult:
     """The rendered file. `etag` is a 128-bit digest of `body` in hex. `size` is that of the result, in pixels and
     frames.
 
-    `outcome` is the result of the goal "optimize"; for "larger", `reason` is a word of engine/optimize.py. `left_out`
-    names what the original holds besides its image and the result does not: "a second picture", "a video", or "".
+    `outcome`: how the file was made; for "larger", `reason` is a word of engine/optimize.py. `left_out` names what the
+    original holds besides its image and the result does not: "a second picture", "a video", or "".
     """
 
     body: bytes

@@ -10,19 +10,21 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 
+from imgserver.engine.avif_strip import strip_avif
 from imgserver.runtime.resources import MIB
 
 # No camera or tool writes more segments or chunks.
 MAX_SEGMENTS = 200_000
 # Signs of another type of file. Bytes that no walker examines may hold one, such as those after the last block of a
 # scan. Compressed pixels hardly ever contain one by chance, and then the image is only encoded again.
-OTHER_FILE = re.compile(
-    rb"PK\x03\x04|PK\x05\x06|%PDF-|\x7fELF|Rar!\x1a|<\?php|(?i:<script|<!doctype|<html|<svg|javascript:)"
-)
+OTHER_FILES = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"\x7fELF", b"Rar!\x1a", b"<?php")
+# In upper or lower case.
+OTHER_TEXTS = (b"<script", b"<!doctype", b"<html", b"<svg", b"javascript:")
 
 
-def strip(name: str, body: bytes) -> bytes | None:
-    """The file `body` of the format `name` without anything but its image; None if that is impossible. Never raises."""
+def strip(name: str, body: bytes, *, below: int | None = None) -> bytes | None:
+    """The file `body` of the format `name` without anything but its image; None if that is impossible, or if the
+    stripped file does not have fewer than `below` bytes. Never raises."""
     walker = WALKERS.get(name)
     if walker is None:
         return None
@@ -30,7 +32,15 @@ def strip(name: str, body: bytes) -> bytes | None:
         stripped = walker(body)
     except (struct.error, IndexError, ValueError, zlib.error):
         return None
-    return None if stripped is None or OTHER_FILE.search(stripped) else stripped
+    if stripped is None or (below is not None and len(stripped) >= below) or _is_other_file(stripped):
+        return None
+    return stripped
+
+
+def _is_other_file(body: bytes) -> bool:
+    # Searches for single words take a tenth of the time of one pattern for all of them.
+    lower = body.lower()
+    return any(sign in body for sign in OTHER_FILES) or any(text in lower for text in OTHER_TEXTS)
 
 
 # JPEG (ITU-T T.81, annex B)
@@ -247,4 +257,10 @@ def _blocks_end(body: bytes, at: int) -> int:
     return at + 1
 
 
-WALKERS: dict[str, Callable[[bytes], bytes | None]] = {"jpg": _jpg, "png": _png, "webp": _webp, "gif": _gif}
+WALKERS: dict[str, Callable[[bytes], bytes | None]] = {
+    "jpg": _jpg,
+    "png": _png,
+    "webp": _webp,
+    "gif": _gif,
+    "avif": strip_avif,
+}

@@ -8,9 +8,11 @@ from typing import Any
 
 import orjson
 
+from imgserver.engine.byte_bound import no_larger_than_original
 from imgserver.engine.encode import in_memory, prepare, write
 from imgserver.engine.header import Header, examine
 from imgserver.engine.job import Job, RenderResult, Timings
+from imgserver.engine.original_bytes import smaller_original
 from imgserver.engine.output_shape import OutputShape, outline, page_of
 from imgserver.engine.pipeline import run_steps
 from imgserver.engine.placeholder import JSON, SIDES, make_placeholder
@@ -42,11 +44,16 @@ def render(job: Job) -> RenderResult:
     if plan.terminal.kind == "image":
         prepared = prepare(frames, shape.format, plan.output, job.quality)
         transform = watch.lap()
-        body, media_type = write(prepared, job.limits), FORMATS[shape.format].media_type
-    else:
-        image = in_memory(frames.first)
-        transform = watch.lap()
-        body, media_type = make_placeholder(image, plan.terminal)
+        body = write(prepared, job.limits)
+        original = smaller_original(header, plan, size.frames, than=len(body))
+        if original is not None:
+            return _original(header, original, watch.timings(decode, transform, watch.lap()))
+        body = no_larger_than_original(body, prepared, header, job.limits)
+        timings = watch.timings(decode, transform, watch.lap())
+        return _result(header, body, FORMATS[shape.format].media_type, size, timings)
+    image = in_memory(frames.first)
+    transform = watch.lap()
+    body, media_type = make_placeholder(image, plan.terminal)
     return _result(header, body, media_type, size, watch.timings(decode, transform, watch.lap()))
 
 
@@ -115,6 +122,12 @@ def _info(header: Header, shape: OutputShape, bounds: BoundPlan, version: str) -
         "exact": not bounds.is_partial,
     }
     return orjson.dumps({"original": original, "output": output}, option=orjson.OPT_INDENT_2)
+
+
+def _original(header: Header, body: bytes, timings: Timings) -> RenderResult:
+    """The result that consists of the compressed pixels of the original."""
+    size = replace(header.dims, orientation=1)
+    return replace(_result(header, body, FORMATS[header.format].media_type, size, timings), outcome="original")
 
 
 def _result(header: Header, body: bytes, media_type: str, size: Dims, timings: Timings) -> RenderResult:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from imgserver.plan.formats import FORMATS, quality_of
+from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import (
     CENTER,
     TRANSPARENT,
@@ -236,9 +236,8 @@ def _output(output: Output, terminal: Terminal) -> Output:
 
 
 def _quality(output: Output, matters: bool) -> Any:
-    if not matters:
-        return "auto"
-    return output.quality if output.quality == "auto" else quality_of(output, output.format)
+    """A level stays a level: it also says that the result shall not be larger than its original."""
+    return output.quality if matters else "auto"
 
 
 def _frames(frames: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Literal
 
 # The first part of the text that is hashed for a key. Increase it with any change of a default, a meaning, a quality
 # table or the rounding.
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 Number = int | Fraction
 

@@ -46,8 +46,11 @@ class Renderer:
         return render(Job(str(path), plan, limits or self.limits, quality or self.quality))
 
     def image(self, source: str | Path | bytes, *steps: Step, **output: Any) -> Image.Image:
-        """The result as a Pillow image."""
-        return opened(self(source, *steps, **{"format": "png"} | output).body)
+        """The result as a Pillow image, with its colors in place of indexes into a palette."""
+        image = opened(self(source, *steps, **{"format": "png"} | output).body)
+        if image.mode != "P":
+            return image
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
 
 
 @pytest.fixture

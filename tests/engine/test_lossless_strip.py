@@ -52,6 +52,9 @@ PLAIN = {
     "webp animation": saved(
         FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:], exif=exif(), xmp=WORDS, loop=3, duration=70
     ),
+    "avif": saved(IMAGE, "AVIF", exif=exif(), xmp=WORDS),
+    "avif alpha": saved(TRANSPARENT, "AVIF", exif=exif(), xmp=WORDS),
+    "avif gray": saved(IMAGE.convert("L"), "AVIF", exif=exif()),
     "gif": saved(IMAGE.quantize(16), "GIF", comment=WORDS),
     "gif animation": saved(
         FRAMES[0].quantize(8), "GIF", save_all=True, append_images=FRAMES[1:], comment=WORDS, loop=3, duration=70
@@ -177,8 +180,8 @@ def test_a_script_in_the_comment_of_a_gif_is_dropped():
 
 
 def test_other_formats_give_none():
-    assert strip("avif", b"\0\0\0\x18ftypavif") is None
-    assert set(WALKERS) == {"jpg", "png", "webp", "gif"}
+    assert strip("tiff", b"II*\0") is None
+    assert set(WALKERS) == {"jpg", "png", "webp", "gif", "avif"}
 
 
 @pytest.mark.parametrize("name", sorted(WALKERS))

@@ -195,7 +195,7 @@ def test_every_way_to_begin_an_svg_is_drawn(draw: Renderer, name: str) -> None:
 def test_the_cases_are_drawn(draw: Renderer, name: str) -> None:
     image = draw.image((CASES / name).read_bytes())
 
-    assert image.getpixel((image.width // 2, image.height // 2))[3] == 255
+    assert pixel(image, image.width // 2, image.height // 2)[3] == 255  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,23 @@ Measured on four photographs, CPU on one core, quality 80 (`python -m benchmarks
   for background work.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imgserver.engine.encoders.saver import SaverEncoder
+from imgserver.engine.encoders.saver import SaverEncoder, frame_pixels
 from imgserver.engine.job import Quality
 from imgserver.plan.formats import quality_of
 from imgserver.plan.plan import Output
+
+if TYPE_CHECKING:
+    from imgserver.engine.vips import Image
 
 PROGRESSIVE_PIXELS = 100_000
 TRELLIS_EFFORT = 5
 
 
-def _options(output: Output, quality: Quality, pixels: int) -> dict[str, Any]:
+def _options(image: "Image", output: Output, quality: Quality) -> dict[str, Any]:
     slow = (output.effort or 0) >= TRELLIS_EFFORT
-    progressive = pixels >= PROGRESSIVE_PIXELS if output.progressive is None else output.progressive
+    progressive = frame_pixels(image) >= PROGRESSIVE_PIXELS if output.progressive is None else output.progressive
     return {
         "Q": quality_of(output, "jpg"),
         "quant_table": 3,

@@ -15,19 +15,23 @@ if TYPE_CHECKING:
 class SaverEncoder:
     """Satisfies `Encoder`. `operation` is a saver to memory, such as `jpegsave_buffer`.
 
-    `options` returns the saver's options for an output and the number of pixels in one frame.
+    `options` returns the saver's options for an image, whose frames stand below each other.
     """
 
     operation: str
-    options: Callable[[Output, Quality, int], dict[str, Any]]
+    options: Callable[["Image", Output, Quality], dict[str, Any]]
 
     def encode(self, image: "Image", *, output: Output, quality: Quality, keep: int) -> bytes:
         page_height = image.get_page_height()
-        options = self.options(output, quality, image.width * page_height)
+        options = self.options(image, output, quality)
         if page_height != image.height:
             # Without metadata to keep, the saver does not read the page height from the image.
             options["page_height"] = page_height
         return bytes(getattr(image, self.operation)(keep=keep, **options))
+
+
+def frame_pixels(image: "Image") -> int:
+    return int(image.width * image.get_page_height())
 
 
 def effort_of(output: Output, budget: int, *, highest: int) -> int:
