@@ -38,6 +38,7 @@ class FakeSource:
         self.hangs = False
         self.error: Exception | None = None
         self.held: asyncio.Event | None = None
+        self.local_head: bytes | None = None
         self.opened = self.fingerprints_read = self.fetched = 0
 
     async def fetch(self, path: str) -> None:
@@ -52,6 +53,9 @@ class FakeSource:
         yield Original(
             "/nowhere", b"\xff\xd8\xff", fingerprint, size_bytes=4, modified=7, cache_policy=self.cache_policy
         )
+
+    async def head(self, path: str) -> bytes | None:
+        return self.local_head
 
     async def fingerprint(self, path: str) -> Fingerprint:
         self.fingerprints_read += 1

@@ -19,6 +19,7 @@ from imgserver.errors import (
     ServerFault,
     SourceFailed,
     Unavailable,
+    UnsupportedImage,
     WorkerLost,
 )
 from imgserver.plan.plan import ImageRequest, Plan, SourceRef
@@ -563,3 +564,22 @@ async def test_a_client_that_joined_a_refused_render_of_another_client_starts_it
 
     assert (await visitor).outcome == (await other).outcome == "rendered"
     await asyncio.gather(*flood, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("head", "error"), [(b"%PDF-1.7", UnsupportedImage), (b"\xff\xd8\xff", Overloaded), (None, Overloaded)]
+)
+async def test_overload_is_no_reason_to_refuse_what_no_worker_can_read(head, error):
+    """The first bytes of a local original tell; a remote one is not fetched for it."""
+    scenario = Scenario(max_waiting=1)
+    scenario.workers.held = asyncio.Event()
+    requests = [RenderRequest(f"size {number}", SourceRef("photos", "cat.png"), Plan()) for number in range(3)]
+    waiting = [asyncio.create_task(scenario.service.get(request)) for request in requests]
+    await eventually(lambda: scenario.service.renderer.admission.statistics().waiting == 1)
+    scenario.source.local_head = head
+
+    with pytest.raises(error):
+        await scenario.service.get(RenderRequest("pdf", SourceRef("photos", "a.pdf"), Plan()))
+
+    scenario.workers.held.set()
+    await asyncio.gather(*waiting)

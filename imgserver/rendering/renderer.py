@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from imgserver.engine.frame_count import count_frames
@@ -24,6 +24,8 @@ from imgserver.sources import Source
 
 # Reading a fingerprint is one system call; a file system that hangs must not hold every request forever.
 FINGERPRINT_SECONDS = 2.0
+# While the server is overloaded, a refusal waits no longer than this for the first bytes of its original.
+HEAD_SECONDS = 0.05
 # A replaced original is served as it was for at most this long: within it, hits do not check the source again.
 FINGERPRINT_TTL_SECONDS = 1.0
 
@@ -71,7 +73,11 @@ class Renderer:
         # would fill the queue, and requests that need only a worker would be refused. The source bounds its own queue.
         # A request that the render queue would refuse does not fetch at all.
         criticality, client = requester.criticality, requester.client
-        self.admission.check_capacity(criticality, client=client)
+        try:
+            self.admission.check_capacity(criticality, client=client)
+        except Overloaded:
+            await self._refuse_unreadable(request.ref)
+            raise
         async with _source_timeout(self.admission.deadline_seconds):
             await self.sources[request.ref.source].fetch(request.ref.path)
         with self.admission.enter(criticality, client=client, began=began) as ticket:
@@ -113,6 +119,16 @@ class Renderer:
             if original is not None:
                 on_failure(error, original.fingerprint)
             raise
+
+    async def _refuse_unreadable(self, ref: SourceRef) -> None:
+        """Raises UnsupportedImage for a local original that no worker can read: it needs no place in the queue, so that
+        overload is no reason to refuse it."""
+        head = None
+        with suppress(ImgserverError):
+            async with _source_timeout(HEAD_SECONDS):
+                head = await self.sources[ref.source].head(ref.path)
+        if head is not None:
+            readable_format(head, svg=self.limits.svg)
 
     async def _render_original(
         self, request: RenderRequest, original: Original, ticket: Ticket, fetch_seconds: float

@@ -106,6 +106,9 @@ class FolderSource(Source):
         finally:
             os.close(descriptor)
 
+    async def head(self, path: str) -> bytes:
+        return await self._in_thread(lambda: self._head(path))
+
     async def fingerprint(self, path: str) -> Fingerprint:
         return await self._in_thread(lambda: _fingerprint(_regular(self._resolved(path))))
 
@@ -157,6 +160,11 @@ class FolderSource(Source):
             self._warned.put(text, True)
             log.warning("folder.read_failed", extra={"folder": str(self.root), "error": text})
         return Unavailable("The source cannot be read now", reason="source", retry_after=5)
+
+    def _head(self, path: str) -> bytes:
+        descriptor, original = self._opened(path)
+        os.close(descriptor)
+        return original.head
 
     async def _refuse_changed(self, descriptor: int, before: Fingerprint) -> None:
         """Raises Unavailable if the open file has changed: the next request finds it whole, and nothing is cached as

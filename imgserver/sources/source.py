@@ -51,6 +51,10 @@ class Source(ABC):
         others (see `undecodable.py`).
         """
 
+    async def head(self, path: str) -> bytes | None:  # noqa: ARG002
+        """The first HEAD_BYTES of an original that is local; None for one that might have to be fetched."""
+        return None
+
     @abstractmethod
     async def fingerprint(self, path: str) -> Fingerprint:
         """The state of the original, without its bytes: equal to `Original.fingerprint` of `open` as long as it is

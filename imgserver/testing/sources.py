@@ -35,6 +35,9 @@ class SourceContract:
         async with source.open(self.present) as original:
             assert original.head == self.IMAGE
 
+    async def test_the_head_of_a_local_original_is_that_of_the_opened_one(self, source: Source) -> None:
+        assert await source.head(self.present) in (None, self.IMAGE)
+
     async def test_an_absent_original_is_not_found(self, source: Source) -> None:
         with pytest.raises(NotFound):
             await source.fingerprint(self.absent)
