@@ -28,6 +28,8 @@ SAMPLE_BYTES = {"uchar": 1, "ushort": 2}
 ANIMATED = frozenset({"gif", "webp"})
 # Formats whose loaders read only the first frame of an animation.
 UNREAD_FRAMES = frozenset({"png", "avif", "heic"})
+# Formats whose decoders need a few rows at a time.
+STREAMING = frozenset({"jpg", "png", "tiff"})
 # The largest number of bands: CMYK with alpha.
 MAX_BANDS = 5
 
@@ -54,8 +56,9 @@ class Header:
     """`dims` is the size of one page as stored, in pixels, and the number of frames that can be read.
 
     `file_frames` is the number of frames, pages or images in the file: of an animated PNG and of an AVIF or HEIC
-    sequence only the first frame can be read. `bytes` is the size of the file. `page` is the first page to load, from
-    0. `content` is the parsed file of a format that libvips does not read, None for the others.
+    sequence only the first frame can be read. `subsampled`: whether a JPEG has fewer samples of color than of light.
+    `bytes` is the size of the file. `page` is the first page to load, from 0. `content` is the parsed file of a format
+    that libvips does not read, None for the others.
     """
 
     path: str
@@ -68,6 +71,7 @@ class Header:
     interlaced: bool
     profile: bool
     interpretation: str
+    subsampled: bool = False
     file_frames: int = 1
     page: int = 0
     content: Content | None = None
@@ -76,6 +80,18 @@ class Header:
     def animated(self) -> bool:
         """Whether all frames of an animation can be read."""
         return self.format in ANIMATED and self.dims.frames > 1
+
+    @property
+    def decoded_bytes_per_pixel(self) -> int:
+        """The most memory that decoding needs for a pixel.
+
+        A JPEG, PNG or TIFF that streams is held after the conversion to 8 bits, if at all. A progressive JPEG holds all
+        coefficients, 16 bits each, until the last scan; those of subsampled colors are at most half as many.
+        """
+        if self.format == "jpg" and self.interlaced:
+            return 2 * (1 + (self.bands - 1) // 2 if self.subsampled else self.bands)
+        streams = self.format in STREAMING and not self.interlaced
+        return self.bands * (1 if streams else self.sample_bytes)
 
     @property
     def is_animation(self) -> bool:
@@ -187,6 +203,7 @@ def _described(image: Image, path: str, *, name: str, size: int, page: int, cont
         interlaced=bool(_field(image, "interlaced", 0)),
         profile=bool(image.get_typeof("icc-profile-data")),
         interpretation=image.interpretation,
+        subsampled=_field(image, "jpeg-chroma-subsample", "4:4:4") != "4:4:4",
         file_frames=image.get_n_pages(),
         page=page,
         content=content,
@@ -211,8 +228,6 @@ def refuse_over(header: Header, frames: int, limits: Limits) -> None:
     pixels = header.dims.width * header.dims.height * frames
     if pixels > limits.source_pixels:
         raise over("source pixels", pixels, limits.source_pixels)
-    decoded = pixels * header.bands * header.sample_bytes
-    if header.format == "jpg" and header.interlaced:
-        decoded *= 2  # a progressive JPEG holds all coefficients, 16 bits each, until the last scan
+    decoded = pixels * header.decoded_bytes_per_pixel
     if decoded > limits.decoded_bytes:
         raise over("decoded bytes", decoded, limits.decoded_bytes)

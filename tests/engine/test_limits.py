@@ -4,7 +4,9 @@ import os
 import pickle
 import random
 import resource
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from imgserver.errors import (
     OutputOverLimit,
     UnsupportedImage,
 )
-from imgserver.plan.plan import Fit, Orient, Px, Terminal
+from imgserver.plan.plan import Dims, Fit, Orient, Px, Terminal
 from tests import decompression_bombs
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
 
@@ -127,6 +129,39 @@ def test_the_error_names_the_limit_and_its_value(draw: Renderer, limits: Limits,
     with pytest.raises(ImageOverLimit, match=limit) as caught:
         draw("coffee.png", FIT, limits=limits)
     assert caught.value.facts["value"] > caught.value.facts["allowed"]
+
+
+def deep_png(*, interlaced: bool) -> bytes:
+    """A PNG of 16 bits, written chunk by chunk: 400 x 300, four samples."""
+    rows = zlib.compress((b"\0" + bytes(400 * 8)) * 300)
+    passes = ((50, 38), (50, 38), (100, 37), (100, 75), (200, 75), (200, 150), (400, 150))
+    if interlaced:
+        rows = zlib.compress(b"".join((b"\0" + bytes(width * 8)) * height for width, height in passes))
+    head = struct.pack(">IIBBBBB", 400, 300, 16, 6, 0, 0, int(interlaced))
+    chunks = ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
+    packed = (struct.pack(">I", len(data)) + name + data for name, data in chunks)
+    sums = (struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(part + total for part, total in zip(packed, sums, strict=True))
+
+
+def test_an_image_that_streams_counts_one_byte_for_each_sample(draw: Renderer) -> None:
+    deep = deep_png(interlaced=False)
+
+    assert draw(deep, FIT, limits=Limits(decoded_bytes=400 * 300 * 4)).source_size == Dims(400, 300)
+    with pytest.raises(ImageOverLimit, match="decoded bytes"):
+        draw(deep, FIT, limits=Limits(decoded_bytes=400 * 300 * 4 - 1))
+    with pytest.raises(ImageOverLimit, match="decoded bytes"):
+        draw(deep_png(interlaced=True), FIT, limits=Limits(decoded_bytes=400 * 300 * 8 - 1))
+
+
+@pytest.mark.parametrize(("subsampling", "per_pixel"), [("4:4:4", 6), ("4:2:0", 4)])
+def test_a_progressive_jpeg_counts_its_coefficients(draw: Renderer, subsampling: str, per_pixel: int) -> None:
+    data = saved(Image.new("RGB", (400, 300)), "JPEG", progressive=True, subsampling=subsampling)
+    fits, too_large = (Limits(decoded_bytes=400 * 300 * per_pixel - less) for less in (0, 1))
+
+    assert draw(data, FIT, limits=fits).source_size == Dims(400, 300)
+    with pytest.raises(ImageOverLimit, match="decoded bytes"):
+        draw(data, FIT, limits=too_large)
 
 
 def test_a_result_over_the_limit_is_refused_before_decoding(draw: Renderer) -> None:
