@@ -24,12 +24,13 @@ ImgserverError                      500
 │   ├── ImageOverLimit                    pixels, sides, frames, bytes
 │   ├── FramesLost                        the result would hold fewer frames than were to be kept
 │   └── Quarantined                       killed workers before
-├── QuotaExceeded                   429   a rate limit or a quota; overload is 503
+├── QuotaExceeded                   429   a client's rate limit; overload is 503
 │   └── TooManyFailures                   one client keeps sending wrong keys
 ├── ServerFault                     500
 ├── NotInThisBuild                  501
 ├── SourceFailed                    502   the server of the original failed, or sent an incomplete body
 ├── Unavailable                     503
+│   ├── OriginalBusy                      the quota of new renditions of one original, whoever requests them
 │   ├── Overloaded                        shed: full, predicted_wait, deadline, memory, drain
 │   └── WorkerLost                        the worker died during this render
 └── DeadlineExceeded                504
@@ -213,6 +214,10 @@ class Unavailable(ImgserverError):
     """facts: reason; retry_after in whole seconds."""
 
     status, code, title = 503, "unavailable", "The server cannot process this now"
+
+
+class OriginalBusy(Unavailable):
+    code, title = "original-busy", "Too many new renditions of this original; try again shortly"
 
 
 class Overloaded(Unavailable):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from imgserver.cache.negative import NegativeCache
 from imgserver.cache.tiered import Found, TieredCache
-from imgserver.errors import ImgserverError, NotFound, Overloaded, QuotaExceeded
+from imgserver.errors import ImgserverError, NotFound, Overloaded
 from imgserver.headers import caching
 from imgserver.plan.canonical import source_digest
 from imgserver.plan.plan import SourceRef
@@ -75,7 +75,7 @@ class ImageService:
     async def get(self, request: RenderRequest, requester: Requester = ANONYMOUS) -> ServedRendition:
         """The rendition from the cache or from a render.
 
-        Raises what the source, admission and the engine raise (see `errors.py`), and QuotaExceeded.
+        Raises what the source, admission and the engine raise (see `errors.py`), and OriginalBusy.
         """
         is_due = request.key in self.due
         self.due.discard(request.key)
@@ -134,7 +134,7 @@ class ImageService:
 
     def _stale(self, stale: CachedRendition | None, error: ImgserverError) -> ServedRendition:
         """The stale rendition instead of an error that allows it. Raises the error otherwise."""
-        may_serve_stale = _is_temporary(error) or error.is_young or isinstance(error, QuotaExceeded)
+        may_serve_stale = _is_temporary(error) or error.is_young
         if not may_serve_stale or stale is None or stale.rendition.cache_policy is CachePolicy.MUST_REVALIDATE:
             raise error
         # The stale rendition may have been purged while the render failed.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from imgserver.dialects.native import NativeDialect, NativeSettings
-from imgserver.errors import BrokenImage, NotFound, Overloaded, QuotaExceeded
+from imgserver.errors import BrokenImage, NotFound, OriginalBusy, Overloaded
 from imgserver.headers.negotiation import offers
 from imgserver.rendering.variants import RenderRequest
 from imgserver.security.signing import Keyring, SigningKey
@@ -31,7 +31,7 @@ async def outcomes(scenario: Scenario, targets: list[str]) -> list[str]:
     for target in targets:
         try:
             results.append((await scenario.service.get(request_of(scenario, target))).outcome)
-        except QuotaExceeded:
+        except OriginalBusy:
             results.append("refused")
     return results
 

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import Future
 from typing import Any
 
 from imgserver.engine import sandbox
@@ -125,14 +125,14 @@ class Supervisor:
         settings = SandboxSettings(os.getpid(), self._settings.memory_bytes, self._settings.nice)
         try:
             worker = WorkerProcess(number, settings=settings, opener=self._opener, work=self._work)
-        except OSError as error:  # no descriptor left, or no space for its folder
+        except (OSError, RuntimeError) as error:  # no descriptor or thread left, or no space for its folder
             self._delay_starts(str(error))
             self._on_change()
             return
         self.workers[number] = worker
         try:
             ready = worker.start()
-        except (OSError, BrokenExecutor) as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread left, or a broken executor
             worker.kill("start")
             self._remove(worker, detail=str(error))
             return

@@ -13,7 +13,7 @@ from typing import Annotated, Generic, Protocol, TypeVar
 
 from annotated_types import Ge, Le, doc
 
-from imgserver.errors import QuotaExceeded
+from imgserver.errors import OriginalBusy
 from imgserver.plan.plan import SourceRef
 from imgserver.runtime.resources import MIB
 from imgserver.runtime.ttl_map import TtlMap
@@ -122,14 +122,15 @@ class Quota:
         return len(self._buckets)
 
     def take(self, ref: SourceRef) -> None:
-        """Raises QuotaExceeded; `retry_after` is the seconds until the next render is allowed."""
+        """Raises OriginalBusy, because this client need not be the one that requested the others. `retry_after` is the
+        seconds until the next render is allowed."""
         if not self._per_second:
             return
         wait = self._buckets.take(ref, per_second=self._per_second, burst=self._burst)
         if wait:
             seconds = max(1, ceil(wait))
-            raise QuotaExceeded(
-                f"Too many new renditions of this original; the next is allowed in {seconds} s",
+            raise OriginalBusy(
+                f"Too many new renditions of this original were requested; the next is rendered in {seconds} s",
                 reason="renditions",
                 retry_after=seconds,
                 source=ref.source,

@@ -201,7 +201,7 @@ class Settings:
     ] = field(default_factory=SigningSettings)
     quota: Annotated[
         QuotaSettings,
-        doc("Rate limit of new renditions of one original by unsigned URLs; beyond it 429 with Retry-After."),
+        doc("Rate limit of new renditions of one original by unsigned URLs; beyond it 503 with Retry-After."),
     ] = field(default_factory=QuotaSettings)
     cache: Annotated[
         CacheSettings,

@@ -4,12 +4,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 
-from imgserver.errors import NotFound, SourceDenied
+from imgserver.errors import DeadlineExceeded, ImageOverLimit, NotFound, SourceDenied, SourceFailed, Unavailable
 from imgserver.plan.rendition import Fingerprint, Original
 from imgserver.sources.origin_cache.settings import OriginCacheStatistics
 
 # A path that no source has. A source that says so works.
 PROBE_PATH = "imgserver-doctor-probe"
+
+
+# What a source raises for a path.
+LOCAL_ERRORS = (NotFound, Unavailable)
+REMOTE_ERRORS = (*LOCAL_ERRORS, SourceDenied, SourceFailed, DeadlineExceeded, ImageOverLimit)
 
 
 class Source(ABC):
@@ -21,9 +26,18 @@ class Source(ABC):
 
     - NotFound for a path that does not exist, lies outside the source, or is no regular file: the same text for all, so
       that a client learns nothing about files outside,
-    - Unavailable when the source cannot be reached now,
-    - for a remote source also SourceDenied (the SSRF policy forbids the URL), SourceFailed (the origin answered with an
-      error), DeadlineExceeded (it took too long) and ImageOverLimit (the original is too large).
+    - Unavailable when the source cannot be reached or read now, and when the server is closing.
+
+    An origin cache raises besides, from `fetch`, `open` and `fingerprint` (REMOTE_ERRORS),
+
+    - SourceDenied: the SSRF policy forbids the URL, or the target of a redirect,
+    - SourceFailed: the origin answered with an error, or sent an incomplete or malformed body,
+    - DeadlineExceeded: the origin took too long,
+    - ImageOverLimit: the original is larger than the limit of the cache.
+
+    Its Unavailable has one of the reasons `origin` (too many clients wait, or the origin has just failed),
+    `origin_cache` (no space), `disk` (the disk of the cache fails), `unfinished` (the original may be incomplete) and
+    `drain`. `forget` and `sweep` raise Unavailable if the disk fails.
     """
 
     # Empty methods are defaults here, not forgotten ones.

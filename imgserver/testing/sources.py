@@ -1,10 +1,16 @@
 """The contracts of sources and origins."""
 
+from contextlib import suppress
+
 import pytest
 
 from imgserver.errors import ImageOverLimit, NotFound
 from imgserver.sources import Source
 from imgserver.sources.origin import Origin, OriginResponse, Validators
+from imgserver.sources.source import REMOTE_ERRORS
+
+# Paths that file systems, URLs or databases refuse.
+ODD_PATHS = ("a\0b.jpg", "x" * 300, "x/" * 3000 + "x", "\udcff.jpg", "a\nb.jpg", " ", "%2e%2e/a.jpg", "\u202ea.jpg")
 
 
 class SourceContract:
@@ -44,6 +50,12 @@ class SourceContract:
         with pytest.raises(NotFound):
             async with source.open(self.absent):
                 pass
+
+    async def test_an_odd_path_raises_an_error_of_the_contract(self, source: Source) -> None:
+        for path in ODD_PATHS:
+            for request in (source.fingerprint(path), source.fetch(path), source.open(path).__aenter__()):
+                with suppress(*REMOTE_ERRORS):
+                    await request
 
     async def test_a_listing_is_bounded_and_holds_existing_paths(self, source: Source) -> None:
         paths = await source.listing(1)

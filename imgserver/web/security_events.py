@@ -13,6 +13,7 @@ from imgserver.errors import (
     ImageOverLimit,
     ImgserverError,
     NotFound,
+    OriginalBusy,
     OutputOverLimit,
     QuotaExceeded,
     SignatureRefused,
@@ -53,6 +54,7 @@ _EVENTS: Mapping[type[Exception], Callable[[Mapping[str, Any]], tuple[Event, str
     Expired: lambda _: ("signature_expired", "expired"),
     # An error without a reason was audited by the component that raised it.
     SourceDenied: lambda facts: ("source_denied", facts["reason"]) if "reason" in facts else None,
+    OriginalBusy: lambda _: ("quota_exceeded", "renditions"),
     QuotaExceeded: lambda facts: ("quota_exceeded", facts["reason"]) if "reason" in facts else None,
 }
 

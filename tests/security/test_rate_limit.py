@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgserver.errors import QuotaExceeded
+from imgserver.errors import OriginalBusy
 from imgserver.plan.plan import SourceRef
 from imgserver.security.rate_limit import MAX_ORIGINALS, ClientRateLimiter, Quota, QuotaSettings, TokenBuckets
 
@@ -134,7 +134,7 @@ class QuotaAt:
         for _ in range(requested):
             try:
                 self.quota.take(ref)
-            except QuotaExceeded:
+            except OriginalBusy:
                 continue
             count += 1
         return count
@@ -170,7 +170,7 @@ def test_retry_after_is_the_time_until_the_next_rendition_is_allowed() -> None:
     one = QuotaAt(per_minute=6, burst=1)
     one.quota.take(CAT)
 
-    with pytest.raises(QuotaExceeded) as caught:
+    with pytest.raises(OriginalBusy) as caught:
         one.quota.take(CAT)
     assert caught.value.facts["retry_after"] == 10
     one.clock.now += 10

@@ -14,7 +14,15 @@ from unittest.mock import Mock
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from imgserver.errors import Expired, ImgserverError, NotFound, QuotaExceeded, SignatureRefused, SourceDenied
+from imgserver.errors import (
+    Expired,
+    ImgserverError,
+    NotFound,
+    OriginalBusy,
+    QuotaExceeded,
+    SignatureRefused,
+    SourceDenied,
+)
 from imgserver.observability.audit import label_sets
 from imgserver.rendering.worker_pool import WorkerEvent
 from imgserver.web.instrumentation import worker_observer
@@ -288,7 +296,7 @@ def events_of(error: ImgserverError) -> list[dict[str, object]]:
         ),
         (SourceDenied("no", reason="loop"), "source_denied", "loop", {}),
         (Expired("over", reason="expired"), "signature_expired", "expired", {}),
-        (QuotaExceeded("much", reason="renditions", retry_after=3), "quota_exceeded", "renditions", {}),
+        (OriginalBusy("much", reason="renditions", retry_after=3), "quota_exceeded", "renditions", {}),
     ],
 )
 def test_a_refusal_is_an_event_with_names_and_ids_only(error, event, reason, facts):

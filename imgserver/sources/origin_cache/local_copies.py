@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from imgserver.errors import NotFound, Unavailable
+from imgserver.runtime.background import BackgroundTasks, OnTaskFailure, log_task_failure
 from imgserver.runtime.files import check_readable, read_head
 from imgserver.runtime.threads import ThreadPool
 from imgserver.runtime.ttl_map import TtlMap
@@ -36,13 +37,22 @@ class LocalCopies:
     once per WARNING_SECONDS.
     """
 
-    def __init__(self, settings: OriginCacheSettings, *, name: str, identity: str) -> None:
+    def __init__(
+        self,
+        settings: OriginCacheSettings,
+        *,
+        name: str,
+        identity: str,
+        on_task_failure: OnTaskFailure = log_task_failure,
+    ) -> None:
         self.store = OriginStore(settings.path, limit_bytes=settings.limit_bytes)
         self._name = name
         self._prefix = f"{identity or name}\n"
         self._threads = ThreadPool(THREADS, "origin-cache")
         # Scans and sweeps take seconds: they must not keep requests waiting for a thread.
         self._walker = ThreadPool(1, "origin-cache-walk")
+        self._scanned = asyncio.Event()
+        self._tasks = BackgroundTasks(on_failure=on_task_failure)
         self._purges = PendingPurges()
         self._warned = TtlMap[str, bool](WARNING_SECONDS)
 
@@ -53,13 +63,18 @@ class LocalCopies:
             await self._threads.run(self.store.start)
         except OSError as error:
             self._warn(error)
-        self._scan = asyncio.ensure_future(self._walker.run(self.store.scan))
+        await self._tasks.start("origin_cache_scan", self._scan)
 
     async def scanned(self) -> None:
         """Returns when all copies on the disk are counted."""
-        await asyncio.shield(self._scan)
+        await self._scanned.wait()
+
+    async def _scan(self) -> None:
+        await self._walker.run(self.store.scan)
+        self._scanned.set()
 
     async def close(self) -> None:
+        await self._tasks.close()
         await self._threads.drain(DRAIN_SECONDS)
         self.store.stop()
         self._threads.close()

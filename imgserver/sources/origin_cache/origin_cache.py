@@ -60,7 +60,7 @@ class OriginCache(Source):
         self._settings = settings
         self._name = name
         self._clock = clock
-        self._copies = LocalCopies(settings, name=name, identity=identity)
+        self._copies = LocalCopies(settings, name=name, identity=identity, on_task_failure=on_task_failure)
         self._queue = FetchQueue(
             name,
             max_concurrent=settings.max_concurrent,

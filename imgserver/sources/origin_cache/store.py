@@ -16,7 +16,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -139,12 +139,20 @@ class OriginStore:
         self._discard(name_of(key))
 
     def sweep(self, matches: Callable[[OriginMetadata], bool]) -> None:
-        """Removes every original whose metadata matches or cannot be decoded."""
+        """Removes every original whose metadata matches or cannot be decoded. Raises the first exception of `matches`
+        after it has gone through all originals."""
+        failure: Exception | None = None
         for name in self._files.paced_names():
-            with suppress(OSError):
+            try:
                 metadata = self._read(name)
                 if metadata is None or matches(metadata):
                     self._discard(name)
+            except OSError:
+                continue
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def reserve(self, wanted: int) -> None:
         """Counts bytes before they are written. Raises Unavailable when all the space is taken by downloads in progress

@@ -91,13 +91,11 @@ class Sources:
         while True:
             await self._invalidated.wait()
             self._invalidated.clear()
-            try:
-                for source in self.by_name.values():
-                    await source.sweep()
-            except Exception:
+            errors = [error for source in self.by_name.values() if (error := await _sweep_error(source)) is not None]
+            if errors:
                 # The task is restarted and sweeps again.
                 self._invalidated.set()
-                raise
+                raise errors[0]
             if not self._invalidated.is_set():
                 self._swept.set()
 
@@ -109,6 +107,15 @@ class Sources:
     def _groups(self, original: SourceRef) -> tuple[str, ...]:
         identified = canonical.identified(original, self._identities)
         return (*groups_of(identified, tags=self._tags.of_path(original.path)), original_group(identified))
+
+
+async def _sweep_error(source: Source) -> Exception | None:
+    """Sweeps one source: the sweep of the others does not depend on it."""
+    try:
+        await source.sweep()
+    except Exception as error:
+        return error
+    return None
 
 
 def make_sources(

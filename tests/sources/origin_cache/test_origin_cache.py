@@ -21,6 +21,7 @@ from imgserver.errors import (
     Unavailable,
 )
 from imgserver.plan.rendition import CachePolicy
+from imgserver.runtime import background
 from imgserver.runtime.file_store import BLOCK_BYTES
 from imgserver.sources.origin import OriginResponse, Validators
 from imgserver.sources.origin_cache import store
@@ -30,6 +31,7 @@ from imgserver.sources.origin_cache.local_copies import THREADS
 from imgserver.sources.origin_cache.origin_cache import OriginCache
 from imgserver.sources.origin_cache.partial_folder import PARTIAL_DOWNLOADS
 from imgserver.sources.origin_cache.settings import OriginCacheSettings
+from imgserver.sources.source import REMOTE_ERRORS
 from imgserver.testing import FakeOrigin, SourceContract
 from tests.polling import eventually
 
@@ -424,6 +426,14 @@ async def test_an_original_that_shared_caches_may_not_store_is_not_used_later(sc
 
     with pytest.raises(SourceFailed):
         await scene.read()
+
+
+@pytest.mark.parametrize("kind", REMOTE_ERRORS)
+async def test_an_error_of_the_origin_is_one_of_the_contract_and_passes_through(scene, kind):
+    scene.origin.fault = kind()
+    for request in (scene.cache.fetch(PATH), scene.cache.fingerprint("folder/dog.jpg"), scene.read()):
+        with pytest.raises(kind):
+            await request
 
 
 async def test_a_failed_origin_gets_no_further_request_within_the_retry_delay(scene):
@@ -964,6 +974,45 @@ async def test_an_invalidated_copy_is_not_served_before_it_is_deleted(scene):
     scene.origin.files[PATH] = CAT
     assert await scene.read() == DOG
     assert scene.origin.fetches == [PATH, PATH]
+
+
+async def test_a_purge_that_cannot_judge_one_original_deletes_the_others(scene):
+    scene.origin.files["odd.jpg"] = DOG
+    await scene.read()
+    await scene.read("odd.jpg")
+
+    def matches(path: str) -> bool:
+        if path == "odd.jpg":
+            raise LookupError(path)
+        return True
+
+    scene.cache._copies.invalidate(matches, now=scene.now + 1)
+    with pytest.raises(LookupError):
+        await scene.cache.sweep()
+
+    assert scene.cache.statistics().entries == 1
+
+
+async def test_a_scan_that_failed_is_reported_and_done_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.0)
+    before = Scene(tmp_path)
+    await before.start()
+    await before.read()
+    await before.cache.close()
+    scene, failures, real = Scene(tmp_path), [], store.OriginStore.scan
+
+    def fail_once(self: store.OriginStore) -> None:
+        if not failures:
+            raise RuntimeError("bug")
+        real(self)
+
+    monkeypatch.setattr(store.OriginStore, "scan", fail_once)
+    scene.cache._copies._tasks._on_failure = lambda task, error: failures.append((task, str(error)))
+    await scene.start()
+
+    assert failures == [("origin_cache_scan", "bug")]
+    assert scene.cache.statistics().entries == 1
+    await scene.cache.close()
 
 
 async def test_too_many_pending_purges_become_one_of_everything(scene):
