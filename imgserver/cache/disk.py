@@ -82,6 +82,7 @@ class DiskTier:
         self._tasks = BackgroundTasks(on_failure=on_task_failure)
         self._scan: Future[None] | None = None
         self._paused_until = -1.0
+        self._pause_reason = ""
         self._hits = self._misses = self._errors = self._bypassed = self._timeouts = 0
         self._file_system: os.statvfs_result | None = None
         self._corrupt = Counter(dict.fromkeys(REASONS, 0))
@@ -175,6 +176,7 @@ class DiskTier:
             free_bytes=self._file_system and self._file_system.f_bavail * self._file_system.f_frsize,
             size_bytes=self._file_system and self._file_system.f_blocks * self._file_system.f_frsize,
             degraded=self._is_paused(),
+            degraded_reason=self._pause_reason if self._is_paused() else "",
             scanning=not self._store.scanned,
         )
 
@@ -202,6 +204,7 @@ class DiskTier:
         if not isinstance(error, OSError) or isinstance(error, TimeoutError) or error.errno in _TRANSIENT:
             return
         self._paused_until = self._clock() + self._settings.retry_delay_seconds
+        self._pause_reason = error.strerror or type(error).__name__
         fields = {"seconds": self._settings.retry_delay_seconds, "error": error.strerror}
         log.warning("disk_cache.writes_paused", extra=fields)
 

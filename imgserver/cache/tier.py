@@ -28,7 +28,8 @@ class TierStatistics:
     calls wait for it). A tier counts a stale record as a hit; `TieredCache`, which judges it, moves the count.
 
     `corrupt` and `dropped_writes` have every possible reason as a key from the start. `free_bytes` and `size_bytes`
-    belong to the file system that the tier writes to. `degraded`: lookups or writes are suspended at the moment.
+    belong to the file system that the tier writes to. `degraded`: lookups or writes are suspended at the moment, for
+    the reason `degraded_reason`.
     `scanning`: writes are declined until the scan at start has ended.
     """
 
@@ -47,6 +48,7 @@ class TierStatistics:
     free_bytes: int | None = None
     size_bytes: int | None = None
     degraded: bool = False
+    degraded_reason: str = ""
     scanning: bool = False
 
 

@@ -15,13 +15,13 @@ INCOMPLETE = {
 }
 
 
-def key_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--key`."""
+def key_option(scope: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds `--key` for a key with this scope."""
     text = (
-        "API key of scope purge, or admin.key. An option can be seen in the list of processes.  "
+        f"API key of scope {scope}, or admin.key. An option can be seen in the list of processes.  "
         "[default: IMGSERVER_ADMIN_KEY]"
     )
-    return click.option("--key", envvar="IMGSERVER_ADMIN_KEY", help=text)(command)
+    return click.option("--key", envvar="IMGSERVER_ADMIN_KEY", help=text)
 
 
 def post(server: str, path: str, *, key: str | None, body: object, timeout: float) -> dict[str, Any]:
@@ -29,7 +29,9 @@ def post(server: str, path: str, *, key: str | None, body: object, timeout: floa
 
     Ends the command with exit code 1 if the server refuses the request, and with 2 without a key.
     """
-    status, result = request_json(server, path, timeout=timeout, body=body, headers=_credentials(key))
+    if not key:
+        raise click.UsageError("no key: give --key, or set the variable IMGSERVER_ADMIN_KEY")
+    status, result = request_json(server, path, timeout=timeout, body=body, headers=credentials(key))
     if status != 200 or not isinstance(result, dict):
         _fail_refused(server, path, status, result)
     return result
@@ -45,9 +47,10 @@ def incomplete(result: dict[str, Any]) -> list[str]:
     return [INCOMPLETE[reason].format(tier=TIERS.get(tier, tier)) for tier, reason in result["incomplete"].items()]
 
 
-def _credentials(key: str | None) -> dict[str, bytes]:
+def credentials(key: str | None) -> dict[str, bytes]:
+    """The header with the key; none without a key."""
     if not key:
-        raise click.UsageError("no key: give --key, or set the variable IMGSERVER_ADMIN_KEY")
+        return {}
     if not key.isprintable():
         raise click.BadParameter("a key is one line of text", param_hint="--key")
     return {"Authorization": f"Bearer {key}".encode()}

@@ -8,6 +8,7 @@ from threading import Thread
 
 from imgserver.dialects.native import NativeDialect
 from imgserver.plan.plan import SourceRef
+from imgserver.security.redaction import redact
 from imgserver.settings.schema import Settings
 from imgserver.sources.folder import image_paths
 from imgserver.web.bootstrap.dialects import make_dialects
@@ -36,7 +37,9 @@ class Banner:
     @classmethod
     def of(cls, settings: Settings, *, gallery: bool = False, open_browser: bool = False) -> "Banner":
         front = (("/", "gallery of all originals"),) if gallery and settings.source.row.can_list else ()
-        return cls(settings.source.url or str(settings.source.root), (*front, *examples(settings)), open_browser)
+        return cls(
+            redact(settings.source.url) or str(settings.source.root), (*front, *examples(settings)), open_browser
+        )
 
     def __call__(self, base: str) -> None:
         """Prints the URLs below `base`, and opens the first one in the browser if that was requested."""

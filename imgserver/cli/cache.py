@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from imgserver.cli.admin import incomplete, key_option, post, removed
+from imgserver.cli.admin import credentials, incomplete, key_option, post, removed
 from imgserver.cli.client import request_json
 from imgserver.cli.errors import fail
 from imgserver.cli.options import server_options
@@ -33,22 +33,28 @@ def cache() -> None:
 
 @cache.command()
 @server_options(timeout_seconds=30)
+@key_option("metrics")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures of the server.")
-def stats(*, server: str, timeout: float, as_json: bool) -> None:
+def stats(*, server: str, timeout: float, key: str | None, as_json: bool) -> None:
     """Print the size and the lookups of each tier.
 
     Lookups are counted since the start of the server. A lookup that misses one tier goes on to the next, so each hit
-    of disk or Redis is a miss of memory.
+    of disk or Redis is a miss of memory. A key is needed from another machine when http.metrics_public is false.
 
     \b
-    Example:
+    Examples:
       imgserver cache stats --json
+      imgserver cache stats --server https://images.example.com --key "$METRICS_KEY"
 
     \b
-    Exit codes: 0 printed, 1 no response, 2 wrong command line.
+    Exit codes: 0 printed, 1 refused or no response, 2 wrong command line.
     """
-    status, response = request_json(server, PATH, timeout=timeout)
+    status, response = request_json(server, PATH, timeout=timeout, headers=credentials(key))
     figures = response.get("cache") if isinstance(response, dict) else None
+    if status in (401, 403, 429):
+        fail(f"{server}: the server does not accept this key (an API key of scope metrics, or admin.key)")
+    if not isinstance(figures, dict) and isinstance(response, dict) and isinstance(response.get("status"), str):
+        fail(f"{server}: the figures need a key of scope metrics (--key); the server's http.metrics_public is false")
     if not isinstance(figures, dict):
         fail(f"{server}: {PATH} answered {status} without cache figures; is it an imgserver?")
     if as_json:
@@ -61,7 +67,7 @@ def stats(*, server: str, timeout: float, as_json: bool) -> None:
 
 @cache.command()
 @server_options(timeout_seconds=30)
-@key_option
+@key_option("purge")
 @click.option("--json", "as_json", is_flag=True, help="Print the response of the server.")
 def sweep(*, server: str, timeout: float, key: str | None, as_json: bool) -> None:
     """Remove expired and purged records to free their space.

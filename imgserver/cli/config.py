@@ -57,6 +57,7 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
     \b
     Exit codes: 0 printed, 1 a setting is invalid, 2 wrong command line.
     """
+    from imgserver.security.redaction import redact, redact_all
     from imgserver.settings.describe import format_value
     from imgserver.settings.names import SECRETS, pattern_of, values
 
@@ -64,8 +65,8 @@ def show(*, config: Path | None = None, as_json: bool = False) -> None:
     settings = {}
     for name, value in values(loaded.settings).items():
         shown = HIDDEN if value and pattern_of(name) in SECRETS else value
-        text = format_value(name, shown)
-        settings[name] = _Row(text if isinstance(value, Path) else shown, text, str(loaded.origins[name]))
+        text = redact(format_value(name, shown))
+        settings[name] = _Row(text if isinstance(value, Path) else redact_all(shown), text, str(loaded.origins[name]))
     policy = _policy_rows(loaded.settings.security.policy)
     if as_json:
         import json

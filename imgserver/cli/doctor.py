@@ -8,6 +8,7 @@ import click
 
 from imgserver.cli.options import config_option, read_settings
 from imgserver.cli.tables import print_table
+from imgserver.security.redaction import redact, redact_all
 
 if TYPE_CHECKING:
     from imgserver.cli.checks import Check
@@ -39,7 +40,7 @@ def doctor(ctx: click.Context, *, as_json: bool, config: Path | None) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps([asdict(check) for check in found], indent=2))
+        click.echo(json.dumps(redact_all([asdict(check) for check in found]), indent=2))
     else:
         _print_table(found)
     ctx.exit(1 if any(check.needed and not check.ok for check in found) else 0)
@@ -52,7 +53,8 @@ def _print_table(found: "list[Check]") -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     for check in found:
         mark, style = ("✓", "green") if check.ok else ("✗", "red") if check.needed else ("!", "yellow")
-        result = Text(check.found) if not check.fix else Text.assemble(check.found, "\n", (f"→ {check.fix}", "bold"))
+        found_text = redact(check.found)
+        result = Text(found_text) if not check.fix else Text.assemble(found_text, "\n", (f"→ {check.fix}", "bold"))
         table.add_row(Text(mark, style), Text(check.name), result)
     print_table(table)
     click.echo(f"\n{_summary(found)}")

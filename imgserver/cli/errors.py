@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 import click
 
 from imgserver.errors import ImgserverError
+from imgserver.security.redaction import redact
 
 
 class CommandGroup(click.Group):
@@ -22,5 +23,5 @@ class CommandGroup(click.Group):
 
 
 def fail(message: str) -> NoReturn:
-    """Ends the command with exit code 1 and the message."""
-    raise click.ClickException(message)
+    """Ends the command with exit code 1 and the message, in which secrets of URLs are masked."""
+    raise click.ClickException(redact(message))

@@ -12,6 +12,7 @@ from imgserver.cli.errors import fail
 from imgserver.cli.options import config_option, read_settings
 from imgserver.cli.tables import print_table
 from imgserver.errors import ImgserverError
+from imgserver.security.redaction import redact
 from imgserver.security.remote_url import is_remote_url
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def inspect(file: Path | str, *, as_json: bool, config: Path | None) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps({"file": str(file), **asdict(description), "palette": palette}, indent=2))
+        click.echo(json.dumps({"file": redact(str(file)), **asdict(description), "palette": palette}, indent=2))
     else:
         _print_table(str(file), description, palette)
 
@@ -130,7 +131,7 @@ def _print_table(file: str, description: "Description", palette: list[dict[str, 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("file", Text(file))
+    table.add_row("file", Text(redact(file)))
     for name, value in _rows(description):
         table.add_row(name, Text(value))
     swatches = [Text.assemble(("██ ", row["color"]), f"{row['color']} {row['share']:.0%}") for row in palette]

@@ -22,7 +22,7 @@ PATH = "/api/admin/purge"
 @click.option("--group", metavar="GROUP", help="One group, as Cache-Groups names it.")
 @click.option("--all", "everything", is_flag=True, help="All renditions in the namespace of this server.")
 @server_options(timeout_seconds=30)
-@key_option
+@key_option("purge")
 @click.option("--json", "as_json", is_flag=True, help="Print the response of the server.")
 def purge(
     url: str | None,

@@ -74,6 +74,7 @@ REASONS: Mapping[Event, tuple[str, ...]] = {
         "body-too-large",
         "unsupported-image",
         "broken-image",
+        "frames-lost",
         "image-over-limit",
         "quarantined",
     ),

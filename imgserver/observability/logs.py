@@ -2,6 +2,7 @@
 event loop."""
 
 import logging
+import re
 import sys
 import threading
 import time
@@ -15,6 +16,8 @@ import orjson
 import structlog
 from annotated_types import doc
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from imgserver.security.redaction import redact_all
 
 # When this many lines wait, because their reader has stopped, further lines are dropped and counted. A line has less
 # than 2 kB.
@@ -117,7 +120,8 @@ def route_standard_logging(logger: FilteringBoundLogger, settings: LogSettings) 
 
 class _StandardHandler(logging.Handler):
     """Passes records of the standard logging module to structlog. `extra={...}` of a call becomes fields of the event,
-    so that `log.warning("redis.write_failed", extra={"error": "OOM"})` has a name and fields like our own events."""
+    so that `log.warning("redis.write_failed", extra={"error": "OOM"})` has a name and fields like our own events. The
+    sentence of another library becomes the field `message` of the event `library.message`."""
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
@@ -126,9 +130,13 @@ class _StandardHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         fields = {name: value for name, value in vars(record).items() if name not in _RECORD_ATTRIBUTES}
         fields |= {"logger": record.name, "exc_info": record.exc_info or None}
-        self._logger.log(record.levelno, record.getMessage(), **fields)
+        event, text = record.getMessage(), {}
+        if not _EVENT_NAME.fullmatch(event):
+            event, text = "library.message", {"message": event}
+        self._logger.log(record.levelno, event, **text, **fields)
 
 
+_EVENT_NAME = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
 # Attributes of every record, two that formatters set, and the three names that an event has already: the other
 # attributes came by `extra`.
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "event", "level", "timestamp"}
@@ -139,6 +147,7 @@ def _processors(settings: LogSettings) -> list[Processor]:
         structlog.processors.add_log_level,
         _stamp,
         structlog.processors.format_exc_info,
+        _redact,
     ]
     if _is_json(settings):
         return [*stages, _to_json]
@@ -153,6 +162,11 @@ def _second(epoch_seconds: int) -> str:
 def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     event["timestamp"] = _now()
     return event
+
+
+def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The texts of an event may contain URLs: addresses of services, and messages of exceptions."""
+    return {name: redact_all(value) for name, value in event.items()}
 
 
 def _now() -> str:

@@ -1,6 +1,5 @@
 """The access log: one event per request, the request counters, and exactly one outcome per request for an image."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,15 +8,13 @@ from aiohttp import web
 from imgserver.observability.logs import RequestLog, cut
 from imgserver.observability.metrics import IMAGE_ROUTE
 from imgserver.observability.request_counters import RequestCounters
+from imgserver.security.redaction import redact
 from imgserver.web import problem
 from imgserver.web.images.responses import ImageResponse
 
 # Probes and scrapes come every few seconds: they are counted, but logged only when they fail with 5xx.
 QUIET_ROUTES = frozenset({"livez", "readyz", "health", "metrics"})
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"})
-SIGNATURE = re.compile(r"/s--[^/]*--/")
-# API keys are read from a header only. A client that sends one in the URL by mistake must not find it in the log.
-KEY = re.compile(r"([?&][^=&]*(?:key|token|secret|password|auth|signature)[^=&]*=)[^&]*", re.IGNORECASE)
 # A handler sets this on a request to add fields to its event.
 EVENT_FIELDS: web.RequestKey[Mapping[str, Any]] = web.RequestKey("event_fields", Mapping[str, Any])
 # The status that nginx logs for a request whose client disconnected before the response.
@@ -37,12 +34,12 @@ class AccessLog:
         self, request: web.Request, response: web.StreamResponse, *, route: str, request_id: str, seconds: float
     ) -> None:
         if isinstance(response, ImageResponse):
-            outcome, length, error = response.outcome, response.length, None
+            outcome, length, error, more = response.outcome, response.length, None, response.event_fields
         else:
             outcome, length = _outcome(route, response.status), response.content_length or 0
             error = response.headers.get(problem.CODE)
-        more = request.get(EVENT_FIELDS, {}) if route != IMAGE_ROUTE else {}
-        target = loggable_target(request.raw_path, route)
+            more = request.get(EVENT_FIELDS)
+        target = loggable_target(request.raw_path)
         self.record(
             request.method,
             target,
@@ -60,7 +57,7 @@ class AccessLog:
     def record_disconnect(self, request: web.Request, *, route: str, request_id: str, seconds: float) -> None:
         self.disconnects += 1
         outcome = "client_disconnected" if route == IMAGE_ROUTE else ""
-        target = loggable_target(request.raw_path, route)
+        target = loggable_target(request.raw_path)
         self.record(
             request.method, target, request.remote, route, CLIENT_CLOSED_REQUEST, outcome, request_id, seconds, 0
         )
@@ -102,13 +99,10 @@ class AccessLog:
         self._log(fields)
 
 
-def loggable_target(target: str, route: str = IMAGE_ROUTE) -> str:
-    """The target as it may stand in a log: shortened, and without signatures and API keys, which a reader of the log
-    could use."""
-    if "/s--" in target:
-        target = SIGNATURE.sub("/s--...--/", target, count=1)
-    # Shortened first: the pattern scans to the end from each key without a value.
-    return cut(target) if route == IMAGE_ROUTE else KEY.sub(r"\1...", cut(target))
+def loggable_target(target: str) -> str:
+    """The target as it may stand in a log: shortened, and without signatures, passwords and keys, which a reader of the
+    log could use."""
+    return cut(redact(target))
 
 
 def _outcome(route: str, status: int) -> str:

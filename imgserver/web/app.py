@@ -93,7 +93,12 @@ def make_app(
         (
             lifecycle.log_context(observability.log_writer),
             lifecycle.audit_context(audit),
-            lifecycle.background_context(app[RELOADER], metrics, observability.on_task_failure),
+            lifecycle.background_context(
+                app[RELOADER],
+                metrics,
+                partial(app[HEALTH].log_changes, observability.logger),
+                observability.on_task_failure,
+            ),
             lifecycle.sources_context(sources),
             lifecycle.cache_context(service),
             lifecycle.workers_context(service, metrics, drain_seconds=settings.server.drain_seconds),

@@ -116,6 +116,8 @@ class FastPath:
             request_id,
             seconds,
             len(body),
+            None,
+            prepared.event_fields,
         )
         return compose_head(start, request_id, self._cross_origin_reads.lines(headers)) + body
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 from aiohttp import web
@@ -38,13 +38,19 @@ def audit_context(audit: AuditLog) -> Context:
     return context
 
 
-def background_context(reloader: Reloader, metrics: Metrics, on_task_failure: OnTaskFailure) -> Context:
+def background_context(
+    reloader: Reloader,
+    metrics: Metrics,
+    watch_health: Callable[[], Awaitable[None]],
+    on_task_failure: OnTaskFailure,
+) -> Context:
     """The tasks of the server itself. Each component owns its own tasks."""
 
     async def context(_: web.Application) -> AsyncIterator[None]:
         tasks = BackgroundTasks(on_failure=on_task_failure)
         await tasks.start("reload", reloader.run_forever)
         await tasks.start("loop_lag_probe", partial(_probe_lag, metrics))
+        await tasks.start("health_watch", watch_health)
         yield
         await tasks.close()
 

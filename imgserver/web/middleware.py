@@ -19,9 +19,11 @@ from structlog.typing import FilteringBoundLogger
 
 from imgserver.errors import ImgserverError, Overloaded, ServerFault, drop_tracebacks
 from imgserver.observability.audit import REQUEST_CONTEXT
+from imgserver.observability.logs import cut
 from imgserver.observability.metrics import IMAGE_ROUTE
+from imgserver.security.redaction import redact
 from imgserver.web import problem
-from imgserver.web.access_log import QUIET_ROUTES, AccessLog
+from imgserver.web.access_log import EVENT_FIELDS, QUIET_ROUTES, AccessLog
 from imgserver.web.cors import READABLE, CrossOriginReads
 from imgserver.web.images.responses import ImageResponse
 from imgserver.web.request_target import ASTERISK
@@ -166,12 +168,21 @@ class Boundary:
     def _respond(self, request: web.Request, error: Exception, request_id: str) -> web.Response:
         if isinstance(error, web.HTTPException):
             return problem.answer_http(error, request_id)
+        request[EVENT_FIELDS] = {**request.get(EVENT_FIELDS, {}), **_error_fields(error)}
         if isinstance(error, ImgserverError) and not isinstance(error, ServerFault):
             if AUDITED not in request:
                 self._observe_error(request, error, request_id)
             return problem.answer(error, request_id)
         self._logger.error("server.fault", request_id=request_id, exc_info=error)
         return problem.answer(ServerFault(), request_id)
+
+
+def _error_fields(error: Exception) -> dict[str, object]:
+    """What the access log says about an error, besides its code."""
+    if not isinstance(error, ImgserverError):
+        return {"reason": type(error).__name__}
+    reason = error.facts.get("reason", error.facts.get("limit", error.facts.get("argument")))
+    return {"reason": reason, "detail": cut(redact(error.detail))}
 
 
 async def handle_unrouted(request: web.Request) -> web.StreamResponse:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgserver.cli import main
+from imgserver.security.api_keys import digest_of, new_key
 from tests.ports import free_port
 from tests.redis_server import running
 from tests.running_server import ServerProcess, serving, wait_until
@@ -149,3 +150,20 @@ def test_a_sweep_without_the_key_is_refused_and_logged():
 
     assert (result.exit_code, [event["route"] for event in events]) == (1, ["sweep"])
     assert "the server does not accept this key" in result.stderr
+
+
+def test_a_key_with_the_scope_metrics_opens_the_figures_to_other_machines():
+    key = new_key("scraper")
+    settings = {"api_keys_scraper_scopes": "metrics", "api_keys_scraper_digest": digest_of(key)}
+    with serving(workers_count=1, http_metrics_public="false", **settings) as server:
+        # This name of the loopback address is not one of those that count as this machine.
+        address = f"http://127.1:{server.port}"
+        results = [
+            CliRunner().invoke(main, ["cache", "stats", "--json", "--server", address, *arguments])
+            for arguments in (["--key", key], [], ["--key", "scraper.wrong"])
+        ]
+
+    assert [result.exit_code for result in results] == [0, 1, 1]
+    assert "tiers" in json.loads(results[0].stdout)
+    assert "need a key of scope metrics" in results[1].stderr
+    assert "does not accept this key" in results[2].stderr

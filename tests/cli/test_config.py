@@ -150,3 +150,14 @@ def test_a_piped_table_has_whole_values(tmp_path: Path) -> None:
 
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("source.root ")]
     assert line.split() == ["source.root", str(folder), "file", str(file)]
+
+
+def test_secrets_of_urls_are_masked() -> None:
+    environ = {
+        "IMGSERVER_SOURCE_URL": "https://user:hunter2@cdn.example.com/a/",
+        "IMGSERVER_REMOTE_ALLOWED_URLS": "https://cdn.example.com/?token=hunter2",
+    }
+
+    results = [CliRunner().invoke(main, ["config", "show", *more], env=environ) for more in ([], ["--json"])]
+
+    assert "hunter2" not in "".join(result.output for result in results)

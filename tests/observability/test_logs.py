@@ -87,7 +87,26 @@ def test_libraries_log_into_the_same_stream():
         logging.getLogger("aiohttp.server").error("hard %s", "luck")
 
     (event,) = lines(stream)
-    assert (event["event"], event["logger"], event["level"]) == ("hard luck", "aiohttp.server", "error")
+    assert (event["event"], event["message"]) == ("library.message", "hard luck")
+    assert (event["logger"], event["level"]) == ("aiohttp.server", "error")
+
+
+def test_secrets_of_urls_are_masked_in_every_field_and_in_tracebacks():
+    url = "https://user:hunter2@example.com/a?token=hunter2"
+    stream = io.BytesIO()
+    logger, writer = make_logger(LogSettings(format="json"), stream)
+    try:
+        raise OSError(f"cannot connect to {url}")
+    except OSError as error:
+        logger.error("fetch.failed", url=url, details={"redis": ["redis://:hunter2@h"]}, exc_info=error)
+    writer.close()
+    with standard_logging() as standard:
+        logging.getLogger("library").warning("retry %s", url)
+        logging.getLogger("imgserver.cache").warning("redis.probe_failed", extra={"error": url})
+
+    assert "hunter2" not in stream.getvalue().decode() + standard.getvalue().decode()
+    assert "cannot connect to https://...@example.com/a?token=..." in lines(stream)[0]["exception"]
+    assert [event["event"] for event in lines(standard)] == ["library.message", "redis.probe_failed"]
 
 
 def test_console_lines_are_for_people():

@@ -116,6 +116,14 @@ class RedisClient:
     def connected(self) -> bool:
         return not self._reads.breaker.is_open
 
+    @property
+    def suspended_reason(self) -> str:
+        """Why reads are suspended; "" if they are not."""
+        breaker = self._reads.breaker
+        if not breaker.is_open:
+            return ""
+        return "not connected since the start" if breaker.reason == "start" else breaker.reason
+
     async def start(self) -> None:
         """Probes now, and again in the background whenever a breaker is open. Waits START_SECONDS at most."""
         breakers = (self._reads, self._writes)

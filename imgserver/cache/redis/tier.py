@@ -129,6 +129,7 @@ class RedisTier:
             corrupt=dict(self._corrupt),
             dropped_writes=dict(self._dropped),
             degraded=not self._client.connected,
+            degraded_reason=self._client.suspended_reason,
         )
 
     async def _check_absent(self, key: str, data: Any) -> None:

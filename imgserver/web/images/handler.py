@@ -32,6 +32,7 @@ from imgserver.security.networks import client_of
 from imgserver.security.remote_url import CDN_LOOP_ID, REMOTE
 from imgserver.service import ImageService
 from imgserver.settings.schema import HttpSettings
+from imgserver.web.images.event_fields import event_fields
 from imgserver.web.images.request_cache import (
     ParsedRequest,
     PreparedResponse,
@@ -94,13 +95,16 @@ class ImageHandler:
         is_hit = served.outcome == "hit" and not served.level
         if is_hit and expires_in is None and not self.has_timing and is_plain(request.headers):
             version = self.request_cache.version_in(request.raw_path)
-            return ImageResponse(*prepared.select(request.headers, served.rendition, version))
+            selected = prepared.select(request.headers, served.rendition, version)
+            return ImageResponse(*selected, prepared.event_fields)
         headers = self._headers_of(request.raw_path, parsed, prepared.render_request, served)
         if self.has_timing:
             self.headers.add_timing(headers, served, seconds=time.perf_counter() - started)
         if expires_in is not None:
             limit_to_expiry(headers, expires_in)
-        return _respond(request, served.rendition, headers, served.outcome)
+        response = _respond(request, served.rendition, headers, served.outcome)
+        response.event_fields = event_fields(served)
+        return response
 
     def _check(self, parsed: ImageRequest, request: web.Request) -> int | None:
         """Checks what a cached response cannot know; returns the seconds until the URL expires, or None. Raises

@@ -1,8 +1,8 @@
 """The request cache: parsed targets with their prepared responses, so that a hit neither parses nor serializes."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs
 from multidict import MultiMapping
@@ -47,8 +47,9 @@ class PreparedResponse:
 
     `shared_lines` are the header lines of 200 and 304, `content_lines` those of 200 alone, `lifetime_lines` those that
     tell caches how long they may keep the response, `versioned_lines` the same for a query that names `version`, the
-    version of the original. `changing_lines` change each second. All were made from a rendition with `basis` in the
-    second `second` of the epoch; `ResponseHeaders.refresh` keeps them up to date.
+    version of the original. `changing_lines` change each second. `event_fields` are those of a hit in the access log.
+    All were made from a rendition with `basis` in the second `second` of the epoch; `ResponseHeaders.refresh` keeps
+    them up to date.
     """
 
     render_request: RenderRequest
@@ -60,6 +61,7 @@ class PreparedResponse:
     lifetime_lines: bytes = b""
     versioned_lines: bytes = b""
     changing_lines: bytes = b""
+    event_fields: Mapping[str, Any] | None = None
 
     def select(self, headers: MultiMapping[str], rendition: Rendition, version: str) -> tuple[int, str, bytes, bytes]:
         """Status, outcome, start of the head, and body of the response to a hit: 200, or 304 if the conditional headers

@@ -18,6 +18,7 @@ from imgserver.plan.plan import ImageRequest
 from imgserver.plan.rendition import Rendition
 from imgserver.rendering.variants import RenderRequest, ServedRendition
 from imgserver.settings.schema import HttpSettings
+from imgserver.web.images.event_fields import hit_fields, stage_seconds
 from imgserver.web.images.request_cache import ParsedRequest, PreparedResponse
 from imgserver.web.images.responses import serialize_lines
 from imgserver.web.middleware import EMBEDDING, SECURITY
@@ -83,6 +84,7 @@ class ResponseHeaders:
     def _prepare(self, prepared: PreparedResponse, parsed: ParsedRequest, rendition: Rendition) -> None:
         """Serializes the header lines of a hit of this rendition, whatever the query of the request is."""
         prepared.version = version_of(rendition.fingerprint)
+        prepared.event_fields = hit_fields(rendition.media_type)
         headers = self.build(parsed.request, prepared.render_request, rendition, Cacheability())
         prepared.content_lines = serialize_lines((name, headers.pop(name)) for name in CONTENT_HEADERS)
         for name in (*SECURITY, *EMBEDDING, *LIFETIME_HEADERS):
@@ -195,15 +197,7 @@ def stale_status(rendition: Rendition, now: int) -> str:
 def _stages(served: ServedRendition) -> list[str]:
     """The stages of the render that this request started or joined; none for a cached rendition."""
     stages = served.rendition.stages if not served.tier else None
-    if stages is None:
-        return []
-    return [
-        _duration("queue", stages.queue_seconds),
-        _duration("fetch", stages.fetch_seconds),
-        _duration("decode", stages.decode_seconds),
-        _duration("transform", stages.transform_seconds),
-        _duration("encode", stages.encode_seconds),
-    ]
+    return [_duration(name, seconds) for name, seconds in stage_seconds(stages).items()] if stages else []
 
 
 def _duration(name: str, seconds: float) -> str:

@@ -8,7 +8,7 @@ parts: the start (`serialize`), which is the same for all requests of one second
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import HttpVersion, HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -23,13 +23,17 @@ class ImageResponse(web.StreamResponse):
     """The response to a request for an image that takes the framework's way.
 
     `outcome` is the value of the metric `lookups_total`, `start` the serialized start of the head, `length` the number
-    of body bytes that a GET receives. The middleware sets `request_id` and `cors_lines`.
+    of body bytes that a GET receives, `event_fields` further fields of its event in the access log. The middleware
+    sets `request_id` and `cors_lines`.
     """
 
-    def __init__(self, status: int, outcome: str, start: bytes, body: bytes) -> None:
+    def __init__(
+        self, status: int, outcome: str, start: bytes, body: bytes, event_fields: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(status=status)
         self.outcome, self.length = outcome, len(body)
         self.request_id, self.cors_lines = "", b""
+        self.event_fields = event_fields
         self._start_of_head = start
         self.content = body
         self._is_last = False
