@@ -5,7 +5,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imgserver.engine.header import Header, examine, reopened
+from imgserver.engine.header import SAMPLE_BYTES, Header, examine, reopened
 from imgserver.engine.job import Limits
 from imgserver.engine.vips import Image, names_of, reading, text_of
 
@@ -73,7 +73,7 @@ def _described(header: Header, image: Image) -> Description:
         frames=header.file_frames,
         delays=tuple(image.get("delay")) if "delay" in fields else (),
         bands=header.bands,
-        bits=8 * header.sample_bytes,
+        bits=8 * SAMPLE_BYTES[image.format],
         alpha=header.alpha,
         interlaced=header.interlaced,
         interpretation=header.interpretation,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, BinaryIO, Protocol
 
-from imgserver.engine import gif
+from imgserver.engine import gif, heif_samples
 from imgserver.engine.bitmap import open_bitmap
 from imgserver.engine.frame_count import count_frames
 from imgserver.engine.job import Limits, over
@@ -104,19 +104,20 @@ def examine(path: str, limits: Limits, *, page: int | None = None) -> Header:
 
     Raises NotFound, UnsupportedImage, BrokenImage, ImageOverLimit, and BadRequest for a page that does not exist.
     """
-    size, name = _file(path, limits, page or 0)
+    size, name = _file(path, limits, page)
     if name not in codecs().read:
         raise UnsupportedImage(f"{name} cannot be read here", format=name)
     with reading():
         content = _content(path, name, limits)
         image = content.outline() if content else opened(path, name, pixels=False)
         pages = image.get_n_pages()
-        page = _field(image, "heif-primary", 0) if page is None else page
+        primary = _field(image, "heif-primary", 0)
+        page = primary if page is None else page
         if page >= pages:
             raise BadRequest(
                 f"pg: page {page + 1} of {pages}", argument="pg", value=str(page + 1), allowed=f"1-{pages}"
             )
-        image = opened(path, name, pixels=False, page=page) if page else image
+        image = opened(path, name, pixels=False, page=page) if page != primary else image
         header = _described(image, path, name=name, size=size, page=page, content=content)
         if name in UNREAD_FRAMES:
             header = replace(header, file_frames=max(header.file_frames, count_frames(path)))
@@ -135,13 +136,15 @@ def opened(path: str, name: str, *, pixels: bool = True, **options: Any) -> Imag
     data = sanitized(path, name, pixels=pixels)
     if data is not None:
         image = loaded(name, data, fail_on="truncated", **options)
-        forget_warnings()
-        return image
-    # Without fail_on=truncated libvips fills the missing part of an image with gray and reports success.
-    image = getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
-    if name == "tiff":
+    else:
+        # Without fail_on=truncated libvips fills the missing part of an image with gray and reports success.
+        image = getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
+    if name in ("tiff", "avif"):
         with open(path, "rb") as file:  # noqa: PTH123
-            image = samples.shown(image, read_fields(file, options.get("page", 0)))
+            if name == "tiff":
+                image = samples.shown(image, read_fields(file, options.get("page", 0)))
+            else:
+                image = heif_samples.shown(image, file, options.get("page"))
     # What is reported without an error costs no pixel so far.
     forget_warnings()
     return image
@@ -161,7 +164,7 @@ def _content(path: str, name: str, limits: Limits) -> Content | None:
     return open_bitmap(path, name) if name in ("bmp", "ico") else None
 
 
-def _file(path: str, limits: Limits, page: int) -> tuple[int, str]:
+def _file(path: str, limits: Limits, page: int | None) -> tuple[int, str]:
     """Size and format of a regular file. Opened without blocking: a FIFO would block for ever."""
     with reading():
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -179,10 +182,13 @@ def _file(path: str, limits: Limits, page: int) -> tuple[int, str]:
     return status.st_size, name
 
 
-def _refuse_incomplete(file: BinaryIO, name: str, size: int, page: int) -> None:
-    """For TIFF, whose loader accepts an incomplete file. Raises BrokenImage and UnsupportedImage."""
+def _refuse_incomplete(file: BinaryIO, name: str, size: int, page: int | None) -> None:
+    """For formats whose loaders accept incomplete files, or call files of an unreadable kind corrupt. Raises
+    BrokenImage and UnsupportedImage."""
+    if name in heif_samples.CODECS:
+        heif_samples.refuse_unreadable(file, name, size, page)
     if name == "tiff":
-        fields = read_fields(file, page)
+        fields = read_fields(file, page or 0)
         samples.refuse_unsupported(fields)
         if not is_complete(fields, size):
             raise BrokenImage("the source is truncated")
@@ -198,7 +204,8 @@ def _described(image: Image, path: str, *, name: str, size: int, page: int, cont
         bytes=size,
         dims=Dims(image.width, image.height, orientation if 1 <= orientation <= 8 else 1, image.get_n_pages()),
         bands=image.bands,
-        sample_bytes=SAMPLE_BYTES[image.format],
+        # The decoder of HEIC delivers 8 bits, whatever the file holds.
+        sample_bytes=1 if name == "heic" else SAMPLE_BYTES[image.format],
         alpha=bool(image.hasalpha()),
         interlaced=bool(_field(image, "interlaced", 0)),
         profile=bool(image.get_typeof("icc-profile-data")),

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Any
 
-from imgserver.engine import gif, heif
+from imgserver.engine import gif, heif, heif_samples
 from imgserver.engine.frames import Frames
 from imgserver.engine.header import Header, opened
 from imgserver.engine.vips import Image, names_of, reading, text_of
@@ -50,7 +50,8 @@ def load(header: Header, *, frame_count: int, scale: Fraction) -> Frames:
         options["shrink"] = int(1 / scale)
     elif header.format == "webp" and scale < 1:
         options["scale"] = float(scale)
-    if header.page:
+    if header.page or header.format == "avif":
+        # Without it, the loader of AVIF takes the primary image.
         options["page"] = header.page
     if frame_count > 1:
         options["n"] = frame_count
@@ -71,6 +72,9 @@ def _heic(header: Header) -> Image:
     if image.hasalpha() != header.alpha:
         raise BrokenImage("the source is truncated or corrupt")
     image = image.unpremultiply().cast("uchar") if pixels.premultiplied else image.copy()
+    if pixels.bands <= 2:
+        with open(header.path, "rb") as file:  # noqa: PTH123
+            image = heif_samples.shown(image, file, header.page)
     described = opened(header.path, "heic", page=header.page)
     for name in BLOCKS:
         if kind := described.get_typeof(name):

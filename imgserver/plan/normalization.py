@@ -217,20 +217,19 @@ _NORMALIZERS: dict[type[Step], Callable[[Any], Step | None]] = {
 
 def _output(output: Output, terminal: Terminal) -> Output:
     if terminal.kind != "image":
-        frames = _frames(output.frames)
-        return Output(frames=frames, profile=output.profile, background=output.background)
+        return Output(frames=output.frames, profile=output.profile, background=output.background)
     concrete = FORMATS.get(output.format)
     if concrete is None:
-        return replace(output, offers=output.offers if output.format == "auto" else (), frames=_frames(output.frames))
+        return replace(output, offers=output.offers if output.format == "auto" else ())
     lossless = output.lossless and concrete.lossless and concrete.lossy
-    frames = _frames(output.frames)
     return replace(
         output,
         offers=(),
         quality=_quality(output, concrete.lossy and not lossless),
         lossless=lossless,
         progressive=output.progressive if concrete.progressive else None,
-        frames="auto" if frames == "first" and not concrete.animation else frames,
+        # Not the same as page 1: of several images, the primary one is shown, which may be another.
+        frames="auto" if output.frames == "first" and not concrete.animation else output.frames,
         background=WHITE if concrete.alpha else output.background,
     )
 
@@ -238,7 +237,3 @@ def _output(output: Output, terminal: Terminal) -> Output:
 def _quality(output: Output, matters: bool) -> Any:
     """A level stays a level: it also says that the result shall not be larger than its original."""
     return output.quality if matters else "auto"
-
-
-def _frames(frames: Any) -> Any:
-    return "first" if frames == 1 else frames

@@ -16,6 +16,7 @@ from imgserver.errors import BrokenImage, ImageOverLimit, ImgserverError, NotInT
 from imgserver.plan.plan import Crop, Dims, Fit, Orient, Px, Terminal
 from imgserver.plan.sniffing import HEAD_BYTES, Sniffed, sniff
 from imgserver.runtime import resources
+from imgserver.runtime.resources import MIB
 from tests.engine.conftest import SAMPLES, Renderer, difference, opened, saved
 from tests.heic_files import deep_heic, heic
 
@@ -253,3 +254,37 @@ def test_a_heic_is_described_with_its_exif(tmp_path) -> None:
     answer = describe(str(tmp_path / "a.heic"), Limits())
 
     assert (answer.format, answer.width, answer.height, answer.exif["Model"]) == ("heic", 300, 200, "A camera")
+
+
+def test_the_bytes_of_ten_bits_count_as_the_decoder_delivers_them(draw: Renderer) -> None:
+    """As 8 bits: 2 MB here."""
+    assert draw(deep_heic(photo(1000)), FIT, limits=Limits(decoded_bytes=3 * MIB)).source_size == Dims(1000, 666)
+    with pytest.raises(ImageOverLimit):
+        draw(deep_heic(photo(1000)), FIT, limits=Limits(decoded_bytes=MIB))
+
+
+@pytest.mark.parametrize("kind", [b"vvc1", b"unci", b"j2k1"])
+def test_another_codec_is_unsupported_and_not_broken(draw: Renderer, kind: bytes) -> None:
+    body = heic(photo())
+
+    with pytest.raises(UnsupportedImage):
+        draw(body.replace(b"\0\0hvc1", b"\0\0" + kind), FIT)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_a_file_without_its_last_bytes_is_broken(draw: Renderer, share: float) -> None:
+    body = heic(photo())
+
+    with pytest.raises(BrokenImage):
+        draw(body[: int(len(body) * share)], FIT)
+
+
+def test_gray_of_limited_range_is_widened(draw: Renderer) -> None:
+    ramp = Image.linear_gradient("L").resize((64, 64))
+    body = heic(ramp)
+    limited = body.replace(b"nclx" + body.split(b"nclx")[1][:7], b"nclx" + body.split(b"nclx")[1][:6] + b"\0")
+
+    assert limited != body
+    wide = draw.image(limited).convert("L")
+
+    assert difference(wide, ramp.point(lambda value: min(255, max(0, round((value - 16) * 255 / 219))))) <= 6

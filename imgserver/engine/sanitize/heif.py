@@ -3,9 +3,9 @@
 The turns of these formats are properties of the image, so EXIF says nothing about the pixels.
 """
 
-import struct
 from typing import BinaryIO
 
+from imgserver.engine.heif_items import Extents, locations
 from imgserver.engine.isobmff import BoxReader, FileBox
 from imgserver.engine.sanitize import exif
 from imgserver.errors import BrokenImage
@@ -16,9 +16,6 @@ EXIF, HIDDEN = b"Exif", b"none"
 MAX_EXIF_BYTES = MIB
 # Items with metadata in one file; the EXIF of further ones is hidden.
 MAX_EXIF_ITEMS = 8
-
-# Offset in the file and length of each part of an item.
-Extents = list[tuple[int, int]]
 
 
 def whole(file: BinaryIO) -> bytes | None:
@@ -44,7 +41,7 @@ def _names_to_hide(file: BinaryIO) -> list[int]:
         boxes = list(reader.inside(meta, skip=4))
         items = [item for box in boxes if box.kind == b"iinf" for item in _exif_items(reader, box)]
         if items:
-            places = _places(reader, boxes)
+            places = locations(reader, boxes)
             hidden += [
                 at
                 for index, (number, at) in enumerate(items)
@@ -78,40 +75,3 @@ def _is_plain(file: BinaryIO, extents: Extents) -> bool:
     # The first four bytes are the offset of the block after them.
     start = 4 + int.from_bytes(content[:4], "big")
     return exif.is_plain(content[start:])
-
-
-def _places(reader: BoxReader, boxes: list[FileBox]) -> dict[int, Extents]:
-    """The extents of the items that are stored in the file or in `idat` (`iloc`, ISO/IEC 14496-12, 8.11.3)."""
-    location = next((box for box in boxes if box.kind == b"iloc"), None)
-    if location is None:
-        return {}
-    inside = next((box.start for box in boxes if box.kind == b"idat"), None)
-    try:
-        return _parsed(reader.content(location, MIB), inside)
-    except (struct.error, IndexError):
-        return {}
-
-
-def _parsed(data: bytes, inside: int | None) -> dict[int, Extents]:
-    version, sizes = data[0], [data[4] >> 4, data[4] & 15, data[5] >> 4, data[5] & 15 if data[0] else 0]
-    at, places = 6, dict[int, Extents]()
-
-    def number(size: int) -> int:
-        nonlocal at
-        if at + size > len(data):
-            raise IndexError
-        at += size
-        return int.from_bytes(data[at - size : at], "big")
-
-    for _ in range(number(4 if version == 2 else 2)):
-        item = number(4 if version == 2 else 2)
-        method = number(2) & 15 if version else 0
-        at += 2
-        base = number(sizes[2])
-        origin = {0: 0, 1: inside}.get(method)
-        for _ in range(number(2)):
-            number(sizes[3])
-            offset, length = number(sizes[0]), number(sizes[1])
-            if origin is not None:
-                places.setdefault(item, []).append((origin + base + offset, length))
-    return places
