@@ -26,6 +26,7 @@ ImgserverError                      500
 │   └── Quarantined                       killed workers before
 ├── QuotaExceeded                   429   a client's rate limit; overload is 503
 │   └── TooManyFailures                   one client keeps sending wrong keys
+├── HeaderTooLarge                  431   refused by the HTTP parser, as MalformedRequest
 ├── ServerFault                     500
 ├── NotInThisBuild                  501
 ├── SourceFailed                    502   the server of the original failed, or sent an incomplete body
@@ -196,6 +197,10 @@ class QuotaExceeded(ImgserverError):
 
 class TooManyFailures(QuotaExceeded):
     code, title = "too-many-failures", "Too many wrong keys from this client"
+
+
+class HeaderTooLarge(ImgserverError):
+    status, code, title = 431, "header-too-large", "The header of the request is too large"
 
 
 class ServerFault(ImgserverError):

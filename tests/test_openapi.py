@@ -72,8 +72,8 @@ RAISES: dict[str, set[type[ImgserverError]]] = {
     "getGallery": POLICY | {errors.Unavailable},
     "headGallery": POLICY | {errors.Unavailable},
 }
-# Only the HTTP parser raises it; no operation does.
-PARSER_ERRORS = {errors.MalformedRequest}
+# Only the HTTP parser raises them; no operation does.
+PARSER_ERRORS = {errors.MalformedRequest, errors.HeaderTooLarge}
 
 
 @pytest.fixture(scope="module")

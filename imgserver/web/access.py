@@ -43,6 +43,12 @@ class AccessPolicy:
         client = self._client(peer, request.headers)
         return request if client == peer else request.clone(remote=client)
 
+    def check_address(self, address: str) -> None:
+        """Raises AddressDenied for an address that the lists refuse."""
+        reason = self._verdict(address)[0] if self._has_lists else ""
+        if reason:
+            raise AddressDenied(list=reason)
+
     def fast_admission(self, route: str) -> FastAdmission | None:
         """The check for the fast path, which cannot await: it refuses everybody on a route with a rate limit.
 
@@ -79,12 +85,10 @@ class AccessPolicy:
         return ("admin", self._rates.admin) if route in ADMIN else ("pictures", self._rates.pictures)
 
     def _listed(self, handler: Handler) -> Handler:
-        verdict = self._verdict
+        check = self.check_address
 
         async def listed(request: web.Request) -> web.StreamResponse:
-            reason, _ = verdict(request.remote or "")
-            if reason:
-                raise AddressDenied(list=reason)
+            check(request.remote or "")
             return await handler(request)
 
         return listed

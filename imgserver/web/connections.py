@@ -18,14 +18,11 @@ from typing import cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from imgserver.errors import MalformedRequest
 from imgserver.security.networks import client_of
-from imgserver.web import problem
-from imgserver.web.middleware import SECURITY
+from imgserver.web.malformed import MAX_FIELD_BYTES, MAX_HEADER_BYTES, MAX_TARGET_BYTES, error_of
 from imgserver.web.open_connections import OpenConnections
 from imgserver.web.request_target import replace_fields
 from imgserver.web.write_progress import MIN_RECEIVED_BYTES, unreceived_bytes
@@ -34,6 +31,10 @@ HEADER_END = b"\r\n\r\n"
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 _REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_HEADER_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+# Makes the response to a request that reaches no handler.
+Refuse = Callable[[web.Request, Exception], web.Response]
 
 
 class Connection(RequestHandler):
@@ -46,6 +47,7 @@ class Connection(RequestHandler):
     __slots__ = (
         "_body",
         "_has_more",
+        "_header_bytes",
         "_header_timer",
         "_idle",
         "_is_draining",
@@ -58,9 +60,12 @@ class Connection(RequestHandler):
         "expects_header",
         "idle_since",
         "loop",
+        "refuse",
     )
 
-    def __init__(self, server: web.Server, connections: OpenConnections, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: web.Server, connections: OpenConnections, loop: asyncio.AbstractEventLoop, refuse: Refuse
+    ) -> None:
         settings = connections.settings
         super().__init__(
             server,
@@ -68,12 +73,15 @@ class Connection(RequestHandler):
             keepalive_timeout=settings.keepalive_timeout_seconds,
             lingering_time=settings.header_timeout_seconds,
             access_log=None,  # type: ignore[arg-type]
+            max_line_size=MAX_TARGET_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
             # A small compressed body may decompress to a large one. No handler accepts one, and a handler that refuses
             # it must not decompress it.
             auto_decompress=False,
         )
         self.connections = connections
         self.loop = loop
+        self.refuse = refuse
         # Whether the bytes that are being received belong to a header. The fast path resets it when it has answered.
         self.expects_header = True
         # Whether aiohttp waits for a request on this connection.
@@ -82,6 +90,8 @@ class Connection(RequestHandler):
         self._body: StreamReader | None = None
         # Whether no byte of a header has been received since the connection was accepted.
         self._is_silent = True
+        # Bytes of the header that is incomplete.
+        self._header_bytes = 0
         self._tail = Tail()
         # Whether more than one header has been received since the connection was idle.
         self._has_more = False
@@ -123,6 +133,14 @@ class Connection(RequestHandler):
         # `begin_request` stops the timer if the header is complete.
         if was_idle:
             self._start_header_timer()
+            self._limit_header(data)
+
+    def _limit_header(self, data: bytes) -> None:
+        self._header_bytes = 0 if HEADER_END in data else self._header_bytes + len(data)
+        if self._header_bytes > MAX_HEADER_BYTES and self.transport is not None:
+            self.connections.malformed += 1
+            self.transport.write(_HEADER_TOO_LARGE)
+            self.force_close()
 
     def begin_request(self, message: RawRequestMessage, body: StreamReader) -> RawRequestMessage:
         """Called for each parsed message. Returns the message that a request is made of.
@@ -141,6 +159,9 @@ class Connection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
+        # Handlers answer every error. This one is the framework's: its router has no route for the request.
+        if isinstance(resp, web.HTTPException):
+            resp = self.refuse(cast(web.Request, request), resp)
         # A client that still sends a body which nobody reads must begin its next request on another connection.
         if self._is_draining or not request.content.is_eof():
             resp.force_close()
@@ -208,17 +229,13 @@ class Connection(RequestHandler):
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,
+        message: str | None = None,  # noqa: ARG002 - the framework passes it
     ) -> web.StreamResponse:
-        """Answers what the parser refuses, which reaches no handler. aiohttp would answer with a part of the input and
-        log a traceback each time, so that an attacker could fill the log."""
-        if status >= 500 or request.writer.output_size > 0:
-            return super().handle_error(request, status, exc, message)
-        self.connections.malformed += 1
-        response = problem.answer(_malformed(exc), "")
-        response.headers.update(SECURITY)
-        response.force_close()
-        return response
+        """Answers what reaches no handler, which is what the parser refuses. aiohttp would answer with a part of the
+        input and log a traceback each time."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("The response has begun; the error cannot be sent any more") from exc
+        return self.refuse(cast(web.Request, request), error_of(exc, status))
 
     def _close_slow_header(self) -> None:
         self._header_timer = None
@@ -286,13 +303,5 @@ def _reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-def _malformed(error: BaseException | None) -> MalformedRequest:
-    """Must not be cached: a header that only one client sends (a huge Cookie) must not become the CDN's response to all
-    requests for that URL."""
-    if isinstance(error, LineTooLong):
-        return MalformedRequest(f"The request line or a header field is longer than {error.args[1]} bytes")
-    return MalformedRequest()
-
-
 # Makes the protocol of one connection.
-ConnectionFactory = Callable[[web.Server, OpenConnections, asyncio.AbstractEventLoop], Connection]
+ConnectionFactory = Callable[[web.Server, OpenConnections, asyncio.AbstractEventLoop, Refuse], Connection]

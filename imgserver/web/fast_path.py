@@ -27,10 +27,11 @@ from aiohttp.web_protocol import RequestHandler
 from structlog.typing import FilteringBoundLogger
 
 from imgserver.observability.metrics import IMAGE_ROUTE
-from imgserver.web.connections import HEADER_END, Connection, ConnectionFactory
+from imgserver.web.connections import HEADER_END, Connection, ConnectionFactory, Refuse
 from imgserver.web.images.handler import ImageHandler
 from imgserver.web.images.request_cache import is_plain
 from imgserver.web.images.responses import CHUNK_BYTES, compose_head
+from imgserver.web.malformed import is_host
 from imgserver.web.middleware import AccessRules, Boundary, FastAdmission
 from imgserver.web.open_connections import OpenConnections
 
@@ -90,7 +91,7 @@ class FastPath:
             if client is None or self._images.has_timing:
                 return None
             found = self._request_cache.find(message.path, headers)
-            if found is None:
+            if found is None or not is_host(headers.get(hdrs.HOST, "")):
                 return None
             parsed, prepared, version, loggable_target = found
             rendition = self._service.get_fresh(prepared.render_request)
@@ -131,11 +132,13 @@ def connection_factory(
         logger.warning("fast_path.disabled", missing=missing)
         return Connection
 
-    def connect(server: web.Server, connections: OpenConnections, loop: asyncio.AbstractEventLoop) -> Connection:
+    def connect(
+        server: web.Server, connections: OpenConnections, loop: asyncio.AbstractEventLoop, refuse: Refuse
+    ) -> Connection:
         # Without keep-alive, a connection has one request, and aiohttp closes it.
         if not connections.settings.keepalive_timeout_seconds:
-            return Connection(server, connections, loop)
-        return FastPathConnection(server, connections, loop, fast_path)
+            return Connection(server, connections, loop, refuse)
+        return FastPathConnection(server, connections, loop, refuse, fast_path)
 
     return connect
 
@@ -148,9 +151,10 @@ class FastPathConnection(Connection):
         server: web.Server,
         connections: OpenConnections,
         loop: asyncio.AbstractEventLoop,
+        refuse: Refuse,
         fast_path: Callable[[RawRequestMessage, str], bytes | None],
     ) -> None:
-        super().__init__(server, connections, loop)
+        super().__init__(server, connections, loop, refuse)
         self._fast_path = fast_path
         self._peer = ""
 

@@ -35,6 +35,8 @@ Headers = MultiMapping[str]
 FastAdmission = Callable[[str, Headers], str | None]
 
 READING = (hdrs.METH_GET, hdrs.METH_HEAD)
+# The name of the route of everything that no handler matches.
+UNROUTED = "other"
 REQUEST_ID = istr("X-Request-Id")
 # Set on a request when its Vary is known, so that an error response gets it too.
 VARY = web.RequestKey("vary", str)
@@ -75,6 +77,9 @@ class AccessRules(Protocol):
 
     def wrap(self, handler: Handler, route: str) -> Handler:
         """The handler behind the checks of this route."""
+
+    def check_address(self, address: str) -> None:
+        """Raises AddressDenied for the address of a client that no handler may answer."""
 
     def fast_admission(self, route: str) -> FastAdmission | None:
         """The checks of this route that need not wait; None: every request is admitted."""
@@ -121,11 +126,15 @@ class Boundary:
         access_log, request_ids, cross_origin_reads = self.access_log, self.request_ids, self.cross_origin_reads
         refuses_while_draining = route not in QUIET_ROUTES
         unchecked, identify = handler, None
+        refuse_method = refuse_unchecked = _method_refusal(methods)
+        refuse_new: Handler = _refuse_while_draining
 
         # The rules rebind these names, so that a request pays nothing for rules that check nothing.
         def adopt(rules: AccessRules) -> None:
-            nonlocal handler, identify
+            nonlocal handler, identify, refuse_method, refuse_new
             handler = rules.wrap(unchecked, route)
+            # A client that is denied learns nothing about the methods and the state of the server.
+            refuse_method, refuse_new = (rules.wrap(one, route) for one in (refuse_unchecked, _refuse_while_draining))
             identify = rules.identify if rules.has_proxies else None
 
         async def wrapped(request: web.Request) -> web.StreamResponse:
@@ -137,10 +146,11 @@ class Boundary:
             access_log.in_progress += 1
             try:
                 if self.is_draining and refuses_while_draining:
-                    raise Overloaded("The server is stopping", reason="drain", retry_after=1)
-                if request.method not in methods:
-                    raise web.HTTPMethodNotAllowed(request.method, methods)
-                response = await handler(request)
+                    response = await refuse_new(request)
+                elif request.method not in methods:
+                    response = await refuse_method(request)
+                else:
+                    response = await handler(request)
             except asyncio.CancelledError:
                 seconds = time.perf_counter() - started
                 access_log.record_disconnect(request, route=route, request_id=request_id, seconds=seconds)
@@ -165,6 +175,29 @@ class Boundary:
         self.follow_rules(adopt)
         return wrapped
 
+    def refuse(self, request: web.Request, error: Exception) -> web.Response:
+        """The response to a request that reaches no handler, such as a malformed one; the connection ends with it.
+
+        The lists of the policy come first, as for all requests. Where no header could be parsed, no proxy can report
+        the client's address, and the address of the peer counts.
+        """
+        if self._rules is not None and self._rules.has_proxies:
+            request = self._rules.identify(request)
+        request_id = self.request_ids.of(request.headers)
+        REQUEST_CONTEXT.set((request_id, request.remote))
+        try:
+            if self._rules is not None:
+                self._rules.check_address(request.remote or "")
+        except ImgserverError as denied:
+            error = denied
+        response = self._respond(request, error, request_id)
+        drop_tracebacks(error)
+        response.headers[REQUEST_ID] = request_id
+        _add_headers(request, response, UNROUTED)
+        response.force_close()
+        self.access_log.record_response(request, response, route=UNROUTED, request_id=request_id, seconds=0.0)
+        return response
+
     def _respond(self, request: web.Request, error: Exception, request_id: str) -> web.Response:
         if isinstance(error, web.HTTPException):
             return problem.answer_http(error, request_id)
@@ -183,6 +216,17 @@ def _error_fields(error: Exception) -> dict[str, object]:
         return {"reason": type(error).__name__}
     reason = error.facts.get("reason", error.facts.get("limit", error.facts.get("argument")))
     return {"reason": reason, "detail": cut(redact(error.detail))}
+
+
+def _method_refusal(methods: tuple[str, ...]) -> Handler:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPMethodNotAllowed(request.method, methods)
+
+    return refuse
+
+
+async def _refuse_while_draining(_: web.Request) -> web.StreamResponse:
+    raise Overloaded("The server is stopping", reason="drain", retry_after=1)
 
 
 async def handle_unrouted(request: web.Request) -> web.StreamResponse:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from imgserver.web.access_log import METHODS
-from imgserver.web.middleware import READING, Boundary, Handler, handle_unrouted
+from imgserver.web.middleware import READING, UNROUTED, Boundary, Handler, handle_unrouted
 
 # A plain `.*` would not match a path with an encoded line break.
 ANYTHING = "{tail:(?s:.*)}"
@@ -17,7 +17,7 @@ class Routes:
     def __init__(self, router: web.UrlDispatcher, boundary: Boundary) -> None:
         self.wrap = boundary.wrap
         self._router = router
-        self._unrouted = boundary.wrap(handle_unrouted, "other", tuple(METHODS))
+        self._unrouted = boundary.wrap(handle_unrouted, UNROUTED, tuple(METHODS))
 
     def add(self, path: str, handler: Handler, route: str, methods: tuple[str, ...] = READING) -> Handler:
         """Wraps the handler and adds it. Returns the wrapped handler."""

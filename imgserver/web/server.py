@@ -121,7 +121,15 @@ def make_site(runner: web.AppRunner, listener: socket.socket) -> Site:
     app, server = runner.app, runner.server
     assert server is not None, "the runner is set up"
     connect = connection_factory(app[FAST_PATH].answer, app[LOGGER])
-    return Site(server, listener, app[CONNECTIONS], mounts=app[MOUNTS], images=app[IMAGES], connect=connect)
+    return Site(
+        server,
+        listener,
+        app[CONNECTIONS],
+        mounts=app[MOUNTS],
+        images=app[IMAGES],
+        boundary=app[BOUNDARY],
+        connect=connect,
+    )
 
 
 def _freeze_garbage_collector() -> None:

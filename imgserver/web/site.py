@@ -5,13 +5,15 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from aiohttp import web
-from aiohttp.http import RawRequestMessage
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion10, RawRequestMessage
 
-from imgserver.web.connections import Connection, ConnectionFactory
-from imgserver.web.middleware import Handler
+from imgserver.errors import HeaderTooLarge, MalformedRequest, TargetTooLong
+from imgserver.web.connections import Connection, ConnectionFactory, Refuse
+from imgserver.web.malformed import MALFORMED, fault_of, without_method
+from imgserver.web.middleware import Boundary, Handler
 from imgserver.web.open_connections import OpenConnections
-from imgserver.web.request_target import in_origin_form
+from imgserver.web.request_target import in_origin_form, replace_fields
 
 # aiohttp's request handler, and what makes a request of a parsed message.
 AnyHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -33,6 +35,7 @@ class Site:
         *,
         mounts: tuple[str, ...],
         images: Handler,
+        boundary: Boundary,
         connect: ConnectionFactory = Connection,
     ) -> None:
         """`server` is that of a runner after its setup; `images` handles the targets that begin with a mount."""
@@ -41,7 +44,8 @@ class Site:
         self._connections = connections
         self._connect = connect
         self._acceptor: asyncio.Server | None = None
-        server.request_handler = _bypass_router(server.request_handler, mounts, images)
+        self._boundary = boundary
+        server.request_handler = _bypass_router(server.request_handler, mounts, images, self._refuse)
         server.request_factory = _begin_request(server.request_factory)
 
     @property
@@ -53,10 +57,14 @@ class Site:
         loop = asyncio.get_running_loop()
 
         def connect() -> Connection:
-            return self._connect(self._server, self._connections, loop)
+            return self._connect(self._server, self._connections, loop, self._refuse)
 
         backlog = self._connections.settings.backlog
         self._acceptor = await loop.create_server(connect, sock=self._listener, backlog=backlog)
+
+    def _refuse(self, request: web.Request, error: Exception) -> web.Response:
+        self._connections.malformed += isinstance(error, MalformedRequest | TargetTooLong | HeaderTooLarge)
+        return self._boundary.refuse(request, error)
 
     def stop(self) -> None:
         """Accepts no more connections; the runner closes the open ones in its cleanup."""
@@ -64,24 +72,36 @@ class Site:
             self._acceptor.close()
 
 
-def _bypass_router(route: AnyHandler, mounts: tuple[str, ...], images: Handler) -> AnyHandler:
+def _bypass_router(route: AnyHandler, mounts: tuple[str, ...], images: Handler, refuse: Refuse) -> AnyHandler:
     handle_image = cast(AnyHandler, images)
 
+    async def handle_malformed(request: web.Request) -> web.StreamResponse:
+        return refuse(request, request[MALFORMED])
+
     def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        if MALFORMED in request:
+            return handle_malformed(cast(web.Request, request))
         return handle_image(request) if request.raw_path.startswith(mounts) else route(request)
 
     return handle
 
 
 def _begin_request(make: RequestFactory) -> RequestFactory:
-    """Tells the connection that a request begins, and brings its target into origin form."""
+    """Tells the connection that a request begins, brings its target into origin form, and finds out what the parser
+    accepts although it is malformed."""
 
     def begin(
         message: RawRequestMessage, payload: Any, protocol: Connection, writer: Any, task: Any
     ) -> web.BaseRequest:
-        message = protocol.begin_request(message, payload)
-        if message.path[0] != "/":
+        message = without_method(protocol.begin_request(message, payload))
+        fault = fault_of(message)
+        if fault is not None:
+            message = replace_fields(message, version=max(message.version, HttpVersion10), should_close=True)
+        if message.path[0] != "/" or message.method == hdrs.METH_CONNECT:
             message = in_origin_form(message)
-        return make(message, payload, protocol, writer, task)
+        request = make(message, payload, protocol, writer, task)
+        if fault is not None:
+            request[MALFORMED] = fault
+        return request
 
     return begin

@@ -125,7 +125,7 @@ def test_every_event_in_the_package_is_declared() -> None:
 
 def test_every_refusal_of_an_upload_is_declared() -> None:
     """Except the errors of authentication, those with an event of their own, and those of requests by URL."""
-    elsewhere = {401, 403, 404, 410, 412, 414, 429}
+    elsewhere = {401, 403, 404, 410, 412, 414, 429, 431}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ImgserverError)]
     codes = {kind.code for kind in kinds if kind.status < 500 and kind.status not in elsewhere}
 

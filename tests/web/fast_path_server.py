@@ -11,7 +11,7 @@ from aiohttp import web
 
 from imgserver.cache.disk import DiskSettings
 from imgserver.settings.schema import DefaultSource, ServerSettings, Settings
-from imgserver.web.app import CONNECTIONS, FAST_PATH, IMAGES, LOGGER, MOUNTS, make_app
+from imgserver.web.app import BOUNDARY, CONNECTIONS, FAST_PATH, IMAGES, LOGGER, MOUNTS, make_app
 from imgserver.web.connections import Connection
 from imgserver.web.fast_path import connection_factory
 from imgserver.web.site import Site
@@ -77,7 +77,8 @@ async def fast_path_server(**settings: object) -> AsyncIterator[FastPathServer]:
         for connect in (connection_factory(running.answer, app[LOGGER]), Connection):
             listener = socket.create_server(("127.0.0.1", 0))
             connections = app[CONNECTIONS]
-            site = Site(runner.server, listener, connections, mounts=app[MOUNTS], images=app[IMAGES], connect=connect)
+            handlers = {"mounts": app[MOUNTS], "images": app[IMAGES], "boundary": app[BOUNDARY]}
+            site = Site(runner.server, listener, connections, **handlers, connect=connect)
             await site.start()
             sites.append((site, listener.getsockname()[1]))
         (_, running.fast_port), (_, running.framework_port) = sites

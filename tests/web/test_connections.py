@@ -167,7 +167,11 @@ def test_a_full_server_logs_one_line_a_minute(crowded):
             held.enter_context(socket.create_connection(("127.0.0.1", crowded.port), timeout=5))
         assert crowded.ask("/livez").status == 200
 
-    assert [event["evicted"] for event in crowded.events() if event["event"] == "connections.limit_reached"] == [1]
+    def evicted() -> list[int]:
+        return [event["evicted"] for event in crowded.events() if event["event"] == "connections.limit_reached"]
+
+    wait_until(lambda: evicted() != [], "it is logged")
+    assert evicted() == [1]
 
 
 PICTURE = b"/img/w_40/cat.png"
@@ -200,9 +204,16 @@ MALFORMED = {
     "a NUL in a field": b"GET %s HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
     "a target not ASCII": b"GET %s\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n",
     "a space in the target": b"GET %s b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "HTTP/0.9": b"GET %s\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + bytes(range(64, 96)) + b"\r\n\r\n",
+    "an unknown method": b"FOO %s HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a host with a space": b"GET %s HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "a host with a path": b"GET %s HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "a host with credentials": b"GET %s HTTP/1.1\r\nHost: user@a\r\n\r\n",
+    "a host with a bad port": b"GET %s HTTP/1.1\r\nHost: a:http\r\n\r\n",
+    "a host with an open bracket": b"GET %s HTTP/1.1\r\nHost: [::1\r\n\r\n",
     "an unknown version": b"GET %s HTTP/3.7\r\nHost: a\r\n\r\n",
-    "a line too long": b"GET %s" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a field too long": b"GET %s HTTP/1.1\r\nHost: a\r\nCookie: " + b"a" * 9000 + b"\r\n\r\n",
 }
 
 
@@ -210,15 +221,9 @@ MALFORMED = {
 def test_malformed_requests_are_refused_and_the_connection_closed(server: ServerProcess, raw):
     answer = server.send(raw.replace(b"%s", PICTURE) + GET + b"\r\n", patience=2)
 
-    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.") == 1
     assert b"\r\nCache-Control: no-store\r\n" in answer
-
-
-def test_a_header_that_is_too_long_for_the_parser_is_reported(server):
-    answer = server.send(GET + b"Cookie: " + b"a" * 9000 + b"\r\n\r\n", patience=2)
-
-    assert b"a header field is longer than 8190 bytes" in answer
 
 
 @pytest.mark.parametrize("target", ["/%69mg/cat.png", "http://other.example//img/cat.png", "//img/cat.png", "/img"])

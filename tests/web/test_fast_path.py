@@ -233,11 +233,15 @@ class FakeTransport(asyncio.Transport):
         """Nothing is read here."""
 
 
+def refuse(request, error):
+    raise AssertionError(f"{request} is refused: {error}")
+
+
 async def connect(server, **settings):
     """A connection that waits for its first request, and its transport."""
     connections = OpenConnections(ServerSettings(**settings))
     factory = connection_factory(server.answer, server.app[LOGGER])
-    connection = factory(server.server, connections, asyncio.get_running_loop())
+    connection = factory(server.server, connections, asyncio.get_running_loop(), refuse)
     transport = FakeTransport(connection)
     connection.connection_made(transport)
     await eventually(lambda: connection.is_idle())
@@ -301,7 +305,7 @@ async def test_without_keep_alive_no_connection_has_the_fast_path(server):
     connections = OpenConnections(ServerSettings(keepalive_timeout_seconds=0))
     factory = connection_factory(server.answer, server.app[LOGGER])
 
-    assert type(factory(server.server, connections, asyncio.get_running_loop())) is Connection
+    assert type(factory(server.server, connections, asyncio.get_running_loop(), refuse)) is Connection
 
 
 # What the fast path needs of aiohttp.

@@ -25,7 +25,8 @@ ALLOWED = {
     # An unknown path: 404 for every known method.
     "/nosuch": {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"},
 }
-HOSTS = ("", "a b", "a:99999", "a:abc", "[::1", "a/b", "user@a", "a\xff", "\xe4", "127.0.0.1", "169.254.169.254")
+HOSTS = ("", "b", "a:99999", "[::1]", "a.example:80", "127.0.0.1", "169.254.169.254")
+BAD_HOSTS = ("a b", "a:abc", "[::1", "a/b", "user@a", "a\xff", "\xe4")
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,13 @@ def test_the_host_changes_nothing(one, host):
     assert odd[1].keys() == plain[1].keys()
     assert odd[2] == plain[2]
     assert parse_response(raw(one, "GET /livez", host=host))[0] == 200
+
+
+@pytest.mark.parametrize("host", BAD_HOSTS)
+def test_an_invalid_host_is_a_malformed_request_for_hits_too(one, host):
+    one.ask(PICTURE)
+
+    assert [parse_response(raw(one, f"GET {target}", host=host))[0] for target in (PICTURE, "/livez")] == [400, 400]
 
 
 @pytest.mark.parametrize("target", [*GET_AND_HEAD, PICTURE, "/nosuch"])

@@ -255,6 +255,7 @@ def test_no_error_reveals_the_folder_of_the_originals(attacked):
 
 def test_control_characters_in_a_target_add_neither_log_lines_nor_series(attacked):
     attacked.ask("/img/../a")
+    attacked.ask("/img/good", headers={"User-Agent": "\x1b[31mevil"})
     before = series(attacked)
     for number in range(30):
         attacked.ask(f"/img/%0aevil{number}%1b%5b31m/../x")

@@ -22,6 +22,7 @@ from imgserver.dialects import MountedDialects
 from imgserver.errors import NotFound, SourceDenied
 from imgserver.headers import caching, ranges
 from imgserver.headers.caching import Cacheability
+from imgserver.headers.cdn_loop import cdn_ids
 from imgserver.headers.field_lines import combined
 from imgserver.headers.negotiation import NO_HINTS, Hints
 from imgserver.plan.plan import ImageRequest
@@ -111,7 +112,7 @@ class ImageHandler:
         Expired, SourceDenied and NotFound."""
         # Each fetch of ours holds a place until the next one is done: a few URLs that lead through this server thirty
         # times would hold all places.
-        if parsed.ref.source == REMOTE and CDN_LOOP_ID in (combined(request.headers, CDN_LOOP) or ""):
+        if parsed.ref.source == REMOTE and CDN_LOOP_ID in cdn_ids(combined(request.headers, CDN_LOOP) or ""):
             detail = "an address leads through one server of this kind, not through two"
             raise SourceDenied(detail, reason="loop")
         self._admit(parsed)
