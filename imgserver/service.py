@@ -1,9 +1,9 @@
 """One image request after content negotiation: answered from the cache, or rendered once and cached."""
 
 import random
-import time
 from dataclasses import dataclass, field, replace
 
+from imgserver.cache.early_refresh import EarlyRefreshes, is_due, is_stale
 from imgserver.cache.negative import NegativeCache
 from imgserver.cache.tiered import Found, TieredCache
 from imgserver.errors import ImgserverError, NotFound, Overloaded
@@ -28,8 +28,6 @@ from imgserver.security.rate_limit import Quota
 
 # How long a new rendition may take to reach Redis before the render lock is released and other replicas read it there.
 WRITTEN_SECONDS = 1.0
-# Keys due for a refresh whose requests have not reached `get` yet.
-DUE_LIMIT = 1024
 ANONYMOUS = Requester()
 REFRESH = Requester(criticality=Criticality.REFRESH)
 
@@ -54,8 +52,7 @@ class ImageService:
     degradation: Degradation
     fresh_seconds: float
     equal_requests: EqualRequests = field(default_factory=EqualRequests)
-    due: set[str] = field(default_factory=set)
-    """Keys for which `get_fresh` has decided that the next `get` refreshes them."""
+    refreshes: EarlyRefreshes = field(default_factory=EarlyRefreshes)
 
     # Answers
 
@@ -67,7 +64,7 @@ class ImageService:
         rendition = self.cache.get_fresh(request.key)
         if rendition is None:
             return None
-        if rendition.fingerprint != fingerprint or self._decide_refresh(request.key, rendition):
+        if rendition.fingerprint != fingerprint or self.refreshes.decide(request.key, rendition):
             self.cache.undo_hit()
             return None
         return rendition
@@ -77,8 +74,7 @@ class ImageService:
 
         Raises what the source, admission and the engine raise (see `errors.py`), and OriginalBusy.
         """
-        is_due = request.key in self.due
-        self.due.discard(request.key)
+        was_decided = self.refreshes.take(request.key)
         error = await self._cached_error(request)
         if error is not None and not error.is_young:
             raise error
@@ -89,10 +85,10 @@ class ImageService:
             return served
         if cached is None or not cached.current:
             return await self._render_or_serve_stale(request, requester, stale=cached)
-        if is_due or _is_due(cached.rendition):
+        if was_decided or is_due(cached.rendition):
             await self.background.start(request.key, lambda: self._render_shared(request, REFRESH))
-        is_stale = not cached.checked or _is_stale(cached.rendition)
-        return ServedRendition(cached.rendition, "stale" if is_stale else "hit", cached.tier)
+        fresh = cached.checked and not is_stale(cached.rendition)
+        return ServedRendition(cached.rendition, "hit" if fresh else "stale", cached.tier)
 
     def forget_original(self, ref: SourceRef) -> None:
         """The original has been replaced: the next request reads its fingerprint again."""
@@ -270,18 +266,6 @@ class ImageService:
                 raise
             return None
 
-    def _decide_refresh(self, key: str, rendition: Rendition) -> bool:
-        """Whether `get` refreshes the rendition. Early refresh is decided once per request, here; `get` does not decide
-        again."""
-        if key in self.due:
-            return True
-        if not _is_due(rendition):
-            return False
-        if len(self.due) >= DUE_LIMIT:
-            self.due.clear()
-        self.due.add(key)
-        return True
-
     # Cached errors
 
     async def _cached_error(self, request: RenderRequest) -> ImgserverError | None:
@@ -329,17 +313,3 @@ def _is_temporary(error: ImgserverError) -> bool:
 def _covers(generations: GroupGenerations, groups: tuple[str, ...]) -> bool:
     """Whether a purge of any of these groups reaches the record. It does not if the record is older than a tag rule."""
     return {group for group, _ in generations}.issuperset(groups)
-
-
-def _is_stale(rendition: Rendition) -> bool:
-    return rendition.fresh_until is not None and rendition.fresh_until <= time.time()
-
-
-def _is_due(rendition: Rendition) -> bool:
-    """Whether the rendition is stale, or so close to it that this request refreshes it early (XFetch)."""
-    now, end = time.time(), rendition.fresh_until
-    # No random draw refreshes earlier than this; most hits need no draw.
-    if end is None or now + caching.EARLIEST_RENDERS * rendition.render_seconds < end:
-        return False
-    draw = 1.0 - random.random()  # noqa: S311
-    return caching.is_early(now=now, fresh_until=end, render_seconds=rendition.render_seconds, draw=draw)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from imgserver import service
+from imgserver.cache import early_refresh
 from imgserver.cache.cache_tags import groups_of, source_group
 from imgserver.engine.job import Quality
 from imgserver.errors import (
@@ -174,7 +174,7 @@ async def test_early_refresh_is_decided_once_per_request(scenario, monkeypatch):
     await scenario.get()
     assert scenario.service.get_fresh(REQUEST).body == b"old"
     draws = []
-    monkeypatch.setattr(service, "_is_due", lambda _: not draws and not draws.append(1))
+    monkeypatch.setattr(early_refresh, "is_due", lambda _: not draws and not draws.append(1))
 
     assert [scenario.service.get_fresh(REQUEST), scenario.service.get_fresh(REQUEST)] == [None, None]
     assert await scenario.get() == ("hit", b"old")

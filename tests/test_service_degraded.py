@@ -26,7 +26,7 @@ def request_of(scenario: Scenario, *offers: str):
 
 
 def set_pressure(scenario: Scenario, pressure: float) -> None:
-    scenario.service.renderer.admission.pressure = lambda _: pressure
+    scenario.service.renderer.admission.pressure = lambda _, *, client: pressure
 
 
 async def test_without_pressure_nothing_is_degraded(scenario):
