@@ -28,7 +28,7 @@ from imgserver.runtime.files import LINUX_FDS, check_readable, open_regular, rea
 from imgserver.runtime.threads import ThreadPool
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources.config import SourceConfig
-from imgserver.sources.listing import MAX_LISTED, is_image
+from imgserver.sources.listing import MAX_LISTED, is_hidden, is_image
 from imgserver.sources.schemes import SourceContext
 from imgserver.sources.source import Source
 from imgserver.sources.undecodable import mark_young, may_be_incomplete, refuse_unfinished
@@ -62,7 +62,9 @@ def identity(config: SourceConfig) -> str:
 
 
 class FolderSource(Source):
-    """Serves regular files below `root`. Symlinks may lead to other places in the folder, never out of it.
+    """Serves regular files below `root`. Symlinks may lead to other places in the folder, never out of it. Files and
+    folders whose names begin with a dot are not served: they are settings, drafts and files that are being copied. A
+    symlink with another name may lead to them.
 
     While the folder is away (moved, or its file system unmounted), no file counts as absent: requests raise
     Unavailable. An unmounted file system is recognized by the device number of the folder. The same holds for a file
@@ -209,6 +211,8 @@ class FolderSource(Source):
         store_file(folder / names[-1], body, replace=replace)
 
     def _resolved(self, path: str) -> Path:
+        if is_hidden(path):
+            raise NotFound()
         try:
             resolved = self.root.joinpath(path).resolve(strict=True)
         except RuntimeError as error:  # a cycle of symlinks; an OSError since Python 3.13

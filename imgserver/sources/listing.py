@@ -1,7 +1,5 @@
 """Which files of a source are listed."""
 
-from pathlib import PurePosixPath
-
 from imgserver.plan.formats import FORMATS
 from imgserver.runtime import resources
 
@@ -16,4 +14,9 @@ MAX_LISTED = 2_000
 
 def is_image(path: str) -> bool:
     """Whether the name has the suffix of an image and no part of the path is hidden."""
-    return path.lower().endswith(IMAGE_SUFFIXES) and not any(part.startswith(".") for part in PurePosixPath(path).parts)
+    return path.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(path)
+
+
+def is_hidden(path: str) -> bool:
+    """Whether the name of the file, or of one of its folders, begins with a dot."""
+    return path.startswith(".") or "/." in path

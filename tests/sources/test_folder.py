@@ -98,6 +98,34 @@ async def test_paths_outside_and_special_files_have_the_same_error(source, path)
     assert await refused(source, path) == await refused(source, "absent.jpg")
 
 
+@pytest.mark.parametrize("path", [".hidden.jpg", ".git/a.jpg", "folder/.a.jpg", "folder/.cache/deep/a.jpg", "..a.jpg"])
+async def test_hidden_files_have_the_error_of_absent_ones(source, root, path):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_bytes(SourceContract.IMAGE)
+
+    assert await refused(source, path) == await refused(source, "absent.jpg")
+    with pytest.raises(NotFound):
+        await source.fingerprint(path)
+    assert path not in await source.listing(100)
+
+
+async def test_dots_elsewhere_in_a_name_do_not_hide_a_file(source, root):
+    (root / "a.b").mkdir()
+    (root / "a.b" / "c.d.jpg").write_bytes(SourceContract.IMAGE)
+
+    assert await source.fingerprint("a.b/c.d.jpg")
+
+
+async def test_a_visible_symlink_may_lead_to_a_hidden_folder(source, root):
+    """Volumes of Kubernetes are made so."""
+    (root / "..2026").mkdir()
+    (root / "..2026" / "a.jpg").write_bytes(SourceContract.IMAGE)
+    (root / "..data").symlink_to("..2026")
+    (root / "a.jpg").symlink_to("..data/a.jpg")
+
+    assert await source.fingerprint("a.jpg")
+
+
 async def test_a_symlink_out_of_the_folder_is_refused_and_one_inside_is_followed(source, root):
     (root / "out.jpg").symlink_to(root.parent / "secret.jpg")
     (root / "sibling").symlink_to(root.parent / "public123")
