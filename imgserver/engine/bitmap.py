@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from imgserver.engine.job import Limits, over
 from imgserver.engine.sanitize import png
 from imgserver.engine.vips import Image, loaded
 from imgserver.errors import BrokenImage, UnsupportedImage
@@ -82,13 +83,17 @@ class Bitmap:
         return loaded("png", png.whole(BytesIO(self.data)) or self.data, fail_on="truncated", **options)
 
 
-def open_bitmap(path: str, name: str) -> Bitmap:
-    """The bitmap in a file of the format `name`: bmp or ico. Raises BrokenImage and UnsupportedImage."""
+def open_bitmap(path: str, name: str, limits: Limits) -> Bitmap:
+    """The bitmap in a file of the format `name`: bmp or ico. Raises BrokenImage, UnsupportedImage, ImageOverLimit."""
     data = Path(path).read_bytes()
     with _decoding():
         bitmap = Bitmap(data, read_bmp(data), is_icon=False) if name == "bmp" else _largest_icon(data)
-        if bitmap.header is not None and min(bitmap.size) < 1:
+    if bitmap.header is not None:
+        if min(bitmap.size) < 1:
             raise BrokenImage("a side of the bitmap is not above 0")
+        # libvips has no image of such a side, not even an outline.
+        if max(bitmap.size) > limits.source_side:
+            raise over("source side", max(bitmap.size), limits.source_side)
     return bitmap
 
 

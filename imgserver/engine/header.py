@@ -161,7 +161,7 @@ def _content(path: str, name: str, limits: Limits) -> Content | None:
     """Raises BrokenImage, UnsupportedImage and ImageOverLimit."""
     if name == "svg":
         return open_drawing(path, limits)
-    return open_bitmap(path, name) if name in ("bmp", "ico") else None
+    return open_bitmap(path, name, limits) if name in ("bmp", "ico") else None
 
 
 def _file(path: str, limits: Limits, page: int | None) -> tuple[int, str]:

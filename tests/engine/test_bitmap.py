@@ -280,10 +280,11 @@ def test_other_bitmaps_are_unsupported(draw: Renderer, data: bytes) -> None:
 
 def test_limits_hold_before_a_bitmap_is_decoded(draw: Renderer) -> None:
     wide = bmp(24, [b""], width=20_000)
+    wider = bmp(24, [b""], width=2_000_000_000)
     many = bmp(8, [b""] * 9_000, width=9_000, palette=PALETTE, compression=1)
     inside = icon((0, 0, 32, saved(Image.new("1", (9_000, 9_000)), "PNG")))
 
-    for data in (wide, many, inside):
+    for data in (wide, wider, many, inside):
         with pytest.raises(ImageOverLimit):
             draw(data)
     with pytest.raises(BrokenImage):
