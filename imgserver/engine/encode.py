@@ -13,6 +13,8 @@ from imgserver.errors import OutputOverLimit
 from imgserver.plan.formats import FORMATS, Format
 from imgserver.plan.plan import Output
 
+# libvips sets it for an original with a palette.
+PALETTE_FIELD = "palette"
 ANIMATION_FIELDS = ("page-height", "n-pages", "delay", "loop")
 
 
@@ -30,14 +32,17 @@ class Prepared:
     keep: int
 
 
-def prepare(frames: Frames, name: str, output: Output, quality: Quality) -> Prepared:
-    """Decodes the original and runs all steps. `name` is the format to write.
+def prepare(frames: Frames, name: str, output: Output, quality: Quality, *, reduce_colors: bool = False) -> Prepared:
+    """Decodes the original and runs all steps. `name` is the format to write. `reduce_colors`: it may get a palette, as
+    if the original had one.
 
     Raises OutputOverLimit before any pixel is computed, and BrokenImage if the original is truncated.
     """
     _refuse_size(frames, FORMATS[name], output)
     with working():
         image, keep = _joined(frames, name, output)
+        if reduce_colors:
+            image.set_type(GInt, PALETTE_FIELD, 1)
     return Prepared(in_memory(image), name, output, quality, keep)
 
 

@@ -13,10 +13,15 @@ from imgserver.plan.plan import Output, Plan
 
 @dataclass(frozen=True, slots=True)
 class OutputShape:
-    """The name of the format to write, and how many frames to load."""
+    """The name of the format to write, and how many frames to load.
+
+    `reduce_colors`: a PNG stands in for a lossy format that the client does not accept. It gets a palette: a quarter of
+    the bytes.
+    """
 
     format: str
     frames: int
+    reduce_colors: bool = False
 
 
 def page_of(output: Output) -> int | None:
@@ -48,8 +53,15 @@ def shape_of(header: Header, plan: Plan) -> OutputShape:
     """Animations stay animated if the format allows it. Raises NotInThisBuild."""
     animated = header.animated and plan.output.frames in ("auto", "all") and plan.terminal.kind in ("image", "info")
     alpha = alpha_after(plan.steps, header.alpha)
-    name = choose(plan.output, source=header.format, alpha=alpha, animated=animated)
-    return OutputShape(name, header.dims.frames if animated and FORMATS[name].animation else 1)
+    output, source = plan.output, header.format
+    name = choose(output, source=source, source_alpha=header.alpha, alpha=alpha, animated=animated)
+    frames = header.dims.frames if animated and FORMATS[name].animation else 1
+    return OutputShape(name, frames, reduce_colors=output.format == "auto" and name == "png" and _is_photo(source))
+
+
+def _is_photo(source: str) -> bool:
+    """Whether originals of this format are photographs, as a rule."""
+    return FORMATS[source].lossy and source != "svg"
 
 
 def _refuse_loss(

@@ -42,7 +42,7 @@ def render(job: Job) -> RenderResult:
     frames = run_steps(header, bounds, replace(job, plan=plan), frame_count=shape.frames)
     size = Dims(frames.width, frames.height, 1, len(frames.images))
     if plan.terminal.kind == "image":
-        prepared = prepare(frames, shape.format, plan.output, job.quality)
+        prepared = prepare(frames, shape.format, plan.output, job.quality, reduce_colors=shape.reduce_colors)
         transform = watch.lap()
         body = write(prepared, job.limits)
         original = smaller_original(header, plan, size.frames, than=len(body))

@@ -151,25 +151,31 @@ def is_writable(name: str) -> bool:
     return name in FORMATS and FORMATS[name].writable
 
 
-def choose(output: Output, *, source: str, alpha: bool, animated: bool) -> str:
-    """The name of the result's format. `source` is the format of the original; `alpha` and `animated` describe the
-    image that is to be written. Raises NotInThisBuild for a format that cannot be written."""
+def choose(output: Output, *, source: str, source_alpha: bool, alpha: bool, animated: bool) -> str:
+    """The name of the result's format. `source` is the format of the original, `source_alpha`: whether it has alpha;
+    `alpha` and `animated` describe the image that is to be written. Raises NotInThisBuild for a format that cannot be
+    written."""
     if output.format not in ("auto", "source"):
         return _writable(output.format)
     if output.format == "auto":
         for name in output.offers:
             if is_writable(name) and (not animated or FORMATS[name].animation):
                 return name
-    return _plain(source, alpha=alpha, animated=animated, modern=output.format == "source")
+    if animated:
+        return "webp" if source == "webp" and output.format == "source" else "gif"
+    if output.format == "auto":
+        return _shown_everywhere(source, alpha=alpha)
+    return _like_source(source, source_alpha=source_alpha, alpha=alpha)
 
 
 def possible_formats(plan: Plan, source: str) -> frozenset[str]:
     """The names of the formats that an image of the plan can have, for any original in the format `source`. Raises
     NotInThisBuild."""
-    alphas = {alpha_after(plan.steps, alpha) for alpha in (False, FORMATS[source].alpha)}
     movements = {False, FORMATS[source].animation}
     return frozenset(
-        choose(plan.output, source=source, alpha=alpha, animated=animated) for alpha in alphas for animated in movements
+        choose(plan.output, source=source, source_alpha=alpha, alpha=alpha_after(plan.steps, alpha), animated=animated)
+        for alpha in {False, FORMATS[source].alpha}
+        for animated in movements
     )
 
 
@@ -190,15 +196,24 @@ def alpha_after(steps: tuple[Step, ...], alpha: bool) -> bool:
     return alpha
 
 
-def _plain(source: str, *, alpha: bool, animated: bool, modern: bool) -> str:
-    """A format that every browser shows. With `modern` a WebP or AVIF original keeps its format, which its owner
-    chose."""
-    if animated:
-        return "webp" if source == "webp" and modern else "gif"
-    kept = {"jpg", "png", "gif", "webp", "avif"} if modern else {"jpg", "png", "gif"}
-    if source in kept and (not alpha or FORMATS[source].alpha):
+def _shown_everywhere(source: str, *, alpha: bool) -> str:
+    """A format that every client shows and that can hold the image."""
+    if source in ("jpg", "png", "gif") and (not alpha or FORMATS[source].alpha):
         return source
     return "png" if alpha or source in LOSSLESS_BITMAPS else "jpg"
+
+
+def _like_source(source: str, *, source_alpha: bool, alpha: bool) -> str:
+    """The format of the original, which its owner chose, or the nearest one that browsers show.
+
+    A photograph without alpha stays a JPEG, even with rounded corners: as a PNG it would have ten to twenty times the
+    bytes. Its transparent parts get the background of the output.
+    """
+    if source in ("jpg", "png", "gif", "webp", "avif"):
+        return source
+    if source in LOSSLESS_BITMAPS:
+        return "png"
+    return "png" if alpha and source_alpha else "jpg"
 
 
 def _writable(name: str) -> str:

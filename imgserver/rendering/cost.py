@@ -239,7 +239,7 @@ def _output_format(seen: Sniffed, plan: Plan) -> str:
     if plan.terminal.kind != "image":
         return "jpg"
     try:
-        return formats.choose(plan.output, source=seen.format, alpha=False, animated=seen.animated)
+        return formats.choose(plan.output, source=seen.format, source_alpha=False, alpha=False, animated=seen.animated)
     except ImgserverError:
         return "jpg"
 

@@ -68,7 +68,10 @@ def test_the_key_pattern_matches_every_key_and_nothing_of_another_form() -> None
 
 def test_the_digest_is_of_length_prefixed_fields() -> None:
     assert source_digest(SourceRef("ab", "c")) != source_digest(SourceRef("a", "bc"))
-    assert plan_digest(Plan()) == sha256(b"\x00\x00\x00\x01" + b"1" + b"\x00\x00\x00\x01" + b"|").hexdigest()[:32]
+    assert (
+        plan_digest(Plan())
+        == sha256(b"\x00\x00\x00\x01" + str(PLAN_VERSION).encode() + b"\x00\x00\x00\x01" + b"|").hexdigest()[:32]
+    )
 
 
 def test_a_new_version_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ PLANS = [
     ("fl_progressive,fl_keep_copyright/p.jpg", "orient|progressive=yes,metadata=copyright"),
     ("f_jpeg/p.png", "orient|format=jpg"),
     ("f_auto,q_auto/p.png", "orient|format=auto"),
-    ("f_avif,q_auto:low/p.png", "orient|format=avif,quality=38"),
+    ("f_avif,q_auto:low/p.png", "orient|format=avif,quality=low"),
     ("q_auto:eco/p.png", "orient|quality=eco"),
     ("q_50/q_60/p.png", "orient|quality=60"),
     ("w_800,f_info/photo.jpg", "orient;fit(width=800)||kind=info"),
