@@ -26,6 +26,9 @@ MAX_HEADER_GROUPS = 16
 _HEADER_KINDS = "astd"
 _GROUP = re.compile(r"a|[sdkt][0-9a-f]{16}")
 _DIGITS = 16
+# Of every kind of group, and of the token of its generation.
+_ANY_GROUP = re.compile(r"[a-z][0-9a-f]{0,16}")
+_TOKEN = re.compile(r"[\x20-\x7e]{0,64}")
 
 
 def groups_of(ref: SourceRef, *, key: str | None = None, tags: Iterable[str] = ()) -> tuple[str, ...]:
@@ -48,6 +51,17 @@ def header_groups(groups: Iterable[str]) -> tuple[str, ...]:
 def is_group(text: str) -> bool:
     """Whether the text has the form of a group of renditions."""
     return _GROUP.fullmatch(text) is not None
+
+
+def is_generation(group: object, token: object) -> bool:
+    """Whether these are a group and the token of its generation, as far as their form says: text from a record or a
+    message, which a stranger may have written."""
+    return (
+        isinstance(group, str)
+        and isinstance(token, str)
+        and _ANY_GROUP.fullmatch(group) is not None
+        and _TOKEN.fullmatch(token) is not None
+    )
 
 
 def source_group(ref: SourceRef) -> str:

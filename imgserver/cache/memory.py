@@ -1,7 +1,7 @@
 """The memory tier: the most recently used renditions, bounded in bytes."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -92,10 +92,25 @@ class MemoryTier:
 
     def sweep_nowait(self, is_kept: IsKept) -> int:
         """Returns the number of removed renditions."""
-        removed = [key for key, one in self._entries.items() if not is_kept(one.expires, one.generations)]
+        return self.sweep_keys(list(self._entries), is_kept)
+
+    def slices(self, size: int) -> Iterator[list[str]]:
+        """The keys that are in memory now, in lists of at most `size`."""
+        keys = list(self._entries)
+        return (keys[start : start + size] for start in range(0, len(keys), size))
+
+    def sweep_keys(self, keys: Iterable[str], is_kept: IsKept) -> int:
+        """`sweep_nowait` of these keys, as far as they are still there."""
+        found = ((key, self._entries.get(key)) for key in keys)
+        removed = [key for key, one in found if one is not None and not is_kept(one.expires, one.generations)]
         for key in removed:
             self.drop_nowait(key)
         return len(removed)
+
+    def groups_of(self, keys: Iterable[str]) -> list[str]:
+        """The groups of the renditions with these keys."""
+        found = (self._entries.get(key) for key in keys)
+        return list({group for one in found if one is not None for group, _ in one.generations})
 
     def statistics(self) -> TierStatistics:
         """`bytes` includes the estimated overhead of each entry."""

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import xxhash
 
+from imgserver.cache.cache_tags import is_generation
 from imgserver.headers.caching import HTTP_DATES
 from imgserver.plan.plan import Dims
 from imgserver.plan.rendition import CachePolicy, Fingerprint, GroupGenerations, Rendition
@@ -46,8 +47,6 @@ MAX_LIFETIME_SECONDS = 100 * 366 * 86_400
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,63}/[A-Za-z0-9!#$&^_.+-]{1,63}(?:;[\x20-\x7e]{1,63})?")
 _ETAG = re.compile(r"[\x21\x23-\x7e]{1,128}")
 _FORMAT = re.compile(r"[A-Za-z0-9+._-]{0,32}")
-_GROUP = re.compile(r"[a-z][0-9a-f]{0,16}")
-_TOKEN = re.compile(r"[\x20-\x7e]{0,64}")
 
 
 class Corrupt(Exception):
@@ -215,7 +214,7 @@ def _are_plausible(fields: Sequence[Any]) -> bool:
         and 0 <= created <= latest
         and 0 <= render_seconds <= MAX_RENDER_SECONDS
         and all(end is None or 0 <= end <= latest for end in ends)
-        and all(_GROUP.fullmatch(group) and _TOKEN.fullmatch(token) for group, token in generations)
+        and all(is_generation(group, token) for group, token in generations)
     )
 
 

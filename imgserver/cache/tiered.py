@@ -34,6 +34,11 @@ MAINTENANCE_SECONDS = 1.0
 PAUSE_FACTOR = 5
 # A purge is in force once its generations are set. It waits only so long to report how many records were removed.
 PURGE_SECONDS = 1.0
+# The sweep of memory after purges of other servers: the entries of a slice, which takes about a millisecond, the groups
+# of one command to Redis, and the shortest pause.
+SLICE_ENTRIES = 500
+FETCHED_GROUPS = 200
+MEMORY_PAUSE_SECONDS = 0.1
 CLOSE_SECONDS = 2.0
 
 
@@ -118,6 +123,9 @@ class TieredCache:
         self._stale = dict.fromkeys((MEMORY, *tiers), 0)
         # Another server has purged, and swept Redis; the tiers of this server are not swept yet.
         self._sweep_due = False
+        # The same for memory, which is swept sooner; `_unverified`: purges may have been missed.
+        self._memory_due = asyncio.Event()
+        self._unverified_memory = False
         self._invalidated = self._purges = 0
 
     async def start(self) -> None:
@@ -128,8 +136,9 @@ class TieredCache:
         if self.redis_client is not None:
             await self.redis_client.start()
         if self._shared is not None:
-            subscribe = partial(self._shared.subscribe, on_purge=self._on_purge_elsewhere, on_gap=self._on_subscribed)
+            subscribe = partial(self._shared.subscribe, on_purge=self._on_purge_elsewhere, on_gap=self._on_gap)
             await self._tasks.start("purge_subscription", subscribe)
+            await self._tasks.start("memory_sweep", self._sweep_memory_forever)
         for _ in range(self._settings.writers):
             await self._tasks.start("write_behind", self._writes.run)
         await self._sweepers.start(self._tasks)
@@ -291,14 +300,41 @@ class TieredCache:
         """Also called for the purges of this server, whose tokens are known."""
         if all(token == tokens[group] for group, token in self.generations.known(tokens)):
             return
+        # From now on, no invalid rendition is served. The sweep only frees its space.
         self.generations.learn(tokens)
-        self._sweep_memory_of_invalid()
         self._sweep_due = True
+        self._memory_due.set()
 
-    def _on_subscribed(self) -> None:
-        """Purges may have been missed before the subscription."""
+    def _on_gap(self) -> None:
+        """Purges may have been missed: before the subscription, or by a message that could not be read."""
         self.generations.distrust_copies()
-        self.memory.sweep_nowait(lambda *_: False)
+        self._unverified_memory = True
+        self._memory_due.set()
+
+    async def _sweep_memory_forever(self) -> None:
+        """Sweeps memory after purges of other servers: in slices, because a hit must not wait for it, and with pauses,
+        in which purges accumulate."""
+        while True:
+            await self._memory_due.wait()
+            self._memory_due.clear()
+            begun = time.monotonic()
+            if self._unverified_memory:
+                self._unverified_memory = False
+                await self._verify_memory()
+            for keys in self.memory.slices(SLICE_ENTRIES):
+                self.memory.sweep_keys(keys, lambda _, generations: self.generations.are_current(generations))
+                await asyncio.sleep(0)
+            await asyncio.sleep(max(MEMORY_PAUSE_SECONDS, PAUSE_FACTOR * (time.monotonic() - begun)))
+
+    async def _verify_memory(self) -> None:
+        """Fetches the generations of everything in memory. What cannot be verified is removed."""
+        for keys in self.memory.slices(SLICE_ENTRIES):
+            groups = self.memory.groups_of(keys)
+            for start in range(0, len(groups), FETCHED_GROUPS):
+                await self.generations.fetch(groups[start : start + FETCHED_GROUPS])
+            self.memory.sweep_keys(
+                keys, lambda _, generations: self.generations.are_recent(group for group, _ in generations)
+            )
 
     async def _maintain(self) -> None:
         pause = MAINTENANCE_SECONDS

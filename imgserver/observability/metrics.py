@@ -48,6 +48,7 @@ BACKGROUND_TASKS = (
     "disk_measurement",
     "disk_sweep",
     "loop_lag_probe",
+    "memory_sweep",
     "origin_cache_sweep",
     "purge_subscription",
     "redis_cleanup",

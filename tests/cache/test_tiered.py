@@ -255,7 +255,7 @@ async def test_generations_are_read_with_each_record_while_the_subscription_is_s
     assert await tiered.get(KEY, groups) is None
 
 
-async def test_a_server_that_missed_purges_clears_its_memory_when_it_subscribes_again(opened, redis_server):
+async def test_a_server_drops_what_was_purged_while_it_was_not_subscribed(opened, redis_server):
     async with proxied(redis_server.port) as proxy:
         here = await opened(redis=redis_server.url)
         there = await opened(redis=f"redis://127.0.0.1:{proxy.port}")
@@ -287,13 +287,33 @@ async def test_a_purge_while_redis_is_away_holds_here_and_is_published_later(ope
     assert await there.get(KEY, groups_of(REF)) is None
 
 
-async def test_an_unreadable_notification_clears_the_memory(opened, redis_server):
+@pytest.mark.parametrize("message", [b"\xff{", b"[]", b'{"a b": "token"}', b'{"a": ' + b'"0"' * 40_000 + b"}"])
+async def test_memory_is_compared_with_redis_after_a_message_that_cannot_be_read(opened, redis_server, message):
+    tiered = await opened(redis=redis_server.url)
+    other = canonical.key(OTHER, Plan((), Output(format="webp")))
+    await rendered(tiered)
+    await rendered(tiered, OTHER)
+    redis_server.admin.set(f"imgserver:generation:{source_group(REF)}", "purged elsewhere, unheard")
+    redis_server.admin.publish("imgserver:purges", message)
+
+    await eventually(lambda: tiered.memory.statistics().entries == 1)
+    assert tiered.get_fresh(KEY) is None
+    assert tiered.get_fresh(other) is not None
+
+
+async def test_memory_is_cleared_after_an_unreadable_message_if_redis_does_not_answer(
+    opened, redis_server, monkeypatch
+):
     tiered = await opened(redis=redis_server.url)
     await rendered(tiered)
-    redis_server.admin.publish("imgserver:purges", b"\xff{")
+    monkeypatch.setattr(tiered._shared, "fetch", _no_reply)
+    redis_server.admin.publish("imgserver:purges", b"unreadable")
 
     await eventually(lambda: tiered.memory.statistics().entries == 0)
-    assert await tiered.get(KEY) is not None
+
+
+async def _no_reply(_):
+    return None
 
 
 async def test_redis_faults_do_not_affect_memory_and_disk(opened, redis_server, tmp_path):

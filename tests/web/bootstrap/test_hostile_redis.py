@@ -1,7 +1,11 @@
 """A stranger who writes to the Redis of a server: forged records, and floods on the channel of purges."""
 
+import secrets
+import statistics
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import orjson
 import pytest
@@ -11,6 +15,7 @@ from tests.redis_server import RedisServer, running
 from tests.running_server import ServerProcess, serving, wait_until
 
 TARGET = "/img/w_40,f_png/cat.png"
+KEY = "a key of sixteen characters"
 # The record's beginning: magic, schema, bytes of the header and of the body, checksum of all else.
 PREFIX = struct.Struct(">3sBIQ16s")
 
@@ -83,3 +88,57 @@ def test_a_forged_record_can_hold_what_a_server_writes(redis, server):
     # Another URL of the same record: the headers of the first are prepared already.
     assert server.ask("/img/f_png,w_40/cat.png").headers["Content-Type"] == "image/x-forged"
     redis.admin.delete(name)
+
+
+FLOODS: dict[str, Callable[[], bytes]] = {
+    "purges": lambda: orjson.dumps({f"d{secrets.token_hex(8)}": secrets.token_hex(8)}),
+    "garbage": lambda: secrets.token_bytes(30),
+    "many tokens": lambda: orjson.dumps({f"d{secrets.token_hex(8)}": secrets.token_hex(8) for _ in range(400)}),
+    "long tokens": lambda: orjson.dumps({"d" + 100_000 * "a": 100_000 * "b"}),
+}
+
+
+@contextmanager
+def flooded(redis: RedisServer, make: Callable[[], bytes]) -> Iterator[None]:
+    """Messages are published as fast as Redis takes them."""
+    messages, stopped = [make() for _ in range(100)], threading.Event()
+
+    def flood() -> None:
+        while not stopped.is_set():
+            pipe = redis.admin.pipeline(transaction=False)
+            for message in messages:
+                pipe.publish("flooded:purges", message)
+            pipe.execute()
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def pair(redis) -> Iterator[tuple[ServerProcess, ServerProcess]]:
+    settings = {"workers_count": 1, "disk_limit_bytes": 0, "redis_url": redis.url, "redis_namespace": "flooded"}
+    with serving(**settings) as one, serving(**settings, admin_key=KEY) as two:
+        wait_until(lambda: all(each.metric("imgserver_redis_up") == 1 for each in (one, two)), "both are connected")
+        yield one, two
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_of_purge_messages_does_not_slow_hits_and_a_purge_after_it_arrives(redis, pair, name):
+    one, two = pair
+    wait_until(lambda: one.ask(TARGET).cache_status == "imgserver; hit", "it is in memory")
+    with flooded(redis, FLOODS[name]):
+        answers = [one.ask(TARGET) for _ in range(100)]
+    purged = two.post("/api/admin/purge", {"source": "cat.png"}, key=KEY)
+    wait_until(lambda: one.metric("imgserver_cache_entries", tier="memory") == 0, "the purge has arrived")
+
+    # A hit took 0.7 s when each message was applied by itself.
+    assert statistics.median(answer.seconds for answer in answers) < 0.05
+    assert max(answer.seconds for answer in answers) < 0.5
+    assert {answer.cache_status for answer in answers} == {"imgserver; hit"}
+    assert purged.json()["propagated"]
