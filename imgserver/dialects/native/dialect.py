@@ -19,7 +19,7 @@ from imgserver.dialects.native.lexer import (
 from imgserver.dialects.native.messages import bad_rule
 from imgserver.dialects.native.output import collect_url_options, emit_output
 from imgserver.dialects.native.pixel_ratio import apply_pixel_ratio
-from imgserver.dialects.native.presets import Presets, text_faults
+from imgserver.dialects.native.presets import Presets, check_size_steps, text_faults
 from imgserver.dialects.native.segment import Segment, is_auto, parse_segment, suggest_options
 from imgserver.dialects.native.settings import NativeSettings
 from imgserver.dialects.native.source_path import RESERVED, SourcePaths, encode_remote
@@ -96,10 +96,12 @@ class NativeDialect:
         key, query_signed = self._check_signature(envelope)
         target = split_segments(envelope, self.settings)
         allowed_hints = hints if self.client_hints else None
-        raw_segments = self._presets.expand(target.segments)
+        raw_segments = self._presets.expand(target.segments, signed=target.signed)
         segments = [parse_segment(raw, self.settings, allowed_hints) for raw in raw_segments]
         for index, segment in enumerate(segments):
             check(segment, self.settings, first=index == 0)
+        if self._snapping is not None and not target.signed:
+            check_size_steps(zip(raw_segments, segments, strict=True))
         whole_url = collect_url_options(segments)
         check_hinted_width(segments, whole_url)
         plan = self._plan(segments, whole_url)
@@ -190,7 +192,9 @@ class NativeDialect:
 
 def preset_faults(presets: Mapping[str, str], settings: NativeSettings, *, client_hints: bool = False) -> Iterator[str]:
     """A sentence for each preset that is wrong. Each preset is parsed as if a URL named it."""
-    dialect = NativeDialect(replace(settings, presets_only=False), {"any"}, "any", client_hints=client_hints)
+    # A preset may scale more than once.
+    unbounded = replace(settings, presets_only=False, snap_widths=())
+    dialect = NativeDialect(unbounded, {"any"}, "any", client_hints=client_hints)
     for name, text in presets.items():
         faults = list(text_faults(text))
         if not faults:

@@ -18,11 +18,18 @@ class NativeSettings:
     max_steps: Annotated[int, Ge(1), Le(200), doc("processing steps of one URL")] = 40
     # aiohttp answers a request line over 8,190 bytes itself, with a bare 400: ours must be reached first.
     max_target_bytes: Annotated[int, Ge(256), Le(8_100), doc("length of the request target")] = 8_000
-    presets_only: Annotated[bool, doc("whether URLs may use presets only, and no other options")] = False
+    presets_only: Annotated[
+        bool, doc("whether URLs may use presets only, one in an unsigned URL, and no other options")
+    ] = False
     snap_widths: Annotated[
         tuple[Annotated[int, Ge(1), Le(65_535)], ...],
-        doc("sizes that requested sides are rounded up to, ascending; empty: no rounding"),
+        doc("sizes that requested sides are rounded up to, ascending, once in an unsigned URL; empty: no rounding"),
     ] = ()
+
+    @property
+    def bounds_renditions(self) -> bool:
+        """Whether unsigned URLs shall have few different results."""
+        return self.presets_only or bool(self.snap_widths)
 
     def __post_init__(self) -> None:
         if any(one >= other for one, other in itertools.pairwise(self.snap_widths)):

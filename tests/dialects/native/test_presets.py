@@ -81,7 +81,7 @@ def test_with_presets_only_any_other_option_is_refused(tail: str) -> None:
     assert error.facts["argument"] in ("w", "q", "exp")
 
 
-@pytest.mark.parametrize("tail", ["p.jpg", "t_card/p.jpg", "t_card/t_download/p.jpg", "_/w_9/p.jpg"])
+@pytest.mark.parametrize("tail", ["p.jpg", "t_card/p.jpg", "_/w_9/p.jpg"])
 def test_with_presets_only_presets_and_originals_without_options_are_allowed(tail: str) -> None:
     assert ONLY.parse("/img/" + tail)
 
