@@ -11,6 +11,7 @@ from imgserver.headers import caching
 from imgserver.plan.canonical import source_digest
 from imgserver.plan.plan import SourceRef
 from imgserver.plan.rendition import CachePolicy, Fingerprint, GroupGenerations, Rendition
+from imgserver.rendering.aliases import Aliases
 from imgserver.rendering.client_queue import Criticality, Requester
 from imgserver.rendering.degradation import Degradation
 from imgserver.rendering.equal_requests import EqualRequests
@@ -53,11 +54,14 @@ class ImageService:
     fresh_seconds: float
     equal_requests: EqualRequests = field(default_factory=EqualRequests)
     refreshes: EarlyRefreshes = field(default_factory=EarlyRefreshes)
+    aliases: Aliases = field(default_factory=Aliases)
 
     # Answers
 
     def get_fresh(self, request: RenderRequest) -> Rendition | None:
         """The rendition in memory, if it is fresh and its original was checked within the last second; else None."""
+        if self.aliases:
+            request = self.aliases.find(request) or request
         fingerprint = self.renderer.fingerprints.get(request.ref)
         if fingerprint is None:
             return None
@@ -74,6 +78,7 @@ class ImageService:
 
         Raises what the source, admission and the engine raise (see `errors.py`), and OriginalBusy.
         """
+        request = await self._resolve_alias(request)
         was_decided = self.refreshes.take(request.key)
         error = await self._cached_error(request)
         if error is not None and not error.is_young:
@@ -265,6 +270,15 @@ class ImageService:
             if is_strict or not _is_temporary(error):
                 raise
             return None
+
+    async def _resolve_alias(self, request: RenderRequest) -> RenderRequest:
+        """The same request by the name that stands for all names of its original."""
+        absent = self.negative_cache.get(source_digest(request.ref), self._generations_of_original(request))
+        # What was read within the last second was read under that name.
+        if absent is not None or self.renderer.fingerprints.get(request.ref) is not None:
+            return request
+        rename = self.pipeline_version.renamed
+        return await self.aliases.resolve(request, identify=self.renderer.identify, rename=rename)
 
     # Cached errors
 

@@ -39,7 +39,8 @@ class FakeSource:
         self.error: Exception | None = None
         self.held: asyncio.Event | None = None
         self.local_head: bytes | None = None
-        self.opened = self.fingerprints_read = self.fetched = 0
+        self.opened = self.fingerprints_read = self.fetched = self.identified = 0
+        self.aliases: dict[str, str] = {}
 
     async def fetch(self, path: str) -> None:
         self.fetched += 1
@@ -56,6 +57,12 @@ class FakeSource:
 
     async def head(self, path: str) -> bytes | None:
         return self.local_head
+
+    async def identity(self, path: str) -> str:
+        self.identified += 1
+        if self.error is not None:
+            raise self.error
+        return self.aliases.get(path, path)
 
     async def fingerprint(self, path: str) -> Fingerprint:
         self.fingerprints_read += 1

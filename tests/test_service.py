@@ -15,6 +15,7 @@ from imgserver.errors import (
     DeadlineExceeded,
     NotFound,
     NotInThisBuild,
+    OriginalBusy,
     Overloaded,
     ServerFault,
     SourceFailed,
@@ -415,6 +416,56 @@ async def test_a_changed_rendition_that_must_be_validated_is_not_served_stale(sc
     scenario.expire_fingerprints()
 
     assert isinstance(await scenario.failing_get(), WorkerLost)
+
+
+def request_of(scenario: Scenario, path: str) -> RenderRequest:
+    request = ImageRequest(SourceRef("photos", path), Plan())
+    return scenario.service.pipeline_version.render_request(request, ())
+
+
+async def test_two_names_of_an_original_share_its_renditions(scenario):
+    scenario.source.aliases = {"link.png": "cat.png", "second.png": "cat.png"}
+    requests = [request_of(scenario, name) for name in ("link.png", "cat.png", "second.png")]
+
+    assert [await scenario.get(request) for request in requests] == [("rendered", b"1"), ("hit", b"1"), ("hit", b"1")]
+    assert scenario.service.cache.statistics().tiers["memory"].entries == 1
+    assert scenario.service.get_fresh(requests[0]).body == b"1"
+
+
+async def test_two_names_of_an_original_share_its_quota():
+    scenario = Scenario(per_minute=60, burst=1)
+    scenario.source.aliases = {"link.png": "cat.png"}
+    cat, link = (replace(request_of(scenario, name), metered=True) for name in ("cat.png", "link.png"))
+    await scenario.get(cat)
+    scenario.service.cache.drop(cat.key)
+
+    with pytest.raises(OriginalBusy):
+        await scenario.get(link)
+
+
+async def test_an_alias_is_checked_once_per_second(scenario):
+    scenario.source.aliases = {"link.png": "cat.png"}
+    for _ in range(5):
+        await scenario.get(request_of(scenario, "link.png"))
+
+    assert scenario.source.identified == 1
+
+
+async def test_an_absent_original_has_no_aliases_for_a_second(scenario):
+    scenario.source.state = None
+    for _ in range(5):
+        await scenario.failing_get()
+
+    assert scenario.source.identified == 1
+
+
+async def test_the_rendition_of_an_alias_is_served_stale_while_its_source_fails(scenario):
+    scenario.source.aliases = {"link.png": "cat.png"}
+    await scenario.get(request_of(scenario, "link.png"))
+    scenario.expire_fingerprints()
+    scenario.source.error = Unavailable()
+
+    assert await scenario.get(request_of(scenario, "link.png")) == ("stale", b"1")
 
 
 async def test_a_purged_rendition_is_not_served_although_the_render_fails(scenario):

@@ -95,6 +95,12 @@ class Renderer:
             job = Job(original.path, plan, self.limits, self.quality, goal="optimize")
             return (await self._run(job, original, ticket, key=f"upload {original.fingerprint}")).result
 
+    async def identify(self, ref: SourceRef) -> SourceRef:
+        """The reference that stands for all names of one original or folder (see `Source.identity`)."""
+        async with _source_timeout(FINGERPRINT_SECONDS):
+            path = await self.sources[ref.source].identity(ref.path)
+        return ref if path == ref.path else SourceRef(ref.source, path)
+
     async def read_fingerprint(self, ref: SourceRef) -> Fingerprint:
         """The present fingerprint of an original, from its source. Raises DeadlineExceeded after two seconds, in time
         for callers that can serve a cached rendition instead."""

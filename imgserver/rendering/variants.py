@@ -71,6 +71,10 @@ class PipelineVersion:
         plan = degrade(request.plan, level)
         return request if plan is request.plan else self._request(request.ref, plan, metered=request.metered)
 
+    def renamed(self, request: RenderRequest, ref: SourceRef) -> RenderRequest:
+        """The same request under another name of its original."""
+        return self._request(ref, request.plan, metered=request.metered)
+
     def _request(self, ref: SourceRef, plan: Plan, *, metered: bool) -> RenderRequest:
         plan = normalize(plan)
         identified = self.identified(ref)

@@ -114,6 +114,11 @@ class FolderSource(Source):
     async def fingerprint(self, path: str) -> Fingerprint:
         return await self._in_thread(lambda: _fingerprint(_regular(self._resolved(path))))
 
+    async def identity(self, path: str) -> str:
+        """As in `Source`: the path that all symlinks lead to, if it is not hidden."""
+        real = await self._in_thread(lambda: self._resolved(path).relative_to(self.root).as_posix())
+        return path if is_hidden(real) else real
+
     async def listing(self, limit: int) -> list[str]:
         """As in `Source`: the first paths of `image_paths`."""
         return await self._in_thread(lambda: list(islice(image_paths(self.root), limit)))

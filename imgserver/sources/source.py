@@ -74,6 +74,11 @@ class Source(ABC):
         """The state of the original, without its bytes: equal to `Original.fingerprint` of `open` as long as it is
         unchanged."""
 
+    async def identity(self, path: str) -> str:
+        """The path that stands for all names of one original or folder, such as symlinks to it: caches, quotas and
+        purges know it by that path. Paths that begin with a dot are never returned."""
+        return path
+
     async def listing(self, limit: int) -> list[str]:  # noqa: ARG002
         """The paths of at most `limit` files with names of images, hidden ones excluded; empty if the source cannot be
         listed."""

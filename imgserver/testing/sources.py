@@ -44,6 +44,12 @@ class SourceContract:
     async def test_the_head_of_a_local_original_is_that_of_the_opened_one(self, source: Source) -> None:
         assert await source.head(self.present) in (None, self.IMAGE)
 
+    async def test_the_identity_of_an_original_is_a_path_to_it(self, source: Source) -> None:
+        identity = await source.identity(self.present)
+
+        assert await source.identity(identity) == identity
+        assert await source.fingerprint(identity) == await source.fingerprint(self.present)
+
     async def test_an_absent_original_is_not_found(self, source: Source) -> None:
         with pytest.raises(NotFound):
             await source.fingerprint(self.absent)

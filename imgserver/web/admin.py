@@ -7,6 +7,7 @@ from aiohttp import web
 
 from imgserver.cache.tiered import TieredCache
 from imgserver.dialects import MountedDialects
+from imgserver.errors import ImgserverError
 from imgserver.observability.audit import request_context
 from imgserver.service import ImageService
 from imgserver.web.auth import Authenticator
@@ -45,6 +46,7 @@ class PurgeHandler:
         self, service: ImageService, dialects: MountedDialects, authenticator: Authenticator, sources: Sources
     ) -> None:
         self._cache = service.cache
+        self._identify = service.renderer.identify
         self._resolver = PurgeResolver(dialects, service.pipeline_version)
         self._authenticator = authenticator
         self._sources = sources
@@ -53,7 +55,7 @@ class PurgeHandler:
         key = self._authenticator.require(request, SCOPE, route="purge")
         body = await read_small_body(request, max_bytes=BODY_BYTES, seconds=BODY_SECONDS)
         purge = PurgeRequest.parse(body)
-        groups = self._resolver.groups(purge)
+        groups = await self._groups(purge)
         # The originals first: a render that begins between the two steps would otherwise read the old original and be
         # stored as if it were newer than the purge.
         originals_deleted = await self._purge_originals(purge, groups)
@@ -76,6 +78,17 @@ class PurgeHandler:
                 "incomplete": incomplete,
             }
         )
+
+    async def _groups(self, purge: PurgeRequest) -> tuple[str, ...]:
+        """The groups to purge, also by the name that stands for all names of an original or folder (symlinks)."""
+        groups, named = self._resolver.groups(purge), self._resolver.named(purge)
+        if named is None:
+            return groups
+        try:
+            ref = await self._identify(named)
+        except ImgserverError:  # an original that is gone has no other name
+            return groups
+        return groups if ref == named else (*dict.fromkeys((*groups, *self._resolver.groups_by(purge, ref))),)
 
     async def _purge_originals(self, purge: PurgeRequest, groups: tuple[str, ...]) -> bool:
         """Invalidates the originals that are cached on disk. Returns False when some of them are still on the disk,

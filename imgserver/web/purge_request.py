@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -73,6 +73,26 @@ class PurgeResolver:
                 return (*dict.fromkeys(self._key_groups(target)), original)
         raise BadRequest('purge: "url", "source", "prefix", "tag" and "group" take text, "all" takes true')
 
+    def groups_by(self, purge: PurgeRequest, ref: SourceRef) -> tuple[str, ...]:
+        """`groups` of the same request, with `ref` as the name of its original or folder."""
+        identified = self._pipeline_version.identified(ref)
+        match purge.selector, purge.value:
+            case "source", _:
+                return (source_group(identified),)
+            case "prefix", _:
+                return (prefix_group(identified.source, identified.path),)
+            case "url", str(target):
+                return (*dict.fromkeys(self._key_groups(target, ref)), original_group(identified))
+        return ()
+
+    def named(self, purge: PurgeRequest) -> SourceRef | None:
+        """The original or the folder that the request names; None for other selectors and for a whole source."""
+        if purge.selector != "prefix":
+            return self.original(purge)
+        below = self._dialects.native.resolve(f"{str(purge.value).strip('/')}/_".strip("/"))
+        folder = below.path.rpartition("/")[0]
+        return SourceRef(below.source, folder) if folder else None
+
     def original(self, purge: PurgeRequest) -> SourceRef | None:
         """The original of a request that names exactly one; otherwise None."""
         match purge.selector, purge.value:
@@ -88,9 +108,12 @@ class PurgeResolver:
             raise BadRequest(f"purge: there is no tag {tag}", value=tag)
         return tag_group(tag)
 
-    def _key_groups(self, target: str) -> Iterator[str]:
+    def _key_groups(self, target: str, ref: SourceRef | None = None) -> Iterator[str]:
+        """The groups of all results of a URL; `ref`: under another name of its original."""
         for hints in negotiation.variants(self._dialects.parse(target).hints):
             request = self._dialects.parse(target, hints)
+            if ref is not None:
+                request = replace(request, ref=ref)
             for offers in OFFERS:
                 yield key_group(self._pipeline_version.render_request(request, offers, save_data=hints.save_data).key)
 

@@ -126,6 +126,32 @@ async def test_a_visible_symlink_may_lead_to_a_hidden_folder(source, root):
     assert await source.fingerprint("a.jpg")
 
 
+async def test_all_symlinks_to_a_file_have_its_identity(source, root):
+    (root / "link.jpg").symlink_to("folder/present.jpg")
+    (root / "second.jpg").symlink_to(root / "link.jpg")
+    (root / "album").symlink_to("folder")
+    names = ("folder/present.jpg", "link.jpg", "second.jpg", "album/present.jpg")
+
+    assert {await source.identity(name) for name in names} == {"folder/present.jpg"}
+    assert await source.identity("album") == "folder"
+
+
+async def test_a_symlink_to_a_hidden_file_keeps_its_own_identity(source, root):
+    (root / ".data").mkdir()
+    (root / ".data" / "a.jpg").write_bytes(SourceContract.IMAGE)
+    (root / "a.jpg").symlink_to(".data/a.jpg")
+
+    assert await source.identity("a.jpg") == "a.jpg"
+
+
+@pytest.mark.parametrize("path", ["absent.jpg", "out.jpg", ".hidden.jpg"])
+async def test_what_is_not_served_has_no_identity(source, root, path):
+    (root / "out.jpg").symlink_to(root.parent / "secret.jpg")
+
+    with pytest.raises(NotFound):
+        await source.identity(path)
+
+
 async def test_a_symlink_out_of_the_folder_is_refused_and_one_inside_is_followed(source, root):
     (root / "out.jpg").symlink_to(root.parent / "secret.jpg")
     (root / "sibling").symlink_to(root.parent / "public123")

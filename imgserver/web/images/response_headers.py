@@ -55,7 +55,9 @@ class ResponseHeaders:
         headers[hdrs.ACCEPT_RANGES] = "bytes"
         headers["ETag"] = f'"{rendition.etag}"'
         self._set_lifetimes(headers, _of_source(cacheability, rendition))
-        self._set_cache_groups(headers, header_groups(render_request.groups))
+        # A rendition that was stored under another name of its original has the groups of that name.
+        stored_groups = (group for group, _ in rendition.generations)
+        self._set_cache_groups(headers, header_groups(dict.fromkeys((*render_request.groups, *stored_groups))))
         if rendition.modified is not None:
             headers["Last-Modified"] = caching.http_date(rendition.modified)
         if vary := negotiation.vary(request):
