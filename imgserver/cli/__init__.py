@@ -4,7 +4,7 @@
 of the standard library; pydantic, rich, aiohttp and libvips are imported inside the functions that need them.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 success; 1 failure (an unreadable image,
-invalid settings, an unhealthy server), with a message of one sentence; 2 wrong command line.
+invalid settings, an unhealthy server), with a message of one sentence; 2 wrong command line; 130 Ctrl-C.
 """
 
 import click

@@ -37,7 +37,7 @@ def serve(
       imgserver serve --host 0.0.0.0 --config imgserver.toml
 
     \b
-    Exit codes: 0 stopped, 1 could not start, 2 wrong command line.
+    Exit codes: 0 stopped, 1 could not start, 2 wrong command line, 130 interrupted before the start.
     """
     given = {**source_options(source), "server.host": host, "server.port": port, "workers.count": workers}
     loaded = check_start(config, os.environ, **given)

@@ -29,6 +29,8 @@ VIPS = "imgserver.engine.vips"
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 
+# A worker ends by SIGKILL, or with its server.
+IGNORED_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 OPEN_FILES = 128
 FILE_BYTES = 256 * MIB
 OOM_SCORE = 800
@@ -68,9 +70,10 @@ def initialize(settings: SandboxSettings, begun: "Connection[bytes, bytes]") -> 
     _begun = begun
     _die_with(settings.parent_pid)
     # A stopping server drains, then ends its workers. Both signals also reach the workers directly, through the process
-    # group or the cgroup.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # group or the cgroup. They have been blocked since the start of the process.
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
     _close_streams()
     _set_limits(settings.memory_bytes)
     _prefer_for_oom_kill()

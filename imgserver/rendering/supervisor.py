@@ -58,7 +58,8 @@ class Supervisor:
         self._fruitless_deaths = 0
         self._backoff: asyncio.TimerHandle | None = None
         self._removals: set[asyncio.Future[None]] = set()
-        self._oom_kills = resources.oom_kills()
+        self._oom_counter = resources.OomKillCounter()
+        self._oom_kills = self._oom_counter.read()
 
     @property
     def failing(self) -> bool:
@@ -82,6 +83,8 @@ class Supervisor:
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()
+        if self._oom_counter.fallback:
+            self._on_event(WorkerEvent("oom_kills_of_machine", detail=self._oom_counter.fallback))
         self._fill()
 
     def note_render(self) -> None:
@@ -179,19 +182,22 @@ class Supervisor:
         if worker.state is WorkerState.STARTING:
             return "start"
         reason = worker.cause_of_death()
-        return "oom" if reason == "crash" and self._was_oom() else reason
+        return "oom" if reason in ("crash", "killed") and self._was_oom() else reason
 
     def _note_death(self, worker: WorkerProcess, reason: str, detail: str) -> None:
         self.restarts[reason] += 1
         lived = time.monotonic() - worker.created
-        self._on_event(WorkerEvent("lost", worker.number, worker.pid, reason=reason, seconds=lived, detail=detail))
+        busy = worker.state is WorkerState.BUSY
+        self._on_event(
+            WorkerEvent("lost", worker.number, worker.pid, reason=reason, seconds=lived, detail=detail, busy=busy)
+        )
         self._fruitless_deaths += 1
         if reason == "start" or self._fruitless_deaths > FRUITLESS_DEATHS * self._size:
             self._delay_starts(detail)
         self._fill()
 
     def _was_oom(self) -> bool:
-        before, self._oom_kills = self._oom_kills, resources.oom_kills()
+        before, self._oom_kills = self._oom_kills, self._oom_counter.read()
         return self._oom_kills > before
 
     def _remove_folder(self, tmpdir: str) -> None:

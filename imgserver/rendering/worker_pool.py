@@ -34,7 +34,7 @@ from imgserver.rendering.worker_process import WorkerSettings as WorkerSettings
 from imgserver.runtime import resources
 
 # Why a worker was replaced.
-REASONS = ("crash", "oom", "timeout", "abandoned", "rss", "recycle", "start")
+REASONS = ("crash", "oom", "killed", "timeout", "abandoned", "rss", "recycle", "start")
 RETRY_AFTER_SECONDS = 2
 # So many workers may die during one render before its client gets an error.
 DEATHS_LIMIT = 2

@@ -13,10 +13,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -33,6 +34,9 @@ from imgserver.runtime.resources import MIB
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # How long to wait for the exit status of a process whose pipes are closed.
 STATUS_SECONDS = 0.05
+
+# Why a worker died that this server did not kill, by its exit status. All other causes are crashes.
+DEATHS: Mapping[int | None, str] = {-signal.SIGXCPU: "timeout", -signal.SIGKILL: "killed"}
 
 # In the environment of a worker: libvips and malloc read them before any Python code runs.
 ENVIRONMENT = {"VIPS_CONCURRENCY": "1", "MALLOC_ARENA_MAX": "2"}
@@ -58,9 +62,10 @@ class WorkerSettings:
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
     """`kind`: started, lost (`reason` is a key of `restarts`), start_failed (`detail` says why), quarantined (`detail`
-    is the key).
+    is the key), oom_kills_of_machine (`detail` says why the kills of this cgroup alone cannot be counted).
 
-    `seconds`: how long the start took, how long the lost worker lived, or the wait until the next attempt.
+    `seconds`: how long the start took, how long the lost worker lived, or the wait until the next attempt. `busy`:
+    whether the lost worker had a job.
     """
 
     kind: str
@@ -69,6 +74,7 @@ class WorkerEvent:
     reason: str = ""
     seconds: float = 0.0
     detail: str = ""
+    busy: bool = True
 
 
 class WorkerState(Enum):
@@ -88,7 +94,6 @@ class WorkerProcess:
         self.state = WorkerState.STARTING
         self.renders = 0
         self.killed_for: str | None = None
-        self._killed_alive = False
         self.created = time.monotonic()
         self.busy_since: float | None = None
         self.pidfd: int | None = None
@@ -110,7 +115,9 @@ class WorkerProcess:
 
     def start(self) -> "Future[WorkerReady]":
         """Spawns the process; blocks for some milliseconds. Raises OSError if no process can be created."""
-        with _plain_main(), _environment({**ENVIRONMENT, "TMPDIR": self.tmpdir}):
+        # It is started once, and unblocks the signals in this thread.
+        resource_tracker.ensure_running()
+        with _blocked_signals(), _plain_main(), _environment({**ENVIRONMENT, "TMPDIR": self.tmpdir}):
             ready = self._executor.submit(sandbox.start_engine, self._opener, self._nice)
         self._context.close_result_writer()
         self._begun_writer.close()
@@ -134,8 +141,6 @@ class WorkerProcess:
     def kill(self, reason: str) -> None:
         """Sends SIGKILL, which also ends a stopped process. The first reason stays. A dead process is left alone."""
         self.killed_for = self.killed_for or reason
-        if self._context.process is not None and self._context.process.exitcode is None:
-            self._killed_alive = True
         if self.pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -143,17 +148,16 @@ class WorkerProcess:
             self._context.process.kill()
 
     def cause_of_death(self) -> str:
-        """Why a dead worker died: the reason it was killed for, timeout (its CPU limit), or crash."""
+        """Why a dead worker died: the reason it was killed for, timeout (its CPU limit), killed (a SIGKILL from outside
+        of this server), or crash."""
         if self.killed_for is not None or self._context.process is None:
             return self.killed_for or "start"
         self._context.process.join(STATUS_SECONDS)
-        return "timeout" if self._context.process.exitcode == -signal.SIGXCPU else "crash"
+        return DEATHS.get(self._context.process.exitcode, "crash")
 
     def was_killed_by_others(self) -> bool:
         """Whether a SIGKILL ended it that neither this server nor the out-of-memory killer sent; after `release`."""
-        process = self._context.process
-        is_crash = self.killed_for == "crash" and not self._killed_alive
-        return is_crash and process is not None and process.exitcode == -signal.SIGKILL
+        return self.killed_for == "killed"
 
     def release(self) -> None:
         """Releases everything but the executor's thread, which ends with the process.
@@ -201,6 +205,17 @@ class _RecordingContext(SpawnContext):
         in the middle of a result leaves the executor's thread reading forever, because no end of file arrives."""
         if self._results is not None:
             vars(self._results)["_writer"].close()
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Children that are started inside the block begin with SIGINT and SIGTERM blocked, until they ignore both
+    (`sandbox.initialize`): Ctrl-C reaches them, too, and would end their start with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, sandbox.IGNORED_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

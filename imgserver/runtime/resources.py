@@ -5,6 +5,7 @@ import math
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,7 +69,41 @@ def _text(path: Path) -> str:
         return ""
 
 
-def oom_kills(vmstat: Path = Path("/proc/vmstat")) -> int:
-    """Processes that the out-of-memory killer of the kernel has killed; 0 where the kernel does not count them."""
-    counts = dict(line.split(" ", 1) for line in _text(vmstat).splitlines())
-    return int(counts.get("oom_kill", 0))
+class OomKillCounter:
+    """Counts the processes of this cgroup that the out-of-memory killer has killed.
+
+    `fallback` says why the processes of the whole machine are counted instead; it is "" for the cgroup's own count.
+    """
+
+    def __init__(
+        self, cgroup: Path = CGROUP, membership: Path = Path("/proc/self/cgroup"), vmstat: Path = Path("/proc/vmstat")
+    ) -> None:
+        self.fallback = ""
+        for path in _oom_files(cgroup, membership):
+            if "oom_kill" in _counts(path):
+                self._path = path
+                return
+        self.fallback = f"no file below {cgroup} counts the kills of this cgroup"
+        self._path = vmstat
+
+    def read(self) -> int:
+        """Kills so far; 0 where the kernel does not count them."""
+        return _counts(self._path).get("oom_kill", 0)
+
+
+def _oom_files(cgroup: Path, membership: Path) -> Iterator[Path]:
+    """The files that may have the count, in their order. In a container, the path of the cgroup may be that of the
+    host, while its files stand at the root."""
+    paths: dict[str, str] = {}
+    for line in _text(membership).splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths |= dict.fromkeys(controllers.split(","), path.lstrip("/"))
+    yield from (cgroup / folder / "memory.events" for folder in dict.fromkeys((paths.get("", ""), "")))
+    yield from (
+        cgroup / "memory" / folder / "memory.oom_control" for folder in dict.fromkeys((paths.get("memory", ""), ""))
+    )
+
+
+def _counts(path: Path) -> dict[str, int]:
+    rows = (line.split() for line in _text(path).splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}

@@ -102,13 +102,18 @@ def worker_observer(metrics: Metrics, logger: FilteringBoundLogger, audit: Audit
             metrics.worker_start.observe(event.seconds)
             logger.info("worker.started", **fields)
             return
+        if event.kind == "oom_kills_of_machine":
+            logger.info("worker.oom_kills_of_machine", detail=event.detail)
+            return
         if event.kind == "quarantined":
             audit("key_quarantined", reason=event.reason)
-        elif event.kind == "lost" and event.reason in KILL_REASONS:
+        elif event.kind == "lost" and event.busy and event.reason in KILL_REASONS:
             audit("render_killed", reason=event.reason, worker=event.number)
         if event.reason == "timeout":
             metrics.task_timeouts.inc()
         log = logger.info if event.reason in ORDINARY_REASONS else logger.warning
+        if event.kind == "lost":
+            fields["busy"] = event.busy
         log(f"worker.{event.kind}", **fields, detail=cut(event.detail))
 
     return observe

@@ -85,13 +85,15 @@ def cache_context(service: ImageService) -> Context:
 
 def workers_context(service: ImageService, metrics: Metrics, *, drain_seconds: float) -> Context:
     async def context(_: web.Application) -> AsyncIterator[None]:
-        await service.renderer.workers.start()
-        metrics.build.labels(__version__, service.renderer.workers.codecs.version or "unknown").set(1)
-        yield
-        service.renderer.admission.drain()
-        await service.background.close()
-        await service.flights.close()
-        await service.renderer.workers.close(grace_seconds=drain_seconds)
+        try:
+            await service.renderer.workers.start()
+            metrics.build.labels(__version__, service.renderer.workers.codecs.version or "unknown").set(1)
+            yield
+        finally:  # also when the server is stopped while they start
+            service.renderer.admission.drain()
+            await service.background.close()
+            await service.flights.close()
+            await service.renderer.workers.close(grace_seconds=drain_seconds)
 
     return context
 

@@ -95,7 +95,8 @@ async def _serve(
     _reload_on_hangup(app[RELOADER].request, stop)
     runner = web.AppRunner(app, handle_signals=False, handler_cancellation=True, shutdown_timeout=CANCEL_SECONDS)
     try:
-        await runner.setup()
+        if not await _set_up(runner, stop):
+            return
         _limit_connections(app)
         site = make_site(runner, listener)
         await site.start()
@@ -107,6 +108,20 @@ async def _serve(
         await _drain(app, settings.server.drain_seconds)
     finally:
         await runner.cleanup()
+
+
+async def _set_up(runner: web.AppRunner, stop: asyncio.Event) -> bool:
+    """Starts what the application needs, above all its workers. Returns whether it is ready; False as soon as the
+    server is to stop."""
+    setup, stopped = asyncio.ensure_future(runner.setup()), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((setup, stopped), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        setup.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await setup
+    return not stop.is_set()
 
 
 def _limit_connections(app: web.Application) -> None:

@@ -35,7 +35,7 @@ async def test_a_render_whose_worker_is_killed_is_retried_and_others_are_unaffec
 
     assert await asyncio.gather(victim, other) == ["rested", "rested"]
     assert int(marks[0].read_text()) != pid
-    assert workers.statistics().restarts["crash"] == 1
+    assert workers.statistics().restarts["killed"] == 1
     assert seconds < 2
 
 
@@ -90,7 +90,7 @@ async def test_kills_from_outside_do_not_quarantine_an_image(workers, tmp_path):
             await task
         await workers.until_whole()
     assert workers.statistics().quarantined == 0
-    assert workers.statistics().restarts["crash"] == 8
+    assert workers.statistics().restarts["killed"] == 8
     assert await do(workers, "fine", "served", key="same") == "served"
 
 
@@ -104,12 +104,18 @@ async def test_many_kills_from_outside_quarantine_an_image():
         quarantine.check("key")
 
 
-async def test_a_killed_idle_worker_is_replaced(workers):
-    pid = workers.pids[0]
-    os.kill(pid, signal.SIGKILL)
-    await whole_again(workers, without=pid)
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGKILL, "killed"), (signal.SIGSEGV, "crash")])
+async def test_a_killed_idle_worker_is_replaced_and_counted_by_its_cause(number, reason):
+    events = []
+    async with running(on_event=events.append) as workers:
+        await workers.until_whole()
+        pid = workers.pids[0]
+        os.kill(pid, number)
+        await whole_again(workers, without=pid)
 
-    assert await do(workers, "fine", "still here") == "still here"
+        assert await do(workers, "fine", "still here") == "still here"
+        assert {why: count for why, count in workers.statistics().restarts.items() if count} == {reason: 1}
+        assert [(event.reason, event.busy) for event in events if event.kind == "lost"] == [(reason, False)]
 
 
 def test_a_job_submitted_to_a_worker_that_is_being_released_breaks():
@@ -140,7 +146,10 @@ async def test_the_pool_recovers_ten_times_from_the_death_of_all_workers(workers
         assert await asyncio.gather(*tasks) == ["rested", "rested"]
     log.info("whole again after %s ms", [round(1000 * wait) for wait in waits])
     assert max(waits) < 2
-    assert workers.statistics().restarts["crash"] == 30
+    restarts = workers.statistics().restarts
+    # On a busy machine the exit status may come too late to tell a kill from a crash.
+    assert restarts["killed"] + restarts["crash"] == 30
+    assert restarts["killed"] > 20
 
 
 async def test_deaths_leak_no_descriptors(workers):

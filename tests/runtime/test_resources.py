@@ -46,9 +46,37 @@ def test_memory_is_bounded_by_the_limit_and_by_the_machine(cgroup, tmp_path):
     assert resources.memory_bytes(cgroup("memory.max", str(1 << 62))) == installed
 
 
-def test_kills_by_the_out_of_memory_killer_are_counted(tmp_path):
-    vmstat = tmp_path / "vmstat"
-    vmstat.write_text("nr_free_pages 17\noom_kill 3\n")
+V2 = "0::/pod/one\n"
+V1 = "5:cpu,cpuacct:/\n4:memory:/docker/one\n0::/\n"
+EVENTS, CONTROL = "low 0\noom 5\noom_kill 3\n", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"
 
-    assert resources.oom_kills(vmstat) == 3
-    assert resources.oom_kills(tmp_path / "absent") == 0
+
+@pytest.mark.parametrize(
+    ("membership", "name", "text"),
+    [
+        pytest.param(V2, "pod/one/memory.events", EVENTS, id="version 2"),
+        pytest.param(V2, "memory.events", EVENTS, id="version 2 in a container"),
+        pytest.param(V1, "memory/docker/one/memory.oom_control", CONTROL, id="version 1"),
+        pytest.param(V1, "memory/memory.oom_control", CONTROL, id="version 1 in a container"),
+    ],
+)
+def test_kills_by_the_out_of_memory_killer_are_those_of_the_own_cgroup(tmp_path, membership, name, text):
+    (tmp_path / "vmstat").write_text("oom_kill 70\n")
+    (tmp_path / "self").write_text(membership)
+    path = tmp_path / "cgroup" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    counter = resources.OomKillCounter(tmp_path / "cgroup", tmp_path / "self", tmp_path / "vmstat")
+
+    assert (counter.read(), counter.fallback) == (3, "")
+    path.write_text(text.replace("oom_kill 3", "oom_kill 4"))
+    assert counter.read() == 4
+
+
+def test_without_a_count_of_the_cgroup_the_kills_of_the_machine_are_counted_with_the_reason(tmp_path):
+    (tmp_path / "vmstat").write_text("nr_free_pages 17\noom_kill 3\n")
+    counter = resources.OomKillCounter(tmp_path, tmp_path / "absent", tmp_path / "vmstat")
+
+    assert counter.read() == 3
+    assert counter.fallback == f"no file below {tmp_path} counts the kills of this cgroup"
+    assert resources.OomKillCounter(tmp_path, tmp_path / "absent", tmp_path / "absent").read() == 0
