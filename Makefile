@@ -18,7 +18,7 @@ install: $(VENV)/installed ## .venv with imgserver in it
 # The recipe reads the folder from the environment: its name may contain spaces and quotes.
 serve: export DIR := $(DIR)
 serve: $(VENV)/installed ## serve DIR=samples on PORT=8080 and print URLs to click
-	@case "$$DIR" in "~") DIR=$$HOME ;; "~/"*) DIR=$$HOME/$${DIR#??} ;; esac; $(BIN)/imgserver serve --port "$(PORT)" -- "$$DIR"
+	@case "$$DIR" in "~") DIR=$$HOME ;; "~/"*) DIR=$$HOME/$${DIR#??} ;; esac; exec $(BIN)/imgserver serve --port "$(PORT)" -- "$$DIR"
 
 test: $(VENV)/tested ## all tests, one process per core (ARGS="-x -k purge" for some, ARGS="-n 0 --pdb" to debug)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)

@@ -102,14 +102,9 @@ class ServerProcess(Peer):
         return self.ask(target, "POST", headers, data)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The value of one series of /metrics; 0 if it is missing."""
-        wanted = sorted(f'{key}="{value}"' for key, value in labels.items())
-        for line in self.ask("/metrics").body.decode().splitlines():
-            series, _, value = line.rpartition(" ")
-            found, _, inside = series.partition("{")
-            if found == name and sorted(filter(None, inside.rstrip("}").split(","))) == wanted:
-                return float(value)
-        return 0.0
+        """The value of one series of /metrics; 0 for label values that have not occurred yet. Raises AssertionError for
+        a metric or a set of label names that the server does not have."""
+        return value_of(self.ask("/metrics").body.decode(), name, labels)
 
     def image_health(self) -> Any:
         return self.ask("/api/image/health").json()
@@ -136,6 +131,22 @@ class ServerProcess(Peer):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=seconds)
+
+
+def value_of(page: str, name: str, labels: Mapping[str, str]) -> float:
+    """As `ServerProcess.metric`, of a page in the text format of Prometheus."""
+    found = [(_LABEL.findall(series[2] or ""), series[3]) for series in _SERIES.finditer(page) if series[1] == name]
+    types = dict(_TYPE.findall(page))
+    base = re.sub(r"_(bucket|count|sum)$", "", name)
+    assert name in types or types.get(base) == "histogram", f"/metrics has no {name}"
+    names = {tuple(sorted(key for key, _ in pairs)) for pairs, _ in found}
+    assert not names or tuple(sorted(labels)) in names, f"{name} has the labels {names}, not {sorted(labels)}"
+    return next((float(value) for pairs, value in found if dict(pairs) == labels), 0.0)
+
+
+_TYPE = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
+_SERIES = re.compile(r"^([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def is_worker(process: psutil.Process) -> bool:

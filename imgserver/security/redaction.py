@@ -5,6 +5,7 @@ also in a URL that is percent-encoded, as often as it may be, within another URL
 """
 
 import re
+from base64 import urlsafe_b64decode
 from urllib.parse import unquote
 
 MASK = "..."
@@ -16,6 +17,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _SIGNATURE = re.compile(r"/s--[^/\s]*--/")
+_BASE64 = re.compile(r"\bb64/([A-Za-z0-9_-]+)")
 _BEARER = re.compile(r"\b(Bearer|Basic)(\s+)[^\s\"',;]+", re.IGNORECASE)
 # The user and the password after `://`, up to the last at sign before the next slash, question mark or number sign.
 _USER = re.compile(
@@ -34,6 +36,8 @@ _ENCODED_PAIR = re.compile(
 
 def redact(text: str) -> str:
     """The text without the secrets of the URLs in it; the text itself if it has none."""
+    if "b64/" in text:
+        text = _BASE64.sub(_masked_base64, text)
     if "/s--" in text:
         text = _SIGNATURE.sub(f"/s--{MASK}--/", text)
     if "@" in text or "%" in text:
@@ -51,6 +55,16 @@ def redact_all(value: object) -> object:
     if isinstance(value, dict):
         return {name: redact_all(one) for name, one in value.items()}
     return [redact_all(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _masked_base64(found: re.Match[str]) -> str:
+    """The source of a URL in the form `b64/...`: masked whole if it has a secret."""
+    digits = found[1]
+    try:
+        source = urlsafe_b64decode(digits + "=" * (-len(digits) % 4)).decode(errors="replace")
+    except ValueError:
+        source = ""
+    return f"b64/{MASK}" if redact(source) != source else found[0]
 
 
 def _masked_pair(found: re.Match[str]) -> str:

@@ -1,10 +1,16 @@
 """Secrets of URLs in logs and messages."""
 
 import time
+from base64 import urlsafe_b64encode
 
 import pytest
 
 from imgserver.security.redaction import redact, redact_all
+
+
+def encoded(url: str) -> str:
+    """A source as URLs of this server encode it."""
+    return urlsafe_b64encode(url.encode()).decode().rstrip("=")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +57,10 @@ from imgserver.security.redaction import redact, redact_all
             "cannot fetch 'https://...@h/a?key=...': timed out",
         ),
         ("Authorization: Bearer hunter2, next", "Authorization: Bearer ..., next"),
+        (f"/img/w_4/b64/{encoded('https://user:hunter2@h/a.jpg')}?v=1", "/img/w_4/b64/...?v=1"),
+        (f"/img/w_4/b64/{encoded('https://h/a.jpg?token=hunter2')}", "/img/w_4/b64/..."),
+        (f"/img/w_4/b64/{encoded('https://h/a.jpg?w=5')}", None),
+        ("/img/w_4/b64/a", None),
         ("Authorization: Basic aHVudGVyMg==", "Authorization: Basic ..."),
     ],
 )
@@ -68,7 +78,23 @@ def test_texts_within_values_are_masked_too():
 
 @pytest.mark.alone
 @pytest.mark.parametrize(
-    "piece", ["://", "%3A%2F%2F", "?", "&key", "%26", "%3Fkey%3D", "@", "/s--", "%25", "Bearer ", "a=", "://a"]
+    "piece",
+    [
+        "://",
+        "%3A%2F%2F",
+        "?",
+        "&key",
+        "%26",
+        "%3Fkey%3D",
+        "@",
+        "/s--",
+        "%25",
+        "Bearer ",
+        "a=",
+        "://a",
+        "b64/",
+        "YjY0L2I2NC9",
+    ],
 )
 def test_hostile_texts_take_linear_time(piece):
     text = (piece * 8000)[:8000]
