@@ -186,15 +186,21 @@ class TieredCache:
         return found if found is not None and self._is_valid(found[0]) else None
 
     async def find_below_memory(self, key: str, groups: Sequence[str] = ()) -> Found | None:
-        """A lookup that begins now, and is not shared: an earlier one may have come before another server's write."""
+        """A lookup that begins now, and is not shared: an earlier one may have come before another server's write. An
+        invalid record is replaced by the valid one of a later tier, or dropped."""
+        has_stale = False
         for name, tier in self.tiers.items():
             rendition = await tier.get(key, self._unverified(groups))
             if rendition is None:
                 continue
             if not self._is_expired(rendition) and await self.generations.confirm(rendition.generations):
                 self.memory.put_nowait(key, rendition)
+                if has_stale:
+                    self._writes.schedule(key, rendition)
                 return rendition, name
             self._stale[name] += 1
+            has_stale = True
+        if has_stale:
             self.drop(key)
         return None
 

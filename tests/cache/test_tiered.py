@@ -255,6 +255,23 @@ async def test_generations_are_read_with_each_record_while_the_subscription_is_s
     assert await tiered.get(KEY, groups) is None
 
 
+async def test_the_valid_record_of_a_later_tier_replaces_an_invalid_one(opened, redis_server, tmp_path):
+    """Such as the new rendition of another server, while the disk here still has the purged one."""
+    here = await opened(redis=redis_server.url, disk=tmp_path / "here")
+    await rendered(here)
+    old = await here.tiers["disk"].get(KEY)
+    await here.purge([source_group(REF)])
+    await rendered(here, body=b"new")
+    await here.tiers["disk"].put(KEY, old)
+    here.memory.drop_nowait(KEY)
+
+    found = await here.find(KEY, groups_of(REF, key=KEY))
+    assert found is not None
+    assert (found[0].body, found[1]) == (b"new", "redis")
+    await here.wait_written(KEY, seconds=5)
+    assert [(await tier.get(KEY)).body for tier in here.tiers.values()] == [b"new", b"new"]
+
+
 async def test_a_server_drops_what_was_purged_while_it_was_not_subscribed(opened, redis_server):
     async with proxied(redis_server.port) as proxy:
         here = await opened(redis=redis_server.url)

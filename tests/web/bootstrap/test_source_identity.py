@@ -2,11 +2,15 @@
 but different originals."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
 from PIL import Image
 
+from imgserver.settings.schema import Settings
+from imgserver.sources.config import SourceConfig
+from imgserver.web.bootstrap.sources import source_identities
 from tests.redis_server import RedisServer, running
 from tests.running_server import Answer, serving, wait_until
 from tests.sources.origin_server import OriginServer
@@ -69,3 +73,13 @@ def test_a_server_with_another_url_serves_nothing_from_the_folders_of_the_old_on
         with serving(**places(origin, own, other), **folders) as server:
             assert [color(server.ask(target)) for target in TARGETS] == [own, other]
             wait_until(lambda: server.metric("imgserver_cache_entries", tier="disk") >= 2, "written")
+
+
+def test_two_sources_with_one_url_are_told_apart_by_their_names():
+    """They may have different credentials, and so different originals."""
+    shop = SourceConfig(url="https://cdn.example/", headers=("Authorization: Bearer shop",))
+    press = SourceConfig(url="https://cdn.example/", headers=("Authorization: Bearer press",))
+    identities = source_identities(Settings(sources={"shop": shop, "press": press}))
+
+    assert len(set(identities.values())) == 3
+    assert identities == source_identities(Settings(sources={"shop": replace(shop, headers=()), "press": press}))
