@@ -8,9 +8,9 @@ from imgserver.engine.encoders.palette import is_in_memory
 from imgserver.engine.frames import Frames
 from imgserver.engine.job import Limits, Quality, over
 from imgserver.engine.metadata import stripped
+from imgserver.engine.output_shape import refuse_size
 from imgserver.engine.vips import GInt, GInts, Image, reading, working
-from imgserver.errors import OutputOverLimit
-from imgserver.plan.formats import FORMATS, Format
+from imgserver.plan.formats import FORMATS
 from imgserver.plan.plan import Output
 
 # libvips sets it for an original with a palette.
@@ -38,7 +38,7 @@ def prepare(frames: Frames, name: str, output: Output, quality: Quality, *, redu
 
     Raises OutputOverLimit before any pixel is computed, and BrokenImage if the original is truncated.
     """
-    _refuse_size(frames, FORMATS[name], output)
+    refuse_size(name, frames.width, frames.height, output)
     with working():
         image, keep = _joined(frames, name, output)
         if reduce_colors:
@@ -81,18 +81,3 @@ def _joined(frames: Frames, name: str, output: Output) -> tuple[Image, int]:
     image.set_type(GInt, "loop", frames.loop)
     image.set_type(GInts, "delay", list(frames.delays))
     return image, keep
-
-
-def _refuse_size(frames: Frames, row: Format, output: Output) -> None:
-    """The error names `f` only if the URL did."""
-    if max(frames.width, frames.height) > row.max_side:
-        allowed = f"sides up to {row.max_side} px"
-    elif row.max_pixels is not None and frames.width * frames.height > row.max_pixels:
-        allowed = f"{row.max_pixels} pixels"
-    else:
-        return
-    size = f"{frames.width}×{frames.height}"
-    argument = {"argument": "f"} if output.format == row.name else {}
-    raise OutputOverLimit(
-        f"{row.name}: {size} is over the format's limit; {allowed}", value=size, allowed=allowed, **argument
-    )

@@ -5,7 +5,7 @@ from typing import Literal
 
 from imgserver.engine.header import Header, refuse_over
 from imgserver.engine.job import Limits
-from imgserver.errors import FramesLost
+from imgserver.errors import FramesLost, OutputOverLimit
 from imgserver.plan.formats import FORMATS, alpha_after, choose
 from imgserver.plan.geometry import BoundPlan, bind_plan, check
 from imgserver.plan.plan import Output, Plan
@@ -42,11 +42,27 @@ def outline(header: Header, plan: Plan, limits: Limits, *, keep_frames: bool = F
     refuse_over(header, shape.frames, limits)
     bounds = bind_plan(plan, replace(header.dims, frames=shape.frames))
     check(bounds, side=limits.output_side, pixels=limits.output_pixels)
-    if plan.output.format == "auto" and _is_too_large(shape, bounds):
+    after = bounds.after
+    if plan.output.format == "auto":
         # Negotiation chose the format, not the URL: the next best one that can hold the image takes its place.
-        offers = tuple(name for name in plan.output.offers if name != shape.format)
+        offers = tuple(name for name in plan.output.offers if not FORMATS[name].excess(after.width, after.height))
         shape = shape_of(header, replace(plan, output=replace(plan.output, offers=offers)))
+    if plan.terminal.kind == "image" and not bounds.is_partial:
+        refuse_size(shape.format, after.width, after.height, plan.output)
     return shape, bounds
+
+
+def refuse_size(name: str, width: int, height: int, output: Output) -> None:
+    """Raises OutputOverLimit if a frame of this size is over the limits of the format `name`. The error names `f` only
+    if the URL did."""
+    allowed = FORMATS[name].excess(width, height)
+    if not allowed:
+        return
+    size = f"{width}×{height}"
+    argument = {"argument": "f"} if output.format == name else {}
+    raise OutputOverLimit(
+        f"{name}: {size} is over the format's limit; {allowed}", value=size, allowed=allowed, **argument
+    )
 
 
 def shape_of(header: Header, plan: Plan) -> OutputShape:
@@ -79,8 +95,3 @@ def _refuse_loss(
         reason = "the result holds one; fl_still takes the first, pg_2 the second"
     pages = "frames" if header.is_animation else "pages"
     raise FramesLost(f"{header.format} with {header.file_frames} {pages}: {reason}")
-
-
-def _is_too_large(shape: OutputShape, bounds: BoundPlan) -> bool:
-    limit = FORMATS[shape.format].max_pixels
-    return limit is not None and bounds.after.width * bounds.after.height > limit

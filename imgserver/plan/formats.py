@@ -47,6 +47,14 @@ class Format:
     readable: bool = False
     writable: bool = False
 
+    def excess(self, width: int, height: int) -> str:
+        """The limit that an image of this size exceeds, in words; "" if the format can hold it."""
+        if max(width, height) > self.max_side:
+            return f"sides up to {self.max_side} px"
+        if self.max_pixels is not None and width * height > self.max_pixels:
+            return f"{self.max_pixels} pixels"
+        return ""
+
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Every suffix of this format's files, in lower case."""
@@ -56,7 +64,17 @@ class Format:
 FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
-        Format("jpg", "image/jpeg", ".jpg", (".jpeg",), progressive=True, readable=True, writable=True),
+        Format(
+            "jpg",
+            "image/jpeg",
+            ".jpg",
+            (".jpeg",),
+            progressive=True,
+            # Of libjpeg; the format could hold 65,535.
+            max_side=65500,
+            readable=True,
+            writable=True,
+        ),
         Format(
             "png",
             "image/png",
