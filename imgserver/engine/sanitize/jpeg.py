@@ -17,9 +17,9 @@ from imgserver.runtime.resources import MIB
 SOI, EOI, SCAN = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
 SOS, COM = 0xDA, 0xFE
 APP0, APP1, APP2, APP13, APP14, APP15 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF
-# Start-of-frame markers: all, and the sequential ones that the decoder reads.
+# Start-of-frame markers: all, and those of the two processes that code coefficients.
 SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
+SEQUENTIAL, PROGRESSIVE = frozenset({0xC0, 0xC1, 0xC9}), frozenset({0xC2, 0xCA})
 # Markers without a length: TEM, RST0-RST7, SOI.
 ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 # Bounds of what precedes the first scan. A profile and a description in XMP take some 20 segments of 64 KiB.
@@ -86,6 +86,8 @@ def _has_all_scans(data: bytearray, head: Head, *, scan_at: int) -> bool:
 
     A file that lacks whole scans decodes without a warning: blurred, or with components that are zero.
     """
+    if head.sof not in SEQUENTIAL | PROGRESSIVE:
+        return True
     coded = dict.fromkeys(head.component_ids, 0)
     for scan in _scans(data, head, scan_at):
         first, last, low_bit = scan[-3], scan[-2], scan[-1] & 15

@@ -170,6 +170,15 @@ def test_a_whole_file_of_another_process_is_unsupported(draw: Renderer, sof: int
         draw(saved(photo(), "JPEG").replace(b"\xff\xc0", bytes((0xFF, sof)), 1))
 
 
+def test_a_lossless_file_is_not_judged_by_its_coefficients(draw: Renderer) -> None:
+    """One component of 8 by 8 pixels, all of them as predicted: one bit of 0 each, from a table with one code."""
+    frame = b"\xff\xc3\0\x0b\x08\0\x08\0\x08\1\1\x11\0"
+    table = b"\xff\xc4\0\x14\0\1" + bytes(15) + b"\0"
+    data = b"\xff\xd8" + frame + table + b"\xff\xda\0\x08\1\1\0\1\0\0" + bytes(8) + EOI
+
+    assert draw.image(data).convert("L").tobytes() == bytes([128]) * 64
+
+
 @pytest.mark.parametrize(("offset", "value"), [(4, b"\x0c"), (5, b"\0\0")])
 def test_twelve_bits_and_a_height_after_the_scan_are_unsupported(draw: Renderer, offset: int, value: bytes) -> None:
     with pytest.raises(UnsupportedImage):
