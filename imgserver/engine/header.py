@@ -133,16 +133,17 @@ def opened(path: str, name: str, *, pixels: bool = True, **options: Any) -> Imag
     """
     if name == "gif":
         return gif.opened(path, **options)
-    data = sanitized(path, name, pixels=pixels)
+    page = options.get("page", 0)
+    data = sanitized(path, name, pixels=pixels, page=page)
+    # Without fail_on=truncated libvips fills the missing part of an image with gray and reports success.
     if data is not None:
         image = loaded(name, data, fail_on="truncated", **options)
     else:
-        # Without fail_on=truncated libvips fills the missing part of an image with gray and reports success.
         image = getattr(Image, LOADERS[name][1])(path, fail_on="truncated", **options)
     if name in ("tiff", "avif"):
         with open(path, "rb") as file:  # noqa: PTH123
             if name == "tiff":
-                image = samples.shown(image, read_fields(file, options.get("page", 0)))
+                image = samples.shown(image, read_fields(file, page))
             else:
                 image = heif_samples.shown(image, file, options.get("page"))
     # What is reported without an error costs no pixel so far.

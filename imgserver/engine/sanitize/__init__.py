@@ -6,20 +6,26 @@ Hostile metadata can cost libvips seconds (see `exif`), and harmless faults of a
 
 import os
 
-from imgserver.engine.sanitize import heif, jpeg, png, webp
+from imgserver.engine.sanitize import heif, jpeg, png, tiff, webp
 
 
-def sanitized(path: str, name: str, *, pixels: bool) -> bytes | bytearray | None:
+def sanitized(path: str, name: str, *, pixels: bool, page: int = 0) -> bytes | bytearray | None:
     """The bytes for the decoder of the format `name`; None if it may read the file itself.
 
-    `pixels`: whether the image data is needed; if not, it is left out where that saves work. Raises BrokenImage and
-    UnsupportedImage.
+    `pixels`: whether the image data is needed; if not, it is left out where that saves work. `page` (from 0) is that of
+    a TIFF. Raises BrokenImage and UnsupportedImage.
     """
-    if name not in ("jpg", "png", "webp", "avif", "heic"):
+    if name not in ("jpg", "png", "webp", "avif", "heic", "tiff"):
         return None
     with open(path, "rb") as file:  # noqa: PTH123
-        if name == "jpg":
-            return jpeg.whole(file, os.fstat(file.fileno()).st_size) if pixels else jpeg.header(file)
-        if name == "png":
-            return png.whole(file) if pixels else png.header(file)
-        return webp.whole(file) if name == "webp" else heif.whole(file)
+        match name:
+            case "jpg":
+                return jpeg.whole(file, os.fstat(file.fileno()).st_size) if pixels else jpeg.header(file)
+            case "png":
+                return png.whole(file) if pixels else png.header(file)
+            case "webp":
+                return webp.whole(file)
+            case "tiff":
+                return tiff.whole(file, page)
+            case _:
+                return heif.whole(file)

@@ -32,19 +32,31 @@ def is_complete(fields: Fields, size: int) -> bool:
     # Some writers describe tiles by the tags of strips.
     offsets = (fields.get(TILE_OFFSETS) or fields.get(STRIP_OFFSETS, ()))[:parts]
     counts = (fields.get(TILE_COUNTS) or fields.get(STRIP_COUNTS, ()))[:parts]
-    if not offsets:
-        return True
+    if len(offsets) < parts:
+        # A file with more parts than MAX_VALUES, or without this field, is left to libtiff.
+        return not offsets
     lengths = _uncompressed_lengths(fields)
     if lengths is None:
         # A size of 0 is unknown: libtiff reads to the next strip.
         known = zip(offsets, counts, strict=False)
-        return len(offsets) == parts and all(at + max(count, 1) <= size for at, count in known)
+        return all(at + max(count, 1) <= size for at, count in known)
     if len(counts) < parts or not all(counts):
         # libtiff computes sizes that the file does not give.
         counts = tuple(lengths)
     whole = all(count >= length for count, length in zip(counts, lengths, strict=False))
     # Only the bytes that pixels need must be there.
-    return len(offsets) == parts and whole and all(a + n <= size for a, n in zip(offsets, lengths, strict=False))
+    return whole and all(a + n <= size for a, n in zip(offsets, lengths, strict=False))
+
+
+def missing_counts(fields: Fields) -> list[int] | None:
+    """The sizes of the strips, if the file gives 0 for some of several; else None.
+
+    libtiff computes the size of a single strip only.
+    """
+    counts = fields.get(STRIP_COUNTS, ())
+    if len(counts) < 2 or len(counts) != _part_count(fields) or all(counts):
+        return None
+    return _uncompressed_lengths(fields)
 
 
 def _part_count(fields: Fields) -> int:

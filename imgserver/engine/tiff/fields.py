@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -17,7 +18,7 @@ WANTED = frozenset((*STRUCTURE, *TILES, *MEANING, *YCBCR_TAGS))
 # Bytes of one value by field type: BYTE, SHORT, LONG, RATIONAL, LONG8.
 SIZES = {1: 1, 3: 2, 4: 4, 5: 8, 16: 8}
 CODES = {1: "B", 3: "H", 4: "I", 5: "II", 16: "Q"}
-RATIONAL = 5
+SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
 # More strips or tiles than any image within the limits has. A file with more is left to libtiff.
 MAX_VALUES = 100_000
 # No directory of an image has more entries.
@@ -32,7 +33,6 @@ def read_fields(file: BinaryIO, page: int = 0) -> Fields:
 
     Returns an empty dictionary if the directory cannot be read: libtiff will report what is wrong with it.
     """
-    file.seek(0)
     try:
         return _directory(file, page)
     except (struct.error, OverflowError, ValueError, ZeroDivisionError):
@@ -43,7 +43,32 @@ def first(fields: Fields, tag: int, default: int) -> int:
     return int(fields[tag][0]) if fields.get(tag) else default
 
 
+def with_values(file: BinaryIO, page: int, tag: int, values: Sequence[int]) -> bytes | None:
+    """The file with other values, as many as before, in a field of integers; None if they do not fit into it."""
+    try:
+        order, rows = _rows(file, page)
+        kind, count, at, data = next((row[1:] for row in rows if row[0] == tag), (0, 0, 0, b""))
+        if count != len(values) or kind not in (SHORT, LONG, LONG8):
+            return None
+        packed = struct.pack(f"{order}{count}{CODES[kind]}", *values)
+    except (struct.error, OverflowError, ValueError):
+        return None
+    at = at if len(packed) <= len(data) else _offset(data, order)
+    file.seek(0)
+    whole = bytearray(file.read())
+    whole[at : at + len(packed)] = packed
+    return bytes(whole)
+
+
 def _directory(file: BinaryIO, page: int) -> Fields:
+    order, rows = _rows(file, page)
+    return {tag: _values(file, order, kind, count, data) for tag, kind, count, _, data in rows if tag in WANTED}
+
+
+def _rows(file: BinaryIO, page: int) -> tuple[str, list[tuple[int, int, int, int, bytes]]]:
+    """The order of bytes, and the entries of the directory: tag, type, count, place and bytes of the value or of its
+    offset."""
+    file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", head, 2)[0] == 43
@@ -52,8 +77,16 @@ def _directory(file: BinaryIO, page: int) -> Fields:
         at = _next(file, at, order, big=big)
     _seek(file, at)
     (entries,) = _read(file, order + ("Q" if big else "H"))
-    rows = [_read(file, order + ("HHQ8s" if big else "HHI4s")) for _ in range(min(entries, MAX_ENTRIES))]
-    return {tag: _values(file, order, kind, count, data) for tag, kind, count, data in rows if tag in WANTED}
+    layout = order + ("HHQ8s" if big else "HHI4s")
+    rows = []
+    for _ in range(min(entries, MAX_ENTRIES)):
+        tag, kind, count, data = _read(file, layout)
+        rows.append((tag, kind, count, file.tell() - len(data), data))
+    return order, rows
+
+
+def _offset(data: bytes, order: str) -> int:
+    return int.from_bytes(data, "little" if order == "<" else "big")
 
 
 def _next(file: BinaryIO, at: int, order: str, *, big: bool) -> int:
@@ -73,7 +106,7 @@ def _values(file: BinaryIO, order: str, kind: int, count: int, data: bytes) -> t
     if count * SIZES[kind] <= len(data):
         values = struct.unpack_from(layout, data)
     else:
-        _seek(file, int.from_bytes(data, "little" if order == "<" else "big"))
+        _seek(file, _offset(data, order))
         values = _read(file, layout)
     if kind == RATIONAL:
         return tuple(above / below for above, below in zip(values[::2], values[1::2], strict=True))

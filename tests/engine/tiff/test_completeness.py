@@ -1,13 +1,16 @@
 """TIFFs that lack pixels are refused, whichever way they are described and compressed."""
 
+import random
 import struct
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
 from PIL import Image
 
-from imgserver.errors import BrokenImage, UnsupportedImage
+from imgserver.errors import BrokenImage, ImageOverLimit, UnsupportedImage
 from imgserver.plan.plan import Fit, Px
 from tests.engine.conftest import Renderer, difference, opened, saved
 from tests.engine.tiff.tiff_files import DEFLATE, Tiff, pages
@@ -171,6 +174,30 @@ def test_an_unknown_size_of_the_only_strip_follows_from_the_rest(draw: Renderer,
     assert draw.image(data).getpixel((33, 40)) == ramp(33, 40)
 
 
+@pytest.mark.parametrize("kind", [SHORT, LONG])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("big", [False, True])
+def test_unknown_sizes_of_several_strips_follow_from_the_rest(
+    draw: Renderer, kind: int, planar: bool, big: bool
+) -> None:
+    strips = 9 if planar else 3
+    whole = Tiff(ramp, planar=planar, big=big, fields={279: (kind, [0] * strips)})
+
+    for counts in ([0] * strips, [0, *[64 * 20 * (1 if planar else 3)] * (strips - 1)]):
+        data = replace(whole, fields={279: (kind, counts)}).bytes()
+        image = draw.image(data)
+        assert [image.getpixel(at) for at in ((0, 0), (33, 17), (63, 47))] == [ramp(0, 0), ramp(33, 17), ramp(63, 47)]
+
+
+def test_a_hostile_number_of_rows_costs_nothing(draw: Renderer) -> None:
+    rows = [(257, LONG, 0xFFFF_FFFF), (278, LONG, 1)]
+    begun = time.process_time()
+    with pytest.raises((BrokenImage, ImageOverLimit)):
+        draw(tiff([*(row for row in gray() if row[0] not in (257, 278)), *rows], GRAY.tobytes()))
+
+    assert time.process_time() - begun < 0.5
+
+
 def test_an_unknown_size_hides_no_missing_row(draw: Renderer) -> None:
     with pytest.raises(BrokenImage):
         draw(tiff(gray(strip=0), GRAY.tobytes()[:-1]))
@@ -192,6 +219,10 @@ def test_tiles_that_are_described_by_the_tags_of_strips_are_shown(draw: Renderer
     assert [image.getpixel(at) for at in ((0, 0), (33, 17), (63, 47))] == [ramp(0, 0), ramp(33, 17), ramp(63, 47)]
 
 
+def noise() -> Image.Image:
+    return Image.frombytes("L", (64, 48), random.Random(1).randbytes(64 * 48))
+
+
 COMPRESSED = ["tiff_ccitt", "group3", "group4", "tiff_lzw", "jpeg", "tiff_adobe_deflate", "packbits"]
 
 
@@ -199,7 +230,7 @@ COMPRESSED = ["tiff_ccitt", "group3", "group4", "tiff_lzw", "jpeg", "tiff_adobe_
 @pytest.mark.parametrize("name", COMPRESSED)
 def test_a_compressed_strip_that_ends_early_is_broken(draw: Renderer, name: str, kept: float) -> None:
     bilevel = name in ("tiff_ccitt", "group3", "group4")
-    image = Image.effect_noise((64, 48), 90).convert("1" if bilevel else "L")
+    image = noise().convert("1" if bilevel else "L")
     data = saved(image, "TIFF", compression=name)
     with Image.open(BytesIO(data)) as read:
         count = read.tag_v2[279][0]  # type: ignore[attr-defined]
@@ -217,7 +248,7 @@ def test_a_compressed_strip_that_ends_early_is_broken(draw: Renderer, name: str,
 
 @pytest.mark.parametrize("name", ["tiff_lzw", "tiff_adobe_deflate"])
 def test_a_strip_with_wrong_bytes_is_broken(draw: Renderer, name: str) -> None:
-    data = saved(Image.effect_noise((64, 48), 90), "TIFF", compression=name)
+    data = saved(noise(), "TIFF", compression=name)
     odd = data[:900] + bytes(byte ^ 0x5A for byte in data[900:1000]) + data[1000:]
 
     with pytest.raises(BrokenImage):
