@@ -51,9 +51,8 @@ BATCH_SHARE = 0.5
 OWN_SHARE = 0.5
 # The share of the deadline that waits may reach during an overload.
 OVERLOAD_SHARE = 0.5
-# How much longer than predicted a wait and a single render may become.
+# How much longer than predicted a wait may become, once requests are refused.
 WAIT_MARGIN = 1.1
-OWN_MARGIN = 1.25
 # By how much the time of the oldest request must exceed the predicted wait before a newer request overtakes it.
 OVERTAKE_MARGIN = 1.5
 # The share of the deadline that a visitor may wait before renditions are degraded.
@@ -203,7 +202,7 @@ class Admission:
             return
         self._queue.enqueue(ticket)
         wait = self._wait(*self._queue.ahead_of_newest(ticket, self._rate, now))
-        if wait > 0 and now + WAIT_MARGIN * wait > self._latest_start(ticket):
+        if wait > 0 and now + self._margin() * wait > self._latest_start(ticket):
             self.leave(ticket)
             raise self._refusal("predicted_wait", ticket.criticality)
         self._evict_excess(ticket, now)
@@ -242,9 +241,14 @@ class Admission:
         allowed = self._settings.deadline_seconds * share
         wait = self.predicted_wait(criticality, client=client)
         # While a worker is free, no request is refused for its cost.
-        if wait > 0 and WAIT_MARGIN * wait + min(self._rate.typical_seconds(), OWN_SHARE * allowed) > allowed:
+        if wait > 0 and self._margin() * wait + min(self._rate.typical_seconds(), OWN_SHARE * allowed) > allowed:
             return "predicted_wait"
         return None
+
+    def _margin(self) -> float:
+        """By how much a predicted wait is multiplied. During an overload, a request that is admitted and then misses
+        its deadline costs more than one refused too early. Otherwise a refusal costs more: browsers do not retry."""
+        return WAIT_MARGIN if self._load.is_refusing else 1.0
 
     def _find_lesser(self, criticality: Criticality, client: str) -> Ticket | None:
         """The ticket that gives its place in a full queue to a new one: the newest of a lower rank or of a lower class
@@ -321,7 +325,7 @@ class Admission:
         whose worker has died is tried until its deadline."""
         if ticket.cost is None or ticket.queued is None or ticket.number < 0:
             return ticket.deadline
-        own = min(OWN_MARGIN * self._own_seconds(ticket), OWN_SHARE * (ticket.deadline - ticket.queued))
+        own = min(self._own_seconds(ticket), OWN_SHARE * (ticket.deadline - ticket.queued))
         return ticket.deadline - own
 
     def _first(self, now: float) -> Ticket | None:

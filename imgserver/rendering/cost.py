@@ -45,6 +45,9 @@ WEIGHT = 0.1
 CORRECTION_LIMIT = 20.0
 OVERHEAD_SECONDS = 0.002
 FIRST_GUESS_SECONDS = 0.1
+# Until enough renders are known, the guess that estimates are right counts as so many seconds of them: the first
+# renders of a worker load its codecs, and say little about the next ones.
+GUESS_WEIGHT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +144,9 @@ class ServiceRate:
         self._renders.append((cost.seconds, held_seconds))
         self._median = median(held for _, held in self._renders)
         self._typical_cost += WEIGHT * (cost.seconds - self._typical_cost)
-        costs = FIRST_GUESS_SECONDS + sum(seconds for seconds, _ in self._renders)
-        held = FIRST_GUESS_SECONDS + sum(seconds for _, seconds in self._renders)
+        guess = GUESS_WEIGHT_SECONDS * (1 - len(self._renders) / RENDERS)
+        costs = guess + sum(seconds for seconds, _ in self._renders)
+        held = guess + sum(seconds for _, seconds in self._renders)
         self._rate = min(max(costs / held, 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
 
 

@@ -27,6 +27,11 @@ class LoadState:
         if self._refused_since is None:
             self._refused_since = now
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether a visitor's request was refused since the queue was last worked off."""
+        return self._refused_since is not None
+
     def is_standing(self, now: float) -> bool:
         """Holds only while tickets wait."""
         return now - self._short_at > self._settings.standing_seconds

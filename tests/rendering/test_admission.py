@@ -153,7 +153,7 @@ async def test_a_predicted_wait_beyond_the_deadline_is_refused_at_once(clock):
     await wait_queued(*renders)
 
     assert admission.predicted_wait() == pytest.approx(6.0)
-    fifth = FakeRender(admission, cost=Cost(3.0))
+    fifth = FakeRender(admission, cost=Cost(4.5))
     with pytest.raises(Overloaded) as refused:
         await fifth.task
     assert refused.value.facts["reason"] == "predicted_wait"

@@ -74,6 +74,14 @@ def test_decoded_bytes_are_a_band_of_rows_or_the_whole_frame(seen, expected):
     assert CostModel().estimate(seen).decoded_bytes == expected
 
 
+def test_the_first_slow_renders_hardly_change_the_service_rate():
+    rate = ServiceRate()
+    for _ in range(4):
+        rate.learn(held_seconds=0.25, cost=Cost(0.08))
+
+    assert rate.seconds(1.0) < 1.4
+
+
 def test_the_service_rate_weighs_renders_by_their_length():
     rate = ServiceRate()
     for _ in range(30):
