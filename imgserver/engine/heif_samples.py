@@ -33,7 +33,7 @@ def refuse_unreadable(file: BinaryIO, name: str, size: int, page: int | None) ->
         reader = BoxReader(file)
         kinds = {box.kind for box in reader.inside(reader.root)}
         if b"moov" in kinds and b"meta" not in kinds:
-            raise UnsupportedImage(f"an {name} sequence without a still picture cannot be read here", format=name)
+            raise UnsupportedImage(f"{name}: a sequence without a still picture cannot be read here", format=name)
         return
     shown = _shown(items, page)
     if shown is None:
@@ -41,9 +41,9 @@ def refuse_unreadable(file: BinaryIO, name: str, size: int, page: int | None) ->
     for part in [*items.parts(shown), *_alpha_parts(items, shown)]:
         if part.kind != CODECS[name] and part.kind not in CODECS.values():
             kind = part.kind.decode("ascii", "replace")
-            raise UnsupportedImage(f"an {name} coded as {kind} cannot be read here", format=name)
+            raise UnsupportedImage(f"{name} coded as {kind} cannot be read here", format=name)
         if part.values(LAYER):
-            raise UnsupportedImage(f"an {name} with a selected layer cannot be read here", format=name)
+            raise UnsupportedImage(f"{name} with a selected layer cannot be read here", format=name)
         if any(offset + length > size for offset, length in part.extents):
             raise BrokenImage("the source is truncated")
 
