@@ -17,7 +17,7 @@ MAX_FIELDS = 32
 
 
 def left_out(path: str) -> str:
-    """ "a second picture", "a video", or "" for neither. Raises BrokenImage."""
+    """Names what follows the image: "a second picture", "a video", or "" for neither. Raises BrokenImage."""
     with open(path, "rb") as file:  # noqa: PTH123
         head, appended = jpeg.besides_image(file)
     if VIDEO in appended:

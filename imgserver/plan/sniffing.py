@@ -27,8 +27,8 @@ PROGRESSIVE_SOF = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 @dataclass(frozen=True, slots=True)
 class Sniffed:
     """`format` is a name of `plan.formats.FORMATS`, "" if it is unknown. Width and height are in pixels as stored, None
-    if the head does not contain them. `whole`: the decoder holds the whole image (interlaced, progressive) instead of a
-    few lines."""
+    if the head does not contain them. `animated`: the file seems to hold frames that are all read. `whole`: the
+    decoder holds the whole image (interlaced, progressive) instead of a few lines."""
 
     format: str
     width: int | None = None
@@ -140,7 +140,7 @@ def _isobmff(head: bytes) -> Sniffed:
         width, height = struct.unpack_from(">II", head, at + 8)
         largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
         at += 4
-    return Sniffed(name, *largest, animated=head[8:12] == b"avis", whole=True) if largest[0] else Sniffed(name)
+    return Sniffed(name, *largest, whole=True) if largest[0] else Sniffed(name)
 
 
 def _tiff(head: bytes) -> Sniffed:

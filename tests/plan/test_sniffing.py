@@ -45,6 +45,7 @@ def movie(name: str) -> bytes:
         (saved("BMP"), Sniffed("bmp", 123, 77, whole=True)),
         (saved("ICO", sizes=[(64, 40)]), Sniffed("ico", 64, 40, whole=True)),
         (saved("AVIF"), Sniffed("avif", 123, 77, whole=True)),
+        (movie("AVIF"), Sniffed("avif", 123, 77, whole=True)),
         (
             b'\xef\xbb\xbf <?xml version="1.0"?><!-- a --><svg width="12" height="34px">',
             Sniffed("svg", 12, 34, whole=True),

@@ -98,6 +98,18 @@ def test_options_may_be_fields_of_the_form(server):
     assert answer.headers["Content-Type"] == "image/webp"
 
 
+def test_an_upload_that_would_lose_frames_is_refused_unless_one_is_named(server):
+    frames = [Image.new("RGB", (40, 30), color) for color in ("red", "lime", "blue")]
+    body = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=80)
+
+    refused = upload(server, picture(body))
+    taken = upload(server, picture(body), query="fl=still")
+
+    assert (refused.status, refused.json()["type"]) == (422, "urn:imgserver:error:frames-lost")
+    assert "3 frames" in refused.json()["detail"]
+    assert decoded(taken.body).convert("RGB").getpixel((9, 9)) == (255, 0, 0)
+
+
 def test_a_wrong_option_gets_the_same_problem_as_in_a_url(server):
     by_url, answer = server.ask("/img/q_101/dogs.jpg").json(), upload(server, query="q=101")
 
