@@ -272,6 +272,16 @@ class Admission:
                 return
             self._let_go(newest, partial(self._refusal, "fair_share", newest.criticality))
 
+    def _evict_late(self, now: float) -> None:
+        """At the first refusal of an overload, refuses the newest requests that only fit without the margin: now rather
+        than after they have waited in vain."""
+        while self._margin() * self._backlog_wait(now) > self._settings.deadline_seconds:
+            largest = self._queue.largest_client(lambda holding: holding.seconds(self._rate))
+            newest = None if largest is None else self._queue.newest_of(largest)
+            if newest is None:
+                return
+            self._let_go(newest, partial(self._refusal, "predicted_wait", newest.criticality))
+
     def _held(self, client: str) -> float:
         return self._queue.holding(client).seconds(self._rate)
 
@@ -374,7 +384,8 @@ class Admission:
     def _refusal(self, reason: str, criticality: Criticality) -> Overloaded:
         now = self._clock()
         self._shed[reason] += 1
-        if reason == "predicted_wait" and criticality <= Criticality.LOW:
+        if reason == "predicted_wait" and criticality <= Criticality.LOW and not self._load.is_refusing:
             self._load.note_refusal(now)
+            self._evict_late(now)
         wait = max(1.0, self._backlog_wait(now)) * self._jitter.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
         return Overloaded(reason=reason, retry_after=max(1, min(RETRY_CAP_SECONDS, round(wait))))

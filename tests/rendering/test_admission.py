@@ -442,6 +442,21 @@ async def test_a_standing_queue_admits_every_request_that_can_end_before_its_dea
     await cancel(*renders)
 
 
+async def test_the_first_refusal_refuses_the_newest_requests_that_may_be_late(clock):
+    admission = open_admission(clock, deadline_seconds=10)
+    renders = [FakeRender(admission, cost=Cost(0.5)) for _ in range(20)]
+    await wait_queued(*renders)
+    with pytest.raises(Overloaded):
+        admission.enter()
+    refused = [render for render in renders if render.task.done() or render.ticket.turn.done()][1:]
+
+    assert refused == renders[-2:]
+    for render in refused:
+        with pytest.raises(Overloaded):
+            await render.task
+    await cancel(*renders[:-2])
+
+
 async def test_lasting_refusals_shorten_the_queue_until_it_is_worked_off(clock):
     admission = open_admission(clock, standing_seconds=1, deadline_seconds=10)
     running = FakeRender(admission, cost=Cost(9.95))
