@@ -46,7 +46,7 @@ class Outcome:
     """Sizes in bytes. `written` is the file with the result; None if it has no target, or if the file stays as it is.
 
     `reason` says why a file stays as it is although a smaller one could be written; `left_out` names what the result
-    lacks: "a video" or "a second picture".
+    lacks, such as "a video".
     """
 
     file: Path
@@ -90,7 +90,7 @@ async def _one(task: Task, plan: Plan, settings: Settings, admission: Admission,
         with admission.enter(Criticality.URGENT) as ticket:
             result = await workers.render(job, ticket=ticket, cost=UNKNOWN_COST, key=str(task.file))
         if task.in_place and result.left_out:
-            return _unchanged(task, f"{result.left_out} follows the image and would be lost")
+            return _unchanged(task, f"{result.left_out} would be lost")
         written = await asyncio.to_thread(_written, task, result)
     except FramesLost as error:
         # Without a target nothing is written, so nothing is lost.

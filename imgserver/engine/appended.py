@@ -1,11 +1,14 @@
-"""What a JPEG file holds behind its image: further pictures (CIPA DC-007, Multi-Picture Format) or a video.
+"""What a file holds besides its image, and a new encoding does not: in a JPEG, further pictures (CIPA DC-007,
+Multi-Picture Format) or a video behind it; in an AVIF, a gain map (ISO 21496-1).
 
 Phones append a video or the gain map of a bright screen, cameras the second picture of a stereo pair. Decoders show the
 first image only, and a file that is encoded again ends with it. Smaller previews of the same image do not count.
 """
 
 import struct
+from typing import BinaryIO
 
+from imgserver.engine.heif_items import TONE_MAPPED, read_items
 from imgserver.engine.sanitize import jpeg
 
 PICTURE, VIDEO = b"\xff\xd8\xff", b"ftyp"
@@ -16,10 +19,22 @@ PREVIEWS = frozenset({0x010001, 0x010002})
 MAX_FIELDS = 32
 
 
-def left_out(path: str) -> str:
-    """Names what follows the image: "a second picture", "a video", or "" for neither. Raises BrokenImage."""
+def left_out(path: str, name: str) -> str:
+    """Names what a file of the format `name` holds besides its image: "a second picture", "a video", "a gain map", or
+    "" for nothing. Raises BrokenImage."""
+    if name not in ("jpg", "avif"):
+        return ""
     with open(path, "rb") as file:  # noqa: PTH123
-        head, appended = jpeg.besides_image(file)
+        return _behind_jpeg(file) if name == "jpg" else _gain_map(file)
+
+
+def _gain_map(file: BinaryIO) -> str:
+    items = read_items(file)
+    return "a gain map" if items and any(item.kind == TONE_MAPPED for item in items.items.values()) else ""
+
+
+def _behind_jpeg(file: BinaryIO) -> str:
+    head, appended = jpeg.besides_image(file)
     if VIDEO in appended:
         return "a video"
     if PICTURE not in appended:

@@ -12,10 +12,12 @@ from imgserver.runtime.resources import MIB
 # No real file has more items than a grid has tiles.
 MAX_ITEMS = 5_000
 MAX_PROPERTY_BYTES = 64
-# Images that are made of other ones: a grid of tiles, one image with other properties, overlaid ones, a tone map.
-DERIVED = frozenset({b"grid", b"iden", b"iovl", b"tmap"})
+# Images that are made of other ones: a grid of tiles, one image with other properties, overlaid ones.
+DERIVED = frozenset({b"grid", b"iden", b"iovl"})
+# The primary image with a gain map, for bright screens; the decoders do not read it.
+TONE_MAPPED = b"tmap"
 # Items that are no images.
-OTHER = frozenset({b"Exif", b"mime", b"uri ", b"none"})
+OTHER = frozenset({b"Exif", b"mime", b"uri ", b"none", TONE_MAPPED})
 ALPHA_KINDS = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 
 # Offset in the file and length of each part of an item.

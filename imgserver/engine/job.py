@@ -109,7 +109,7 @@ class RenderResult:
     frames.
 
     `outcome`: how the file was made; for "larger", `reason` is a word of engine/optimize.py. `left_out` names what the
-    original holds besides its image and the result does not: "a second picture", "a video", or "".
+    original holds besides its image and the result does not: "a second picture", "a video", "a gain map", or "".
     """
 
     body: bytes

@@ -23,7 +23,7 @@ from imgserver.engine.render import render
 def optimize(job: Job) -> RenderResult:
     """Renders the job; the result is no larger than the original, or says why it is. Raises what `render` raises."""
     result = _rendered(job)
-    return replace(result, left_out=left_out(job.path)) if result.source_format == "jpg" else result
+    return replace(result, left_out=left_out(job.path, result.source_format))
 
 
 def _rendered(job: Job) -> RenderResult:

@@ -192,7 +192,7 @@ def collisions(tmp_path: Path, files: dict[str, str], *options: str) -> str:
         ({"p.jpg": "JPEG", "P.JPG": "JPEG"}, ()),
         ({"p.jpg": "JPEG", "p.jpeg": "JPEG"}, ("--options", "f_png")),
         ({"\u00e9.jpg": "JPEG", "e\u0301.jpg": "JPEG"}, ()),
-        ({"p.jpg": "JPEG", "p.png": "PNG"}, ("--options", "r_4")),
+        ({"p.jpg": "JPEG", "p.png": "PNG"}, ("--options", "f_auto,r_4")),
         ({"scan.1": "JPEG", "scan.2": "JPEG"}, ()),
     ],
 )

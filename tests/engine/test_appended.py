@@ -1,13 +1,15 @@
-"""Pictures and videos behind the image of a JPEG are found; previews of the same image do not count."""
+"""What a file holds besides its image is named; previews of the same image do not count."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from imgserver.engine.appended import left_out
-from tests.engine.conftest import saved
+from tests.avif_files import Item, coded, container
+from tests.engine.conftest import Renderer, saved
 
 IMAGE = Image.effect_noise((64, 48), 60).convert("RGB")
 PLAIN = saved(IMAGE, "JPEG")
@@ -46,4 +48,16 @@ def indexed(kind: int, order: str = "<") -> bytes:
 def test_what_follows_the_image_is_named(tmp_path: Path, data: bytes, expected: str) -> None:
     (tmp_path / "a.jpg").write_bytes(data)
 
-    assert left_out(str(tmp_path / "a.jpg")) == expected
+    assert left_out(str(tmp_path / "a.jpg"), "jpg") == expected
+
+
+def test_the_gain_map_of_an_avif_is_named(draw: Renderer, tmp_path: Path) -> None:
+    gain = replace(coded(IMAGE.convert("L").resize((32, 24))), hidden=True)
+    extent = (b"ispe", struct.pack(">III", 0, *IMAGE.size))
+    mapped = container([coded(IMAGE), gain, Item(bytes(60), (extent,), b"tmap")], (b"dimg", 3, (1, 2)))
+    for name, body in (("mapped", mapped), ("plain", saved(IMAGE, "AVIF"))):
+        (tmp_path / name).write_bytes(body)
+
+    assert left_out(str(tmp_path / "mapped"), "avif") == "a gain map"
+    assert left_out(str(tmp_path / "plain"), "avif") == ""
+    assert draw.image(mapped).size == IMAGE.size
