@@ -41,6 +41,9 @@ class ThreadPool:
             if undo is not None:
                 future.add_done_callback(lambda done: _undo(done, undo))
             raise
+        finally:
+            # It holds the traceback of its error, and the traceback holds this frame: a cycle without this.
+            del future
 
     async def run_to_completion(self, work: Callable[[], None]) -> None:
         """`run` for work that is done even when its caller is cancelled."""

@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+import gc
 import threading
 
 import pytest
@@ -105,3 +107,22 @@ async def test_a_closed_pool_refuses_work_and_drops_what_waits(pool, release):
     assert waiting.cancelled()
     with pytest.raises(Unavailable):
         pool.submit(lambda: None)
+
+
+async def test_work_that_fails_leaves_no_cycle_of_objects(pool):
+    def fail() -> None:
+        raise OSError
+
+    async def attempt() -> None:
+        with contextlib.suppress(OSError):
+            await pool.run(fail)
+
+    await attempt()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            await attempt()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
