@@ -23,8 +23,8 @@ class HeadFilter:
         self._pending = b""
         passed = []
         for number, line in enumerate(lines):
-            if (kept := self._filtered(line)) is not None:
-                passed.append(kept + b"\n")
+            if (filtered := self._filtered(line)) is not None:
+                passed.append(filtered + b"\n")
             if not self._in_head:
                 return b"".join(passed) + b"\n".join([*lines[number + 1 :], pending])
         if len(pending) > MAX_LINE_BYTES:
