@@ -618,7 +618,16 @@ async def test_a_client_that_joined_a_refused_render_of_another_client_starts_it
 
 
 @pytest.mark.parametrize(
-    ("head", "error"), [(b"%PDF-1.7", UnsupportedImage), (b"\xff\xd8\xff", Overloaded), (None, Overloaded)]
+    ("head", "error"),
+    [
+        (b"%PDF-1.7 of several objects", UnsupportedImage),
+        (b"\xff\xd8\xff", Overloaded),
+        (None, Overloaded),
+        # These may still be being written.
+        (b"", Overloaded),
+        (b"%PDF", Overloaded),
+        (bytes(5000), Overloaded),
+    ],
 )
 async def test_overload_is_no_reason_to_refuse_what_no_worker_can_read(head, error):
     """The first bytes of a local original tell; a remote one is not fetched for it."""

@@ -21,6 +21,7 @@ from imgserver.rendering.variants import RenderRequest
 from imgserver.rendering.worker_pool import WorkerPool
 from imgserver.runtime.ttl_map import TtlMap
 from imgserver.sources import Source
+from imgserver.sources.undecodable import lacks_beginning
 
 # Reading a fingerprint is one system call; a file system that hangs must not hold every request forever.
 FINGERPRINT_SECONDS = 2.0
@@ -128,12 +129,12 @@ class Renderer:
 
     async def _refuse_unreadable(self, ref: SourceRef) -> None:
         """Raises UnsupportedImage for a local original that no worker can read: it needs no place in the queue, so that
-        overload is no reason to refuse it."""
+        overload is no reason to refuse it. Not for a file that may still be being written."""
         head = None
         with suppress(ImgserverError):
             async with _source_timeout(HEAD_SECONDS):
                 head = await self.sources[ref.source].head(ref.path)
-        if head is not None:
+        if head is not None and not lacks_beginning(head):
             readable_format(head, svg=self.limits.svg)
 
     async def _render_original(

@@ -23,12 +23,14 @@ def does_not_decode(error: BaseException) -> bool:
     return isinstance(error, BrokenImage) or (isinstance(error, UnsupportedImage) and not error.facts.get("format"))
 
 
+def lacks_beginning(head: bytes) -> bool:
+    """Whether a file that begins with `head` has no first bytes yet, or only the zeros of reserved space."""
+    return len(head) < LONGEST_SIGNATURE or not any(head)
+
+
 def may_be_incomplete(error: BaseException, head: bytes) -> bool:
-    """Whether a file that begins with `head` may be a part of an image: a broken image, or a file without the first
-    bytes of any format because there are none yet, or only the zeros of reserved space."""
-    if isinstance(error, BrokenImage):
-        return True
-    return does_not_decode(error) and (len(head) < LONGEST_SIGNATURE or not any(head))
+    """Whether a file that begins with `head` may be a part of an image."""
+    return isinstance(error, BrokenImage) or (does_not_decode(error) and lacks_beginning(head))
 
 
 def refuse_unfinished(age_seconds: float) -> None:
