@@ -75,7 +75,8 @@ def test_every_source_is_written_in_every_format(draw: Renderer, source: str) ->
             image = opened(result.body)
             assert image.size == (result.size.width, result.size.height) == shown.size, (name, steps)
             # GIF has no half transparency, and 4:2:0 averages the colors of a thin line.
-            if "cmyk" not in source and len(steps) == 1 and min(image.size) > 1:
+            is_comparable = "cmyk" not in source and (name != "gif" or "2 bands" not in source)
+            if is_comparable and len(steps) == 1 and min(image.size) > 1:
                 assert difference(on_white(image), on_white(shown), side=8) < 40, name
 
 
