@@ -33,6 +33,7 @@ from imgserver.errors import DeadlineExceeded, ImgserverError, Overloaded
 from imgserver.rendering.admission_settings import AdmissionSettings as AdmissionSettings
 from imgserver.rendering.admission_statistics import AdmissionStatistics
 from imgserver.rendering.cost import Cost, ServiceRate
+from imgserver.rendering.eviction import Eviction
 from imgserver.rendering.load_state import LoadState
 from imgserver.rendering.queue import Criticality as Criticality
 from imgserver.rendering.queue import RenderQueue
@@ -76,6 +77,7 @@ class Admission:
         self._admitted = 0
         self._draining = False
         self._rate = ServiceRate()
+        self._eviction = Eviction(self._queue, self._rate)
         self._load = LoadState(settings, now=clock())
         self._jitter = random.SystemRandom()
         pool.subscribe(self._pool_changed)
@@ -89,7 +91,7 @@ class Admission:
     def check_capacity(self, criticality: Criticality = Criticality.NORMAL, *, client: str = "") -> None:
         """Raises what `enter` would raise now, but takes no place. Call it before work that a refusal would waste."""
         reason = self._reason_to_refuse(criticality, client)
-        if reason is not None and (reason != "full" or self._find_lesser(criticality, client) is None):
+        if reason is not None and (reason != "full" or self._eviction.lesser(criticality, client) is None):
             raise self._refusal(reason, criticality)
 
     def enter(
@@ -101,7 +103,7 @@ class Admission:
         of the admission's clock, for a request that has waited before.
         """
         reason = self._reason_to_refuse(criticality, client)
-        if reason == "full" and (lesser := self._find_lesser(criticality, client)) is not None:
+        if reason == "full" and (lesser := self._eviction.lesser(criticality, client)) is not None:
             self._let_go(lesser, lambda: self._refusal("full", lesser.criticality))
             reason = None
         if reason is not None:
@@ -250,40 +252,23 @@ class Admission:
         its deadline costs more than one refused too early. Otherwise a refusal costs more: browsers do not retry."""
         return WAIT_MARGIN if self._load.is_refusing else 1.0
 
-    def _find_lesser(self, criticality: Criticality, client: str) -> Ticket | None:
-        """The ticket that gives its place in a full queue to a new one: the newest of a lower rank or of a lower class
-        of this client, else the newest of the client with the most tickets, if it keeps as many as this client has."""
-        lower = self._queue.newest_below(criticality, client)
-        if lower is not None:
-            return lower
-        largest = self._queue.largest_client(lambda holding: holding.count)
-        if largest is None or largest == client:
-            return None
-        keeps = self._queue.holding(largest).count - 1
-        return self._queue.newest_of(largest) if keeps > self._queue.holding(client).count else None
-
     def _evict_excess(self, ticket: Ticket, now: float) -> None:
         """The fair share of a small client can make the queue longer than the deadline. Then the largest client is
         refused what it sent last, now rather than when its time has passed."""
         while self._backlog_wait(now) > self._settings.deadline_seconds:
-            largest = self._queue.largest_client(lambda holding: holding.seconds(self._rate))
-            newest = None if largest is None or largest == ticket.client else self._queue.newest_of(largest)
-            if newest is None or self._held(newest.client) - self._own_seconds(newest) < self._held(ticket.client):
+            excess = self._eviction.excess(ticket)
+            if excess is None:
                 return
-            self._let_go(newest, partial(self._refusal, "fair_share", newest.criticality))
+            self._let_go(excess, partial(self._refusal, "fair_share", excess.criticality))
 
     def _evict_late(self, now: float) -> None:
         """At the first refusal of an overload, refuses the newest requests that only fit without the margin: now rather
         than after they have waited in vain."""
         while self._margin() * self._backlog_wait(now) > self._settings.deadline_seconds:
-            largest = self._queue.largest_client(lambda holding: holding.seconds(self._rate))
-            newest = None if largest is None else self._queue.newest_of(largest)
+            newest = self._eviction.newest_of_largest()
             if newest is None:
                 return
             self._let_go(newest, partial(self._refusal, "predicted_wait", newest.criticality))
-
-    def _held(self, client: str) -> float:
-        return self._queue.holding(client).seconds(self._rate)
 
     def _own_seconds(self, ticket: Ticket) -> float:
         return self._rate.seconds(ticket.cost.seconds) if ticket.cost else self._rate.typical_seconds()
