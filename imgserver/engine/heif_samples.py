@@ -40,7 +40,7 @@ def refuse_unreadable(file: BinaryIO, name: str, size: int, page: int | None) ->
         return
     for part in [*items.parts(shown), *_alpha_parts(items, shown)]:
         if part.kind != CODECS[name] and part.kind not in CODECS.values():
-            kind = part.kind.decode("ascii", "replace")
+            kind = part.kind.decode() if part.kind.isalnum() else "an unknown codec"
             raise UnsupportedImage(f"{name} coded as {kind} cannot be read here", format=name)
         if part.values(LAYER):
             raise UnsupportedImage(f"{name} with a selected layer cannot be read here", format=name)

@@ -179,6 +179,7 @@ def test_a_sequence_without_a_still_picture_is_unsupported(draw: Renderer, name:
         (Item(RED.content, RED.properties, b"unci"), "unci"),
         (Item(RED.content, RED.properties, b"vvc1"), "vvc1"),
         (Item(RED.content, RED.properties, b"j2k1"), "j2k1"),
+        (Item(RED.content, RED.properties, b"\r\n<\xff"), "an unknown codec"),
     ],
 )
 def test_a_whole_file_of_an_unreadable_kind_is_unsupported(draw: Renderer, item: Item, words: str) -> None:
