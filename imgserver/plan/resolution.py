@@ -8,13 +8,10 @@ from dataclasses import replace
 
 from imgserver.errors import ImgserverError
 from imgserver.plan.canonical import canonical, digest
-from imgserver.plan.formats import FORMATS, LOSSLESS_BITMAPS
+from imgserver.plan.formats import possible_formats
 from imgserver.plan.geometry import Bound, bind_plan
 from imgserver.plan.normalization import normalize
 from imgserver.plan.plan import Canvas, Crop, Dims, Fit, Orient, Plan
-
-# Originals that without a named format become one without a quality, whatever the plan does.
-LOSSLESS = {"png": "png", "gif": "gif"} | dict.fromkeys(LOSSLESS_BITMAPS, "png")
 
 
 def result_digest(plan: Plan, source_format: str, dims: Dims) -> str | None:
@@ -26,12 +23,12 @@ def result_digest(plan: Plan, source_format: str, dims: Dims) -> str | None:
         return None
     plan = normalize(plan)
     try:
-        bounds = bind_plan(plan, dims)
+        bounds, output = bind_plan(plan, dims), _output_text(plan, source_format)
     except ImgserverError:
         return None
     last_fit = max((number for number, step in enumerate(plan.steps) if isinstance(step, Fit)), default=-1)
     texts = (_text_of(bound, is_last_fit=number == last_fit) for number, bound in enumerate(bounds.bounds))
-    return digest(*filter(None, texts), canonical(Plan(bounds.rest)), _output_text(plan, source_format))
+    return digest(*filter(None, texts), canonical(Plan(bounds.rest)), output)
 
 
 def _text_of(bound: Bound, *, is_last_fit: bool) -> str:
@@ -65,9 +62,12 @@ def _window(bound: Bound) -> str:
 
 
 def _output_text(plan: Plan, source_format: str) -> str:
-    """The output, without what has no effect on the format that it becomes."""
-    output = plan.output
-    name = LOSSLESS.get(source_format) if output.format == "source" else None
-    if name is not None and name in FORMATS:
-        output = replace(normalize(replace(plan, output=replace(output, format=name))).output, format="source")
-    return canonical(Plan((), output))
+    """The output with the format that it becomes, if that is certain, and without what has no effect on this format.
+
+    Raises NotInThisBuild.
+    """
+    if plan.output.format == "source":
+        names = possible_formats(plan, source_format)
+        if len(names) == 1:
+            plan = normalize(replace(plan, output=replace(plan.output, format=next(iter(names)))))
+    return canonical(Plan((), plan.output))

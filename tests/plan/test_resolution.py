@@ -63,7 +63,7 @@ def test_spellings_of_one_result_have_one_digest(spellings: list[str]) -> None:
 DIFFERENT = ["", "w_600", "w_601", "c_fill,w_400,h_400", "c_fill,w_400,h_400,g_auto", "c_fill,w_400,h_400,g_north_west"]
 DIFFERENT += ["c_pad,w_1200,h_1200,b_red", "c_pad,w_1200,h_1200,b_blue", "c_pad,w_1200,h_1200,b_red,g_north", "q_50"]
 DIFFERENT += ["w_600/w_300", "w_300", "w_5000/w_300", "a_90", "f_webp", "f_webp,q_50", "w_600/e_trim", "e_trim/w_600"]
-DIFFERENT += ["c_crop,w_400,h_300", "c_crop,w_400,h_300,x_1", "bo_4:red", "r_9", "f_jpg", "fl_keep_metadata"]
+DIFFERENT += ["c_crop,w_400,h_300", "c_crop,w_400,h_300,x_1", "bo_4:red", "r_9", "f_png", "fl_keep_metadata"]
 
 
 def test_different_results_have_different_digests() -> None:
@@ -75,6 +75,14 @@ def test_different_results_have_different_digests() -> None:
 def test_a_quality_has_no_effect_on_an_original_without_one(source: str) -> None:
     assert digest_of("q_50", source) == digest_of("q_90", source) == digest_of("", source)
     assert digest_of("q_50,f_webp", source) != digest_of("q_90,f_webp", source)
+
+
+@pytest.mark.parametrize("source", ["jpg", "png", "gif", "webp", "avif"])
+def test_the_name_of_the_original_s_format_is_its_default(source: str) -> None:
+    assert digest_of(f"f_{source}", source) == digest_of("f_source", source) == digest_of("", source)
+    assert digest_of(f"f_{source},w_600,r_9", source) == digest_of("w_600,r_9", source)
+    # What a TIFF becomes depends on its alpha.
+    assert len({digest_of(options, "tiff") for options in ("", "f_jpg", "f_png", "f_tiff")}) == 4
 
 
 def test_an_orientation_counts_only_if_there_is_one() -> None:
