@@ -111,7 +111,7 @@ def test_the_identity_of_a_source_depends_on_no_spelling_and_no_credential(one, 
         ({"url": "s3://bucket", "region": "eu-west-1"}, {"url": "s3://bucket", "region": "cn-north-1"}),
     ],
 )
-def test_the_identity_of_a_source_tells_its_originals_from_those_of_others(one, other):
+def test_sources_with_different_originals_have_different_identities(one, other):
     assert identity(**one) != identity(**other)
 
 

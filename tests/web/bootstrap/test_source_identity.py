@@ -75,7 +75,7 @@ def test_a_server_with_another_url_serves_nothing_from_the_folders_of_the_old_on
             wait_until(lambda: server.metric("imgserver_cache_entries", tier="disk") >= 2, "written")
 
 
-def test_two_sources_with_one_url_are_told_apart_by_their_names():
+def test_two_sources_with_one_url_have_two_identities():
     """They may have different credentials, and so different originals."""
     shop = SourceConfig(url="https://cdn.example/", headers=("Authorization: Bearer shop",))
     press = SourceConfig(url="https://cdn.example/", headers=("Authorization: Bearer press",))
