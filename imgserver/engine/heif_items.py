@@ -12,6 +12,8 @@ from imgserver.runtime.resources import MIB
 # No real file has more items than a grid has tiles.
 MAX_ITEMS = 5_000
 MAX_PROPERTY_BYTES = 64
+# The table of places, and the parts of all items together: a part can take no bytes in the table.
+MAX_LOCATION_BYTES, MAX_EXTENTS = MIB // 4, 20_000
 # Images that are made of other ones: a grid of tiles, one image with other properties, overlaid ones.
 DERIVED = frozenset({b"grid", b"iden", b"iovl"})
 # The primary image with a gain map, for bright screens; the decoders do not read it.
@@ -172,14 +174,14 @@ def locations(reader: BoxReader, boxes: list[FileBox]) -> dict[int, Extents]:
         return {}
     inside = next((box.start for box in boxes if box.kind == b"idat"), None)
     try:
-        return _locations(reader.content(location, MIB), inside)
+        return _locations(reader.content(location, MAX_LOCATION_BYTES), inside)
     except (struct.error, IndexError):
         return {}
 
 
 def _locations(data: bytes, inside: int | None) -> dict[int, Extents]:
     version, sizes = data[0], [data[4] >> 4, data[4] & 15, data[5] >> 4, data[5] & 15 if data[0] else 0]
-    at, places = 6, dict[int, Extents]()
+    at, left, places = 6, MAX_EXTENTS, dict[int, Extents]()
 
     def number(size: int) -> int:
         nonlocal at
@@ -194,7 +196,11 @@ def _locations(data: bytes, inside: int | None) -> dict[int, Extents]:
         at += 2
         base = number(sizes[2])
         origin = {0: 0, 1: inside}.get(method)
-        for _ in range(number(2)):
+        extents = number(2)
+        left -= extents
+        if left < 0:
+            raise IndexError
+        for _ in range(extents):
             number(sizes[3])
             offset, length = number(sizes[0]), number(sizes[1])
             if origin is not None:

@@ -36,20 +36,15 @@ def whole(file: BinaryIO) -> bytes | None:
 def _names_to_hide(file: BinaryIO) -> list[int]:
     """The offsets of the item types of EXIF that is not plain."""
     reader = BoxReader(file)
-    hidden: list[int] = []
-    for meta in reader.find(reader.root, b"meta"):
-        boxes = list(reader.inside(meta, skip=4))
-        items = [item for box in boxes if box.kind == b"iinf" for item in _exif_items(reader, box)]
-        if items:
-            places = locations(reader, boxes)
-            hidden += [
-                at
-                for index, (number, at) in enumerate(items)
-                if index >= MAX_EXIF_ITEMS or not _is_plain(file, places.get(number, []))
-            ]
-    if reader.exhausted:
+    metas = list(reader.find(reader.root, b"meta"))
+    boxes = [box for meta in metas[:1] for box in reader.inside(meta, skip=4)]
+    items = [item for box in boxes if box.kind == b"iinf" for item in _exif_items(reader, box)]
+    # ISO/IEC 14496-12, 8.11.1: a file has at most one of these boxes.
+    if reader.exhausted or len(metas) > 1:
         raise BrokenImage("the source has too many boxes")
-    return hidden
+    places = locations(reader, boxes) if items else {}
+    plain = {number for number, _ in items[:MAX_EXIF_ITEMS] if _is_plain(reader, places.get(number, []))}
+    return [at for number, at in items if number not in plain]
 
 
 def _exif_items(reader: BoxReader, box: FileBox) -> list[tuple[int, int]]:
@@ -66,12 +61,15 @@ def _exif_items(reader: BoxReader, box: FileBox) -> list[tuple[int, int]]:
     return found
 
 
-def _is_plain(file: BinaryIO, extents: Extents) -> bool:
+def _is_plain(reader: BoxReader, extents: Extents) -> bool:
     """Whether the EXIF is in one known place and within bounds."""
-    if len(extents) != 1 or extents[0][1] > MAX_EXIF_BYTES:
+    if len(extents) != 1:
         return False
-    file.seek(extents[0][0])
-    content = file.read(extents[0][1])
+    at, length = extents[0]
+    if length > MAX_EXIF_BYTES or at + length > reader.root.end:
+        return False
+    reader.file.seek(at)
+    content = reader.file.read(length)
     # The first four bytes are the offset of the block after them.
     start = 4 + int.from_bytes(content[:4], "big")
     return exif.is_plain(content[start:])

@@ -103,7 +103,7 @@ def from_gamma(gamma: float, points: Chromaticities, *, gray: bool) -> bytes:
         return b""
     try:
         return _profile(points, lambda code: code ** (1 / gamma), gray=gray)
-    except (ZeroDivisionError, struct.error):
+    except (ArithmeticError, ValueError, struct.error):
         return b""
 
 

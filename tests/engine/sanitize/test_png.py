@@ -119,6 +119,7 @@ def test_described_colors_become_srgb(
         ([cicp(77, 13), profile()], IDENTITY),
         ([gamma(0.0)], IDENTITY),
         ([gamma(1.0 / 2.2), chunk(b"cHRM", bytes(32))], IDENTITY),
+        ([gamma(1.0), chunk(b"cHRM", b"\xff" * 28 + b"\0\0\0\1")], IDENTITY),
         ([chunk(b"cICP", b"\x0c"), chunk(b"gAMA", b"\0")], IDENTITY),
     ],
 )
