@@ -297,6 +297,9 @@ class ImageService:
         entry = self.negative_cache.get(request.key, generations)
         if entry is None:
             return None
+        if entry.error.is_young:
+            # The original may be whole by now, and must not wait for the end of its fingerprint's time.
+            self.renderer.fingerprints.pop(request.ref)
         if await self._is_unchanged(request, entry.fingerprint) is not False:
             return self.negative_cache.hit(entry)
         self.negative_cache.drop(request.key)

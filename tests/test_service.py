@@ -359,6 +359,14 @@ async def test_a_young_original_that_does_not_decode_has_an_error_without_max_ag
     assert scenario.workers.renders == 1
 
 
+async def test_a_young_original_is_rendered_as_soon_as_it_is_whole(scenario):
+    scenario.workers.error = BrokenImage(young=True)
+    await scenario.failing_get()
+    scenario.source.state, scenario.workers.error = 2, None
+
+    assert (await scenario.get())[0] == "rendered"
+
+
 async def test_the_error_that_a_source_raises_instead_is_the_one_that_is_cached(scenario, monkeypatch):
     @asynccontextmanager
     async def judged(path: str):
