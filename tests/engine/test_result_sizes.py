@@ -139,6 +139,15 @@ def test_a_photograph_keeps_full_colors(draw: Renderer) -> None:
     assert len(result.body) <= 1.05 * len(saved(opened(result.body), "PNG", optimize=True))
 
 
+def test_gray_with_alpha_keeps_every_value(draw: Renderer) -> None:
+    shades = Image.merge("LA", (Image.linear_gradient("L"), Image.linear_gradient("L").rotate(90)))
+
+    result = draw(saved(shades, "PNG"), Crop(Px(250), Px(250)), format="png")
+
+    assert opened(result.body).mode == "LA"
+    assert pixels(opened(result.body)) == pixels(shades.crop((3, 3, 253, 253)))
+
+
 @pytest.mark.parametrize("name", POOR)
 def test_an_original_of_low_quality_does_not_grow_when_it_is_made_smaller(draw: Renderer, name: str) -> None:
     result = draw(POOR[name], SMALLER)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from imgserver.engine.vips import Image
 
 MAX_COLORS = 256
+# An original with no more bits per pixel has few gray levels.
+FEW_GRAY_BITS = 4
 # Pixels that are examined at a time: a photograph has more than 256 colors in the first of these.
 CHUNK_PIXELS = 16_384
 # The type of one pixel for `memoryview`, by its bytes.
@@ -36,7 +38,9 @@ def palette_bits(image: "Image") -> int | None:
 
 
 def source_bits(image: "Image") -> int | None:
-    """The bits per pixel of the palette, or of the gray levels, that the original has; None if it has full colors."""
-    if not image.get_typeof("palette") and image.interpretation != "b-w":
-        return None
-    return int(image.get("bits-per-sample")) if image.get_typeof("bits-per-sample") else 8
+    """The bits per pixel of the palette, or of the few gray levels, that the original has; None if it has full colors
+    or more than sixteen gray levels."""
+    bits = int(image.get("bits-per-sample")) if image.get_typeof("bits-per-sample") else 8
+    if image.get_typeof("palette"):
+        return bits
+    return bits if image.interpretation == "b-w" and bits <= FEW_GRAY_BITS else None
