@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import permutations
 from typing import TYPE_CHECKING, cast
+from urllib.parse import unquote
 
 from imgserver.dialects.dialect import Dialect
 from imgserver.headers.negotiation import NO_HINTS, Hints
@@ -40,6 +41,11 @@ class MountedDialects:
         for mount, dialect in self._by_mount.items():
             if raw_target.startswith(mount):
                 return dialect.parse(raw_target, hints)
+        # Percent-encoded letters change no path (RFC 3986, 6.2.2.2).
+        for mount, dialect in self._by_mount.items():
+            *parts, rest = raw_target.split("/", mount.count("/"))
+            if unquote("/".join([*parts, ""])) == mount:
+                return dialect.parse(mount + rest, hints)
         return self._by_mount[self.mounts[0]].parse(raw_target, hints)
 
     def adopt(self, *, presets: Mapping[str, str], keyring: Keyring) -> None:

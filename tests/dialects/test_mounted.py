@@ -26,6 +26,15 @@ def test_the_mount_selects_the_dialect() -> None:
     assert dialects.parse("/two/w_100/a.jpg").ref == SourceRef("two", "a.jpg")
 
 
+def test_percent_encoded_letters_of_a_mount_select_the_same_dialect() -> None:
+    dialects = mounted("/one/", "/two/")
+
+    assert dialects.parse("/on%65/a.jpg").ref == SourceRef("one", "a.jpg")
+    assert dialects.parse("/%74wo/w_100/a.jpg").ref == SourceRef("two", "a.jpg")
+    with pytest.raises(NotFound):
+        dialects.parse("/two%2Fa.jpg")
+
+
 def test_a_target_under_no_mount_is_not_found() -> None:
     with pytest.raises(NotFound):
         mounted("/one/", "/two/").parse("/three/a.jpg")
