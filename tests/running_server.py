@@ -116,7 +116,7 @@ class ServerProcess(Peer):
     def events(self) -> list[dict[str, Any]]:
         # The text after the last line break is still being written.
         whole, _, _ = self.log.read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in whole.split("\n") if line.startswith("{")]
 
     def reload(self) -> None:
         """Sends SIGHUP and waits until the reload is logged."""

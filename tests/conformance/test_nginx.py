@@ -27,7 +27,7 @@ def is_stale(answer) -> bool:
 
 
 def test_joined_slices_equal_the_picture(origin, tmp_path):
-    target = "/img/w_1000,f_png/dandelion.jpg"
+    target = "/img/w_1200,f_png/dandelion.jpg"
     direct = origin.ask(target)
     with nginx(tmp_path, origin, more={KEY_LINE: SLICES}) as front:
         part = front.ask(target, headers={"Range": "bytes=300000-600000"})
