@@ -5,6 +5,7 @@ libvips contain file names, so they stay in the cause (for the log) and never en
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -60,6 +61,9 @@ UNSUPPORTED = (
     "not a whole number of bytes",
     "bad labq format",
 )
+# Bytes left over before a restart marker of a JPEG: the interval before it could not be decoded. Before the end marker
+# they are no damage, because cameras pad there.
+LOST_INTERVAL = re.compile(r"extraneous bytes before marker 0xd[0-7]")
 # Parts of messages about pixels that are missing, or that cannot be decoded: warnings of the JPEG decoder, then errors
 # and warnings of libtiff, which libvips does not raise. Bytes that are left over are no damage.
 DAMAGE = (
@@ -207,7 +211,7 @@ _warnings = _Warnings()
 
 def is_damage(text: str) -> bool:
     text = text.lower()
-    return any(sign in text for sign in DAMAGE)
+    return any(sign in text for sign in DAMAGE) or LOST_INTERVAL.search(text) is not None
 
 
 def forget_warnings() -> None:

@@ -156,6 +156,16 @@ def test_a_lost_restart_interval_is_broken(draw: Renderer) -> None:
         draw(data[:first] + data[second:], FIT)
 
 
+@pytest.mark.parametrize("lost", ["removed", "zeroed"])
+def test_damage_in_a_restart_interval_is_broken(draw: Renderer, lost: str) -> None:
+    data = saved(photo().resize((600, 400)), "JPEG", quality=85, restart_marker_rows=1)
+    at = len(data) // 2
+    damaged = data[:at] + (bytes(1500) if lost == "zeroed" else b"") + data[at + 1500 :]
+
+    with pytest.raises(BrokenImage):
+        draw.image(damaged)
+
+
 def test_a_warning_about_one_original_does_not_condemn_the_next(draw: Renderer) -> None:
     data = saved(photo(), "JPEG")
     with pytest.raises(BrokenImage):
