@@ -1,5 +1,5 @@
 """What a file holds besides its image, and a new encoding does not: in a JPEG, further pictures (CIPA DC-007,
-Multi-Picture Format) or a video behind it; in an AVIF, a gain map (ISO 21496-1).
+Multi-Picture Format) or a video after it; in an AVIF, a gain map (ISO 21496-1).
 
 Phones append a video or the gain map of a bright screen, cameras the second picture of a stereo pair. Decoders show the
 first image only, and a file that is encoded again ends with it. Smaller previews of the same image do not count.

@@ -87,7 +87,7 @@ class Items:
 
 @dataclass(slots=True)
 class _Numbers:
-    """Reads numbers of a box one after the other. Raises IndexError behind its end."""
+    """Reads numbers of a box one after the other. Raises IndexError after its end."""
 
     data: bytes
     at: int = 0

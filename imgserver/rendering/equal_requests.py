@@ -32,7 +32,7 @@ class EqualRequests:
         self._first: BoundedMap[tuple[SourceRef, Fingerprint, str], RenderRequest] = BoundedMap(MAX_ENTRIES)
 
     def learn(self, request: RenderRequest, rendition: Rendition) -> None:
-        """Remembers what a render has told about its original, and that the request is cached."""
+        """Remembers the state, format and size of the original of a render, and that the request is cached."""
         if rendition.source_size is None or len(request.ref.path) > MAX_PATH:
             return
         source = rendition.fingerprint, rendition.source_format, rendition.source_size

@@ -31,7 +31,7 @@ DENIED = {
     "port": "a signature opens the ports 80 and 443 alone; addresses with other ones have to be on the list",
 }
 
-# Fields that say who asks, not what for. They change when keys are rotated.
+# Fields that identify the client, not the original. They change when keys are rotated.
 _CREDENTIAL = re.compile("auth|cookie|key|pass|secret|signature|token", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\x20-\x7e]+")

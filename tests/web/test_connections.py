@@ -226,6 +226,6 @@ def test_malformed_requests_are_refused_and_the_connection_closed(server: Server
     assert b"\r\nCache-Control: no-store\r\n" in answer
 
 
-@pytest.mark.parametrize("target", ["/%69mg/cat.png", "http://other.example//img/cat.png", "//img/cat.png", "/img"])
+@pytest.mark.parametrize("target", ["/%2569mg/cat.png", "http://other.example//img/cat.png", "//img/cat.png", "/img"])
 def test_only_the_exact_mount_serves_images(server, target):
     assert server.ask(target).status in (400, 404)

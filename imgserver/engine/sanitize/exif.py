@@ -36,7 +36,7 @@ class _Entry:
 
     @property
     def size(self) -> int:
-        """Bytes in the directory and behind it."""
+        """Bytes in the directory and after it."""
         return 12 + (len(self.value) + 1 & ~1 if len(self.value) > 4 else 0)
 
 
