@@ -34,7 +34,7 @@ def _many_connections(server: Server, workers: int) -> tuple[Row, float]:
     """The row, and the renditions per second."""
     ratios, rates = [], []
     for turn in range(TURNS):
-        jobs = [job for part in range(4) for job in jobs_of(-60 + turn * 4 + part)]
+        jobs = [job for part in range(4) for job in jobs_of(turn * 4 + part)]
         begun = time.perf_counter()
         asyncio.run(request_all(server, jobs, CONNECTIONS))
         seconds = time.perf_counter() - begun
@@ -66,7 +66,7 @@ async def _overload(server: Server, rate: float) -> tuple[list[Answer], list[Ans
 
 def _targets() -> Iterator[str]:
     """Different renditions that cost about as much as those of `jobs_of`."""
-    sizes = itertools.product(range(5), range(40, 95), (400, 800, 1200), PHOTOS)
+    sizes = itertools.product(range(8), range(76, 96), (400, 800, 1200), PHOTOS)
     return (f"/img/w_{width + more},q_{quality}/{photo}" for more, quality, width, photo in sizes)
 
 
