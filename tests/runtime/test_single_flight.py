@@ -1,11 +1,11 @@
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from imgserver.errors import BrokenImage, Unavailable, drop_tracebacks
 from imgserver.runtime.single_flight import SingleFlight
+from tests.cycles import assert_no_cycles
 from tests.faults.conftest import until
 
 
@@ -245,13 +245,5 @@ async def test_a_flight_that_fails_leaves_no_cycle_of_objects():
         except BrokenImage as error:
             drop_tracebacks(error)
 
-    await attempt()
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(10):
-            await attempt()
-        assert gc.collect() == 0
-    finally:
-        gc.enable()
-        await flights.close()
+    await assert_no_cycles(attempt)
+    await flights.close()

@@ -1,12 +1,12 @@
 import asyncio
 import contextlib
-import gc
 import threading
 
 import pytest
 
 from imgserver.errors import Unavailable
 from imgserver.runtime.threads import PoolBusy, ThreadPool
+from tests.cycles import assert_no_cycles
 from tests.faults.conftest import until
 
 
@@ -117,12 +117,4 @@ async def test_work_that_fails_leaves_no_cycle_of_objects(pool):
         with contextlib.suppress(OSError):
             await pool.run(fail)
 
-    await attempt()
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(10):
-            await attempt()
-        assert gc.collect() == 0
-    finally:
-        gc.enable()
+    await assert_no_cycles(attempt)
